@@ -1,0 +1,17 @@
+//! Keeps bytes: safe first, deduplicated second. No sockets, no clock, no async, no threads of its own.
+//!
+//! The modules stand in the order in which a byte travels.
+
+pub mod error;
+pub mod id;
+pub mod name;
+pub mod units;
+
+/// Stage 1: what clients write to.
+pub mod dataset;
+/// Stage 0: the disk as a small trait.
+pub mod media;
+/// Stage 7: describing: trees of content-addressed nodes.
+pub mod tree;
+
+pub use error::{Error, Result};
