@@ -1,1 +1,3 @@
+//! The box: front doors, jobs, people.
+
 fn main() {}

@@ -1,0 +1,40 @@
+# The entry point. `make` alone lists what there is; every target can be repeated.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help
+help: ## list the targets
+	@echo "Narrowboat. Targets:"
+	@sed -nE 's/^([a-z-]+):.*## (.*)$$/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@echo "To begin: make run"
+
+.PHONY: setup
+setup: ## install what building and testing need (Debian packages; quick when all is there)
+	@.ci/setup build test
+
+.PHONY: build
+build: setup ## build the product's one program, target/release/narrowboat
+	@cargo build --release --bin narrowboat
+
+.PHONY: test
+test: setup ## run every test; NARROWBOAT_SEEDS=N tries more random worlds
+	@.ci/test
+
+.PHONY: check
+check: ## formatting, lints, licences of dependencies, links between documents
+	@.ci/check
+
+.PHONY: ci
+ci: ## what continuous integration runs: check, then test
+	@.ci/run
+
+.PHONY: docs
+docs: ## build the reference of the code (target/doc) and check the links of the pages
+	@.ci/doclinks
+	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+
+.PHONY: clean
+clean: ## remove what was built and what `make run` left (its boxes must be stopped)
+	@rm -rf target run
