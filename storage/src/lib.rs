@@ -2,6 +2,7 @@
 //!
 //! The modules stand in the order in which a byte travels.
 
+pub mod codec;
 pub mod error;
 pub mod id;
 pub mod name;
