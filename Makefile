@@ -12,7 +12,7 @@ help: ## list the targets
 
 .PHONY: setup
 setup: ## install what building and testing need (Debian packages; quick when all is there)
-	@.ci/setup build test
+	@.ci/setup build test corpus
 
 .PHONY: build
 build: setup ## build the product's one program, target/release/narrowboat
