@@ -8,6 +8,8 @@ pub mod id;
 pub mod name;
 pub mod units;
 
+/// Stage 4: cutting: FastCDC, holes.
+pub mod chunk;
 /// Stage 1: what clients write to.
 pub mod dataset;
 /// Stage 0: the disk as a small trait.

@@ -3,6 +3,8 @@
 //! **Presence implies closure:** an object that [`Objects::contains`] has everything below it in the store, too. So a
 //! node is put only after all that it names, and two equal roots mean two equal trees, whole.
 
+pub mod testing;
+
 use bytes::Bytes;
 
 use crate::error::Result;
