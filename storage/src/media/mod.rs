@@ -10,7 +10,19 @@
 //! * a file's existence, name or removal is safe after [`Media::sync_dir`] of the folder it is in;
 //! * `rename` is atomic: after a crash the old or the new name is there.
 //!
-//! Paths are relative to the data folder, with `/` between parts, and never contain `..`.
+//! Paths are relative to the data folder, with `/` between parts, and never contain `..`; others are refused with
+//! `InvalidInput`.
+
+pub mod file;
+mod path;
+pub mod redb;
+pub mod sim;
+pub mod tally;
+
+pub use self::file::FileMedia;
+pub use self::redb::RedbFile;
+pub use self::sim::SimDisk;
+pub use self::tally::Tally;
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -29,7 +41,7 @@ pub trait Media: Send + Sync + 'static {
     fn remove(&self, path: &str) -> io::Result<()>;
     /// The names in a folder, sorted; folders end with `/`. A folder that does not exist is empty.
     fn list(&self, dir: &str) -> io::Result<Vec<String>>;
-    /// Creates a folder and those above it; existing ones are fine.
+    /// Creates a folder and those above it; existing ones are fine. They are safe when this returns.
     fn create_dir_all(&self, dir: &str) -> io::Result<()>;
     /// Makes creations, renames and removals in a folder safe.
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
@@ -51,8 +63,12 @@ pub trait MediaFile: Send + Sync + 'static {
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
-    /// Cuts or extends (with zeros) the file.
+    /// Cuts or extends (with zeros) the file. An extension may take no room on the disk until it is written.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Takes room on the disk for the first `len` bytes, and extends the file with zeros where it is shorter. Bytes that
+    /// are there stay as they are. After this no write below `len` fails for want of room, until the file is cut
+    /// shorter; without room it fails with `StorageFull` and the file's bytes stay as they are.
+    fn reserve(&self, len: u64) -> io::Result<()>;
 }
 
 /// Reads exactly `len` bytes at `offset`, or fails with `UnexpectedEof`.
