@@ -1,0 +1,122 @@
+//! One cap: a pacing bucket with debt, and above it a guard over the sliding second.
+//!
+//! The *bucket* spreads datagrams over time. Credit grows with the rate up to a burst of [`BURST`]; a datagram may leave
+//! while the balance is not negative, and is charged whole, so that a balance may go into debt by one transmission and
+//! the next one waits for it. Late timers lose nothing as long as they are late by less than the burst.
+//!
+//! A token bucket alone lets `rate + burst` through in the second after a pause. The *guard* closes that gap: it sums
+//! what was charged in the last second, wherever that began, and holds back what would not fit under the cap.
+//!
+//! Both aim at 63/64 of the cap: what is left absorbs the jitter between this arithmetic and the wire, so that a counter
+//! in the next room, whose seconds are stretched or squeezed by up to 15 ms, sees no second above the cap either.
+
+use std::time::Duration;
+
+use super::rate::Rate;
+use super::window::Window;
+
+/// How long a burst may be after a pause.
+pub const BURST: Duration = Duration::from_millis(16);
+
+/// 250 slots are a second; the one more makes the guard err to the safe side.
+const GUARD_SLOTS: usize = 251;
+const GUARD_SLOT: Duration = Duration::from_millis(4);
+/// No debt is carried for longer than this, whatever the rate was when it was made. The guard still counts it.
+const DEBT_MAX: Duration = Duration::from_millis(250);
+/// Credit is counted in billionths of a bit, so that nothing is ever rounded away.
+const UNITS_PER_BYTE: i128 = 8_000_000_000;
+
+/// Whether bytes may leave now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Now.
+    Now,
+    /// Not before this moment; ask again then.
+    At(Duration),
+    /// Not until the cap changes.
+    Paused,
+    /// Never under this cap: more bytes than a second holds. Drop them, as a full queue would.
+    TooBig,
+}
+
+/// A cap and its state.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    limit: Option<Rate>,
+    balance: i128,
+    updated: Duration,
+    guard: Window,
+}
+
+impl Bucket {
+    /// A full bucket. `None` is unlimited, [`Rate::PAUSED`] lets nothing pass.
+    pub fn new(limit: Option<Rate>) -> Self {
+        let mut bucket =
+            Bucket { limit, balance: 0, updated: Duration::ZERO, guard: Window::new(GUARD_SLOTS, GUARD_SLOT) };
+        bucket.balance = bucket.credit_in(BURST);
+        bucket
+    }
+
+    /// The cap.
+    pub fn limit(&self) -> Option<Rate> {
+        self.limit
+    }
+
+    /// Changes the cap from the next datagram on. What was sent in the last second goes on counting.
+    pub fn set_limit(&mut self, now: Duration, limit: Option<Rate>) {
+        self.refill(now);
+        self.limit = limit;
+        self.balance = self.balance.clamp(-self.credit_in(DEBT_MAX), self.credit_in(BURST));
+    }
+
+    /// May `bytes` leave at `now`? Changes nothing but the book-keeping of time.
+    pub fn check(&mut self, now: Duration, bytes: u64) -> Verdict {
+        self.refill(now);
+        let Some(limit) = self.limit else { return Verdict::Now };
+        if limit.is_paused() {
+            return Verdict::Paused;
+        }
+        let Some(room_before) = (aim_bits(limit) / 8).checked_sub(bytes) else { return Verdict::TooBig };
+        let when = self.solvent_at(limit).max(self.guard.falls_to(now, room_before));
+        if when <= now { Verdict::Now } else { Verdict::At(when) }
+    }
+
+    /// Takes `bytes` that have left at `now`, allowed or not.
+    pub fn charge(&mut self, now: Duration, bytes: u64) {
+        self.refill(now);
+        self.guard.add(now, bytes);
+        if self.limit.is_some() {
+            let floor = -self.credit_in(DEBT_MAX).max(i128::from(bytes) * UNITS_PER_BYTE);
+            self.balance = (self.balance - i128::from(bytes) * UNITS_PER_BYTE).max(floor);
+        }
+    }
+
+    fn refill(&mut self, now: Duration) {
+        let elapsed = now.saturating_sub(self.updated);
+        self.updated = self.updated.max(now);
+        self.balance = (self.balance + self.credit_in(elapsed)).min(self.credit_in(BURST));
+    }
+
+    /// When the balance stops being negative.
+    fn solvent_at(&self, limit: Rate) -> Duration {
+        if self.balance >= 0 {
+            return self.updated;
+        }
+        let per_nano = i128::from(aim_bits(limit)).max(1);
+        let nanos = (-self.balance + per_nano - 1) / per_nano;
+        self.updated + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    fn credit_in(&self, time: Duration) -> i128 {
+        i128::from(self.limit.map_or(0, aim_bits)) * i128::from(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+/// The bits per second that are aimed at under a cap: 63/64 of it.
+fn aim_bits(limit: Rate) -> u64 {
+    limit.bits() - limit.bits().div_ceil(64)
+}
+
+#[cfg(test)]
+#[path = "bucket_tests.rs"]
+mod tests;
