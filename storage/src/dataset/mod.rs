@@ -8,6 +8,8 @@
 //!   after [`FileTree::make_stable`] of the LSN it returned, or of a later one.
 //! * Time comes in with the call; nobody here looks at a clock.
 
+pub mod namespace;
+
 use bytes::Bytes;
 
 use crate::error::Result;
