@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::entry::{Entry, Listed, Place};
+use super::entry::{Entry, Listed};
 use super::inode::{Body, FIRST_COOKIE, Record};
 use super::key::{self, Key};
 use super::read::{read_link, target_pieces};
 use super::rename::is_within;
 use super::totals::{Totals, totals};
+use super::value::Place;
 use super::{Component, View, damaged};
 use crate::error::{Error, Result};
 use crate::units::Inode;

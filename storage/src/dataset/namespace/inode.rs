@@ -1,8 +1,11 @@
 //! The record of one inode: all its attributes in one value. `docs/formats/namespace.md` owns the bytes.
 
-use super::entry::{Cursor, Place, tag};
+use bytes::Bytes;
+
 use super::key::Key;
+use super::value::{self, Place, tag};
 use super::{Table, View, damaged};
+use crate::codec::{Malformed, Put, Reader};
 use crate::dataset::{Attributes, FILE_BYTES_MAX, FileType, TARGET_BYTES_MAX};
 use crate::error::{Refusal, Result};
 use crate::units::{Inode, Timestamp};
@@ -41,7 +44,7 @@ pub enum Body {
     /// A symlink.
     Symlink {
         /// The target where it has at most 255 bytes; empty where it is longer and lies in pieces of its own.
-        inline: Vec<u8>,
+        inline: Bytes,
     },
     /// A socket.
     Socket,
@@ -140,28 +143,24 @@ impl Record {
     /// The value's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut value = Vec::with_capacity(64);
-        value.push(tag::RECORD);
-        value.push(self.body.file_type() as u8);
-        value.extend_from_slice(&((self.mode & MODE_MASK) as u16).to_le_bytes());
-        for number in [self.links, self.uid, self.gid] {
-            value.extend_from_slice(&number.to_le_bytes());
-        }
-        value.extend_from_slice(&self.size.to_le_bytes());
-        for time in [self.accessed, self.modified, self.changed] {
-            value.extend_from_slice(&time.0.to_le_bytes());
-        }
+        value.put_u8(tag::RECORD);
+        value.put_u8(self.body.file_type() as u8);
+        value.put_u16((self.mode & MODE_MASK) as u16);
+        [self.links, self.uid, self.gid].into_iter().for_each(|number| value.put_u32(number));
+        value.put_u64(self.size);
+        [self.accessed, self.modified, self.changed].into_iter().for_each(|time| value.put_i64(time.0));
         match &self.body {
             Body::Regular { used, verifier } => {
-                value.extend_from_slice(&used.to_le_bytes());
+                value.put_u64(*used);
                 value.extend_from_slice(verifier.as_ref().map_or(&[][..], |bytes| bytes));
             }
             Body::Directory { parent, next_cookie } => {
-                value.extend_from_slice(&parent.0.to_le_bytes());
-                value.extend_from_slice(&next_cookie.to_le_bytes());
+                value.put_u64(parent.0);
+                value.put_u64(*next_cookie);
             }
             Body::BlockDevice(major, minor) | Body::CharDevice(major, minor) => {
-                value.extend_from_slice(&major.to_le_bytes());
-                value.extend_from_slice(&minor.to_le_bytes());
+                value.put_u32(*major);
+                value.put_u32(*minor);
             }
             Body::Symlink { inline } => value.extend_from_slice(inline),
             Body::Socket | Body::Fifo => {}
@@ -170,55 +169,53 @@ impl Record {
     }
 
     /// Reads the value of `inode`. Bytes that no writer makes are damage; those of a newer version are refused.
-    pub fn decode(inode: Inode, value: &[u8]) -> Result<Record> {
-        let mut cursor = Cursor::open(value, tag::RECORD, Place::Record(inode))?;
-        let [file_type] = cursor.array()?;
-        let mode = u32::from(u16::from_le_bytes(cursor.array()?));
-        let links = u32::from_le_bytes(cursor.array()?);
-        let uid = u32::from_le_bytes(cursor.array()?);
-        let gid = u32::from_le_bytes(cursor.array()?);
-        let size = u64::from_le_bytes(cursor.array()?);
-        let accessed = Timestamp(i64::from_le_bytes(cursor.array()?));
-        let modified = Timestamp(i64::from_le_bytes(cursor.array()?));
-        let changed = Timestamp(i64::from_le_bytes(cursor.array()?));
-        let body = decode_body(&mut cursor, file_type, size)?;
-        cursor.finish()?;
-        if mode & !MODE_MASK != 0 || links == 0 {
-            return Err(cursor.damage("mode bits below 10000 and at least one link", format_args!("{mode:o}, {links}")));
-        }
-        Ok(Record { mode, links, uid, gid, size, accessed, modified, changed, body })
+    pub fn decode(inode: Inode, value: &Bytes) -> Result<Record> {
+        value::decode(value, tag::RECORD, Place::Record(inode), |reader| {
+            let file_type = reader.u8()?;
+            let mode = u32::from(reader.u16()?);
+            let (links, uid, gid) = (reader.u32()?, reader.u32()?, reader.u32()?);
+            let size = reader.u64()?;
+            let mut time = || reader.i64().map(Timestamp);
+            let (accessed, modified, changed) = (time()?, time()?, time()?);
+            let body = decode_body(reader, file_type)?;
+            let record = Record { mode, links, uid, gid, size, accessed, modified, changed, body };
+            if record.is_sound() { Ok(record) } else { Err(reader.malformed()) }
+        })
+    }
+
+    /// True where size, links and mode are possible for the type.
+    fn is_sound(&self) -> bool {
+        let size = self.size;
+        let possible = match &self.body {
+            Body::Regular { used, .. } => size <= FILE_BYTES_MAX && *used <= size,
+            Body::Directory { parent, next_cookie } => {
+                let given_out = next_cookie.checked_sub(FIRST_COOKIE);
+                parent.0 != 0 && self.links >= 2 && given_out.is_some_and(|cookies| size <= cookies)
+            }
+            Body::Symlink { inline } if size > INLINE_TARGET_BYTES_MAX as u64 => {
+                inline.is_empty() && size <= TARGET_BYTES_MAX as u64
+            }
+            Body::Symlink { inline } => size == inline.len() as u64 && size > 0,
+            Body::BlockDevice(..) | Body::CharDevice(..) | Body::Socket | Body::Fifo => size == 0,
+        };
+        possible && self.links >= 1 && self.mode & !MODE_MASK == 0
     }
 }
 
-fn decode_body(cursor: &mut Cursor<'_>, file_type: u8, size: u64) -> Result<Body> {
-    let body = match file_type {
+fn decode_body(reader: &mut Reader<'_>, file_type: u8) -> Result<Body, Malformed> {
+    Ok(match file_type {
         1 => Body::Regular {
-            used: u64::from_le_bytes(cursor.array()?),
-            verifier: if cursor.rest().is_empty() { None } else { Some(cursor.array()?) },
+            used: reader.u64()?,
+            verifier: if reader.left() == 0 { None } else { Some(reader.array()?) },
         },
-        2 => Body::Directory {
-            parent: Inode(u64::from_le_bytes(cursor.array()?)),
-            next_cookie: u64::from_le_bytes(cursor.array()?),
-        },
-        3 => Body::BlockDevice(u32::from_le_bytes(cursor.array()?), u32::from_le_bytes(cursor.array()?)),
-        4 => Body::CharDevice(u32::from_le_bytes(cursor.array()?), u32::from_le_bytes(cursor.array()?)),
-        5 => Body::Symlink { inline: cursor.take_rest().to_vec() },
+        2 => Body::Directory { parent: Inode(reader.u64()?), next_cookie: reader.u64()? },
+        3 => Body::BlockDevice(reader.u32()?, reader.u32()?),
+        4 => Body::CharDevice(reader.u32()?, reader.u32()?),
+        5 => Body::Symlink { inline: reader.take(reader.left())? },
         6 => Body::Socket,
         7 => Body::Fifo,
-        _ => return Err(cursor.damage("a file type of 1 to 7", file_type)),
-    };
-    let sound = match &body {
-        Body::Regular { used, .. } => size <= FILE_BYTES_MAX && *used <= size,
-        Body::Directory { parent, next_cookie } => {
-            parent.0 != 0 && *next_cookie >= FIRST_COOKIE && size <= *next_cookie - FIRST_COOKIE
-        }
-        Body::Symlink { inline } if size > INLINE_TARGET_BYTES_MAX as u64 => {
-            inline.is_empty() && size <= TARGET_BYTES_MAX as u64
-        }
-        Body::Symlink { inline } => size == inline.len() as u64 && size > 0,
-        Body::BlockDevice(..) | Body::CharDevice(..) | Body::Socket | Body::Fifo => size == 0,
-    };
-    if sound { Ok(body) } else { Err(cursor.damage("a size that fits the type", format_args!("{size}, {body:?}"))) }
+        _ => return Err(reader.malformed()),
+    })
 }
 
 #[cfg(test)]
@@ -248,8 +245,8 @@ mod tests {
             sample(Body::Directory { parent: Inode(1), next_cookie: 9 }, 6),
             sample(Body::BlockDevice(8, 1), 0),
             sample(Body::CharDevice(u32::MAX, 0), 0),
-            sample(Body::Symlink { inline: b"../target".to_vec() }, 9),
-            sample(Body::Symlink { inline: Vec::new() }, 4096),
+            sample(Body::Symlink { inline: Bytes::from_static(b"../target") }, 9),
+            sample(Body::Symlink { inline: Bytes::new() }, 4096),
             sample(Body::Socket, 0),
             sample(Body::Fifo, 0),
         ]
@@ -258,7 +255,7 @@ mod tests {
     #[test]
     fn every_type_comes_back_as_it_was() -> Result<()> {
         for record in every_body() {
-            assert_eq!(Record::decode(Inode(5), &record.encode())?, record);
+            assert_eq!(Record::decode(Inode(5), &record.encode().into())?, record);
         }
         Ok(())
     }
@@ -266,18 +263,18 @@ mod tests {
     #[test]
     fn a_cut_or_longer_value_is_damage() {
         for record in every_body() {
-            let value = record.encode();
+            let value = Bytes::from(record.encode());
             for len in 0..value.len() {
                 // Cutting the verifier off whole leaves a sound record without one.
                 if len == 56 && matches!(record.body, Body::Regular { verifier: Some(_), .. }) {
                     continue;
                 }
                 assert!(
-                    matches!(Record::decode(Inode(5), &value[..len]), Err(Error::Damage(_))),
+                    matches!(Record::decode(Inode(5), &value.slice(..len)), Err(Error::Damage(_))),
                     "{record:?} cut to {len}"
                 );
             }
-            let longer = [value.as_slice(), &[0]].concat();
+            let longer = Bytes::from([&value[..], &[0]].concat());
             assert!(matches!(Record::decode(Inode(5), &longer), Err(Error::Damage(_))), "{record:?} and one byte");
         }
     }
@@ -290,13 +287,14 @@ mod tests {
             sample(Body::Directory { parent: Inode(1), next_cookie: 3 }, 1),
             sample(Body::Directory { parent: Inode(1), next_cookie: 2 }, 0),
             sample(Body::Directory { parent: Inode(0), next_cookie: 3 }, 0),
-            sample(Body::Symlink { inline: b"abc".to_vec() }, 4),
-            sample(Body::Symlink { inline: Vec::new() }, 0),
-            sample(Body::Symlink { inline: Vec::new() }, 4097),
+            sample(Body::Symlink { inline: Bytes::from_static(b"abc") }, 4),
+            sample(Body::Symlink { inline: Bytes::new() }, 0),
+            sample(Body::Symlink { inline: Bytes::new() }, 4097),
             sample(Body::Fifo, 1),
             Record { links: 0, ..sample(Body::Fifo, 0) },
+            Record { links: 1, ..sample(Body::Directory { parent: Inode(1), next_cookie: 3 }, 0) },
         ] {
-            assert!(matches!(Record::decode(Inode(5), &record.encode()), Err(Error::Damage(_))), "{record:?}");
+            assert!(matches!(Record::decode(Inode(5), &record.encode().into()), Err(Error::Damage(_))), "{record:?}");
         }
     }
 
@@ -312,6 +310,7 @@ mod tests {
             value.extend(size.to_le_bytes());
             value.extend([0; 24]);
             value.extend(tail);
+            let value = Bytes::from(value);
             if let Ok(record) = Record::decode(Inode(5), &value) {
                 prop_assert_eq!(record.encode(), value);
             }
@@ -319,7 +318,7 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_never_panic(value in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let _ = Record::decode(Inode(5), &value);
+            let _ = Record::decode(Inode(5), &value.into());
         }
     }
 }

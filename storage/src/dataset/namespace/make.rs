@@ -1,10 +1,13 @@
 //! Operations that make a new file, and the first file of all: the root.
 
-use super::entry::{self, Entry, tag};
+use bytes::Bytes;
+
+use super::entry::{self, Entry};
 use super::inode::{Body, FIRST_COOKIE, INLINE_TARGET_BYTES_MAX, MODE_MASK, Record, TARGET_PIECE_BYTES};
 use super::key::Key;
 use super::permission::{self, EXECUTE, SET_GROUP_ID, WRITE, creatable, enter, is_root, require};
 use super::totals::{self, Totals};
+use super::value::tag;
 use super::{Change, Effect, LINKS_MAX, NewEntry, Outcome, Table, View, attributes, shown};
 use crate::dataset::{Call, Create, FILE_BYTES_MAX, Node, SetAttributes, SetTime, TARGET_BYTES_MAX};
 use crate::error::{Refusal, Result};
@@ -125,7 +128,7 @@ pub fn make_symlink(
     }
     let (name, record) = vacancy(table, call, dir, name)?;
     let fits = target.len() <= INLINE_TARGET_BYTES_MAX;
-    let body = Body::Symlink { inline: if fits { target.to_vec() } else { Vec::new() } };
+    let body = Body::Symlink { inline: Bytes::copy_from_slice(if fits { target } else { b"" }) };
     let mut file = fresh(call, &record, SYMLINK_MODE, set, body);
     file.size = target.len() as u64;
     let made = insert(table, call, (dir, record), name, file)?;

@@ -45,6 +45,7 @@ mod rename;
 mod tests;
 mod totals;
 mod unlink;
+mod value;
 
 use bytes::Bytes;
 

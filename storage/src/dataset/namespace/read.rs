@@ -2,10 +2,11 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::entry::{Cursor, Entry, Listed, Place, tag};
+use super::entry::{Entry, Listed};
 use super::inode::{Body, INLINE_TARGET_BYTES_MAX, Record};
 use super::key::{self, Key};
 use super::permission::{self, enter, require};
+use super::value::{self, Place, tag};
 use super::{Component, View, damaged};
 use crate::dataset::{Attributes, Credentials, DirEntry, Listing};
 use crate::error::{Refusal, Result};
@@ -34,14 +35,15 @@ pub fn read_link(view: &dyn View, inode: Inode) -> Result<Bytes> {
         return Err(Refusal::WrongType.into());
     };
     if record.size <= INLINE_TARGET_BYTES_MAX as u64 {
-        return Ok(inline.into());
+        return Ok(inline);
     }
     let mut target = BytesMut::new();
     for piece in 0..target_pieces(record.size) {
         let Some(value) = view.get(&Key::Target(inode, piece).encode())? else {
             return Err(damaged(Place::Target(inode), format_args!("piece {piece}"), "none"));
         };
-        target.extend_from_slice(Cursor::open(&value, tag::TARGET, Place::Target(inode))?.rest());
+        let bytes = value::decode(&value, tag::TARGET, Place::Target(inode), |reader| reader.take(reader.left()))?;
+        target.extend_from_slice(&bytes);
     }
     if target.len() as u64 != record.size {
         return Err(damaged(Place::Target(inode), format_args!("{} bytes", record.size), target.len()));

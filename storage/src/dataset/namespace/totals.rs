@@ -1,8 +1,11 @@
 //! What a share holds in sum, kept exact by every operation so that nobody has to walk to know it.
 
-use super::entry::{Cursor, Place, tag};
+use bytes::Bytes;
+
 use super::key::Key;
+use super::value::{self, Place, tag};
 use super::{Table, View, damaged};
+use crate::codec::Put;
 use crate::error::Result;
 
 /// Sums over a whole share.
@@ -20,22 +23,15 @@ impl Totals {
     /// The value's bytes.
     pub fn encode(self) -> Vec<u8> {
         let mut value = vec![tag::TOTALS];
-        for number in [self.files, self.directories, self.logical_bytes] {
-            value.extend_from_slice(&number.to_le_bytes());
-        }
+        [self.files, self.directories, self.logical_bytes].into_iter().for_each(|number| value.put_u64(number));
         value
     }
 
     /// Reads the value.
-    pub fn decode(value: &[u8]) -> Result<Totals> {
-        let mut cursor = Cursor::open(value, tag::TOTALS, Place::Totals)?;
-        let totals = Totals {
-            files: u64::from_le_bytes(cursor.array()?),
-            directories: u64::from_le_bytes(cursor.array()?),
-            logical_bytes: u64::from_le_bytes(cursor.array()?),
-        };
-        cursor.finish()?;
-        Ok(totals)
+    pub fn decode(value: &Bytes) -> Result<Totals> {
+        value::decode(value, tag::TOTALS, Place::Totals, |reader| {
+            Ok(Totals { files: reader.u64()?, directories: reader.u64()?, logical_bytes: reader.u64()? })
+        })
     }
 }
 
