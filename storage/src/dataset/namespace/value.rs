@@ -23,8 +23,8 @@ pub mod tag {
     pub const TOTALS: u8 = 0x05;
     /// The content of a file, which drain owns.
     pub const CONTENT: u8 = 0xC0;
-    /// All tags that this version knows.
-    pub const KNOWN: [u8; 6] = [RECORD, ENTRY, LISTED, TARGET, TOTALS, CONTENT];
+    /// All that is not a newer version's: the tags above, and 0, which never is one.
+    pub const KNOWN: [u8; 7] = [0, RECORD, ENTRY, LISTED, TARGET, TOTALS, CONTENT];
 }
 
 /// Which value is being read; completes the sentence "damage in namespace, …".
