@@ -32,11 +32,11 @@ pub fn set_attributes(
         return Ok(Outcome::plain(Change { after: before.clone(), before }));
     }
     check(call.caller, &record, set)?;
+    let old = record.clone();
     apply(call, &mut record, set);
-    let grown = i128::from(record.size) - i128::from(before.size);
-    totals::adjust(table, 0, 0, grown)?;
+    totals::follow(table, Some(&old), Some(&record))?;
     record.store(table, inode);
-    let effect = (grown != 0).then_some(Effect::Truncate { inode, size: record.size });
+    let effect = (record.size != old.size).then_some(Effect::Truncate { inode, size: record.size });
     Ok(Outcome { value: Change { before, after: record.attributes(inode) }, effect })
 }
 
@@ -107,11 +107,11 @@ pub fn wrote(table: &mut dyn Table, call: &Call, inode: Inode, offset: u64, len:
     if len == 0 {
         return Ok(Outcome::plain(Change { after: before.clone(), before }));
     }
-    let size = record.size.max(end);
-    totals::adjust(table, 0, 0, i128::from(size - record.size))?;
-    record.size = size;
+    let old = record.clone();
+    record.size = record.size.max(end);
+    totals::follow(table, Some(&old), Some(&record))?;
     if let Body::Regular { used, .. } = &mut record.body {
-        *used = used.saturating_add(len).min(size);
+        *used = used.saturating_add(len).min(record.size);
     }
     if !is_root(call.caller) {
         record.mode = without_set_ids(call.caller, record.mode, record.gid);

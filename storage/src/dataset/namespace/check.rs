@@ -12,7 +12,7 @@ use super::inode::{Body, FIRST_COOKIE, Record};
 use super::key::{self, Key};
 use super::read::{read_link, target_pieces};
 use super::rename::is_within;
-use super::totals::{Totals, totals};
+use super::totals::{Totals, totals, totals_after};
 use super::value::Place;
 use super::{Component, View, damaged};
 use crate::error::{Error, Result};
@@ -122,18 +122,9 @@ impl Pass<'_> {
     /// The keys of an inode begin, with its record.
     fn enter(&mut self, inode: Inode, record: Record) -> Result<()> {
         self.names = self.names.wrapping_sub(weight(inode).wrapping_mul(names_due(inode, &record)));
-        match &record.body {
-            Body::Directory { .. } => {
-                self.sums.directories += 1;
-                if !is_within(self.view, inode, Inode::ROOT)? {
-                    return Err(damaged(Place::Record(inode), "the root above it", "a second root"));
-                }
-            }
-            body => {
-                self.sums.files += 1;
-                let bytes = if matches!(body, Body::Regular { .. }) { record.size } else { 0 };
-                self.sums.logical_bytes = self.sums.logical_bytes.saturating_add(bytes);
-            }
+        self.sums = totals_after(self.sums, None, Some(&record))?;
+        if record.is_dir() && !is_within(self.view, inode, Inode::ROOT)? {
+            return Err(damaged(Place::Record(inode), "the root above it", "a second root"));
         }
         self.current = Some(Current { inode, record, by_name: 0, by_cookie: 0, subdirectories: 0, pieces: 0 });
         Ok(())

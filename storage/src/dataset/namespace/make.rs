@@ -211,9 +211,7 @@ fn insert(
     let inode = table.next_inode();
     entry::add(table, dir, &mut dir_record, name, inode, call.now)?;
     dir_record.links += u32::from(file.is_dir());
-    let (files, directories) = if file.is_dir() { (0, 1) } else { (1, 0) };
-    let bytes = if matches!(file.body, Body::Regular { .. }) { i128::from(file.size) } else { 0 };
-    totals::adjust(table, files, directories, bytes)?;
+    totals::follow(table, None, Some(&file))?;
     file.store(table, inode);
     dir_record.store(table, dir);
     let dir = Change { before, after: dir_record.attributes(dir) };

@@ -35,7 +35,7 @@ mod attributes;
 mod check;
 mod entry;
 mod inode;
-pub mod key;
+mod key;
 mod link;
 mod make;
 mod permission;
@@ -57,12 +57,13 @@ pub use attributes::{set_attributes, set_used, wrote};
 pub use check::check;
 pub use entry::{Entry, Listed};
 pub use inode::{Body, Record};
+pub use key::{KEY_BYTES_MAX, Key};
 pub use link::link;
 pub use make::{create, format, make_dir, make_node, make_symlink};
 pub use permission::{access, allow_read, allow_write};
 pub use read::{attributes, lookup, read_dir, read_link};
 pub use rename::rename;
-pub use totals::{Totals, totals};
+pub use totals::{Totals, totals, totals_after};
 pub use unlink::{remove, remove_dir};
 
 /// The largest link count, of a file as of a directory: what fits a signed 32-bit number, as XFS has it. NFS reports it

@@ -175,7 +175,7 @@ fn settle(
     };
     entry::replace(table, dir, record, name, Entry { inode: source, cookie: old.cookie }, now);
     if target.is_dir() {
-        drop_empty_dir(table, (dir, record), old.inode)?;
+        drop_empty_dir(table, (dir, record), old.inode, &target)?;
         return Ok(None);
     }
     drop_link(table, old.inode, target, now)

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::inode::{Body, Record};
 use super::key::Key;
 use super::value::{self, Place, tag};
 use super::{Table, View, damaged};
@@ -43,20 +44,33 @@ pub fn totals(view: &dyn View) -> Result<Totals> {
     }
 }
 
-/// Moves the totals: so many files, directories and bytes more or less. Nothing is written where nothing moves.
-pub(super) fn adjust(table: &mut dyn Table, files: i64, directories: i64, bytes: i128) -> Result<()> {
-    if (files, directories, bytes) == (0, 0, 0) {
+/// The totals after one inode's record changed from `old` to `new`; `None` is an inode that is not there.
+pub fn totals_after(totals: Totals, old: Option<&Record>, new: Option<&Record>) -> Result<Totals> {
+    let (minus, plus) = (old.map_or_else(Totals::default, share_of), new.map_or_else(Totals::default, share_of));
+    let moved = |sum: u64, minus: u64, plus: u64| sum.checked_sub(minus)?.checked_add(plus);
+    let after = || {
+        Some(Totals {
+            files: moved(totals.files, minus.files, plus.files)?,
+            directories: moved(totals.directories, minus.directories, plus.directories)?,
+            logical_bytes: moved(totals.logical_bytes, minus.logical_bytes, plus.logical_bytes)?,
+        })
+    };
+    after().ok_or_else(|| damaged(Place::Totals, "sums that cover what is removed", format_args!("{totals:?}")))
+}
+
+/// What one inode adds to the totals.
+pub(super) fn share_of(record: &Record) -> Totals {
+    let directories = u64::from(record.is_dir());
+    let logical_bytes = if matches!(record.body, Body::Regular { .. }) { record.size } else { 0 };
+    Totals { files: 1 - directories, directories, logical_bytes }
+}
+
+/// Keeps the totals right when one inode's record changes from `old` to `new`. Writes only what moves.
+pub(super) fn follow(table: &mut dyn Table, old: Option<&Record>, new: Option<&Record>) -> Result<()> {
+    if old.map(share_of) == new.map(share_of) {
         return Ok(());
     }
-    let old = totals(table)?;
-    let new = (|| {
-        Some(Totals {
-            files: old.files.checked_add_signed(files)?,
-            directories: old.directories.checked_add_signed(directories)?,
-            logical_bytes: u64::try_from(i128::from(old.logical_bytes).checked_add(bytes)?).ok()?,
-        })
-    })();
-    let new = new.ok_or_else(|| damaged(Place::Totals, "sums that cover what is removed", format_args!("{old:?}")))?;
-    table.put(Key::Totals.encode(), new.encode());
+    let after = totals_after(totals(table)?, old, new)?;
+    table.put(Key::Totals.encode(), after.encode());
     Ok(())
 }

@@ -46,7 +46,7 @@ pub fn remove_dir(table: &mut dyn Table, call: &Call, dir: Inode, name: &[u8]) -
     }
     let before = record.attributes(dir);
     entry::take(table, dir, &mut record, name, cookie, call.now)?;
-    drop_empty_dir(table, (dir, &mut record), inode)?;
+    drop_empty_dir(table, (dir, &mut record), inode, &victim)?;
     record.store(table, dir);
     Ok(Outcome::plain(Change { before, after: record.attributes(dir) }))
 }
@@ -64,11 +64,11 @@ pub(super) fn drop_link(
         record.store(table, inode);
         return Ok(None);
     }
+    totals::follow(table, Some(&record), None)?;
     table.delete(Key::Record(inode).encode());
     match record.body {
         Body::Regular { .. } => {
             table.delete(Key::Content(inode).encode());
-            totals::adjust(table, -1, 0, -i128::from(record.size))?;
             return Ok(Some(Effect::Dropped { inode }));
         }
         Body::Symlink { .. } => {
@@ -76,7 +76,6 @@ pub(super) fn drop_link(
         }
         _ => {}
     }
-    totals::adjust(table, -1, 0, 0)?;
     Ok(None)
 }
 
@@ -85,10 +84,11 @@ pub(super) fn drop_empty_dir(
     table: &mut dyn Table,
     (parent, parent_record): (Inode, &mut Record),
     dir: Inode,
+    record: &Record,
 ) -> Result<()> {
     table.delete(Key::Record(dir).encode());
     parent_record.links = fewer_links(parent, parent_record.links)?;
-    totals::adjust(table, 0, -1, 0)
+    totals::follow(table, Some(record), None)
 }
 
 /// One link less for a directory that loses a subdirectory.
