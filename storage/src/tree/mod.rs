@@ -3,7 +3,13 @@
 //! **Presence implies closure:** an object that [`Objects::contains`] has everything below it in the store, too. So a
 //! node is put only after all that it names, and two equal roots mean two equal trees, whole.
 
+mod builder;
+pub mod map;
+pub mod node;
 pub mod testing;
+
+/// A map value whose first byte is this names a content: what it names is below the map.
+pub const CONTENT_TAG: u8 = 0xC0;
 
 use bytes::Bytes;
 

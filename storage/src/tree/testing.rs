@@ -105,3 +105,19 @@ impl Objects for TestObjects {
         Ok(self.state().objects.contains_key(&(kind, *name)))
     }
 }
+
+/// The bytes of the example called `title` in a format page: the hexadecimal digits of the code block that begins with
+/// ` ```hex TITLE`, with anything behind a `#` left out.
+pub fn hex_of_example(page: &str, title: &str) -> Vec<u8> {
+    let fence = format!("```hex {title}\n");
+    let Some((_, block)) = page.split_once(&fence) else { panic!("the page has no example {title:?}") };
+    let digits: String = block
+        .lines()
+        .take_while(|line| !line.starts_with("```"))
+        .flat_map(|line| line.split('#').next().unwrap_or_default().chars())
+        .filter(|digit| !digit.is_whitespace())
+        .collect();
+    let byte = |pair: &[u8]| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    let bytes: Option<Vec<u8>> = digits.as_bytes().chunks(2).map(byte).collect();
+    bytes.unwrap_or_else(|| panic!("the example {title:?} is not hexadecimal"))
+}
