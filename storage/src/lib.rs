@@ -8,6 +8,8 @@ pub mod id;
 pub mod name;
 pub mod units;
 
+/// Stage 7b: the small truth: datasets, heads, snapshots, peers, settings.
+pub mod catalogue;
 /// Stage 4: cutting: FastCDC, holes.
 pub mod chunk;
 /// Stage 1: what clients write to.

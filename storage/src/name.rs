@@ -129,3 +129,20 @@ impl fmt::Debug for Realm {
         f.write_str(")")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_the_names_we_give() {
+        let page = include_str!("../../docs/formats/names.md");
+        let realm = Realm::published();
+        let id: String = realm.id().iter().map(|byte| format!("{byte:02x}")).collect();
+        let names = Kind::ALL.map(|kind| realm.name(kind, b"").to_string());
+        for value in names.iter().chain([&id]) {
+            assert!(page.contains(&format!("`{value}`")), "docs/formats/names.md lacks `{value}`");
+        }
+        assert_ne!(names[0], names[1], "the kind is part of the name");
+    }
+}

@@ -1,0 +1,261 @@
+//! Stage 7b: the small truth. Which datasets there are, where their heads are, snapshots, peers and settings.
+//!
+//! All of it is in memory, so reading costs nothing and cannot fail; changes go into a redb database first, durably.
+//! What the store journals of changes, and the images written here before the journal is trimmed, suffice to build the
+//! database again: it can be lost.
+//!
+//! `docs/formats/catalogue.md` owns the bytes.
+
+mod image;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use bytes::Bytes;
+use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+
+use crate::dataset::CallTag;
+use crate::error::{Damage, Environment, Error, Result, io_error};
+use crate::id::{DatasetId, SnapshotId, StoreId};
+use crate::media::{Media, redb::open_database};
+use crate::units::{Inode, Lsn};
+
+pub use rows::{Change, DatasetKind, DatasetRow, Head, Policy, Sealed, SnapshotRow, decode_changes, encode_changes};
+use rows::{Row, RowKey};
+
+const FILE: &str = "catalogue.redb";
+const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
+/// redb's cache: the catalogue is read once and kept in memory, so it needs little.
+const CACHE_BYTES: usize = 4 << 20;
+
+/// All rows, decoded.
+#[derive(Default)]
+struct Contents {
+    raw: BTreeMap<Bytes, Bytes>,
+    datasets: BTreeMap<DatasetId, DatasetRow>,
+    heads: BTreeMap<DatasetId, Head>,
+    snapshots: BTreeMap<SnapshotId, SnapshotRow>,
+    peers: BTreeMap<String, Bytes>,
+    settings: BTreeMap<String, Bytes>,
+    calls: BTreeMap<DatasetId, Vec<(CallTag, Inode)>>,
+}
+
+/// The catalogue of one store.
+pub struct Catalogue {
+    media: Arc<dyn Media>,
+    store: StoreId,
+    database: Mutex<Database>,
+    contents: RwLock<Contents>,
+}
+
+/// How the catalogue was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CatalogueReport {
+    /// The database was lost or damaged and was built again from this image; the journal's records behind that LSN are
+    /// still to be applied. The text says what was wrong.
+    pub rebuilt: Option<(Lsn, String)>,
+}
+
+impl Catalogue {
+    /// Opens the catalogue, or makes an empty one where the store is `new`. A database that is lost or damaged is
+    /// built again from the newest sound image.
+    pub fn open(media: Arc<dyn Media>, store: StoreId, new: bool) -> Result<(Catalogue, CatalogueReport)> {
+        media.create_dir_all(image::FOLDER).map_err(|error| io_error("create", image::FOLDER, error))?;
+        let names = media.list("").map_err(|error| io_error("list", "", error))?;
+        let opened = match names.iter().any(|name| name == FILE) {
+            true => open_rows(&*media),
+            false if new => open_rows(&*media),
+            false => Err(Damage::new(FILE, 0, "the catalogue", "no file").into()),
+        };
+        let (database, contents, report) = match opened {
+            Ok((database, contents)) => (database, contents, CatalogueReport::default()),
+            Err(Error::Damage(damage)) => rebuild(&*media, store, damage)?,
+            Err(error) => return Err(error),
+        };
+        let catalogue = Catalogue { media, store, database: Mutex::new(database), contents: RwLock::new(contents) };
+        Ok((catalogue, report))
+    }
+
+    /// Makes changes, all of them or none, durable when it returns.
+    pub fn apply(&self, changes: &[Change]) -> Result<()> {
+        let database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        write_rows(&database, changes)?;
+        let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
+        changes.iter().try_for_each(|change| contents.apply(change))
+    }
+
+    /// Writes an image of all rows, as they are when the journal's last record has `lsn`. Older images but one go.
+    pub fn write_image(&self, lsn: Lsn) -> Result<()> {
+        let changes = self.read(|contents| {
+            let rows = contents.raw.iter();
+            rows.map(|(key, value)| Change { key: key.clone(), value: Some(value.clone()) }).collect::<Vec<_>>()
+        });
+        image::write(&*self.media, self.store, lsn, &changes)
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&Contents) -> T) -> T {
+        look(&self.contents.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// All datasets, in the order of their names.
+    pub fn datasets(&self) -> Vec<DatasetRow> {
+        let mut rows: Vec<_> = self.read(|contents| contents.datasets.values().cloned().collect());
+        rows.sort_by(|a: &DatasetRow, b| a.name.cmp(&b.name));
+        rows
+    }
+
+    /// A dataset by its id.
+    pub fn dataset(&self, id: DatasetId) -> Option<DatasetRow> {
+        self.read(|contents| contents.datasets.get(&id).cloned())
+    }
+
+    /// A dataset by its name.
+    pub fn dataset_named(&self, name: &str) -> Option<DatasetRow> {
+        self.read(|contents| contents.datasets.values().find(|row| row.name == name).cloned())
+    }
+
+    /// A dataset's head; the empty one where it has none yet.
+    pub fn head(&self, dataset: DatasetId) -> Head {
+        self.read(|contents| contents.heads.get(&dataset).copied().unwrap_or_default())
+    }
+
+    /// Snapshots of one dataset, or of all, oldest first.
+    pub fn snapshots(&self, dataset: Option<DatasetId>) -> Vec<SnapshotRow> {
+        let wanted = |row: &&SnapshotRow| dataset.is_none_or(|dataset| row.dataset == dataset);
+        let mut rows: Vec<_> = self.read(|contents| contents.snapshots.values().filter(wanted).cloned().collect());
+        rows.sort_by_key(|row: &SnapshotRow| (row.dataset, row.time, row.lsn, row.id));
+        rows
+    }
+
+    /// A snapshot by its id.
+    pub fn snapshot(&self, id: SnapshotId) -> Option<SnapshotRow> {
+        self.read(|contents| contents.snapshots.get(&id).cloned())
+    }
+
+    /// All peers: name and record.
+    pub fn peers(&self) -> Vec<(String, Bytes)> {
+        self.read(|contents| contents.peers.iter().map(|(name, record)| (name.clone(), record.clone())).collect())
+    }
+
+    /// A setting.
+    pub fn setting(&self, name: &str) -> Option<Bytes> {
+        self.read(|contents| contents.settings.get(name).cloned())
+    }
+
+    /// The remembered calls of a dataset, oldest first.
+    pub fn calls(&self, dataset: DatasetId) -> Vec<(CallTag, Inode)> {
+        self.read(|contents| contents.calls.get(&dataset).cloned().unwrap_or_default())
+    }
+}
+
+impl Contents {
+    fn apply(&mut self, change: &Change) -> Result<()> {
+        let malformed = |error| Damage::new(FILE, 0, "a catalogue row", error);
+        match change.row().map_err(malformed)? {
+            Some(row) => self.set(row),
+            None => self.unset(change.row_key().map_err(malformed)?),
+        }
+        match &change.value {
+            Some(value) => self.raw.insert(change.key.clone(), value.clone()),
+            None => self.raw.remove(&change.key),
+        };
+        Ok(())
+    }
+
+    fn set(&mut self, row: Row) {
+        match row {
+            Row::Dataset(row) => drop(self.datasets.insert(row.id, row)),
+            Row::Head(id, head) => drop(self.heads.insert(id, head)),
+            Row::Snapshot(row) => drop(self.snapshots.insert(row.id, row)),
+            Row::Peer(name, record) => drop(self.peers.insert(name, record)),
+            Row::Setting(name, value) => drop(self.settings.insert(name, value)),
+            Row::Calls(id, calls) => drop(self.calls.insert(id, calls)),
+            Row::Unknown => {}
+        }
+    }
+
+    fn unset(&mut self, key: RowKey) {
+        match key {
+            RowKey::Dataset(id) => drop(self.datasets.remove(&id)),
+            RowKey::Head(id) => drop(self.heads.remove(&id)),
+            RowKey::Snapshot(id) => drop(self.snapshots.remove(&id)),
+            RowKey::Peer(name) => drop(self.peers.remove(&name)),
+            RowKey::Setting(name) => drop(self.settings.remove(&name)),
+            RowKey::Calls(id) => drop(self.calls.remove(&id)),
+            RowKey::Unknown => {}
+        }
+    }
+}
+
+fn open_rows(media: &dyn Media) -> Result<(Database, Contents)> {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    let database = open_database(media, FILE, &builder).map_err(|error| failed(error.into()))?;
+    let mut contents = Contents::default();
+    let mut load = || -> Result<(), redb::Error> {
+        let transaction = database.begin_read()?;
+        let table = match transaction.open_table(ROWS) {
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
+            table => table?,
+        };
+        for row in table.iter()? {
+            let (key, value) = row?;
+            contents.raw.insert(Bytes::copy_from_slice(key.value()), Bytes::copy_from_slice(value.value()));
+        }
+        Ok(())
+    };
+    load().map_err(failed)?;
+    let raw = std::mem::take(&mut contents.raw);
+    for (key, value) in raw {
+        contents.apply(&Change { key, value: Some(value) })?;
+    }
+    Ok((database, contents))
+}
+
+fn write_rows(database: &Database, changes: &[Change]) -> Result<()> {
+    let write = || -> Result<(), redb::Error> {
+        let mut transaction = database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        {
+            let mut table = transaction.open_table(ROWS)?;
+            for change in changes {
+                match &change.value {
+                    Some(value) => drop(table.insert(change.key.as_ref(), value.as_ref())?),
+                    None => drop(table.remove(change.key.as_ref())?),
+                }
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    };
+    write().map_err(failed)
+}
+
+/// Puts a new database in the place of a lost one, from the newest image.
+fn rebuild(media: &dyn Media, store: StoreId, damage: Damage) -> Result<(Database, Contents, CatalogueReport)> {
+    let (lsn, changes) = image::newest(media, store)?.unwrap_or_default();
+    let names = media.list("").map_err(|error| io_error("list", "", error))?;
+    if names.iter().any(|name| name == FILE) {
+        media.rename(FILE, "catalogue.redb.damaged").map_err(|error| io_error("set aside", FILE, error))?;
+    }
+    let (database, mut contents) = open_rows(media)?;
+    write_rows(&database, &changes)?;
+    changes.iter().try_for_each(|change| contents.apply(change))?;
+    Ok((database, contents, CatalogueReport { rebuilt: Some((lsn, damage.to_string())) }))
+}
+
+/// What redb's errors mean to us: its own complaints about bytes are damage, the rest comes from the machine.
+fn failed(error: redb::Error) -> Error {
+    match error {
+        redb::Error::Io(error) if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {
+            Damage::new(FILE, 0, "a sound redb database", error).into()
+        }
+        redb::Error::Io(error) => io_error("use", FILE, error),
+        redb::Error::PreviousIo => Environment::Poisoned("an earlier access to the catalogue failed".into()).into(),
+        error => Damage::new(FILE, 0, "a sound redb database", error).into(),
+    }
+}

@@ -1,0 +1,166 @@
+use super::*;
+use crate::media::SimDisk;
+use crate::name::Name;
+use crate::units::Timestamp;
+
+fn dataset(number: u8) -> DatasetRow {
+    DatasetRow {
+        id: DatasetId([number; 16]),
+        name: format!("share-{number}"),
+        kind: DatasetKind::Share,
+        policy: Policy::Inline,
+        read_only: false,
+        created: Timestamp(7),
+        origin: (number == 2).then_some(StoreId([9; 16])),
+        size: 0,
+    }
+}
+
+fn snapshot(number: u8) -> SnapshotRow {
+    let sealed = Sealed { root: Some(Name([3; 32])), next_inode: 9, logical_bytes: 100, files: 4 };
+    SnapshotRow {
+        id: SnapshotId([number; 16]),
+        dataset: DatasetId([1; 16]),
+        name: format!("monday-{number}"),
+        time: Timestamp(number.into()),
+        lsn: Lsn(5),
+        sealed: (number.is_multiple_of(2)).then_some(sealed),
+        held: number == 3,
+    }
+}
+
+fn all_changes() -> Vec<Change> {
+    vec![
+        Change::dataset(&dataset(1)),
+        Change::dataset(&dataset(2)),
+        Change::head(DatasetId([1; 16]), Head { root: Some(Name([1; 32])), lsn: Lsn(4), next_inode: 3 }),
+        Change::snapshot(&snapshot(1)),
+        Change::snapshot(&snapshot(2)),
+        Change::snapshot(&snapshot(3)),
+        Change::peer("head-office", Some(b"record")),
+        Change::setting("limit", Some(b"20Mbit")),
+        Change::calls(DatasetId([1; 16]), &[(CallTag([1; 16]), Inode(5)), (CallTag([2; 16]), Inode(6))]),
+    ]
+}
+
+fn open(disk: &SimDisk) -> (Catalogue, CatalogueReport) {
+    Catalogue::open(Arc::new(disk.clone()), StoreId([7; 16]), true).expect("opens")
+}
+
+fn expect_all(catalogue: &Catalogue) {
+    assert_eq!(catalogue.datasets(), [dataset(1), dataset(2)]);
+    assert_eq!(catalogue.dataset_named("share-2"), Some(dataset(2)));
+    assert_eq!(catalogue.head(DatasetId([1; 16])).lsn, Lsn(4));
+    assert_eq!(catalogue.snapshots(None), [snapshot(1), snapshot(2), snapshot(3)]);
+    assert_eq!(catalogue.peers(), [("head-office".to_owned(), Bytes::from_static(b"record"))]);
+    assert_eq!(catalogue.setting("limit").as_deref(), Some(&b"20Mbit"[..]));
+    assert_eq!(catalogue.calls(DatasetId([1; 16])).len(), 2);
+}
+
+#[test]
+fn rows_come_back_after_a_restart() {
+    let disk = SimDisk::new(1);
+    open(&disk).0.apply(&all_changes()).expect("room");
+    let (catalogue, report) = open(&disk);
+    assert_eq!(report, CatalogueReport::default());
+    expect_all(&catalogue);
+    let gone = [&Change::no_dataset(DatasetId([1; 16]))[..], &[Change::no_snapshot(SnapshotId([1; 16]))]].concat();
+    catalogue.apply(&gone).expect("room");
+    catalogue.apply(&gone).expect("twice is once");
+    drop(catalogue);
+    let catalogue = open(&disk).0;
+    assert_eq!(catalogue.datasets(), [dataset(2)]);
+    assert_eq!(catalogue.head(DatasetId([1; 16])), Head::default());
+    assert!(catalogue.calls(DatasetId([1; 16])).is_empty());
+    assert_eq!(catalogue.snapshots(None).len(), 2);
+}
+
+#[test]
+fn a_lost_or_damaged_database_is_built_again_from_the_newest_sound_image() {
+    for damage in 0..4 {
+        let disk = SimDisk::new(damage);
+        let catalogue = open(&disk).0;
+        catalogue.apply(&all_changes()).expect("room");
+        catalogue.write_image(Lsn(70)).expect("room");
+        catalogue.apply(&[Change::setting("later", Some(b"1"))]).expect("room");
+        catalogue.write_image(Lsn(80)).expect("room");
+        drop(catalogue);
+        match damage {
+            0 => disk.lose(FILE).expect("a file"),
+            1 => disk.truncate(FILE, 700).expect("a file"),
+            _ => (0..4096).step_by(3).for_each(|at| disk.rot(FILE, at, 0x5A).expect("a file")),
+        }
+        let newest = if damage == 3 { 70 } else { 80 };
+        if damage == 3 {
+            disk.rot("catalogue/0000000000000050.image", 60, 1).expect("a file");
+        }
+        let (catalogue, report) =
+            Catalogue::open(Arc::new(disk.clone()), StoreId([7; 16]), false).expect("built again");
+        assert_eq!(report.rebuilt.map(|(lsn, _)| lsn), Some(Lsn(newest)), "damage {damage}");
+        expect_all(&catalogue);
+        assert_eq!(catalogue.setting("later").is_some(), newest == 80);
+    }
+}
+
+#[test]
+fn only_two_images_are_kept_and_all_damaged_is_an_error() {
+    let disk = SimDisk::new(1);
+    let catalogue = open(&disk).0;
+    (1..=5).for_each(|lsn| catalogue.write_image(Lsn(lsn)).expect("room"));
+    drop(catalogue);
+    let images: Vec<_> = disk.paths().into_iter().filter(|path| path.ends_with(".image")).collect();
+    assert_eq!(images, ["catalogue/0000000000000004.image", "catalogue/0000000000000005.image"]);
+    images.iter().for_each(|path| disk.truncate(path, 61).expect("a file"));
+    disk.lose(FILE).expect("a file");
+    let opened = Catalogue::open(Arc::new(disk), StoreId([7; 16]), false);
+    assert!(matches!(opened.err(), Some(Error::Damage(_))));
+}
+
+#[test]
+fn the_page_has_the_bytes_we_write() {
+    let changes =
+        [Change::head(DatasetId([1; 16]), Head { root: None, lsn: Lsn(5), next_inode: 2 }), Change::setting("x", None)];
+    let page = include_str!("../../../docs/formats/catalogue.md");
+    let block = page.split("```hex").nth(1).and_then(|rest| rest.split("```").next()).expect("a hex block");
+    let hex: String = block.chars().filter(char::is_ascii_hexdigit).collect();
+    let ours: String = encode_changes(&changes).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, ours);
+}
+
+#[test]
+fn cut_or_changed_changes_never_panic() {
+    let bytes = encode_changes(&all_changes());
+    assert_eq!(decode_changes(&bytes).expect("our own bytes"), all_changes());
+    for at in 0..bytes.len() {
+        assert!(decode_changes(&bytes.slice(..at)).is_err(), "cut at {at}");
+        for flip in [1, 0x80, 0xFF] {
+            let mut changed = bytes.to_vec();
+            changed[at] ^= flip;
+            let _ = decode_changes(&changed.into());
+        }
+    }
+}
+
+#[test]
+fn every_change_that_returned_survives_a_power_cut_at_any_sync() {
+    for sync in 0..40 {
+        let disk = SimDisk::new(sync);
+        let catalogue = open(&disk).0;
+        disk.cut_power_at_sync(disk.syncs() + sync);
+        let mut stable = 0;
+        for number in 0..12_u8 {
+            if catalogue.apply(&[Change::setting(&format!("{number:02}"), Some(&[number]))]).is_err() {
+                break;
+            }
+            stable = number + 1;
+        }
+        drop(catalogue);
+        disk.cut_power_at_sync(u64::MAX);
+        disk.power_cut();
+        disk.power_on();
+        let catalogue = open(&disk).0;
+        for number in 0..stable {
+            assert!(catalogue.setting(&format!("{number:02}")).is_some(), "setting {number}, cut at sync {sync}");
+        }
+    }
+}
