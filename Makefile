@@ -15,8 +15,9 @@ setup: ## install what building and testing need (Debian packages; quick when al
 	@.ci/setup build test corpus
 
 .PHONY: build
-build: setup ## build the product's one program, target/release/narrowboat
-	@cargo build --release --bin narrowboat
+build: setup ## build the product's one program (target/release/narrowboat) and what demo and benches use
+	@cargo build --release --bin narrowboat --bin narrowboat-bench
+	@bench/nfsload/build
 
 .PHONY: test
 test: setup ## run every test; NARROWBOAT_SEEDS=N tries more random worlds
