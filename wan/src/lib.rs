@@ -4,5 +4,12 @@
 
 /// Who is on the other end: identities, addresses, pinned records.
 pub mod peer;
+
+/// The bytes of replication: streams, frames, messages.
+pub mod wire;
+
+/// Replication as a value: which objects a peer lacks, and how they get there.
+pub mod sync;
+
 /// How fast and when: the bucket tree that every datagram passes.
 pub mod shape;

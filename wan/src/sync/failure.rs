@@ -1,0 +1,87 @@
+//! How a session ends without success.
+
+use std::time::Duration;
+
+use narrowboat_storage::error::{Environment, Error};
+
+use crate::wire::{Stop, StopCode, WireError};
+
+/// Why a session ended without success. Whatever arrived until then is kept, and need not be sent again.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The peer sent bytes that are no message.
+    #[error("the peer sent what this version cannot read: {0}")]
+    Wire(#[from] WireError),
+    /// The peer sent a message that has no place here.
+    #[error("the peer broke the protocol: {0}")]
+    Protocol(String),
+    /// The peer cannot work with this box.
+    #[error("{sentence}")]
+    Incompatible {
+        /// What the peer is told.
+        code: StopCode,
+        /// Why.
+        sentence: String,
+    },
+    /// The peer may not do what it asked for.
+    #[error("refused: {0}")]
+    NotAllowed(Error),
+    /// The peer sent an object that is not what its name says, or whose references are not here.
+    #[error("the peer sent damaged content: {0}")]
+    WrongContent(String),
+    /// This side's store failed.
+    #[error(transparent)]
+    Store(Error),
+    /// The peer ended the session.
+    #[error("the peer ended the replication: {}", .0.sentence)]
+    Stopped(Stop),
+    /// The peer said nothing for so long.
+    #[error("the peer said nothing for {} seconds", .0.as_secs())]
+    Silent(Duration),
+    /// The connection is gone.
+    #[error("the connection was lost")]
+    Lost,
+    /// A person or a schedule ended it.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl Failure {
+    /// True where the same replication may succeed later without a person doing anything.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Failure::Lost | Failure::Silent(_) => true,
+            // A bit that flipped in the peer's memory is worth a second try; the driver bounds the number of tries.
+            Failure::WrongContent(_) => true,
+            Failure::Store(Error::Environment(environment)) => environment.may_pass(),
+            Failure::Stopped(stop) => matches!(
+                stop.code,
+                StopCode::Full | StopCode::Silent | StopCode::Busy | StopCode::Store | StopCode::WrongContent
+            ),
+            _ => false,
+        }
+    }
+
+    /// What the peer is told, where there is something to tell.
+    pub(super) fn stop(&self) -> Option<Stop> {
+        let code = match self {
+            Failure::Wire(_) | Failure::Protocol(_) => StopCode::Protocol,
+            Failure::Incompatible { code, .. } => *code,
+            Failure::NotAllowed(_) => StopCode::NotAllowed,
+            Failure::WrongContent(_) => StopCode::WrongContent,
+            Failure::Store(Error::Environment(Environment::Full)) => StopCode::Full,
+            Failure::Store(_) => StopCode::Store,
+            Failure::Silent(_) => StopCode::Silent,
+            Failure::Cancelled => StopCode::Cancelled,
+            Failure::Stopped(_) | Failure::Lost => return None,
+        };
+        let sentence = match self {
+            // Paths and offsets of this box are nobody else's business.
+            Failure::Store(Error::Environment(Environment::Full)) => "the disk is full".to_owned(),
+            Failure::Store(_) => "the store failed; its own log says more".to_owned(),
+            Failure::NotAllowed(reason) => reason.to_string(),
+            other => other.to_string(),
+        };
+        Some(Stop { code, sentence })
+    }
+}

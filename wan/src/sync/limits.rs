@@ -1,0 +1,48 @@
+//! How much one session may hold and how long it waits.
+
+use std::time::Duration;
+
+use super::walk::{AHEAD, DEPTH_MAX};
+
+/// Bounds of one session, at either side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// No further object is sent while this many bytes of objects are sent and not yet durable at the receiver: what a
+    /// break costs at most (and the rest of one object). The smaller of both sides' counts. A receiver syncs once per quarter, so a line is filled where three quarters
+    /// are at least its rate times its round trip: 4 MiB are enough for 80 Mbit/s at 300 ms. At most 1 GiB.
+    pub window_bytes: u64,
+    /// Most objects that are sent and not yet durable.
+    pub window_objects: u32,
+    /// Most names that are asked and unanswered, or lacking and not sent. At least [`Limits::NAMES_MIN`].
+    pub window_names: u32,
+    /// Bytes that the sender reads ahead of the line.
+    pub read_ahead_bytes: usize,
+    /// A session ends where the peer owes something and says nothing for so long. `None` waits for ever: for a driver
+    /// that knows the line to be paused.
+    pub patience: Option<Duration>,
+}
+
+impl Limits {
+    /// The smallest window of names with which a walk can reach every depth.
+    pub const NAMES_MIN: u32 = 16 * (DEPTH_MAX as u32 + 1);
+    pub(super) const WINDOW_BYTES_MAX: u64 = 1 << 30;
+
+    pub(super) fn sane(mut self) -> Self {
+        self.window_bytes = self.window_bytes.clamp(1, Self::WINDOW_BYTES_MAX);
+        self.window_objects = self.window_objects.clamp(1, 1 << 20);
+        self.window_names = self.window_names.clamp(Self::NAMES_MIN, 1 << 20);
+        self
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            window_bytes: 4 << 20,
+            window_objects: 8192,
+            window_names: (AHEAD * (DEPTH_MAX + 1)) as u32,
+            read_ahead_bytes: 2 << 20,
+            patience: Some(Duration::from_secs(120)),
+        }
+    }
+}

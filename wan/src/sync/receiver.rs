@@ -1,0 +1,405 @@
+//! The side that gets the snapshot.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use narrowboat_storage::id::SnapshotId;
+use narrowboat_storage::name::{Kind, Name};
+
+use super::core::{Core, incompatible, misplaced};
+use super::failure::Failure;
+use super::limits::Limits;
+use super::seam::{Hello, Ref, SnapshotOffer, Stored};
+use super::worker::{Job, Reply, Request};
+use crate::wire::{Ack, Answer, Ask, Begin, Commit, Message, Object, Offer, Published};
+
+/// Objects in one request to admit.
+const ADMIT_OBJECTS: usize = 256;
+/// Bytes after which one request to admit ends.
+const ADMIT_BYTES: usize = 1 << 20;
+/// Questions whose answers are looked up at a time.
+const LOOKUPS_MAX: usize = 4;
+
+#[derive(Debug)]
+enum Phase {
+    /// Waiting for the greeting.
+    Greeting,
+    /// Waiting for the offer.
+    Greeted,
+    /// The store is asked whether the offer is welcome, and what of it is here.
+    Accepting(Box<Offer>, Turn),
+    /// Objects come in.
+    Receiving(Box<Receiving>),
+    /// The store publishes.
+    Publishing(Box<SnapshotOffer>),
+}
+
+/// Whether a phase's single job was handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Due,
+    Taken,
+}
+
+#[derive(Debug)]
+struct Receiving {
+    snapshot: SnapshotOffer,
+    window: Limits,
+    /// Names that were answered with "lacking", by the number of the question.
+    wanted: HashMap<u64, Ref>,
+    next_ask: u64,
+    /// Questions in order: looked up or not yet.
+    questions: VecDeque<Question>,
+    unanswered: usize,
+    /// Objects that came before others that precede them.
+    early: BTreeMap<u64, (Ref, Stored)>,
+    /// Objects that can be admitted, in order.
+    due: VecDeque<(Ref, Stored)>,
+    /// The first object that has not arrived.
+    next_seq: u64,
+    /// Bytes that arrived and are not durable.
+    undurable_bytes: u64,
+    /// Objects and bytes that were admitted and not synced.
+    unsynced: (u64, u64),
+    durable: u64,
+    durable_said: u64,
+    writing: Writing,
+    committed: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Question {
+    first: u64,
+    names: Vec<Ref>,
+    state: Lookup,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Lookup {
+    Due,
+    UnderWay(u64),
+    Found(Vec<bool>),
+}
+
+/// What the write lane does.
+#[derive(Debug, PartialEq, Eq)]
+enum Writing {
+    Nothing,
+    Admitting { objects: u64, bytes: u64 },
+    Syncing,
+}
+
+/// The receiving side of one session.
+#[derive(Debug)]
+pub struct Receiver {
+    pub(super) core: Core,
+    phase: Phase,
+    jobs: u64,
+    /// Whether the last of all jobs, the publication, was handed out.
+    publishing: Turn,
+}
+
+impl Receiver {
+    /// Greets. `hello` is of role receiver.
+    pub fn new(hello: Hello, limits: Limits, now: Duration) -> Self {
+        let core = Core::new(hello, limits.sane(), now);
+        Receiver { core, phase: Phase::Greeting, jobs: 0, publishing: Turn::Due }
+    }
+
+    /// The snapshot that was offered, once it was.
+    pub fn offered(&self) -> Option<&SnapshotOffer> {
+        match &self.phase {
+            Phase::Greeting | Phase::Greeted => None,
+            Phase::Accepting(offer, _) => Some(&offer.snapshot),
+            Phase::Publishing(snapshot) => Some(snapshot),
+            Phase::Receiving(receiving) => Some(&receiving.snapshot),
+        }
+    }
+
+    pub(super) fn message(&mut self, message: Message) -> Result<(), Failure> {
+        match (message, &mut self.phase) {
+            (Message::Hello(hello), Phase::Greeting) => {
+                incompatible(&self.core.hello, &hello)?;
+                self.core.peer = Some(hello);
+                self.phase = Phase::Greeted;
+                Ok(())
+            }
+            (Message::Offer(offer), Phase::Greeted) => {
+                self.offer(offer);
+                Ok(())
+            }
+            (Message::Ask(ask), Phase::Receiving(receiving)) => receiving.asked(ask),
+            (Message::Object(object), Phase::Receiving(receiving)) => receiving.arrived(object),
+            (Message::Commit(commit), Phase::Receiving(receiving)) => receiving.commit(commit),
+            (Message::Stop(stop), _) => Err(Failure::Stopped(stop)),
+            (message, _) => Err(misplaced(&message)),
+        }
+    }
+
+    fn offer(&mut self, offer: Offer) {
+        self.core.report.dataset = offer.snapshot.dataset;
+        self.core.report.snapshot = offer.snapshot.snapshot;
+        self.core.report.root_there = offer.snapshot.root;
+        self.phase = Phase::Accepting(Box::new(offer), Turn::Due);
+    }
+
+    pub(super) fn reply(&mut self, id: u64, reply: Reply) -> Result<(), Failure> {
+        match (reply, &mut self.phase) {
+            (Reply::Failed(error), _) => Err(Failure::Store(error)),
+            (Reply::NotAllowed(reason), _) => Err(Failure::NotAllowed(reason)),
+            (Reply::WrongContent(what), _) => Err(Failure::WrongContent(what)),
+            (Reply::Accepted { published: true, .. }, Phase::Accepting(offer, _)) => {
+                let root = offer.snapshot.root;
+                self.published(root);
+                Ok(())
+            }
+            (Reply::Accepted { published: false, base }, Phase::Accepting(..)) => {
+                self.begin(base);
+                Ok(())
+            }
+            (Reply::Has(present), Phase::Receiving(receiving)) => {
+                receiving.found(id, present, &mut self.core.report);
+                Ok(())
+            }
+            (Reply::Admitted, Phase::Receiving(receiving)) => {
+                receiving.admitted();
+                Ok(())
+            }
+            (Reply::Synced, Phase::Receiving(receiving)) => {
+                receiving.synced();
+                Ok(())
+            }
+            (Reply::Published, Phase::Publishing(snapshot)) => {
+                let root = snapshot.root;
+                self.published(root);
+                Ok(())
+            }
+            _ => panic!("a reply to a job that was not given"),
+        }
+    }
+
+    fn begin(&mut self, base: Option<SnapshotId>) {
+        let Phase::Accepting(offer, _) = std::mem::replace(&mut self.phase, Phase::Greeted) else { return };
+        let mut limits = self.core.limits.clone();
+        limits.window_bytes = limits.window_bytes.min(offer.window_bytes);
+        limits.window_objects = limits.window_objects.min(offer.window_objects);
+        self.core.report.base = base;
+        self.core.report.nodes.offered += 1;
+        self.core.say(Message::Begin(Begin {
+            base,
+            window_bytes: limits.window_bytes,
+            window_objects: limits.window_objects,
+            window_names: limits.window_names,
+        }));
+        self.phase = Phase::Receiving(Box::new(Receiving::new(offer.snapshot, limits)));
+    }
+
+    fn published(&mut self, root: Option<Name>) {
+        self.core.report.root_here = root;
+        self.core.say(Message::Published(Published { root }));
+        self.core.succeed();
+    }
+
+    /// The next answer or acknowledgement.
+    pub(super) fn next_control(&mut self) -> Option<Message> {
+        let Phase::Receiving(receiving) = &mut self.phase else { return None };
+        receiving.next_answer().or_else(|| receiving.next_ack())
+    }
+
+    /// The next thing for the store to do.
+    pub(super) fn next_job(&mut self) -> Option<Job> {
+        if matches!(&self.phase, Phase::Receiving(receiving) if receiving.is_complete()) {
+            if let Phase::Receiving(receiving) = std::mem::replace(&mut self.phase, Phase::Greeted) {
+                self.phase = Phase::Publishing(Box::new(receiving.snapshot));
+            }
+        }
+        let id = self.jobs;
+        let request = match &mut self.phase {
+            Phase::Greeting | Phase::Greeted => return None,
+            Phase::Accepting(offer, job @ Turn::Due) => {
+                *job = Turn::Taken;
+                let peer = Box::new(self.core.peer.clone()?);
+                Request::Accept { peer, snapshot: Box::new(offer.snapshot.clone()), bases: offer.bases.clone() }
+            }
+            Phase::Publishing(snapshot) if self.publishing == Turn::Due => {
+                self.publishing = Turn::Taken;
+                Request::Publish(snapshot.clone())
+            }
+            Phase::Accepting(..) | Phase::Publishing(_) => return None,
+            Phase::Receiving(receiving) => {
+                receiving.lookup(id).or_else(|| receiving.write(&mut self.core.report))?
+            }
+        };
+        self.jobs += 1;
+        Some(Job { id, request })
+    }
+
+    /// True while the next move is the peer's.
+    pub(super) fn peer_owes(&self) -> bool {
+        match &self.phase {
+            Phase::Greeting | Phase::Greeted => true,
+            Phase::Accepting(..) | Phase::Publishing(_) => false,
+            Phase::Receiving(receiving) => receiving.writing == Writing::Nothing && receiving.questions.is_empty(),
+        }
+    }
+}
+
+impl Receiving {
+    fn new(snapshot: SnapshotOffer, window: Limits) -> Self {
+        let root = snapshot.root.unwrap_or_default();
+        Receiving {
+            snapshot,
+            window,
+            wanted: HashMap::from([(0, (Kind::MapNode, root))]),
+            next_ask: 1,
+            questions: VecDeque::new(),
+            unanswered: 0,
+            early: BTreeMap::new(),
+            due: VecDeque::new(),
+            next_seq: 0,
+            undurable_bytes: 0,
+            unsynced: (0, 0),
+            durable: 0,
+            durable_said: 0,
+            writing: Writing::Nothing,
+            committed: None,
+        }
+    }
+
+    fn asked(&mut self, ask: Ask) -> Result<(), Failure> {
+        if ask.first != self.next_ask || self.committed.is_some() {
+            return Err(Failure::Protocol("its questions are not in order".to_owned()));
+        }
+        self.next_ask += ask.names.len() as u64;
+        self.unanswered += ask.names.len();
+        // What it has sent, and what has not arrived, is still wanted here: hence the window of objects on top.
+        let max = self.window.window_names as usize + self.window.window_objects as usize;
+        if self.unanswered + self.wanted.len() > max {
+            return Err(Failure::Protocol("it asks more than its window allows".to_owned()));
+        }
+        self.questions.push_back(Question { first: ask.first, names: ask.names, state: Lookup::Due });
+        Ok(())
+    }
+
+    fn lookup(&mut self, id: u64) -> Option<Request> {
+        let under_way = |question: &&Question| matches!(question.state, Lookup::UnderWay(_));
+        if self.questions.iter().filter(under_way).count() >= LOOKUPS_MAX {
+            return None;
+        }
+        let question = self.questions.iter_mut().find(|question| question.state == Lookup::Due)?;
+        question.state = Lookup::UnderWay(id);
+        Some(Request::Has(question.names.clone()))
+    }
+
+    fn found(&mut self, id: u64, present: Vec<bool>, report: &mut super::Report) {
+        let Some(question) = self.questions.iter_mut().find(|question| question.state == Lookup::UnderWay(id)) else {
+            return;
+        };
+        assert_eq!(present.len(), question.names.len(), "one answer for each name");
+        for ((place, name), present) in question.names.iter().enumerate().zip(&present) {
+            let tally = report.tally(name.0);
+            tally.offered += 1;
+            tally.known += u64::from(*present);
+            if !present {
+                self.wanted.insert(question.first + place as u64, *name);
+            }
+        }
+        self.unanswered -= question.names.len();
+        question.state = Lookup::Found(present.into_iter().map(|present| !present).collect());
+    }
+
+    fn next_answer(&mut self) -> Option<Message> {
+        if !matches!(self.questions.front()?.state, Lookup::Found(_)) {
+            return None;
+        }
+        let Question { first, state: Lookup::Found(lacking), .. } = self.questions.pop_front()? else { return None };
+        Some(Message::Answer(Answer { first, lacking }))
+    }
+
+    fn arrived(&mut self, object: Object) -> Result<(), Failure> {
+        let protocol = |what: &str| Err(Failure::Protocol(what.to_owned()));
+        let Some(at) = self.wanted.remove(&object.ask) else {
+            return protocol("it sends what was not lacking, or twice");
+        };
+        let len = object.stored.bytes.len() as u64;
+        if self.undurable_bytes >= self.window.window_bytes {
+            return protocol("it sends more bytes than its window allows");
+        }
+        if object.seq >= self.durable + u64::from(self.window.window_objects) {
+            return protocol("it sends more objects than its window allows");
+        }
+        if object.seq < self.next_seq || self.committed.is_some_and(|objects| object.seq >= objects) {
+            return protocol("its objects are numbered wrongly");
+        }
+        if self.early.insert(object.seq, (at, object.stored)).is_some() {
+            return protocol("two of its objects have the same number");
+        }
+        self.undurable_bytes += len;
+        while let Some(object) = self.early.remove(&self.next_seq) {
+            self.due.push_back(object);
+            self.next_seq += 1;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, commit: Commit) -> Result<(), Failure> {
+        let highest = self.early.last_key_value().map_or(self.next_seq, |(seq, _)| seq + 1);
+        if self.committed.is_some() || commit.objects < highest {
+            return Err(Failure::Protocol("its commit does not fit what it sent".to_owned()));
+        }
+        self.committed = Some(commit.objects);
+        Ok(())
+    }
+
+    /// The write lane: one job at a time, admitting before syncing.
+    fn write(&mut self, report: &mut super::Report) -> Option<Request> {
+        if self.writing != Writing::Nothing {
+            return None;
+        }
+        let quarter = (self.window.window_bytes / 4, u64::from(self.window.window_objects) / 4);
+        if self.unsynced.1 > quarter.0 || self.unsynced.0 > quarter.1 {
+            self.writing = Writing::Syncing;
+            return Some(Request::Sync);
+        }
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < ADMIT_OBJECTS && bytes < ADMIT_BYTES {
+            let Some((at, stored)) = self.due.pop_front() else { break };
+            bytes += stored.bytes.len();
+            report.tally(at.0).sent += 1;
+            report.payload_bytes += stored.bytes.len() as u64;
+            report.raw_bytes += u64::from(stored.raw_len);
+            batch.push((at, stored));
+        }
+        if batch.is_empty() {
+            return None;
+        }
+        self.writing = Writing::Admitting { objects: batch.len() as u64, bytes: bytes as u64 };
+        Some(Request::Admit(batch))
+    }
+
+    fn admitted(&mut self) {
+        if let Writing::Admitting { objects, bytes } = std::mem::replace(&mut self.writing, Writing::Nothing) {
+            self.unsynced.0 += objects;
+            self.unsynced.1 += bytes;
+        }
+    }
+
+    fn synced(&mut self) {
+        self.writing = Writing::Nothing;
+        let (objects, bytes) = std::mem::take(&mut self.unsynced);
+        self.durable += objects;
+        self.undurable_bytes -= bytes;
+    }
+
+    fn next_ack(&mut self) -> Option<Message> {
+        (self.durable > self.durable_said).then(|| {
+            self.durable_said = self.durable;
+            Message::Ack(Ack { objects: self.durable })
+        })
+    }
+
+    /// True once everything has arrived and was admitted; publishing syncs what is left.
+    fn is_complete(&self) -> bool {
+        self.committed == Some(self.durable + self.unsynced.0) && self.writing == Writing::Nothing
+    }
+}

@@ -1,0 +1,58 @@
+//! What a replication moved, for people and for `--json`.
+
+use narrowboat_storage::id::{DatasetId, SnapshotId};
+use narrowboat_storage::name::{Kind, Name};
+
+/// Counts of objects of one sort.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Named to the receiver.
+    pub offered: u64,
+    /// Of these, what the receiver had.
+    pub known: u64,
+    /// Sent.
+    pub sent: u64,
+}
+
+/// What a replication moved. A session fills in what it sees; the link adds the wire.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// The dataset.
+    pub dataset: DatasetId,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// The earlier snapshot that it was built upon; subtrees that both share are not even named.
+    pub base: Option<SnapshotId>,
+    /// Chunks.
+    pub chunks: Tally,
+    /// Tree nodes.
+    pub nodes: Tally,
+    /// References that were skipped because the base has them.
+    pub shared: u64,
+    /// Bytes of objects as sent (compressed as stored), without framing.
+    pub payload_bytes: u64,
+    /// The same before compression.
+    pub raw_bytes: u64,
+    /// Bytes of all frames from sender to receiver and back, prefaces not counted.
+    pub framed_bytes: (u64, u64),
+    /// Bytes on the wire from sender to receiver, all headers and repetitions counted. Filled in by the link.
+    pub wire_bytes_forward: u64,
+    /// Bytes on the wire from receiver to sender. Filled in by the link.
+    pub wire_bytes_back: u64,
+    /// From the greeting to the end.
+    pub seconds: f64,
+    /// Highest rate on the wire in any second, in bits per second. Filled in by the link.
+    pub peak_bits_per_second: u64,
+    /// The root at this side; none for an empty map, and before it is known.
+    pub root_here: Option<Name>,
+    /// The root that the other side named.
+    pub root_there: Option<Name>,
+    /// True once the receiver has published the snapshot with the sender's root.
+    pub published: bool,
+}
+
+impl Report {
+    pub(super) fn tally(&mut self, kind: Kind) -> &mut Tally {
+        if kind.is_node() { &mut self.nodes } else { &mut self.chunks }
+    }
+}

@@ -1,0 +1,52 @@
+//! What the protocol needs of a store: [`Source`] where a snapshot is, [`Sink`] where it goes.
+//!
+//! All calls block and may come from any thread. Only [`super::Worker`] makes them.
+
+use bytes::Bytes;
+use narrowboat_storage::error::Result;
+use narrowboat_storage::id::{DatasetId, SnapshotId};
+use narrowboat_storage::name::{Kind, Name};
+
+pub use crate::wire::{Codec, DatasetKind, Hello, Ref, SnapshotOffer, Stored};
+
+/// The names that a node refers to, in the node's order, repetitions included. Called for nodes only. Fails where the
+/// bytes are no node of that kind, whatever they are: they may come from a hostile peer.
+pub type References = fn(Kind, &[u8]) -> Result<Vec<Ref>>;
+
+/// A store that has the snapshot. Whatever the snapshot's root and the bases' roots refer to stays present until the
+/// session ends.
+pub trait Source: Send + Sync {
+    /// An object as it is kept, its checksum verified.
+    fn stored(&self, kind: Kind, name: &Name) -> Result<Stored>;
+    /// The bytes of an object, verified against its name.
+    fn read(&self, kind: Kind, name: &Name) -> Result<Bytes>;
+}
+
+/// A store that gets the snapshot.
+pub trait Sink: Send + Sync {
+    /// Which of these are present, and so everything below them. What is answered with true stays present until the
+    /// session ends.
+    fn has(&self, kind: Kind, names: &[Name]) -> Result<Vec<bool>>;
+    /// Keeps an object that was verified against its name and whose references are present. Admitting one that is
+    /// present already is fine. Not durable before [`Sink::sync`].
+    fn admit(&self, kind: Kind, name: &Name, object: Stored) -> Result<()>;
+    /// Makes everything that was admitted durable. After a power cut, what was admitted and not synced may be gone;
+    /// but never is a node present without what it refers to.
+    fn sync(&self) -> Result<()>;
+    /// The first of `offered` whose root is present as that of a snapshot of this dataset, which is then kept until the
+    /// session ends.
+    fn newest_shared(
+        &self,
+        dataset: &DatasetId,
+        offered: &[(SnapshotId, Name)],
+    ) -> Result<Option<(SnapshotId, Name)>>;
+    /// Shows the snapshot, durably: whole or not at all. Its root is present and synced. Publishing the same again is
+    /// fine; refused where the id stands for another snapshot, or where the dataset is not a replica.
+    fn publish(&self, snapshot: &SnapshotOffer) -> Result<()>;
+}
+
+/// Decides what a peer may publish here. Refusals go to the peer as a sentence, so they say nothing secret.
+pub trait Admission: Send + Sync {
+    /// Allows or refuses one snapshot of the store that greeted with `peer`.
+    fn admit(&self, peer: &Hello, snapshot: &SnapshotOffer) -> Result<()>;
+}

@@ -1,0 +1,302 @@
+//! The side that has the snapshot.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use narrowboat_storage::id::SnapshotId;
+use narrowboat_storage::name::{Kind, Name};
+
+use super::core::{Core, incompatible};
+use super::failure::Failure;
+use super::limits::Limits;
+use super::report::Report;
+use super::seam::{Hello, Ref, SnapshotOffer, Stored};
+use super::walk::{Astray, TaskId, Walk};
+use super::worker::{Job, Reply, Request};
+use crate::wire::{Ack, Answer, Ask, BASES_MAX, Begin, Commit, Message, Object, Offer, Published};
+
+/// Objects in one request to load.
+const LOAD_BATCH: usize = 64;
+/// Bytes after which one request to load ends.
+const LOAD_BYTES: usize = 512 << 10;
+/// Requests to expand that run at a time.
+const EXPANDS_MAX: usize = 4;
+
+/// What is to be replicated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replication {
+    /// The snapshot.
+    pub snapshot: SnapshotOffer,
+    /// Earlier snapshots of the dataset that the receiver may have, the newest first; of these the first 32 are
+    /// offered. Spread them out: the newest few, then ever older ones.
+    pub bases: Vec<(SnapshotId, Name)>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Waiting for the greeting.
+    Greeting,
+    /// Waiting for the answer to the offer.
+    Offered,
+    /// Walking the tree.
+    Walking(Box<Walking>),
+    /// Everything was sent; waiting for the proof.
+    Committed(Box<Walking>),
+}
+
+#[derive(Debug)]
+struct Walking {
+    walk: Walk,
+    window_bytes: u64,
+    window_objects: usize,
+    /// Objects that were read and wait for room on the line.
+    loaded: VecDeque<(TaskId, Stored)>,
+    loaded_bytes: usize,
+    /// Bytes that requests under way may bring.
+    loading_bytes: usize,
+    /// Sent and not acknowledged, in order.
+    outstanding: VecDeque<(TaskId, u64)>,
+    outstanding_bytes: u64,
+    next_seq: u64,
+    expands: BTreeMap<u64, Vec<TaskId>>,
+    loads: BTreeMap<u64, Vec<(TaskId, Ref)>>,
+}
+
+/// The sending side of one session.
+#[derive(Debug)]
+pub struct Sender {
+    pub(super) core: Core,
+    replication: Replication,
+    phase: Phase,
+    jobs: u64,
+}
+
+impl Sender {
+    /// Greets and offers. `hello` is of role sender.
+    pub fn new(hello: Hello, replication: Replication, limits: Limits, now: Duration) -> Self {
+        let mut core = Core::new(hello, limits.sane(), now);
+        let mut bases = replication.bases.clone();
+        bases.truncate(BASES_MAX);
+        core.report.dataset = replication.snapshot.dataset;
+        core.report.snapshot = replication.snapshot.snapshot;
+        core.report.root_here = replication.snapshot.root;
+        core.say(Message::Offer(Offer {
+            snapshot: replication.snapshot.clone(),
+            bases,
+            window_bytes: core.limits.window_bytes,
+            window_objects: core.limits.window_objects,
+        }));
+        Sender { core, replication, phase: Phase::Greeting, jobs: 0 }
+    }
+
+    pub(super) fn message(&mut self, message: Message) -> Result<(), Failure> {
+        match (message, &mut self.phase) {
+            (Message::Hello(hello), Phase::Greeting) => self.greeted(hello),
+            (Message::Begin(begin), Phase::Offered) => self.begin(&begin),
+            (Message::Published(published), Phase::Offered | Phase::Committed(_)) => self.published(&published),
+            (Message::Answer(answer), Phase::Walking(walking)) => answered(&mut self.core.report, walking, &answer),
+            (Message::Ack(ack), Phase::Walking(walking) | Phase::Committed(walking)) => walking.acknowledged(ack),
+            (Message::Stop(stop), _) => Err(Failure::Stopped(stop)),
+            (message, _) => Err(super::core::misplaced(&message)),
+        }
+    }
+
+    fn greeted(&mut self, hello: Hello) -> Result<(), Failure> {
+        incompatible(&self.core.hello, &hello)?;
+        self.core.peer = Some(hello);
+        self.phase = Phase::Offered;
+        Ok(())
+    }
+
+    fn begin(&mut self, begin: &Begin) -> Result<(), Failure> {
+        let base = begin.base.map(|id| {
+            let offered = self.replication.bases.iter().take(BASES_MAX).find(|(offered, _)| *offered == id);
+            offered.copied().ok_or_else(|| Failure::Protocol("it builds upon a snapshot that was not offered".to_owned()))
+        });
+        let base = base.transpose()?;
+        let Some(root) = self.replication.snapshot.root else {
+            return Err(Failure::Protocol("it lacks the root of an empty map".to_owned()));
+        };
+        let limits = &self.core.limits;
+        let window_names = begin.window_names.min(limits.window_names);
+        let bytes = 1..=limits.window_bytes;
+        let objects = 1..=limits.window_objects;
+        if !bytes.contains(&begin.window_bytes) || !objects.contains(&begin.window_objects) {
+            return Err(Failure::Protocol("its windows are not within those that were offered".to_owned()));
+        }
+        if window_names < Limits::NAMES_MIN {
+            return Err(Failure::Protocol("its window of names is too small".to_owned()));
+        }
+        self.core.report.base = base.map(|(id, _)| id);
+        self.core.report.nodes.offered += 1;
+        let base = base.map(|(_, root)| (Kind::MapNode, root));
+        self.phase = Phase::Walking(Box::new(Walking {
+            walk: Walk::new((Kind::MapNode, root), base, window_names as usize),
+            window_bytes: begin.window_bytes,
+            window_objects: begin.window_objects as usize,
+            loaded: VecDeque::new(),
+            loaded_bytes: 0,
+            loading_bytes: 0,
+            outstanding: VecDeque::new(),
+            outstanding_bytes: 0,
+            next_seq: 0,
+            expands: BTreeMap::new(),
+            loads: BTreeMap::new(),
+        }));
+        Ok(())
+    }
+
+    fn published(&mut self, published: &Published) -> Result<(), Failure> {
+        self.core.report.root_there = published.root;
+        if published.root != self.replication.snapshot.root {
+            return Err(Failure::Protocol("it published another root than the one that was sent".to_owned()));
+        }
+        self.core.succeed();
+        Ok(())
+    }
+
+    pub(super) fn reply(&mut self, id: u64, reply: Reply) -> Result<(), Failure> {
+        let Phase::Walking(walking) = &mut self.phase else { return Ok(()) };
+        match reply {
+            Reply::Failed(error) => Err(Failure::Store(error)),
+            Reply::Expanded(expansions) => {
+                let nodes = walking.expands.remove(&id).unwrap_or_default();
+                assert_eq!(nodes.len(), expansions.len(), "one expansion for each node");
+                for (node, expansion) in nodes.into_iter().zip(expansions) {
+                    self.core.report.shared += expansion.shared;
+                    walking.walk.expanded(node, expansion).map_err(astray)?;
+                }
+                Ok(())
+            }
+            Reply::Loaded(objects) => {
+                walking.loaded(id, objects);
+                Ok(())
+            }
+            _ => panic!("a reply to a job of the other side"),
+        }
+    }
+
+    /// The next question, or the commit once everything was sent.
+    pub(super) fn next_control(&mut self) -> Option<Message> {
+        let Phase::Walking(walking) = &mut self.phase else { return None };
+        if let Some((first, names)) = walking.walk.next_ask() {
+            for (kind, _) in &names {
+                self.core.report.tally(*kind).offered += 1;
+            }
+            return Some(Message::Ask(Ask { first, names }));
+        }
+        if !walking.walk.is_done() {
+            return None;
+        }
+        let commit = Commit { objects: walking.next_seq };
+        let Phase::Walking(walking) = std::mem::replace(&mut self.phase, Phase::Offered) else { return None };
+        self.phase = Phase::Committed(walking);
+        Some(Message::Commit(commit))
+    }
+
+    /// The next object, where the window has room.
+    pub(super) fn next_data(&mut self) -> Option<Message> {
+        let Phase::Walking(walking) = &mut self.phase else { return None };
+        let object = walking.ship(&mut self.core.report)?;
+        Some(Message::Object(object))
+    }
+
+    /// The next thing to be read from the store.
+    pub(super) fn next_job(&mut self) -> Option<Job> {
+        let Phase::Walking(walking) = &mut self.phase else { return None };
+        let (id, read_ahead) = (self.jobs, self.core.limits.read_ahead_bytes);
+        let request = walking.expand(id).or_else(|| walking.load(id, read_ahead))?;
+        self.jobs += 1;
+        Some(Job { id, request })
+    }
+
+    /// True while the next move is the peer's.
+    pub(super) fn peer_owes(&self) -> bool {
+        match &self.phase {
+            Phase::Greeting | Phase::Offered | Phase::Committed(_) => true,
+            Phase::Walking(walking) => !walking.outstanding.is_empty() || walking.walk.awaits_answers(),
+        }
+    }
+}
+
+fn answered(report: &mut Report, walking: &mut Walking, answer: &Answer) -> Result<(), Failure> {
+    for answered in walking.walk.answer(answer.first, &answer.lacking).map_err(astray)? {
+        report.tally(answered.kind).known += u64::from(!answered.lacking);
+    }
+    Ok(())
+}
+
+fn astray(astray: Astray) -> Failure {
+    match astray {
+        Astray::Answer => Failure::Protocol("it answers what was not asked".to_owned()),
+        Astray::Depth => Failure::Store(
+            narrowboat_storage::error::Refusal::Unsupported("the snapshot's tree is too deep".to_owned()).into(),
+        ),
+    }
+}
+
+impl Walking {
+    fn expand(&mut self, id: u64) -> Option<Request> {
+        if self.expands.len() >= EXPANDS_MAX {
+            return None;
+        }
+        let batch = self.walk.next_expand()?;
+        self.expands.insert(id, batch.iter().map(|(task, _, _)| *task).collect());
+        Some(Request::Expand(batch.into_iter().map(|(_, node, counterparts)| (node, counterparts)).collect()))
+    }
+
+    fn load(&mut self, id: u64, read_ahead_bytes: usize) -> Option<Request> {
+        if self.loaded_bytes + self.loading_bytes >= read_ahead_bytes {
+            return None;
+        }
+        let batch: Vec<_> = std::iter::from_fn(|| self.walk.next_load()).take(LOAD_BATCH).collect();
+        if batch.is_empty() {
+            return None;
+        }
+        let objects = batch.iter().map(|(_, object)| *object).collect();
+        self.loads.insert(id, batch);
+        self.loading_bytes += LOAD_BYTES;
+        Some(Request::Load { objects, bytes_max: LOAD_BYTES })
+    }
+
+    fn loaded(&mut self, id: u64, objects: Vec<Stored>) {
+        let mut asked = self.loads.remove(&id).unwrap_or_default();
+        self.loading_bytes -= LOAD_BYTES;
+        let rest: Vec<TaskId> = asked.split_off(objects.len().min(asked.len())).iter().map(|(task, _)| *task).collect();
+        self.walk.not_loaded(&rest);
+        for ((task, _), stored) in asked.into_iter().zip(objects) {
+            self.loaded_bytes += stored.bytes.len();
+            self.loaded.push_back((task, stored));
+        }
+    }
+
+    fn ship(&mut self, report: &mut Report) -> Option<Object> {
+        if self.outstanding_bytes >= self.window_bytes || self.outstanding.len() >= self.window_objects {
+            return None;
+        }
+        let (task, stored) = self.loaded.pop_front()?;
+        let len = stored.bytes.len() as u64;
+        self.loaded_bytes -= stored.bytes.len();
+        let (kind, ask) = self.walk.ship(task)?;
+        self.outstanding.push_back((task, len));
+        self.outstanding_bytes += len;
+        report.tally(kind).sent += 1;
+        report.payload_bytes += len;
+        report.raw_bytes += u64::from(stored.raw_len);
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        Some(Object { seq, ask, stored })
+    }
+
+    fn acknowledged(&mut self, ack: Ack) -> Result<(), Failure> {
+        let acknowledged = self.next_seq - self.outstanding.len() as u64;
+        if ack.objects < acknowledged || ack.objects > self.next_seq {
+            return Err(Failure::Protocol("it acknowledges what was not sent".to_owned()));
+        }
+        for (task, len) in self.outstanding.drain(..(ack.objects - acknowledged) as usize) {
+            self.outstanding_bytes -= len;
+            self.walk.acknowledged(task);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,212 @@
+//! One session at one side, as a plain value.
+
+use std::time::Duration;
+
+use super::core::{Core, misplaced};
+use super::failure::Failure;
+use super::limits::Limits;
+use super::receiver::Receiver;
+use super::report::Report;
+use super::seam::{Hello, SnapshotOffer};
+use super::sender::{Replication, Sender};
+use super::worker::{Done, Job};
+use crate::wire::{Channel, Frame, Message, RawFrame, Role};
+
+/// What a session is told.
+#[derive(Debug)]
+pub enum Input {
+    /// A frame of the peer, and the channel that it came on.
+    Frame(Channel, RawFrame),
+    /// A job is finished.
+    Done(Done),
+    /// Time has passed.
+    Time,
+    /// The connection is gone, or a stream broke off or carried what the decoder refused.
+    Lost(Failure),
+    /// A person or a schedule ends it.
+    Cancel,
+}
+
+/// One session at one side. See the [module](super) for how to drive it.
+#[derive(Debug)]
+pub struct Session {
+    side: Side,
+}
+
+#[derive(Debug)]
+enum Side {
+    Sender(Sender),
+    Receiver(Receiver),
+}
+
+impl Session {
+    /// The side that has the snapshot, and opens the session's streams. `now` is the time since any fixed moment.
+    pub fn send(hello: Hello, replication: Replication, limits: Limits, now: Duration) -> Self {
+        assert_eq!(hello.role, Role::Sender);
+        Session { side: Side::Sender(Sender::new(hello, replication, limits, now)) }
+    }
+
+    /// The side that gets the snapshot. `now` is the time since any fixed moment.
+    pub fn receive(hello: Hello, limits: Limits, now: Duration) -> Self {
+        assert_eq!(hello.role, Role::Receiver);
+        Session { side: Side::Receiver(Receiver::new(hello, limits, now)) }
+    }
+
+    fn core(&self) -> &Core {
+        match &self.side {
+            Side::Sender(sender) => &sender.core,
+            Side::Receiver(receiver) => &receiver.core,
+        }
+    }
+
+    fn core_mut(&mut self) -> &mut Core {
+        match &mut self.side {
+            Side::Sender(sender) => &mut sender.core,
+            Side::Receiver(receiver) => &mut receiver.core,
+        }
+    }
+
+    /// Takes one input. Once the session has an outcome, further input is ignored.
+    pub fn handle(&mut self, now: Duration, input: Input) {
+        if self.core().outcome.is_some() {
+            return;
+        }
+        self.core_mut().advance(now);
+        let result = match input {
+            Input::Frame(channel, frame) => self.frame(now, channel, frame),
+            Input::Done(done) => match &mut self.side {
+                Side::Sender(sender) => sender.reply(done.id, done.reply),
+                Side::Receiver(receiver) => receiver.reply(done.id, done.reply),
+            },
+            Input::Time => self.check_patience(now),
+            Input::Lost(failure) => Err(failure),
+            Input::Cancel => Err(Failure::Cancelled),
+        };
+        if let Err(failure) = result {
+            self.core_mut().fail(failure);
+        }
+        if !self.peer_owes() {
+            self.core_mut().heard(now);
+        }
+    }
+
+    fn frame(&mut self, now: Duration, channel: Channel, frame: RawFrame) -> Result<(), Failure> {
+        let len = frame.stream_len() as u64;
+        let core = self.core_mut();
+        core.heard(now);
+        match core.hello.role {
+            Role::Sender => core.report.framed_bytes.1 += len,
+            Role::Receiver => core.report.framed_bytes.0 += len,
+        }
+        let Some(message) = Message::decode(frame)? else { return Ok(()) };
+        if message.channel() != channel {
+            return Err(misplaced(&message));
+        }
+        match &mut self.side {
+            Side::Sender(sender) => sender.message(message),
+            Side::Receiver(receiver) => receiver.message(message),
+        }
+    }
+
+    fn check_patience(&self, now: Duration) -> Result<(), Failure> {
+        match self.deadline() {
+            Some(deadline) if deadline <= now => Err(Failure::Silent(self.core().limits.patience.unwrap_or_default())),
+            _ => Ok(()),
+        }
+    }
+
+    fn peer_owes(&self) -> bool {
+        match &self.side {
+            Side::Sender(sender) => sender.peer_owes(),
+            Side::Receiver(receiver) => receiver.peer_owes(),
+        }
+    }
+
+    /// The next frame for the control stream. Ask while that stream has room.
+    pub fn next_control(&mut self) -> Option<Frame> {
+        let over = self.core().outcome.is_some();
+        let message = match self.core_mut().next_said() {
+            Some(message) => message,
+            None if over => return None,
+            None => match &mut self.side {
+                Side::Sender(sender) => sender.next_control()?,
+                Side::Receiver(receiver) => receiver.next_control()?,
+            },
+        };
+        Some(self.encode(&message))
+    }
+
+    /// The next frame for the data streams: any of them. Ask while one of them has room.
+    pub fn next_data(&mut self) -> Option<Frame> {
+        if self.core().outcome.is_some() {
+            return None;
+        }
+        let message = match &mut self.side {
+            Side::Sender(sender) => sender.next_data()?,
+            Side::Receiver(_) => return None,
+        };
+        Some(self.encode(&message))
+    }
+
+    fn encode(&mut self, message: &Message) -> Frame {
+        let frame = message.encode();
+        let len = frame.len() as u64;
+        let core = self.core_mut();
+        match core.hello.role {
+            Role::Sender => core.report.framed_bytes.0 += len,
+            Role::Receiver => core.report.framed_bytes.1 += len,
+        }
+        frame
+    }
+
+    /// The next job for a [`super::Worker`].
+    pub fn next_job(&mut self) -> Option<Job> {
+        if self.core().outcome.is_some() {
+            return None;
+        }
+        match &mut self.side {
+            Side::Sender(sender) => sender.next_job(),
+            Side::Receiver(receiver) => receiver.next_job(),
+        }
+    }
+
+    /// When to hand in [`Input::Time`] at the latest. Moves with every input.
+    pub fn deadline(&self) -> Option<Duration> {
+        let owes = self.core().outcome.is_none() && self.peer_owes();
+        self.core().deadline().filter(|_| owes)
+    }
+
+    /// How the session ended; `None` while it goes on.
+    pub fn outcome(&self) -> Option<&Result<(), Failure>> {
+        self.core().outcome.as_ref()
+    }
+
+    /// True once the session has ended and everything that the peer is to know of it was handed out.
+    pub fn is_over(&self) -> bool {
+        self.core().outcome.is_some() && self.core().outbox_is_empty()
+    }
+
+    /// What was moved so far.
+    pub fn report(&self) -> &Report {
+        &self.core().report
+    }
+
+    /// Ends the session's use: how it ended and what it moved. A session that had no outcome counts as lost.
+    pub fn finish(mut self) -> (Result<(), Failure>, Report) {
+        let core = self.core_mut();
+        (core.outcome.take().unwrap_or(Err(Failure::Lost)), core.report.clone())
+    }
+
+    /// How the peer greeted.
+    pub fn peer(&self) -> Option<&Hello> {
+        self.core().peer.as_ref()
+    }
+
+    /// The snapshot that a receiving session was offered.
+    pub fn offered(&self) -> Option<&SnapshotOffer> {
+        match &self.side {
+            Side::Sender(_) => None,
+            Side::Receiver(receiver) => receiver.offered(),
+        }
+    }
+}

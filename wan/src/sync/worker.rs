@@ -1,0 +1,313 @@
+//! Everything a session wants of a store, done where blocking is allowed.
+//!
+//! A session puts out [`Job`]s; the driver runs each with [`Worker::run`] on a thread that may block, and hands the
+//! [`Done`] back. Jobs of [`Lane::Write`] run one after another in the order in which they came out; jobs of
+//! [`Lane::Read`] may run beside them and beside one another, and may come back in any order.
+//!
+//! The hard checks of what a peer sent are here, because they cost processor time: an object is admitted only after
+//! its bytes were unpacked within bounds, hashed, found equal to its name, and its references found present.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use narrowboat_storage::error::{Error, Result};
+use narrowboat_storage::id::SnapshotId;
+use narrowboat_storage::name::{Kind, Name, Realm};
+
+use super::diff::{self, Counterparts, Expansion};
+use super::seam::{Admission, Hello, Ref, References, Sink, SnapshotOffer, Source, Stored};
+
+/// References of nodes that are kept at hand: neighbours in the walk have the same counterparts.
+const CACHED_REFS_MAX: usize = 64 << 10;
+
+/// Where a job may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Beside others, in any order.
+    Read,
+    /// Alone in this lane, in order.
+    Write,
+}
+
+/// Something to be done with a store.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// Source: what do these nodes refer to that their counterparts do not?
+    Expand(Vec<(Ref, Counterparts)>),
+    /// Source: objects as stored, the first of them in any case, further ones until `bytes_max` is reached.
+    Load {
+        /// Which.
+        objects: Vec<Ref>,
+        /// Stop after so many bytes.
+        bytes_max: usize,
+    },
+    /// Sink: may it come, what of it is here? Publishes at once where everything is.
+    Accept {
+        /// How the sender greeted.
+        peer: Box<Hello>,
+        /// The snapshot.
+        snapshot: Box<SnapshotOffer>,
+        /// Earlier ones.
+        bases: Vec<(SnapshotId, Name)>,
+    },
+    /// Sink: which of these are here?
+    Has(Vec<Ref>),
+    /// Sink: verify and admit, in this order.
+    Admit(Vec<(Ref, Stored)>),
+    /// Sink: make durable what was admitted.
+    Sync,
+    /// Sink: make everything durable, check that the root is there, and publish.
+    Publish(Box<SnapshotOffer>),
+}
+
+impl Request {
+    /// Where it may run.
+    pub fn lane(&self) -> Lane {
+        match self {
+            Request::Expand(_) | Request::Load { .. } | Request::Has(_) => Lane::Read,
+            Request::Accept { .. } | Request::Admit(_) | Request::Sync | Request::Publish(_) => Lane::Write,
+        }
+    }
+}
+
+/// What came of a request.
+#[derive(Debug)]
+pub enum Reply {
+    /// One for each node.
+    Expanded(Vec<Expansion>),
+    /// The first so many of the objects asked for.
+    Loaded(Vec<Stored>),
+    /// What is here of an offer.
+    Accepted {
+        /// True where the snapshot was published right away, because its root is here.
+        published: bool,
+        /// The newest base that is here.
+        base: Option<SnapshotId>,
+    },
+    /// One for each name.
+    Has(Vec<bool>),
+    /// All were admitted.
+    Admitted,
+    /// All that was admitted is durable.
+    Synced,
+    /// The snapshot is published.
+    Published,
+    /// The peer may not do that.
+    NotAllowed(Error),
+    /// An object was not what its name says, or came before what it refers to. Those in front of it were admitted.
+    WrongContent(String),
+    /// The store failed.
+    Failed(Error),
+}
+
+/// A request with the number that its answer is to carry.
+#[derive(Debug)]
+pub struct Job {
+    /// The number.
+    pub id: u64,
+    /// The request.
+    pub request: Request,
+}
+
+/// A finished job.
+#[derive(Debug)]
+pub struct Done {
+    /// The job's number.
+    pub id: u64,
+    /// What came of it.
+    pub reply: Reply,
+}
+
+/// Runs jobs against a store. Shared by threads.
+pub struct Worker {
+    side: Side,
+    references: References,
+    cache: Mutex<Cache>,
+}
+
+enum Side {
+    Source(Arc<dyn Source>),
+    Sink { sink: Arc<dyn Sink>, realm: Realm, admission: Arc<dyn Admission> },
+}
+
+impl Worker {
+    /// A worker for a session that sends out of `source`.
+    pub fn source(source: Arc<dyn Source>, references: References) -> Self {
+        Worker { side: Side::Source(source), references, cache: Mutex::default() }
+    }
+
+    /// A worker for a session that receives into `sink`, with the realm whose names are checked.
+    pub fn sink(sink: Arc<dyn Sink>, references: References, realm: Realm, admission: Arc<dyn Admission>) -> Self {
+        Worker { side: Side::Sink { sink, realm, admission }, references, cache: Mutex::default() }
+    }
+
+    /// Does one job. Blocks as long as the store does.
+    ///
+    /// # Panics
+    /// Where a job of a sending session is given to the worker of a receiving one, or the other way round.
+    pub fn run(&self, job: Job) -> Done {
+        let reply = match (&self.side, job.request) {
+            (Side::Source(source), Request::Expand(nodes)) => self.expand(&**source, &nodes),
+            (Side::Source(source), Request::Load { objects, bytes_max }) => load(&**source, &objects, bytes_max),
+            (Side::Sink { sink, .. }, Request::Has(refs)) => has(&**sink, &refs).map(Reply::Has),
+            (Side::Sink { sink, realm, .. }, Request::Admit(objects)) => self.admit(&**sink, realm, objects),
+            (Side::Sink { sink, .. }, Request::Sync) => sink.sync().map(|()| Reply::Synced),
+            (Side::Sink { sink, .. }, Request::Publish(snapshot)) => publish(&**sink, &snapshot),
+            (Side::Sink { sink, admission, .. }, Request::Accept { peer, snapshot, bases }) => {
+                match admission.admit(&peer, &snapshot) {
+                    Ok(()) => accept(&**sink, &snapshot, &bases),
+                    Err(reason) => Ok(Reply::NotAllowed(reason)),
+                }
+            }
+            (Side::Source(_), _) | (Side::Sink { .. }, _) => panic!("a job of the other side"),
+        };
+        Done { id: job.id, reply: reply.unwrap_or_else(Reply::Failed) }
+    }
+
+    fn expand(&self, source: &dyn Source, nodes: &[(Ref, Counterparts)]) -> Result<Reply> {
+        let mut read = |reference: &Ref| self.references_of(source, reference);
+        let expansions = nodes.iter().map(|(node, against)| diff::expand(node, against, &mut read));
+        expansions.collect::<Result<_>>().map(Reply::Expanded)
+    }
+
+    fn references_of(&self, source: &dyn Source, reference: &Ref) -> Result<Arc<[Ref]>> {
+        if let Some(known) = self.cache().find(reference) {
+            return Ok(known);
+        }
+        let bytes = source.read(reference.0, &reference.1)?;
+        let references: Arc<[Ref]> = (self.references)(reference.0, &bytes)?.into();
+        self.cache().keep(*reference, references.clone());
+        Ok(references)
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        // A panic of another thread leaves the cache whole: it is only ever a list of pure facts.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn admit(&self, sink: &dyn Sink, realm: &Realm, objects: Vec<(Ref, Stored)>) -> Result<Reply> {
+        for ((kind, name), stored) in objects {
+            if let Err(wrong) = self.verify(sink, realm, kind, &name, &stored)? {
+                return Ok(Reply::WrongContent(wrong));
+            }
+            sink.admit(kind, &name, stored)?;
+        }
+        Ok(Reply::Admitted)
+    }
+
+    /// Never trust: the bytes against the name, then everything that a node refers to against the store.
+    fn verify(
+        &self,
+        sink: &dyn Sink,
+        realm: &Realm,
+        kind: Kind,
+        name: &Name,
+        stored: &Stored,
+    ) -> Result<Result<(), String>> {
+        let Some(bytes) = stored.unpack() else {
+            return Ok(Err(format!("{kind:?} {name} does not unpack to {} bytes", stored.raw_len)));
+        };
+        let found = realm.name(kind, &bytes);
+        if found != *name {
+            return Ok(Err(format!("{kind:?} {name} arrived with the content of {found}")));
+        }
+        if !kind.is_node() {
+            return Ok(Ok(()));
+        }
+        let references = match (self.references)(kind, &bytes) {
+            Ok(references) => references,
+            Err(error) => return Ok(Err(format!("{kind:?} {name} is no node: {error}"))),
+        };
+        let present = has(sink, &references)?;
+        Ok(match references.iter().zip(present).find(|(_, present)| !present) {
+            Some(((below, missing), _)) => Err(format!("{kind:?} {name} refers to {below:?} {missing}, which is not here")),
+            None => Ok(()),
+        })
+    }
+}
+
+fn load(source: &dyn Source, objects: &[Ref], bytes_max: usize) -> Result<Reply> {
+    let mut loaded = Vec::new();
+    let mut bytes = 0;
+    for (kind, name) in objects {
+        if bytes >= bytes_max && !loaded.is_empty() {
+            break;
+        }
+        let stored = source.stored(*kind, name)?;
+        bytes += stored.bytes.len();
+        loaded.push(stored);
+    }
+    Ok(Reply::Loaded(loaded))
+}
+
+/// Presence of references of mixed kinds, in their order.
+fn has(sink: &dyn Sink, references: &[Ref]) -> Result<Vec<bool>> {
+    let mut present = vec![false; references.len()];
+    for kind in Kind::ALL {
+        let places: Vec<usize> = (0..references.len()).filter(|place| references[*place].0 == kind).collect();
+        if places.is_empty() {
+            continue;
+        }
+        let names: Vec<Name> = places.iter().map(|place| references[*place].1).collect();
+        for (place, answer) in places.into_iter().zip(sink.has(kind, &names)?) {
+            present[place] = answer;
+        }
+    }
+    Ok(present)
+}
+
+fn accept(sink: &dyn Sink, snapshot: &SnapshotOffer, bases: &[(SnapshotId, Name)]) -> Result<Reply> {
+    let base = sink.newest_shared(&snapshot.dataset, bases)?.map(|(id, _)| id);
+    let whole = match &snapshot.root {
+        Some(root) => has(sink, &[(Kind::MapNode, *root)])? == [true],
+        None => true,
+    };
+    if whole {
+        return Ok(match publish(sink, snapshot)? {
+            Reply::Published => Reply::Accepted { published: true, base },
+            other => other,
+        });
+    }
+    Ok(Reply::Accepted { published: false, base })
+}
+
+fn publish(sink: &dyn Sink, snapshot: &SnapshotOffer) -> Result<Reply> {
+    sink.sync()?;
+    if let Some(root) = &snapshot.root {
+        if has(sink, &[(Kind::MapNode, *root)])? != [true] {
+            return Ok(Reply::WrongContent(format!("the root {root} never arrived")));
+        }
+    }
+    match sink.publish(snapshot) {
+        Ok(()) => Ok(Reply::Published),
+        Err(Error::Refused(reason)) => Ok(Reply::NotAllowed(reason.into())),
+        Err(error) => Err(error),
+    }
+}
+
+/// References of nodes that were read lately; the oldest go first.
+#[derive(Default)]
+struct Cache {
+    nodes: HashMap<Ref, Arc<[Ref]>>,
+    order: VecDeque<Ref>,
+    refs: usize,
+}
+
+impl Cache {
+    fn find(&self, node: &Ref) -> Option<Arc<[Ref]>> {
+        self.nodes.get(node).cloned()
+    }
+
+    fn keep(&mut self, node: Ref, references: Arc<[Ref]>) {
+        let refs = references.len();
+        if self.nodes.insert(node, references).is_some() {
+            return;
+        }
+        self.order.push_back(node);
+        self.refs += refs;
+        while self.refs > CACHED_REFS_MAX {
+            let Some(oldest) = self.order.pop_front() else { break };
+            self.refs -= self.nodes.remove(&oldest).map_or(0, |references| references.len());
+        }
+    }
+}

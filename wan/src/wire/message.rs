@@ -1,0 +1,336 @@
+//! The messages of a session.
+
+use bytes::Bytes;
+use narrowboat_storage::id::SnapshotId;
+use narrowboat_storage::name::Name;
+
+use super::frame::{Channel, Frame, RawFrame};
+use super::hello::Hello;
+use super::object::Object;
+use super::offer::Offer;
+use super::reader::{Reader, WireError, put_text};
+use super::{ASK_NAMES_MAX, Ref, SENTENCE_BYTES_MAX};
+
+const HELLO: u16 = 1;
+const OFFER: u16 = 2;
+const BEGIN: u16 = 3;
+const ASK: u16 = 4;
+const ANSWER: u16 = 5;
+const ACK: u16 = 6;
+const COMMIT: u16 = 7;
+const PUBLISHED: u16 = 8;
+const STOP: u16 = 9;
+const OBJECT: u16 = 64;
+
+/// One message of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Both ways, first.
+    Hello(Hello),
+    /// Sender: here is a snapshot.
+    Offer(Offer),
+    /// Receiver: I lack its root; send, within these windows.
+    Begin(Begin),
+    /// Sender: which of these do you lack?
+    Ask(Ask),
+    /// Receiver: these.
+    Answer(Answer),
+    /// Receiver: these objects are safe.
+    Ack(Ack),
+    /// Sender: that was all.
+    Commit(Commit),
+    /// Receiver: the snapshot is published, and this is its root.
+    Published(Published),
+    /// Either side: the session is over without success.
+    Stop(Stop),
+    /// Sender, on a data stream: an object.
+    Object(Object),
+}
+
+/// The receiver's answer to an offer whose root it lacks. The root counts as asked under number 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begin {
+    /// The newest of the offered bases that the receiver has, whole.
+    pub base: Option<SnapshotId>,
+    /// Bytes of objects under way (sent, and not acknowledged) from which on no further object is sent. Not more than
+    /// the offer's.
+    pub window_bytes: u64,
+    /// Most objects under way. Not more than the offer's.
+    pub window_objects: u32,
+    /// Most names under way: asked and not answered, or answered with "lacking" and not sent.
+    pub window_names: u32,
+}
+
+/// Names of objects that the receiver may lack. Numbered one by one from 1 over the session, in the order of asking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// The number of the first name.
+    pub first: u64,
+    /// The names, 1 to [`ASK_NAMES_MAX`].
+    pub names: Vec<Ref>,
+}
+
+/// Answers to names, in the order of asking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The number of the first name that is answered.
+    pub first: u64,
+    /// For each name, whether the receiver lacks it. 1 to [`ASK_NAMES_MAX`].
+    pub lacking: Vec<bool>,
+}
+
+/// Objects that survive a power cut at the receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// All objects with a smaller `seq` are safe.
+    pub objects: u64,
+}
+
+/// The sender has sent everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// How many objects it has sent.
+    pub objects: u64,
+}
+
+/// The receiver shows the snapshot to its users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The root that it verified and published; none for an empty map.
+    pub root: Option<Name>,
+}
+
+/// Why a session ends without success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopCode {
+    /// The other side broke the protocol.
+    Protocol,
+    /// No protocol version that both sides speak, or a required feature is missing.
+    Version,
+    /// The other side belongs to another realm.
+    Realm,
+    /// The receiver does not accept this dataset or snapshot from this sender.
+    NotAllowed,
+    /// An object did not match its name, or referred to something that the receiver lacks.
+    WrongContent,
+    /// The receiver's disk is full.
+    Full,
+    /// The store of the side that says it is in trouble.
+    Store,
+    /// The other side said nothing for too long.
+    Silent,
+    /// A person or a schedule ended it.
+    Cancelled,
+    /// Too much under way at once; try again later.
+    Busy,
+    /// A reason that this version does not know.
+    Other(u16),
+}
+
+impl StopCode {
+    const NUMBERS: [(StopCode, u16); 10] = [
+        (StopCode::Protocol, 1),
+        (StopCode::Version, 2),
+        (StopCode::Realm, 3),
+        (StopCode::NotAllowed, 4),
+        (StopCode::WrongContent, 5),
+        (StopCode::Full, 6),
+        (StopCode::Store, 7),
+        (StopCode::Silent, 8),
+        (StopCode::Cancelled, 9),
+        (StopCode::Busy, 10),
+    ];
+
+    fn number(self) -> u16 {
+        if let StopCode::Other(number) = self {
+            return number;
+        }
+        Self::NUMBERS.iter().find(|(code, _)| *code == self).map_or(0, |(_, number)| *number)
+    }
+
+    fn from_number(number: u16) -> StopCode {
+        Self::NUMBERS.iter().find(|(_, known)| *known == number).map_or(StopCode::Other(number), |(code, _)| *code)
+    }
+}
+
+/// The session is over without success.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// Why.
+    pub code: StopCode,
+    /// Why, in a sentence for people.
+    pub sentence: String,
+}
+
+impl Message {
+    /// The stream that the message travels on.
+    pub fn channel(&self) -> Channel {
+        if matches!(self, Message::Object(_)) { Channel::Data } else { Channel::Control }
+    }
+
+    /// Writes the message as one frame.
+    pub fn encode(&self) -> Frame {
+        match self {
+            Message::Hello(hello) => hello.encode(HELLO),
+            Message::Offer(offer) => offer.encode(OFFER),
+            Message::Begin(begin) => begin.encode(),
+            Message::Ask(ask) => ask.encode(),
+            Message::Answer(answer) => answer.encode(),
+            Message::Ack(ack) => Frame::build(ACK, &ack.objects.to_le_bytes(), Bytes::new()),
+            Message::Commit(commit) => Frame::build(COMMIT, &commit.objects.to_le_bytes(), Bytes::new()),
+            Message::Published(published) => published.encode(),
+            Message::Stop(stop) => stop.encode(),
+            Message::Object(object) => object.encode(OBJECT),
+        }
+    }
+
+    /// Reads the message in a frame. `None` for an unknown one that may be ignored.
+    pub fn decode(frame: RawFrame) -> Result<Option<Message>, WireError> {
+        let ignored = frame.may_be_ignored();
+        let payload = frame.payload;
+        Ok(Some(match frame.kind {
+            HELLO => Message::Hello(Hello::decode(payload)?),
+            OFFER => Message::Offer(Offer::decode(payload)?),
+            BEGIN => Message::Begin(Begin::decode(payload)?),
+            ASK => Message::Ask(Ask::decode(payload)?),
+            ANSWER => Message::Answer(Answer::decode(payload)?),
+            ACK => Message::Ack(Ack { objects: counter("acknowledgement", payload)? }),
+            COMMIT => Message::Commit(Commit { objects: counter("commit", payload)? }),
+            PUBLISHED => Message::Published(Published::decode(payload)?),
+            STOP => Message::Stop(Stop::decode(payload)?),
+            OBJECT => Message::Object(Object::decode(payload)?),
+            _ if ignored => return Ok(None),
+            kind => return Err(WireError::Unknown { what: "message", value: kind.into() }),
+        }))
+    }
+}
+
+fn counter(what: &'static str, payload: Bytes) -> Result<u64, WireError> {
+    let mut reader = Reader::new(what, payload);
+    let value = reader.u64()?;
+    reader.finish()?;
+    Ok(value)
+}
+
+/// A count of names in one message: 1 to [`ASK_NAMES_MAX`].
+fn names_count(reader: &mut Reader) -> Result<usize, WireError> {
+    match usize::from(reader.u16()?) {
+        0 => Err(WireError::Unknown { what: "number of names", value: 0 }),
+        count if count > ASK_NAMES_MAX => {
+            Err(WireError::TooLong { what: "list of names", len: count as u64, max: ASK_NAMES_MAX as u64 })
+        }
+        count => Ok(count),
+    }
+}
+
+impl Begin {
+    fn encode(&self) -> Frame {
+        let mut out = Vec::with_capacity(40);
+        out.push(self.base.is_some().into());
+        out.extend_from_slice(&[0; 7]);
+        out.extend_from_slice(&self.base.unwrap_or_default().0);
+        out.extend_from_slice(&self.window_bytes.to_le_bytes());
+        out.extend_from_slice(&self.window_objects.to_le_bytes());
+        out.extend_from_slice(&self.window_names.to_le_bytes());
+        Frame::build(BEGIN, &out, Bytes::new())
+    }
+
+    fn decode(payload: Bytes) -> Result<Self, WireError> {
+        let mut reader = Reader::new("begin", payload);
+        let has_base = reader.flag("base flag")?;
+        reader.take(7)?;
+        let base = SnapshotId(reader.array()?);
+        let begin = Begin {
+            base: has_base.then_some(base),
+            window_bytes: reader.u64()?,
+            window_objects: reader.u32()?,
+            window_names: reader.u32()?,
+        };
+        reader.finish()?;
+        Ok(begin)
+    }
+}
+
+impl Ask {
+    fn encode(&self) -> Frame {
+        let mut out = Vec::with_capacity(10 + self.names.len() * 33);
+        out.extend_from_slice(&self.first.to_le_bytes());
+        out.extend_from_slice(&(self.names.len() as u16).to_le_bytes());
+        for (kind, name) in &self.names {
+            out.push(*kind as u8);
+            out.extend_from_slice(&name.0);
+        }
+        Frame::build(ASK, &out, Bytes::new())
+    }
+
+    fn decode(payload: Bytes) -> Result<Self, WireError> {
+        let mut reader = Reader::new("ask", payload);
+        let first = reader.u64()?;
+        let count = names_count(&mut reader)?;
+        let names = (0..count).map(|_| reader.reference()).collect::<Result<_, _>>()?;
+        reader.finish()?;
+        Ok(Ask { first, names })
+    }
+}
+
+impl Answer {
+    fn encode(&self) -> Frame {
+        let mut out = Vec::with_capacity(10 + self.lacking.len() / 8 + 1);
+        out.extend_from_slice(&self.first.to_le_bytes());
+        out.extend_from_slice(&(self.lacking.len() as u16).to_le_bytes());
+        for eight in self.lacking.chunks(8) {
+            out.push(eight.iter().enumerate().fold(0, |byte, (bit, lacking)| byte | u8::from(*lacking) << bit));
+        }
+        Frame::build(ANSWER, &out, Bytes::new())
+    }
+
+    /// Bits behind the last answer must be zero.
+    fn decode(payload: Bytes) -> Result<Self, WireError> {
+        let mut reader = Reader::new("answer", payload);
+        let first = reader.u64()?;
+        let count = names_count(&mut reader)?;
+        let bits = reader.take(count.div_ceil(8))?;
+        reader.finish()?;
+        let mut lacking: Vec<bool> = bits.iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 == 1)).collect();
+        if lacking.drain(count..).any(|bit| bit) {
+            return Err(WireError::Unknown { what: "answer bit", value: count as u64 });
+        }
+        Ok(Answer { first, lacking })
+    }
+}
+
+impl Published {
+    fn encode(&self) -> Frame {
+        let mut out = Vec::with_capacity(40);
+        out.push(self.root.is_some().into());
+        out.extend_from_slice(&[0; 7]);
+        out.extend_from_slice(&self.root.unwrap_or_default().0);
+        Frame::build(PUBLISHED, &out, Bytes::new())
+    }
+
+    fn decode(payload: Bytes) -> Result<Self, WireError> {
+        let mut reader = Reader::new("published", payload);
+        let has_root = reader.flag("root flag")?;
+        reader.take(7)?;
+        let root = reader.name()?;
+        reader.finish()?;
+        Ok(Published { root: has_root.then_some(root) })
+    }
+}
+
+impl Stop {
+    fn encode(&self) -> Frame {
+        let mut out = Vec::with_capacity(64);
+        out.extend_from_slice(&self.code.number().to_le_bytes());
+        put_text(&mut out, &self.sentence, SENTENCE_BYTES_MAX);
+        Frame::build(STOP, &out, Bytes::new())
+    }
+
+    fn decode(payload: Bytes) -> Result<Self, WireError> {
+        let mut reader = Reader::new("stop", payload);
+        let code = StopCode::from_number(reader.u16()?);
+        let sentence = reader.text("sentence", SENTENCE_BYTES_MAX)?;
+        reader.finish()?;
+        Ok(Stop { code, sentence })
+    }
+}

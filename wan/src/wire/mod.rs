@@ -1,0 +1,52 @@
+//! The bytes of replication: streams, frames and messages. `docs/formats/replication-protocol.md` owns them.
+//!
+//! * Every decoder here takes bytes from a peer that may be hostile: each length is checked before it is believed,
+//!   nothing panics, and nothing is allocated that the bytes received so far do not pay for.
+//! * Encoding and decoding are exact inverses, so a recorded conversation can be compared byte for byte.
+//! * Nothing here decides anything: [`crate::sync`] does.
+//!
+//! QUIC (TLS 1.3) below authenticates and checks every byte, so frames carry no checksum of their own; objects are
+//! verified against their names anyway.
+
+mod frame;
+mod hello;
+mod message;
+mod object;
+mod offer;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+pub use frame::{Channel, Frame, FrameDecoder, PREFACE_BYTES, Preface, RawFrame, StreamClass};
+pub use hello::{Hello, Role};
+pub use message::{Ack, Answer, Ask, Begin, Commit, Message, Published, Stop, StopCode};
+pub use object::{Codec, Object, Stored};
+pub use offer::{DatasetKind, Offer, SnapshotOffer};
+pub use reader::{Reader, WireError};
+
+use narrowboat_storage::name::{Kind, Name};
+
+/// An object's kind and name: what the protocol speaks about.
+pub type Ref = (Kind, Name);
+
+/// The newest protocol version that this software speaks.
+pub const VERSION_MAX: u16 = 1;
+/// The oldest protocol version that this software speaks.
+pub const VERSION_MIN: u16 = 1;
+/// Feature bits that this software knows. None are assigned in version 1.
+pub const FEATURES_KNOWN: u64 = 0;
+
+/// Longest payload of a frame on the control stream.
+pub const CONTROL_BYTES_MAX: usize = 64 << 10;
+/// Largest object, before compression and as sent.
+pub const OBJECT_BYTES_MAX: usize = 4 << 20;
+/// Longest payload of a frame on a data stream.
+pub const DATA_BYTES_MAX: usize = OBJECT_BYTES_MAX + object::OBJECT_HEAD_BYTES;
+/// Most names in one `Ask`.
+pub const ASK_NAMES_MAX: usize = 1024;
+/// Most earlier snapshots that one `Offer` proposes as a base.
+pub const BASES_MAX: usize = 32;
+/// Longest name of a dataset or snapshot, in bytes of UTF-8.
+pub const TITLE_BYTES_MAX: usize = 255;
+/// Longest sentence in a `Stop`, in bytes of UTF-8.
+pub const SENTENCE_BYTES_MAX: usize = 1024;

@@ -1,0 +1,92 @@
+//! Objects as they travel: the bytes that the sender's store keeps, and how they are packed.
+
+use bytes::Bytes;
+
+use super::frame::Frame;
+use super::reader::{Reader, WireError};
+use super::OBJECT_BYTES_MAX;
+
+pub(super) const OBJECT_HEAD_BYTES: usize = 24;
+
+/// How an object's bytes are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Codec {
+    /// As they are.
+    Raw = 0,
+    /// One LZ4 block.
+    Lz4 = 1,
+}
+
+/// An object as a store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// How `bytes` are packed.
+    pub codec: Codec,
+    /// Length of the object itself, in bytes; at most [`OBJECT_BYTES_MAX`].
+    pub raw_len: u32,
+    /// The packed bytes.
+    pub bytes: Bytes,
+}
+
+impl Stored {
+    /// Unpacks into exactly `raw_len` bytes, and never allocates more. `None` where the bytes do not unpack to that.
+    pub fn unpack(&self) -> Option<Bytes> {
+        let len = self.raw_len as usize;
+        if len > OBJECT_BYTES_MAX {
+            return None;
+        }
+        match self.codec {
+            Codec::Raw => (self.bytes.len() == len).then(|| self.bytes.clone()),
+            Codec::Lz4 => {
+                let mut raw = vec![0; len];
+                let filled = lz4_flex::block::decompress_into(&self.bytes, &mut raw).ok()?;
+                (filled == len).then(|| raw.into())
+            }
+        }
+    }
+}
+
+/// One object that the receiver lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Its place in the order of admission, counted from 0: everything that it refers to has a smaller one, or was
+    /// known to the receiver.
+    pub seq: u64,
+    /// The number under which its name was asked; the receiver knows the name from there.
+    pub ask: u64,
+    /// Its bytes.
+    pub stored: Stored,
+}
+
+impl Object {
+    pub(super) fn encode(&self, kind: u16) -> Frame {
+        let mut head = Vec::with_capacity(OBJECT_HEAD_BYTES);
+        head.extend_from_slice(&self.seq.to_le_bytes());
+        head.extend_from_slice(&self.ask.to_le_bytes());
+        head.extend_from_slice(&self.stored.raw_len.to_le_bytes());
+        head.push(self.stored.codec as u8);
+        head.extend_from_slice(&[0; 3]);
+        Frame::build(kind, &head, self.stored.bytes.clone())
+    }
+
+    pub(super) fn decode(payload: Bytes) -> Result<Self, WireError> {
+        let mut reader = Reader::new("object", payload);
+        let (seq, ask, raw_len) = (reader.u64()?, reader.u64()?, reader.u32()?);
+        let codec = match reader.u8()? {
+            0 => Codec::Raw,
+            1 => Codec::Lz4,
+            value => return Err(WireError::Unknown { what: "codec", value: value.into() }),
+        };
+        let reserved = reader.array::<3>()?;
+        if let Some(value) = reserved.iter().find(|byte| **byte != 0) {
+            return Err(WireError::Unknown { what: "reserved field", value: (*value).into() });
+        }
+        for len in [u64::from(raw_len), reader.remaining() as u64] {
+            if len > OBJECT_BYTES_MAX as u64 {
+                return Err(WireError::TooLong { what: "object", len, max: OBJECT_BYTES_MAX as u64 });
+            }
+        }
+        Ok(Object { seq, ask, stored: Stored { codec, raw_len, bytes: reader.rest() } })
+    }
+}

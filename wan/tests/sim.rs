@@ -1,0 +1,16 @@
+//! Replication in a simulated world: two stores, one bad line, one seed.
+//!
+//! `NARROWBOAT_SEEDS=100000` runs that many worlds instead of a thousand; `NARROWBOAT_SEED=7` runs one.
+
+#[path = "sim/line.rs"]
+mod line;
+#[path = "sim/rng.rs"]
+mod rng;
+#[path = "sim/store.rs"]
+mod store;
+#[path = "sim/tree.rs"]
+mod tree;
+#[path = "sim/world.rs"]
+mod world;
+#[path = "sim/promises.rs"]
+mod promises;

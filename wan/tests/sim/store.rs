@@ -1,0 +1,196 @@
+//! A store in memory: what was synced survives a restart, and of the rest an arbitrary prefix.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use narrowboat_storage::error::{Error, Refusal, Result};
+use narrowboat_storage::id::{DatasetId, SnapshotId};
+use narrowboat_storage::name::{Kind, Name, Realm};
+use narrowboat_wan::sync::seam::{Admission, Codec, Hello, Ref, Sink, SnapshotOffer, Source, Stored};
+
+use crate::tree::references;
+
+#[derive(Default)]
+struct Inner {
+    objects: HashMap<Ref, Stored>,
+    /// Admitted and not synced, in order.
+    volatile: Vec<Ref>,
+    published: BTreeMap<SnapshotId, SnapshotOffer>,
+    admitted: BTreeMap<Ref, u64>,
+    syncs: u64,
+}
+
+/// See the module.
+pub struct MemoryStore {
+    pub realm: Realm,
+    inner: Mutex<Inner>,
+}
+
+impl MemoryStore {
+    pub fn new(realm: &Realm) -> Arc<Self> {
+        Arc::new(MemoryStore { realm: realm.clone(), inner: Mutex::default() })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    /// Keeps an object of this side's own, durably.
+    pub fn put(&self, kind: Kind, content: &[u8]) -> Ref {
+        let at = (kind, self.realm.name(kind, content));
+        let packed = lz4_flex::block::compress(content);
+        let stored = if packed.len() < content.len() {
+            Stored { codec: Codec::Lz4, raw_len: content.len() as u32, bytes: packed.into() }
+        } else {
+            Stored { codec: Codec::Raw, raw_len: content.len() as u32, bytes: Bytes::copy_from_slice(content) }
+        };
+        self.inner().objects.insert(at, stored);
+        at
+    }
+
+    /// Forgets an object, as damage would.
+    pub fn withdraw(&self, at: &Ref) {
+        self.inner().objects.remove(at);
+    }
+
+    pub fn contains(&self, at: &Ref) -> bool {
+        self.inner().objects.contains_key(at)
+    }
+
+    pub fn len(&self) -> usize {
+        self.inner().objects.len()
+    }
+
+    pub fn syncs(&self) -> u64 {
+        self.inner().syncs
+    }
+
+    pub fn refs(&self) -> BTreeSet<Ref> {
+        self.inner().objects.keys().copied().collect()
+    }
+
+    /// How often each object was admitted.
+    pub fn admissions(&self) -> BTreeMap<Ref, u64> {
+        self.inner().admitted.clone()
+    }
+
+    pub fn published(&self, snapshot: &SnapshotId) -> Option<SnapshotOffer> {
+        self.inner().published.get(snapshot).cloned()
+    }
+
+    /// The power goes: of what was not synced, the first `keep` objects remain.
+    pub fn restart(&self, keep: usize) {
+        let mut inner = self.inner();
+        let volatile = std::mem::take(&mut inner.volatile);
+        for lost in volatile.into_iter().skip(keep) {
+            inner.objects.remove(&lost);
+        }
+    }
+
+    pub fn unsynced(&self) -> usize {
+        self.inner().volatile.len()
+    }
+
+    /// Every invariant of a store: names fit contents, what is present is complete, what is published is present.
+    pub fn check(&self) -> Result<(), String> {
+        let inner = self.inner();
+        for ((kind, name), stored) in &inner.objects {
+            let bytes = stored.unpack().ok_or(format!("{kind:?} {name} does not unpack"))?;
+            if self.realm.name(*kind, &bytes) != *name {
+                return Err(format!("{kind:?} {name} has other content"));
+            }
+            for below in references(*kind, &bytes).map_err(|error| error.to_string())? {
+                if !inner.objects.contains_key(&below) {
+                    return Err(format!("{kind:?} {name} refers to {below:?}, which is not here"));
+                }
+            }
+        }
+        for snapshot in inner.published.values() {
+            if snapshot.root.is_some_and(|root| !inner.objects.contains_key(&(Kind::MapNode, root))) {
+                return Err(format!("snapshot {} was published without its root", snapshot.snapshot));
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that a root refers to, directly and indirectly, itself included.
+    pub fn closure(&self, root: Option<Name>) -> BTreeSet<Ref> {
+        let mut found = BTreeSet::new();
+        let mut open: Vec<Ref> = root.map(|root| (Kind::MapNode, root)).into_iter().collect();
+        while let Some(at) = open.pop() {
+            if found.insert(at) {
+                let bytes = self.read(at.0, &at.1).unwrap();
+                open.extend(references(at.0, &bytes).unwrap());
+            }
+        }
+        found
+    }
+}
+
+fn missing(kind: Kind, name: &Name) -> Error {
+    Refusal::NotFound(format!("{kind:?} {name}")).into()
+}
+
+impl Source for MemoryStore {
+    fn stored(&self, kind: Kind, name: &Name) -> Result<Stored> {
+        self.inner().objects.get(&(kind, *name)).cloned().ok_or_else(|| missing(kind, name))
+    }
+    fn read(&self, kind: Kind, name: &Name) -> Result<Bytes> {
+        self.stored(kind, name)?.unpack().ok_or_else(|| missing(kind, name))
+    }
+}
+
+impl Sink for MemoryStore {
+    fn has(&self, kind: Kind, names: &[Name]) -> Result<Vec<bool>> {
+        let inner = self.inner();
+        Ok(names.iter().map(|name| inner.objects.contains_key(&(kind, *name))).collect())
+    }
+    fn admit(&self, kind: Kind, name: &Name, object: Stored) -> Result<()> {
+        let mut inner = self.inner();
+        let at = (kind, *name);
+        *inner.admitted.entry(at).or_default() += 1;
+        if inner.objects.insert(at, object).is_none() {
+            inner.volatile.push(at);
+        }
+        Ok(())
+    }
+    fn sync(&self) -> Result<()> {
+        let mut inner = self.inner();
+        inner.volatile.clear();
+        inner.syncs += 1;
+        Ok(())
+    }
+    fn newest_shared(&self, dataset: &DatasetId, offered: &[(SnapshotId, Name)]) -> Result<Option<(SnapshotId, Name)>> {
+        let inner = self.inner();
+        let here: HashSet<(SnapshotId, Name)> = inner
+            .published
+            .values()
+            .filter(|snapshot| snapshot.dataset == *dataset)
+            .filter_map(|snapshot| Some((snapshot.snapshot, snapshot.root?)))
+            .collect();
+        Ok(offered.iter().find(|base| here.contains(base)).copied())
+    }
+    fn publish(&self, snapshot: &SnapshotOffer) -> Result<()> {
+        let mut inner = self.inner();
+        if let Some(known) = inner.published.get(&snapshot.snapshot) {
+            if known != snapshot {
+                return Err(Refusal::Exists(format!("another snapshot {}", snapshot.snapshot)).into());
+            }
+        }
+        inner.published.insert(snapshot.snapshot, snapshot.clone());
+        Ok(())
+    }
+}
+
+/// Takes what a store made itself.
+pub struct OwnOnly;
+
+impl Admission for OwnOnly {
+    fn admit(&self, peer: &Hello, snapshot: &SnapshotOffer) -> Result<()> {
+        if peer.store == snapshot.source {
+            return Ok(());
+        }
+        Err(Refusal::NotPermitted.into())
+    }
+}
