@@ -2,15 +2,19 @@
 //!
 //! `NARROWBOAT_SEEDS=100000` runs that many worlds instead of a thousand; `NARROWBOAT_SEED=7` runs one.
 
+#![allow(dead_code)]
+
 #[path = "sim/line.rs"]
 mod line;
+#[path = "sim/promises.rs"]
+mod promises;
 #[path = "sim/rng.rs"]
 mod rng;
+#[path = "sim/seeds.rs"]
+mod seeds;
 #[path = "sim/store.rs"]
 mod store;
 #[path = "sim/tree.rs"]
 mod tree;
 #[path = "sim/world.rs"]
 mod world;
-#[path = "sim/promises.rs"]
-mod promises;

@@ -102,7 +102,8 @@ impl Gap<'_> {
         let mut last: Counterparts = Arc::new([]);
         for (place, reference) in self.fresh.drain(..).enumerate() {
             if reference.0.is_node() {
-                let window = window(&rivals, place, count, COUNTERPARTS_MAX - inherited.len().min(COUNTERPARTS_MAX / 2));
+                let window =
+                    window(&rivals, place, count, COUNTERPARTS_MAX - inherited.len().min(COUNTERPARTS_MAX / 2));
                 let all = window.iter().chain(inherited).filter(|rival| rival.0 == reference.0).take(COUNTERPARTS_MAX);
                 if !all.clone().eq(last.iter()) {
                     last = all.copied().collect();

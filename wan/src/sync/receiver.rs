@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::limits::Limits;
 use super::seam::{Hello, Ref, SnapshotOffer, Stored};
 use super::worker::{Job, Reply, Request};
-use crate::wire::{Ack, Answer, Ask, Begin, Commit, Message, Object, Offer, Published};
+use crate::wire::{Ack, Answer, Ask, Begin, Commit, Message, OBJECT_BYTES_MAX, Object, Offer, Published};
 
 /// Objects in one request to admit.
 const ADMIT_OBJECTS: usize = 256;
@@ -226,9 +226,7 @@ impl Receiver {
                 Request::Publish(snapshot.clone())
             }
             Phase::Accepting(..) | Phase::Publishing(_) => return None,
-            Phase::Receiving(receiving) => {
-                receiving.lookup(id).or_else(|| receiving.write(&mut self.core.report))?
-            }
+            Phase::Receiving(receiving) => receiving.lookup(id).or_else(|| receiving.write(&mut self.core.report))?,
         };
         self.jobs += 1;
         Some(Job { id, request })
@@ -322,7 +320,8 @@ impl Receiving {
             return protocol("it sends what was not lacking, or twice");
         };
         let len = object.stored.bytes.len() as u64;
-        if self.undurable_bytes >= self.window.window_bytes {
+        // The last object may reach beyond the window, and on another stream arrive before those in front of it.
+        if self.undurable_bytes + len > self.window.window_bytes + OBJECT_BYTES_MAX as u64 {
             return protocol("it sends more bytes than its window allows");
         }
         if object.seq >= self.durable + u64::from(self.window.window_objects) {

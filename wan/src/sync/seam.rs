@@ -35,11 +35,7 @@ pub trait Sink: Send + Sync {
     fn sync(&self) -> Result<()>;
     /// The first of `offered` whose root is present as that of a snapshot of this dataset, which is then kept until the
     /// session ends.
-    fn newest_shared(
-        &self,
-        dataset: &DatasetId,
-        offered: &[(SnapshotId, Name)],
-    ) -> Result<Option<(SnapshotId, Name)>>;
+    fn newest_shared(&self, dataset: &DatasetId, offered: &[(SnapshotId, Name)]) -> Result<Option<(SnapshotId, Name)>>;
     /// Shows the snapshot, durably: whole or not at all. Its root is present and synced. Publishing the same again is
     /// fine; refused where the id stands for another snapshot, or where the dataset is not a replica.
     fn publish(&self, snapshot: &SnapshotOffer) -> Result<()>;

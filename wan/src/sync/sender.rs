@@ -111,7 +111,9 @@ impl Sender {
     fn begin(&mut self, begin: &Begin) -> Result<(), Failure> {
         let base = begin.base.map(|id| {
             let offered = self.replication.bases.iter().take(BASES_MAX).find(|(offered, _)| *offered == id);
-            offered.copied().ok_or_else(|| Failure::Protocol("it builds upon a snapshot that was not offered".to_owned()))
+            offered
+                .copied()
+                .ok_or_else(|| Failure::Protocol("it builds upon a snapshot that was not offered".to_owned()))
         });
         let base = base.transpose()?;
         let Some(root) = self.replication.snapshot.root else {

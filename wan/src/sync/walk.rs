@@ -59,7 +59,10 @@ enum State {
     Lacking,
     Expanding,
     /// References not yet asked, and how many of those asked are neither shipped nor known.
-    Open { unasked: VecDeque<(Ref, Counterparts)>, missing: usize },
+    Open {
+        unasked: VecDeque<(Ref, Counterparts)>,
+        missing: usize,
+    },
     Ready,
     Loading,
     Shipped,
@@ -367,11 +370,5 @@ impl Walk {
             self.known.insert(task.at);
             self.shipped -= 1;
         }
-    }
-
-    /// Objects that this walk holds in memory.
-    #[cfg(test)]
-    pub fn held(&self) -> usize {
-        self.tasks.len()
     }
 }

@@ -220,7 +220,9 @@ impl Worker {
         };
         let present = has(sink, &references)?;
         Ok(match references.iter().zip(present).find(|(_, present)| !present) {
-            Some(((below, missing), _)) => Err(format!("{kind:?} {name} refers to {below:?} {missing}, which is not here")),
+            Some(((below, missing), _)) => {
+                Err(format!("{kind:?} {name} refers to {below:?} {missing}, which is not here"))
+            }
             None => Ok(()),
         })
     }

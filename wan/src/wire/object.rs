@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
+use super::OBJECT_BYTES_MAX;
 use super::frame::Frame;
 use super::reader::{Reader, WireError};
-use super::OBJECT_BYTES_MAX;
 
 pub(super) const OBJECT_HEAD_BYTES: usize = 24;
 

@@ -41,7 +41,8 @@ fn build(store: &MemoryStore, kind: Kind, mut entries: Vec<(u64, Ref)>) -> Optio
             node.extend_from_slice(&key.to_le_bytes());
             node.push(below as u8);
             node.extend_from_slice(&name.0);
-            let boundary = if kind == Kind::MapNode { key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8 } else { name.prefix() };
+            let boundary =
+                if kind == Kind::MapNode { key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8 } else { name.prefix() };
             // Two entries at least, so that each level is smaller than the one below.
             let long_enough = node.len() > 1 + ENTRY;
             if place + 1 == count || (long_enough && (boundary >> level) % FANOUT == 0) {
