@@ -26,10 +26,10 @@ impl Known {
             return;
         }
         self.order.push_back(at);
-        if self.order.len() > NAMES_MAX {
-            if let Some(oldest) = self.order.pop_front() {
-                self.set.remove(&oldest);
-            }
+        if self.order.len() > NAMES_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.set.remove(&oldest);
         }
     }
 }

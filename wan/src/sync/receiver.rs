@@ -208,10 +208,10 @@ impl Receiver {
 
     /// The next thing for the store to do.
     pub(super) fn next_job(&mut self) -> Option<Job> {
-        if matches!(&self.phase, Phase::Receiving(receiving) if receiving.is_complete()) {
-            if let Phase::Receiving(receiving) = std::mem::replace(&mut self.phase, Phase::Greeted) {
-                self.phase = Phase::Publishing(Box::new(receiving.snapshot));
-            }
+        if matches!(&self.phase, Phase::Receiving(receiving) if receiving.is_complete())
+            && let Phase::Receiving(receiving) = std::mem::replace(&mut self.phase, Phase::Greeted)
+        {
+            self.phase = Phase::Publishing(Box::new(receiving.snapshot));
         }
         let id = self.jobs;
         let request = match &mut self.phase {

@@ -228,11 +228,11 @@ impl Walk {
     /// it was shipped).
     fn await_object(&mut self, parent: TaskId, at: &Ref) -> bool {
         if let Some(id) = self.by_ref.get(at) {
-            if let Some(task) = self.tasks.get_mut(id) {
-                if !matches!(task.state, State::Shipped) {
-                    task.waiters.push(parent);
-                    self.add_missing(parent);
-                }
+            if let Some(task) = self.tasks.get_mut(id)
+                && !matches!(task.state, State::Shipped)
+            {
+                task.waiters.push(parent);
+                self.add_missing(parent);
             }
             return true;
         }

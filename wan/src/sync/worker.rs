@@ -275,10 +275,10 @@ fn accept(sink: &dyn Sink, snapshot: &SnapshotOffer, bases: &[(SnapshotId, Name)
 
 fn publish(sink: &dyn Sink, snapshot: &SnapshotOffer) -> Result<Reply> {
     sink.sync()?;
-    if let Some(root) = &snapshot.root {
-        if has(sink, &[(Kind::MapNode, *root)])? != [true] {
-            return Ok(Reply::WrongContent(format!("the root {root} never arrived")));
-        }
+    if let Some(root) = &snapshot.root
+        && has(sink, &[(Kind::MapNode, *root)])? != [true]
+    {
+        return Ok(Reply::WrongContent(format!("the root {root} never arrived")));
     }
     match sink.publish(snapshot) {
         Ok(()) => Ok(Reply::Published),

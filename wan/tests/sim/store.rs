@@ -173,10 +173,10 @@ impl Sink for MemoryStore {
     }
     fn publish(&self, snapshot: &SnapshotOffer) -> Result<()> {
         let mut inner = self.inner();
-        if let Some(known) = inner.published.get(&snapshot.snapshot) {
-            if known != snapshot {
-                return Err(Refusal::Exists(format!("another snapshot {}", snapshot.snapshot)).into());
-            }
+        if let Some(known) = inner.published.get(&snapshot.snapshot)
+            && known != snapshot
+        {
+            return Err(Refusal::Exists(format!("another snapshot {}", snapshot.snapshot)).into());
         }
         inner.published.insert(snapshot.snapshot, snapshot.clone());
         Ok(())

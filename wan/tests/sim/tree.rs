@@ -45,7 +45,7 @@ fn build(store: &MemoryStore, kind: Kind, mut entries: Vec<(u64, Ref)>) -> Optio
                 if kind == Kind::MapNode { key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8 } else { name.prefix() };
             // Two entries at least, so that each level is smaller than the one below.
             let long_enough = node.len() > 1 + ENTRY;
-            if place + 1 == count || (long_enough && (boundary >> level) % FANOUT == 0) {
+            if place + 1 == count || (long_enough && (boundary >> level).is_multiple_of(FANOUT)) {
                 above.push((key, store.put(kind, &std::mem::replace(&mut node, vec![level + 1]))));
                 node[0] = level;
             }

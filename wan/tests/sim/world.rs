@@ -298,12 +298,12 @@ impl World<'_> {
                 Lane::Write => self.end(side).writes.push_back(job),
             }
         }
-        if !self.end(side).write_busy {
-            if let Some(job) = self.end(side).writes.pop_front() {
-                self.end(side).write_busy = true;
-                let ends = self.now + self.rng.within(50, 3000);
-                self.at(ends, Event::JobEnds(side, job));
-            }
+        if !self.end(side).write_busy
+            && let Some(job) = self.end(side).writes.pop_front()
+        {
+            self.end(side).write_busy = true;
+            let ends = self.now + self.rng.within(50, 3000);
+            self.at(ends, Event::JobEnds(side, job));
         }
         self.transmit(side);
     }
@@ -326,10 +326,10 @@ impl World<'_> {
 
     /// Gets frames for streams that have nothing to send; returns a stream that has.
     fn fill(&mut self, side: Side) -> Option<usize> {
-        if self.end(side).queues[0].is_empty() {
-            if let Some(frame) = self.end(side).session.next_control() {
-                self.enqueue(side, 0, frame);
-            }
+        if self.end(side).queues[0].is_empty()
+            && let Some(frame) = self.end(side).session.next_control()
+        {
+            self.enqueue(side, 0, frame);
         }
         if !self.end(side).queues[0].is_empty() {
             return Some(0);
@@ -339,10 +339,10 @@ impl World<'_> {
             let end = self.end(side);
             end.next_stream = end.next_stream % data + 1;
             let stream = end.next_stream;
-            if end.queues[stream].is_empty() {
-                if let Some(frame) = end.session.next_data() {
-                    self.enqueue(side, stream, frame);
-                }
+            if end.queues[stream].is_empty()
+                && let Some(frame) = end.session.next_data()
+            {
+                self.enqueue(side, stream, frame);
             }
             if !self.end(side).queues[stream].is_empty() {
                 return Some(stream);
