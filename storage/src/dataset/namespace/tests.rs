@@ -2,7 +2,9 @@
 //! against its format page.
 
 mod model;
+mod posix;
 mod random;
+mod shell;
 mod table;
 
 use super::key;

@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::model::{Answer, Errno, Model};
 use super::table::Ram;
-use crate::dataset::namespace::{self, Change, Effect, NewEntry, Outcome};
+use crate::dataset::namespace::{self, Change, Effect, Key, NewEntry, Outcome};
 use crate::dataset::{Access, Attributes, Call, Create, Credentials, FileType, Node, SetAttributes, SetTime};
 use crate::error::Result;
 use crate::units::{Inode, Timestamp};
@@ -310,6 +310,10 @@ impl World {
             let end = offset.saturating_add(len);
             let may = namespace::allow_write(&self.table, who, Inode(ino), end).map_err(|error| Errno::of(&error));
             assert_eq!(may.err(), found.as_ref().err().map(Errno::of), "what may be written can be written");
+            if found.is_ok() {
+                // Drain leaves content under the inode's number; it must go when the inode goes.
+                self.table.pairs.insert(Key::Content(Inode(ino)).encode().into(), Bytes::from_static(&[0xC0]));
+            }
             (self.model.write(who, now, ino, offset, len), found)
         };
         let Outcome { value: change, effect } = both(operation, expected, found)?;
