@@ -3,6 +3,7 @@
 //! The modules stand in the order in which a byte travels.
 
 pub mod codec;
+mod database;
 pub mod error;
 pub mod id;
 pub mod name;
@@ -12,10 +13,16 @@ pub mod units;
 pub mod catalogue;
 /// Stage 4: cutting: FastCDC, holes.
 pub mod chunk;
+/// Stage 5: keeping: files that hold objects.
+pub mod container;
 /// Stage 1: what clients write to.
 pub mod dataset;
+/// Stage 6: finding: where an object lies.
+pub mod index;
 /// Stage 0: the disk as a small trait.
 pub mod media;
+/// Stages 5 and 6 as one thing: objects by name.
+pub mod pool;
 /// Stage 7: describing: trees of content-addressed nodes.
 pub mod tree;
 

@@ -1,0 +1,165 @@
+//! LZ4 blocks where they pay, raw bytes where they do not, and back within bounds.
+//!
+//! *Pays* means: saves at least a sixteenth. After several contents of a stream that did not pay, only a sample is
+//! tried ([`Patience`]), so that data that is compressed or encrypted already costs next to nothing.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
+
+/// How a payload is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Codec {
+    /// As it is.
+    Raw = 0,
+    /// One LZ4 block without a length in front.
+    Lz4 = 1,
+}
+
+impl Codec {
+    /// Reads the number that stands for a codec on disk and wire.
+    pub fn from_u8(number: u8) -> Option<Codec> {
+        [Codec::Raw, Codec::Lz4].into_iter().find(|codec| *codec as u8 == number)
+    }
+}
+
+/// Contents shorter than this are never compressed: nothing can be saved that a slot's header does not dwarf.
+const COMPRESS_BYTES_MIN: usize = 64;
+/// So many contents in a row that did not pay make a stream count as incompressible.
+const MISSES_MAX: u32 = 8;
+/// Of an incompressible stream, one content in this many is tried.
+const SAMPLE: u32 = 8;
+
+/// Remembers how compressible a stream was lately. Shared by threads; being slightly wrong costs only bytes or time.
+#[derive(Debug, Default)]
+pub struct Patience {
+    misses: AtomicU32,
+}
+
+impl Patience {
+    fn worth_trying(&self) -> bool {
+        let misses = self.misses.load(Ordering::Relaxed);
+        misses < MISSES_MAX || {
+            self.misses.store(misses.wrapping_add(1).max(MISSES_MAX), Ordering::Relaxed);
+            misses.is_multiple_of(SAMPLE)
+        }
+    }
+    fn learn(&self, paid: bool) {
+        if paid {
+            self.misses.store(0, Ordering::Relaxed);
+        } else if self.misses.load(Ordering::Relaxed) < MISSES_MAX {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+thread_local! {
+    /// The hash tables of LZ4, for contents below 64 KiB and above: clearing one is cheaper than making one.
+    static TABLES: RefCell<(CompressTable, CompressTable)> =
+        RefCell::new((CompressTable::small(), CompressTable::large()));
+}
+
+/// Appends the stored form of `content` to `out` and says which form that is.
+pub fn compress(content: &[u8], out: &mut Vec<u8>, patience: &Patience) -> Codec {
+    if content.len() >= COMPRESS_BYTES_MIN && patience.worth_trying() {
+        let start = out.len();
+        out.resize(start + get_maximum_output_size(content.len()), 0);
+        let len = TABLES.with_borrow_mut(|(small, large)| {
+            let table = if content.len() < usize::from(u16::MAX) { small } else { large };
+            compress_into_with_table(content, &mut out[start..], table).unwrap_or(usize::MAX)
+        });
+        let paid = len <= content.len() - content.len() / 16;
+        patience.learn(paid);
+        if paid && len < content.len() {
+            out.truncate(start + len);
+            return Codec::Lz4;
+        }
+        out.truncate(start);
+    }
+    out.extend_from_slice(content);
+    Codec::Raw
+}
+
+/// The content behind a stored form. `Err` says what is wrong with it; never returns other than `raw_len` bytes, and
+/// never needs more memory than that.
+pub fn decompress(codec: Codec, raw_len: usize, stored: &[u8]) -> Result<Vec<u8>, String> {
+    match codec {
+        Codec::Raw if stored.len() == raw_len => Ok(stored.to_vec()),
+        Codec::Raw => Err(format!("{} raw bytes instead of {raw_len}", stored.len())),
+        Codec::Lz4 => {
+            let mut content = vec![0; raw_len];
+            match decompress_into(stored, &mut content) {
+                Ok(len) if len == raw_len => Ok(content),
+                Ok(len) => Err(format!("an LZ4 block of {len} bytes instead of {raw_len}")),
+                Err(error) => Err(format!("no LZ4 block ({error})")),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(len: usize) -> Vec<u8> {
+        blake3::Hasher::new().finalize_xof().fill_vec(len)
+    }
+    trait FillVec {
+        fn fill_vec(self, len: usize) -> Vec<u8>;
+    }
+    impl FillVec for blake3::OutputReader {
+        fn fill_vec(mut self, len: usize) -> Vec<u8> {
+            let mut bytes = vec![0; len];
+            self.fill(&mut bytes);
+            bytes
+        }
+    }
+
+    #[test]
+    fn what_goes_in_comes_out() {
+        let patience = Patience::default();
+        for len in [0, 1, 63, 64, 4096, 65_534, 65_535, 65_536, 1 << 20] {
+            for content in [vec![7; len], noise(len)] {
+                let mut out = vec![9; 3];
+                let codec = compress(&content, &mut out, &patience);
+                assert_eq!(&out[..3], [9; 3]);
+                assert!(out.len() - 3 <= len);
+                assert_eq!(decompress(codec, len, &out[3..]).as_ref(), Ok(&content));
+            }
+        }
+    }
+
+    #[test]
+    fn noise_stays_raw_and_is_soon_only_sampled() {
+        let patience = Patience::default();
+        let content = noise(4096);
+        for _ in 0..100 {
+            assert_eq!(compress(&content, &mut Vec::new(), &patience), Codec::Raw);
+        }
+        let tried = (0..80).filter(|_| patience.worth_trying()).count();
+        assert_eq!(tried, 10);
+        let compressible = vec![1; 4096];
+        let codecs: Vec<_> = (0..9).map(|_| compress(&compressible, &mut Vec::new(), &patience)).collect();
+        assert_eq!(codecs[8], Codec::Lz4, "a stream that becomes compressible is noticed");
+    }
+
+    #[test]
+    fn forged_blocks_are_refused_within_bounds() {
+        let mut block = Vec::new();
+        assert_eq!(compress(&[5; 100_000], &mut block, &Patience::default()), Codec::Lz4);
+        assert!(decompress(Codec::Lz4, 99_999, &block).is_err());
+        assert!(decompress(Codec::Lz4, 100_001, &block).is_err());
+        assert!(decompress(Codec::Raw, 3, &[1, 2]).is_err());
+        for seed in 0u64..2000 {
+            let mut garbage = vec![0; (seed % 97) as usize];
+            blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut garbage);
+            let _ = decompress(Codec::Lz4, 4096, &garbage);
+            let mut bent = block.clone();
+            let at = (seed as usize * 31) % bent.len();
+            bent[at] ^= 1 << (seed % 8);
+            let _ = decompress(Codec::Lz4, 100_000, &bent);
+        }
+    }
+}

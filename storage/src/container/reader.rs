@@ -1,0 +1,171 @@
+//! Reading containers: one slot, a whole directory, and those that were never sealed.
+
+use std::io;
+
+use crate::container::format::{FOOTER_BYTES, Footer, HEADER_BYTES, Header, SLOT_BYTES, SLOT_MAGIC, Slot};
+use crate::container::{codec, format};
+use crate::error::{Damage, Result, io_error};
+use crate::id::ContainerId;
+use crate::media::MediaFile;
+use crate::name::{Kind, Name};
+
+/// Reads exactly `len` bytes. A file that ends before is damage at that place.
+fn read_exact(file: &dyn MediaFile, path: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    let got = file.read_at(&mut bytes, offset).map_err(|error| io_error("read", path, error))?;
+    if got < len {
+        return Err(Damage::new(path, offset, format!("{len} bytes"), format!("the file's end after {got}")).into());
+    }
+    Ok(bytes)
+}
+
+/// Reads a container's header.
+pub fn read_header(file: &dyn MediaFile, path: &str) -> Result<Header> {
+    Header::decode(path, &read_exact(file, path, 0, HEADER_BYTES)?)
+}
+
+/// What a sealed container says about itself.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    /// The end of the file.
+    pub footer: Footer,
+    /// Every object, in the order in which they lie.
+    pub slots: Vec<Slot>,
+}
+
+/// Reads footer and directory of a sealed container. Damage where it was never sealed.
+pub fn read_directory(file: &dyn MediaFile, path: &str, id: ContainerId) -> Result<Directory> {
+    let len = file.len().map_err(|error| io_error("measure", path, error))?;
+    let Some(footer_offset) = len.checked_sub(FOOTER_BYTES as u64).filter(|at| *at >= HEADER_BYTES as u64) else {
+        return Err(Damage::new(path, 0, "a sealed container", format!("{len} bytes")).into());
+    };
+    let footer = Footer::decode(path, footer_offset, &read_exact(file, path, footer_offset, FOOTER_BYTES)?)?;
+    if footer.id != id {
+        return Err(Damage::new(path, footer_offset, format!("container {id}"), format!("{}", footer.id)).into());
+    }
+    // Believable: the footer lies behind it in the file, so there are that many bytes.
+    let directory_bytes = (footer_offset - footer.directory_offset) as usize;
+    let directory = read_exact(file, path, footer.directory_offset, directory_bytes)?;
+    let slots = format::decode_directory(path, &directory, &footer)?;
+    Ok(Directory { footer, slots })
+}
+
+/// Reads the slot at `offset` with its payload in one read, and checks both checksums. The caller knows the stored
+/// length from the index or a directory.
+pub fn read_slot(file: &dyn MediaFile, path: &str, offset: u32, stored_len: u32) -> Result<(Slot, Vec<u8>)> {
+    let mut bytes = read_exact(file, path, offset.into(), SLOT_BYTES + stored_len as usize)?;
+    let slot = check_slot(path, offset, stored_len, &bytes)?;
+    bytes.drain(..SLOT_BYTES);
+    Ok((slot, bytes))
+}
+
+/// Checks the bytes of one slot with its payload.
+pub fn check_slot(path: &str, offset: u32, stored_len: u32, bytes: &[u8]) -> Result<Slot> {
+    let (slot, checksum) = Slot::decode(path, offset, bytes)?;
+    if slot.stored_len != stored_len || bytes.len() != SLOT_BYTES + stored_len as usize {
+        let expected = format!("a payload of {stored_len} bytes");
+        return Err(Damage::new(path, offset.into(), expected, slot.stored_len).into());
+    }
+    let found = crc32c::crc32c(&bytes[SLOT_BYTES..]);
+    if found != checksum {
+        let expected = format!("payload with checksum {checksum:08x}");
+        return Err(Damage::new(path, offset.into(), expected, format!("{found:08x}")).into());
+    }
+    Ok(slot)
+}
+
+/// What was found in a container without a sound end.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// Sound slots, in order, each verified against its name.
+    pub slots: Vec<Slot>,
+    /// Where the last of them ends.
+    pub end: u64,
+    /// Bytes before `end` that belong to no sound slot.
+    pub gap_bytes: u64,
+}
+
+/// Finds the sound slots of a container slot by slot. `name_of` is the realm's naming: only what hashes to its name
+/// counts. Uses memory for one object at a time.
+pub fn scan(file: &dyn MediaFile, path: &str, name_of: &dyn Fn(Kind, &[u8]) -> Name) -> Result<Scan> {
+    let len = file.len().map_err(|error| io_error("measure", path, error))?;
+    let mut scan = Scan { end: HEADER_BYTES as u64, ..Scan::default() };
+    let mut at = HEADER_BYTES as u64;
+    while let Some(offset) = u32::try_from(at).ok().filter(|_| at + SLOT_BYTES as u64 <= len) {
+        match sound_slot(file, path, offset, len, name_of)? {
+            Some(slot) => {
+                scan.gap_bytes += at - scan.end;
+                at = slot.end();
+                scan.end = at;
+                scan.slots.push(slot);
+            }
+            None => match next_magic(file, path, at + 1, len)? {
+                Some(next) => at = next,
+                None => break,
+            },
+        }
+    }
+    Ok(scan)
+}
+
+/// The slot at `offset`, where one stands there that is sound in every respect.
+fn sound_slot(
+    file: &dyn MediaFile,
+    path: &str,
+    offset: u32,
+    len: u64,
+    name_of: &dyn Fn(Kind, &[u8]) -> Name,
+) -> Result<Option<Slot>> {
+    let header = read_exact(file, path, offset.into(), SLOT_BYTES)?;
+    let Ok((slot, checksum)) = Slot::decode(path, offset, &header) else { return Ok(None) };
+    if slot.end() > len {
+        return Ok(None);
+    }
+    let payload = read_exact(file, path, u64::from(offset) + SLOT_BYTES as u64, slot.stored_len as usize)?;
+    if crc32c::crc32c(&payload) != checksum {
+        return Ok(None);
+    }
+    let content = codec::decompress(slot.codec, slot.raw_len as usize, &payload);
+    Ok(content.is_ok_and(|content| name_of(slot.kind, &content) == slot.name).then_some(slot))
+}
+
+/// Where the next bytes stand that a slot could begin with.
+fn next_magic(file: &dyn MediaFile, path: &str, from: u64, len: u64) -> Result<Option<u64>> {
+    let mut window = vec![0; 64 << 10];
+    let mut at = from;
+    while at + SLOT_BYTES as u64 <= len {
+        let got = file.read_at(&mut window, at).map_err(|error| io_error("read", path, error))?;
+        let found = window[..got].windows(SLOT_MAGIC.len()).position(|bytes| bytes == SLOT_MAGIC);
+        if let Some(found) = found {
+            return Ok(Some(at + found as u64));
+        }
+        if got < window.len() {
+            break;
+        }
+        at += (got - SLOT_MAGIC.len() + 1) as u64;
+    }
+    Ok(None)
+}
+
+/// Writes directory and footer behind the last slot, and cuts what is behind them. Sealed for good once the
+/// file is synced. Repeatable: after a failure the container is as it was, and slots may follow.
+pub fn seal_at(file: &dyn MediaFile, path: &str, id: ContainerId, slots: &[Slot], end: u64) -> Result<Footer> {
+    let directory = format::encode_directory(slots);
+    let footer = footer_of(id, slots, end, &directory);
+    let bytes = footer.encode();
+    file.write_at(&[io::IoSlice::new(&directory), io::IoSlice::new(&bytes)], end)
+        .and_then(|()| file.set_len(end + (directory.len() + bytes.len()) as u64))
+        .map_err(|error| io_error("write", path, error))?;
+    Ok(footer)
+}
+
+fn footer_of(id: ContainerId, slots: &[Slot], end: u64, directory: &[u8]) -> Footer {
+    Footer {
+        id,
+        directory_offset: end,
+        slots: slots.len() as u32,
+        directory_checksum: crc32c::crc32c(directory),
+        raw_bytes: slots.iter().map(|slot| u64::from(slot.raw_len)).sum(),
+        stored_bytes: slots.iter().map(|slot| u64::from(slot.stored_len)).sum(),
+    }
+}

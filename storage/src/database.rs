@@ -1,0 +1,159 @@
+//! redb behind a fence. Index and catalogue are databases of their own; this is what both need of redb.
+//!
+//! Three things are added:
+//! * Errors come out in this crate's families: damage, environment, poisoned.
+//! * redb may panic on a damaged file. Such a panic ends here, as [`Damage`].
+//! * redb refuses everything, reads too, once an I/O operation failed. After a failed *write* (a full disk) the
+//!   database is opened again, so that reading goes on; after a failed *sync* it stays poisoned, because what the
+//!   system said was written may be gone.
+
+use std::io::{self, IoSlice};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use redb::{Builder, ReadTransaction, WriteTransaction};
+
+use crate::error::{Damage, Environment, Result, io_error};
+use crate::media::redb::RedbFile;
+use crate::media::{Media, MediaFile};
+
+/// One redb database in the data folder.
+pub(crate) struct Database {
+    media: Arc<dyn Media>,
+    path: &'static str,
+    cache_bytes: usize,
+    sync_failed: Arc<AtomicBool>,
+    live: RwLock<Option<redb::Database>>,
+}
+
+impl Database {
+    /// Opens the database, creating it where it does not exist. With `verify`, every page of it is read and checked.
+    pub fn open(media: Arc<dyn Media>, path: &'static str, cache_bytes: usize, verify: bool) -> Result<Database> {
+        let sync_failed = Arc::new(AtomicBool::new(false));
+        let database = Database { media, path, cache_bytes, sync_failed, live: RwLock::new(None) };
+        let live = database.open_live(verify)?;
+        *database.live.write().unwrap_or_else(PoisonError::into_inner) = Some(live);
+        Ok(database)
+    }
+
+    /// True where a database file is there.
+    pub fn exists(media: &dyn Media, path: &str) -> Result<bool> {
+        Ok(media.list("").map_err(|error| io_error("list", "", error))?.iter().any(|name| name == path))
+    }
+
+    fn open_live(&self, verify: bool) -> Result<redb::Database> {
+        let io = |operation| move |error| io_error(operation, self.path, error);
+        let file = if Database::exists(self.media.as_ref(), self.path)? {
+            self.media.open(self.path).map_err(io("open"))?
+        } else {
+            let file = self.media.create(self.path).map_err(io("create"))?;
+            self.media.sync_dir("").map_err(io("sync folder of"))?;
+            file
+        };
+        let watched = Arc::new(Watched { file, sync_failed: self.sync_failed.clone() });
+        self.fence(|| {
+            Ok(Builder::new()
+                .set_cache_size(self.cache_bytes)
+                .set_check_integrity_on_open(verify)
+                .create_with_backend(RedbFile::new(watched))?)
+        })
+    }
+
+    /// Runs `work` on a consistent state.
+    pub fn read<T>(&self, work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>) -> Result<T> {
+        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(database) = live.as_ref() else { return Err(self.unusable()) };
+        self.fence(|| work(&redb::ReadableDatabase::begin_read(database)?))
+    }
+
+    /// Runs `work` as one transaction: all of it is durable when this returns `Ok`, nothing of it happened otherwise
+    /// (but after a failed sync, when [`Environment::Poisoned`] says that nobody knows).
+    pub fn write<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>) -> Result<T> {
+        let result = {
+            let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(database) = live.as_ref() else { return Err(self.unusable()) };
+            self.fence(|| {
+                let mut transaction = database.begin_write()?;
+                // Opening after a crash must not need to walk the whole database.
+                transaction.set_quick_repair(true);
+                let value = work(&transaction)?;
+                transaction.commit()?;
+                Ok(value)
+            })
+        };
+        if matches!(result, Err(crate::Error::Environment(_))) {
+            self.reopen();
+        }
+        result
+    }
+
+    /// Reads and checks every page. `Ok(false)` where something had to be repaired.
+    pub fn check(&self) -> Result<bool> {
+        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(database) = live.as_mut() else { return Err(self.unusable()) };
+        self.fence(|| Ok(database.check_integrity()?))
+    }
+
+    /// Starts over from the file after a failed operation.
+    fn reopen(&self) {
+        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        *live = None;
+        if !self.sync_failed.load(Ordering::Acquire) {
+            *live = self.open_live(false).ok();
+        }
+    }
+
+    fn unusable(&self) -> crate::Error {
+        Environment::Poisoned(format!("{} could not be written or opened", self.path)).into()
+    }
+
+    fn fence<T>(&self, work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T> {
+        match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(self.translate(error)),
+            Err(_) => Err(Damage::new(self.path, 0, "a sound database", "pages that contradict one another").into()),
+        }
+    }
+
+    fn translate(&self, error: redb::Error) -> crate::Error {
+        if self.sync_failed.load(Ordering::Acquire) {
+            return Environment::Poisoned(format!("sync of {} failed", self.path)).into();
+        }
+        match error {
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Damage::new(self.path, 0, "a whole database", "the file's end").into()
+            }
+            redb::Error::Io(error) => io_error("read or write", self.path, error),
+            redb::Error::PreviousIo | redb::Error::DatabaseClosed => self.unusable(),
+            other => Damage::new(self.path, 0, "a sound database", other).into(),
+        }
+    }
+}
+
+/// Remembers whether a sync ever failed, which redb's errors do not tell.
+struct Watched {
+    file: Arc<dyn MediaFile>,
+    sync_failed: Arc<AtomicBool>,
+}
+
+impl MediaFile for Watched {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+    fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        self.file.write_at(parts, offset)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync().inspect_err(|_| self.sync_failed.store(true, Ordering::Release))
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        self.file.reserve(len)
+    }
+}

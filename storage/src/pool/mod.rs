@@ -1,0 +1,217 @@
+//! Objects by name: containers and index as one thing.
+//!
+//! ```text
+//! put ─▶ name ─▶ known? ─▶ LZ4 ─▶ append to the stream's container ─▶ recent ─ sync, settle ─▶ index
+//! read ─▶ cache ─▶ where? ─▶ container (or its buffer) ─▶ decompress ─▶ verify against the name
+//! ```
+//!
+//! Promises:
+//! * What [`Pool::read`] returns was verified against its name. Anything else is damage, named with its place.
+//! * After [`Pool::sync`], everything put before survives a power cut.
+//! * **Presence implies closure**, across crashes and rebuilds too: a node is admitted only when everything that it
+//!   refers to is. `put` relies on its caller for that; what comes from a peer ([`Pool::put_stored`]) or is found after a
+//!   crash is looked into.
+//! * Equal objects that are put at the same time are stored once.
+//! * A full disk refuses what is new and loses nothing; once there is room, work goes on.
+//! * Memory stays within [`PoolOptions`], whatever is put and read.
+//!
+//! It never deletes anything, and starts no threads: many may call it at once.
+//!
+//! Who may run beside whom:
+//!
+//! | | put | read | sync | settle | check |
+//! | --- | --- | --- | --- | --- | --- |
+//! | put | yes; one stream's appends take turns | yes | yes | yes | yes |
+//! | read | | yes | yes | yes | yes |
+//! | sync | | | they share work | yes | yes |
+//! | settle | | | | one after the other | yes |
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+
+use bytes::Bytes;
+
+use crate::container::codec::Codec;
+use crate::error::Result;
+use crate::id::{ContainerId, StoreId};
+use crate::index::locality::Locality;
+use crate::index::{Index, Record};
+use crate::media::Media;
+use crate::name::{Kind, Name, Realm};
+use crate::tree::Objects;
+
+use cache::{FileCache, ObjectCache};
+use recent::Recent;
+use stats::Counters;
+use streams::Streams;
+
+pub use check::{CheckReport, Progress};
+pub use recover::PoolReport;
+pub use stats::{Lookups, PoolStats};
+
+mod cache;
+mod check;
+mod put;
+mod read;
+mod recent;
+mod recover;
+mod stats;
+mod streams;
+mod sync;
+
+/// Whose data lies together: each stream has an open container of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u64);
+
+impl StreamId {
+    /// For whatever belongs to no stream.
+    pub const MISC: StreamId = StreamId(0);
+}
+
+/// Says what a node refers to, in any order. An error where the bytes are not a node.
+pub type References = fn(Kind, &[u8]) -> Result<Vec<(Kind, Name)>>;
+
+/// How a pool works and what it may use.
+#[derive(Clone, Debug)]
+pub struct PoolOptions {
+    /// A container is sealed once it is at least this long; at most 1 GiB.
+    pub container_bytes: u64,
+    /// Memory for objects that were read lately.
+    pub cache_bytes: usize,
+    /// Memory for directories of containers that were met lately.
+    pub locality_bytes: usize,
+    /// Memory for pages of the index.
+    pub index_cache_bytes: usize,
+    /// How many containers of each class are open at once, each with up to about 1 MiB of buffer.
+    pub streams_max: usize,
+    /// Names wait in memory (about 100 bytes each) until so many can go into the index at once.
+    pub index_batch: usize,
+    /// Memory for the filter, per name.
+    pub filter_bits_per_name: usize,
+    /// The filter never grows beyond this.
+    pub filter_bytes_max: usize,
+    /// How many containers' files are kept open for reading.
+    pub files_max: usize,
+    /// What a node refers to.
+    pub references: References,
+}
+
+impl PoolOptions {
+    /// The defaults: about 150 MiB in all for a store of one unique TB.
+    pub fn new(references: References) -> PoolOptions {
+        PoolOptions {
+            container_bytes: 16 << 20,
+            cache_bytes: 32 << 20,
+            locality_bytes: 16 << 20,
+            index_cache_bytes: 32 << 20,
+            streams_max: 8,
+            index_batch: 256 << 10,
+            filter_bits_per_name: 10,
+            filter_bytes_max: 128 << 20,
+            files_max: 128,
+            references,
+        }
+    }
+}
+
+/// What became of an object that was put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Put {
+    /// Its name.
+    pub name: Name,
+    /// False where it was there already.
+    pub new: bool,
+    /// What it takes in its container, slot header included; 0 where it was there already.
+    pub stored_bytes: u32,
+}
+
+/// An object as it lies, for the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// How `bytes` are compressed.
+    pub codec: Codec,
+    /// Length of the object.
+    pub raw_len: u32,
+    /// The compressed bytes.
+    pub bytes: Bytes,
+}
+
+/// All objects of a store. Clones are handles of the same pool.
+#[derive(Clone)]
+pub struct Pool(Arc<Inner>);
+
+struct Inner {
+    media: Arc<dyn Media>,
+    store: StoreId,
+    realm: Realm,
+    options: PoolOptions,
+    recent: Recent,
+    index: Index,
+    locality: Locality,
+    streams: Streams,
+    objects: ObjectCache,
+    files: FileCache,
+    /// Containers whose names are in the index.
+    indexed: RwLock<BTreeMap<ContainerId, Record>>,
+    /// Containers that are sealed and synced, and wait for the index.
+    sealed: Mutex<BTreeMap<ContainerId, Record>>,
+    /// Indexed containers some of whose names lead elsewhere since; the index is told with the next batch.
+    amended: Mutex<BTreeSet<ContainerId>>,
+    /// Counts runs of appends; each is counted before its names can be seen.
+    appends: AtomicU64,
+    /// Every run up to this one is safe.
+    synced: AtomicU64,
+    syncing: Mutex<()>,
+    settling: Mutex<()>,
+    /// Counts moves of names from `recent` into the index.
+    settles: AtomicU64,
+    /// Why nothing is written any more, once a sync failed.
+    poison: OnceLock<String>,
+    counters: Counters,
+}
+
+impl Pool {
+    /// A view of this pool whose puts go to one stream: what trees are built on.
+    pub fn on(&self, stream: StreamId) -> PoolStream {
+        PoolStream { pool: self.clone(), stream }
+    }
+
+    /// The realm that names are keyed in.
+    pub fn realm(&self) -> &Realm {
+        &self.0.realm
+    }
+}
+
+/// A [`Pool`] bound to one stream.
+#[derive(Clone)]
+pub struct PoolStream {
+    pool: Pool,
+    stream: StreamId,
+}
+
+impl PoolStream {
+    /// The pool behind it.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+    /// The stream that puts go to.
+    pub fn stream(&self) -> StreamId {
+        self.stream
+    }
+}
+
+impl Objects for PoolStream {
+    fn read(&self, kind: Kind, name: &Name) -> Result<Bytes> {
+        self.pool.read(kind, name)
+    }
+    fn put(&self, kind: Kind, content: &[u8]) -> Result<Name> {
+        Ok(self.pool.put(self.stream, kind, content)?.name)
+    }
+    fn contains(&self, kind: Kind, name: &Name) -> Result<bool> {
+        self.pool.contains(kind, name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

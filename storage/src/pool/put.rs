@@ -1,0 +1,253 @@
+//! Storing: name, look for a duplicate, compress, append. Only the last step holds a lock, that of the stream's
+//! container; two threads that put the same object at once meet in `recent`, where one of them wins.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use crate::container::Class;
+use crate::container::codec::{self, Codec};
+use crate::container::format::{OBJECT_BYTES_MAX, SLOT_BYTES, Slot};
+use crate::container::writer::{Appender, Writer};
+use crate::error::{Environment, Refusal, Result};
+use crate::index::Location;
+use crate::name::{Kind, Name};
+
+use super::{Inner, Pool, Put, Stored, StreamId};
+
+/// An object that is ready to be appended.
+struct Ready {
+    /// Which of the objects of a batch it is.
+    nth: usize,
+    name: Name,
+    codec: Codec,
+    raw_len: u32,
+    /// Where its stored bytes are in the batch's buffer.
+    range: Range<usize>,
+}
+
+/// What an append does with a name that is present.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Present {
+    /// Leaves it.
+    Keep,
+    /// Stores the object again and points the name to the new place.
+    Replace,
+}
+
+impl Pool {
+    /// Keeps one object of at most 4 MiB. It is safe after the next [`Pool::sync`]. Everything that a node refers to
+    /// must have been put before. [`Environment::Full`] where no room is left, and then nothing was kept.
+    pub fn put(&self, stream: StreamId, kind: Kind, content: &[u8]) -> Result<Put> {
+        self.put_batch(stream, kind, &[content]).map(|puts| puts[0])
+    }
+
+    /// Keeps a run of objects of one kind, in order: one look-up and one turn at the container for all of them. Where
+    /// it fails, some of the first may have been kept, which does no harm.
+    pub fn put_batch(&self, stream: StreamId, kind: Kind, contents: &[&[u8]]) -> Result<Vec<Put>> {
+        let inner = &*self.0;
+        let names = inner.name_all(kind, contents)?;
+        let settles = inner.settles.load(Ordering::Acquire);
+        let known = inner.known(kind, &names);
+        inner.put_named(stream, kind, contents, &names, &known, settles)
+    }
+
+    /// Keeps one object without looking for a duplicate on disk, for contents that never repeat (encrypted ones). A
+    /// second copy does no harm but takes room.
+    pub fn put_whole(&self, stream: StreamId, kind: Kind, content: &[u8]) -> Result<Put> {
+        let inner = &*self.0;
+        let names = inner.name_all(kind, &[content])?;
+        let settles = inner.settles.load(Ordering::Acquire);
+        let known = [inner.recent.get(kind, &names[0]).is_some()];
+        inner.put_named(stream, kind, &[content], &names, &known, settles).map(|puts| puts[0])
+    }
+
+    /// Keeps an object that a peer sent as it lies. Refused where it is not what its name says, or a node that refers
+    /// to what is not here.
+    pub fn put_stored(&self, stream: StreamId, kind: Kind, name: &Name, stored: &Stored) -> Result<Put> {
+        let inner = &*self.0;
+        let raw_len = stored.raw_len as usize;
+        check_length(raw_len)?;
+        let content = codec::decompress(stored.codec, raw_len, &stored.bytes).map_err(Refusal::Invalid)?;
+        if inner.realm.name(kind, &content) != *name {
+            return Err(Refusal::Invalid(format!("what was sent as {name} is something else")).into());
+        }
+        if self.contains(kind, name)? {
+            return Ok(Put { name: *name, new: false, stored_bytes: 0 });
+        }
+        if kind.is_node() && !inner.closed(kind, &content)? {
+            return Err(Refusal::Invalid(format!("node {name} refers to what is not here")).into());
+        }
+        if stored.codec == Codec::Lz4 && stored.bytes.len() >= raw_len {
+            return self.put(stream, kind, &content);
+        }
+        let len = stored.bytes.len();
+        let ready = Ready { nth: 0, name: *name, codec: stored.codec, raw_len: stored.raw_len, range: 0..len };
+        let mut puts = [Put { name: *name, new: false, stored_bytes: 0 }];
+        inner.append(stream, kind, &[ready], &stored.bytes, Present::Keep, &mut puts)?;
+        inner.keep_node(kind, name, content);
+        Ok(puts[0])
+    }
+
+    /// Repairs an object: where its copy here is damaged, `content` is stored in its place. True where that was needed.
+    pub fn mend(&self, stream: StreamId, kind: Kind, content: &[u8]) -> Result<bool> {
+        let inner = &*self.0;
+        let names = inner.name_all(kind, &[content])?;
+        match inner.read_from_disk(kind, &names[0]) {
+            Ok(_) => return Ok(false),
+            Err(crate::Error::Damage(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let damaged = inner.locate(kind, &names)?[0];
+        let mut stored = Vec::new();
+        let codec = codec::compress(content, &mut stored, &codec::Patience::default());
+        let ready = Ready { nth: 0, name: names[0], codec, raw_len: content.len() as u32, range: 0..stored.len() };
+        let mut puts = [Put { name: names[0], new: false, stored_bytes: 0 }];
+        inner.append(stream, kind, &[ready], &stored, Present::Replace, &mut puts)?;
+        damaged.inspect(|location| inner.amend(location.container));
+        Ok(true)
+    }
+}
+
+fn check_length(len: usize) -> Result<()> {
+    if len > OBJECT_BYTES_MAX {
+        return Err(Refusal::Invalid(format!("an object of {len} bytes; at most {OBJECT_BYTES_MAX} are kept")).into());
+    }
+    Ok(())
+}
+
+impl Inner {
+    /// Refused where an earlier failure makes every later write unbelievable.
+    pub(super) fn check_poison(&self) -> Result<()> {
+        match self.poison.get() {
+            None => Ok(()),
+            Some(why) => Err(Environment::Poisoned(why.clone()).into()),
+        }
+    }
+
+    fn name_all(&self, kind: Kind, contents: &[&[u8]]) -> Result<Vec<Name>> {
+        self.check_poison()?;
+        contents.iter().try_for_each(|content| check_length(content.len()))?;
+        Ok(contents.iter().map(|content| self.realm.name(kind, content)).collect())
+    }
+
+    /// Which names are present. An index that cannot be read makes them new: storing again is safe, losing is not.
+    fn known(&self, kind: Kind, names: &[Name]) -> Vec<bool> {
+        match self.locate(kind, names) {
+            Ok(places) => places.iter().map(Option::is_some).collect(),
+            Err(_) => names.iter().map(|name| self.recent.get(kind, name).is_some()).collect(),
+        }
+    }
+
+    /// Compresses and appends what is not known. `settles` was read before the look-up.
+    fn put_named(
+        &self,
+        stream: StreamId,
+        kind: Kind,
+        contents: &[&[u8]],
+        names: &[Name],
+        known: &[bool],
+        settles: u64,
+    ) -> Result<Vec<Put>> {
+        let mut puts: Vec<_> = names.iter().map(|name| Put { name: *name, new: false, stored_bytes: 0 }).collect();
+        let new = || (0..names.len()).filter(|nth| !known[*nth]);
+        if new().next().is_none() {
+            return Ok(puts);
+        }
+        let patience = self.streams.patience(Class::of(kind), stream);
+        let mut stored = Vec::with_capacity(new().map(|nth| contents[nth].len() + 64).sum());
+        let mut ready = Vec::with_capacity(new().count());
+        for nth in new() {
+            let (start, raw_len) = (stored.len(), contents[nth].len() as u32);
+            let codec = codec::compress(contents[nth], &mut stored, &patience);
+            ready.push(Ready { nth, name: names[nth], codec, raw_len, range: start..stored.len() });
+        }
+        if self.settles.load(Ordering::Acquire) != settles {
+            // Names moved into the index since they were looked up there; `recent` alone would not know them.
+            let again: Vec<_> = ready.iter().map(|ready| ready.name).collect();
+            let mut known = self.known(kind, &again).into_iter();
+            ready.retain(|_| !known.next().unwrap_or_default());
+        }
+        self.append(stream, kind, &ready, &stored, Present::Keep, &mut puts)?;
+        for ready in &ready {
+            if kind.is_node() {
+                self.keep_node(kind, &ready.name, contents[ready.nth].to_vec());
+            }
+        }
+        Ok(puts)
+    }
+
+    /// A node that was just stored is likely read soon: the next edit of the tree goes through it.
+    fn keep_node(&self, kind: Kind, name: &Name, content: Vec<u8>) {
+        if kind.is_node() {
+            self.objects.keep(kind, name, &Bytes::from(content));
+        }
+    }
+
+    fn append(
+        &self,
+        stream: StreamId,
+        kind: Kind,
+        ready: &[Ready],
+        stored: &[u8],
+        present: Present,
+        puts: &mut [Put],
+    ) -> Result<()> {
+        let class = Class::of(kind);
+        let mut left = ready;
+        while !left.is_empty() {
+            let writer = self.streams.writer(class, stream)?;
+            let mut appender = writer.lock();
+            if appender.is_closed() {
+                continue;
+            }
+            // Counted before the names can be seen: who finds one and syncs then waits for this append.
+            self.appends.fetch_add(1, Ordering::SeqCst);
+            left = self.append_to(&writer, &mut appender, kind, left, stored, present, puts)?;
+            if appender.len() >= self.options.container_bytes {
+                appender.close();
+                self.streams.retire(writer.id());
+            }
+        }
+        self.bound_unsafe()
+    }
+
+    /// Appends until the container is full; returns what is left.
+    #[allow(clippy::too_many_arguments)]
+    fn append_to<'a>(
+        &self,
+        writer: &Writer,
+        appender: &mut Appender<'_>,
+        kind: Kind,
+        ready: &'a [Ready],
+        stored: &[u8],
+        present: Present,
+        puts: &mut [Put],
+    ) -> Result<&'a [Ready]> {
+        for (nth, item) in ready.iter().enumerate() {
+            if appender.len() >= self.options.container_bytes {
+                return Ok(&ready[nth..]);
+            }
+            appender.make_room()?;
+            let payload = &stored[item.range.clone()];
+            let (offset, stored_len) = (appender.len() as u32, payload.len() as u32);
+            let location = Location { container: writer.id(), offset, stored_len, kind };
+            match present {
+                Present::Keep if !self.recent.claim(&item.name, location) => continue,
+                Present::Keep => {}
+                Present::Replace => self.recent.point(&item.name, location),
+            }
+            let Ready { name, codec, raw_len, .. } = *item;
+            appender.append(Slot { name, offset, stored_len, raw_len, key_id: 0, kind, codec }, payload);
+            self.counters.stored(raw_len, stored_len);
+            puts[item.nth] = Put { name, new: true, stored_bytes: stored_len + SLOT_BYTES as u32 };
+        }
+        Ok(&[])
+    }
+
+    /// Closed containers that nobody syncs must not pile up: each holds a file open and its slots in memory.
+    fn bound_unsafe(&self) -> Result<()> {
+        if self.streams.unsafe_count() > 2 * self.options.streams_max + 32 { self.sync() } else { Ok(()) }
+    }
+}

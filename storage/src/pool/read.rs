@@ -1,0 +1,186 @@
+//! Finding and reading. Every object is verified against its name, every time that it comes from a container.
+
+use bytes::Bytes;
+
+use crate::container::format::Slot;
+use crate::container::{Class, codec, path, reader};
+use crate::error::{Damage, Result};
+use crate::id::ContainerId;
+use crate::index::Location;
+use crate::name::{Kind, Name};
+
+use super::{Inner, Pool, Stored};
+
+/// How many names are looked up on disk together.
+const LOOKUP_RUN: usize = 64;
+/// How many of them are probed before directories are asked again.
+const PROBE_RUN: usize = 8;
+
+impl Pool {
+    /// True where the object is present, and so everything below it.
+    pub fn contains(&self, kind: Kind, name: &Name) -> Result<bool> {
+        Ok(self.0.locate(kind, &[*name])?[0].is_some())
+    }
+
+    /// Which of the objects are present, in their order.
+    pub fn contains_batch(&self, kind: Kind, names: &[Name]) -> Result<Vec<bool>> {
+        Ok(self.0.locate(kind, names)?.iter().map(Option::is_some).collect())
+    }
+
+    /// The bytes of an object, verified against its name. Damage, with the container and the offset, where they are not
+    /// what they were or not there.
+    pub fn read(&self, kind: Kind, name: &Name) -> Result<Bytes> {
+        let inner = &*self.0;
+        if let Some(content) = inner.objects.get(kind, name) {
+            return Ok(content);
+        }
+        let content = inner.read_from_disk(kind, name)?;
+        inner.objects.keep(kind, name, &content);
+        Ok(content)
+    }
+
+    /// An object as it lies, for the wire: its slot and both its checksums are sound. Whoever receives it verifies it
+    /// against its name.
+    pub fn read_stored(&self, kind: Kind, name: &Name) -> Result<Stored> {
+        let (_, slot, bytes) = self.0.fetch_named(kind, name)?;
+        Ok(Stored { codec: slot.codec, raw_len: slot.raw_len, bytes: Bytes::from(bytes) })
+    }
+}
+
+impl Inner {
+    /// Where objects lie. The way of a look-up: recent names, the filter, directories met lately, the index.
+    pub(super) fn locate(&self, kind: Kind, names: &[Name]) -> Result<Vec<Option<Location>>> {
+        let mut found: Vec<_> = names.iter().map(|name| self.recent.get(kind, name)).collect();
+        let asked: Vec<_> = (0..names.len()).filter(|nth| found[*nth].is_none()).collect();
+        let maybe: Vec<_> = asked.iter().copied().filter(|nth| self.index.filter().may_have(&names[*nth])).collect();
+        self.counters.filtered(names.len() - asked.len(), asked.len() - maybe.len());
+        for part in maybe.chunks(LOOKUP_RUN) {
+            self.locate_on_disk(kind, names, part, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// Asks directories met lately and the index in turns: a probe may bring in the directory that answers for the rest.
+    fn locate_on_disk(
+        &self,
+        kind: Kind,
+        names: &[Name],
+        asked: &[usize],
+        found: &mut [Option<Location>],
+    ) -> Result<()> {
+        let mut open = asked.to_vec();
+        while !open.is_empty() {
+            let wanted: Vec<_> = open.iter().map(|nth| names[*nth]).collect();
+            let mut places = vec![None; wanted.len()];
+            self.locality.find(kind, &wanted, &mut places);
+            open.iter().zip(&places).for_each(|(nth, place)| found[*nth] = *place);
+            let before = open.len();
+            open.retain(|nth| found[*nth].is_none());
+            self.counters.locality_hits(before - open.len());
+            let run: Vec<_> = open.drain(..open.len().min(PROBE_RUN)).collect();
+            self.probe(kind, names, &run, found)?;
+        }
+        Ok(())
+    }
+
+    fn probe(&self, kind: Kind, names: &[Name], run: &[usize], found: &mut [Option<Location>]) -> Result<()> {
+        if run.is_empty() {
+            return Ok(());
+        }
+        let asked: Vec<_> = run.iter().map(|nth| names[*nth]).collect();
+        let places = self.index.probe(&asked)?;
+        self.counters.probed(places.len(), places.iter().flatten().count());
+        for (nth, place) in run.iter().zip(places) {
+            found[*nth] = place.filter(|place| place.kind == kind);
+            if let Some(place) = found[*nth]
+                && self.locality.met(place.container)
+            {
+                self.hold_directory(place.container, Class::of(kind));
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the directory of a container into the locality cache. That it cannot be read hurts nobody here; checks
+    /// and reads of its objects will say so.
+    fn hold_directory(&self, id: ContainerId, class: Class) {
+        let record = self.indexed.read().unwrap_or_else(|poison| poison.into_inner()).get(&id).copied();
+        let Some(record) = record else { return };
+        let Ok(file) = self.files.open(self.media.as_ref(), id, class) else { return };
+        let Ok(directory) = reader::read_directory(file.as_ref(), &path(id, class), id) else { return };
+        let mut slots = directory.slots;
+        if !record.complete {
+            // Some slots were never admitted, or their names lead elsewhere: only those count that the index confirms.
+            let names: Vec<_> = slots.iter().map(|slot| slot.name).collect();
+            let Ok(places) = self.index.probe(&names) else { return };
+            let mut places = places.into_iter();
+            slots.retain(|slot| {
+                places.next().flatten().is_some_and(|place| (place.container, place.offset) == (id, slot.offset))
+            });
+        }
+        self.counters.directory_read();
+        self.locality.hold(id, slots);
+    }
+
+    /// The slot and payload at a place, checksums verified.
+    pub(super) fn fetch(&self, location: &Location) -> Result<(Slot, Vec<u8>)> {
+        let (id, class) = (location.container, Class::of(location.kind));
+        if let Some(writer) = self.streams.find(id) {
+            return writer.read_slot(location.offset, location.stored_len);
+        }
+        let file = self.files.open(self.media.as_ref(), id, class)?;
+        reader::read_slot(file.as_ref(), &path(id, class), location.offset, location.stored_len)
+    }
+
+    fn fetch_named(&self, kind: Kind, name: &Name) -> Result<(Location, Slot, Vec<u8>)> {
+        let Some(location) = self.locate(kind, &[*name])?[0] else {
+            let expected = format!("{kind:?} {name}");
+            return Err(Damage::new(crate::container::CONTAINERS_DIR, 0, expected, "no such object").into());
+        };
+        let (slot, payload) = self.fetch(&location)?;
+        if slot.name != *name || slot.kind != kind {
+            let (file, offset) = (path(location.container, Class::of(kind)), location.offset.into());
+            let found = format!("{:?} {}", slot.kind, slot.name);
+            return Err(Damage::new(file, offset, format!("{kind:?} {name}"), found).into());
+        }
+        Ok((location, slot, payload))
+    }
+
+    /// Reads, decompresses and verifies an object, whatever the cache holds.
+    pub(super) fn read_from_disk(&self, kind: Kind, name: &Name) -> Result<Bytes> {
+        let (location, slot, payload) = self.fetch_named(kind, name)?;
+        self.open_payload(&path(location.container, Class::of(kind)), &slot, payload)
+    }
+
+    /// The object in a slot, verified against its name.
+    pub(super) fn open_payload(&self, file: &str, slot: &Slot, payload: Vec<u8>) -> Result<Bytes> {
+        let wrong =
+            |found: String| Damage::new(file, slot.offset.into(), format!("{:?} {}", slot.kind, slot.name), found);
+        let content = match slot.codec {
+            codec::Codec::Raw if payload.len() == slot.raw_len as usize => payload,
+            codec => codec::decompress(codec, slot.raw_len as usize, &payload).map_err(wrong)?,
+        };
+        let found = self.realm.name(slot.kind, &content);
+        if found != slot.name {
+            return Err(wrong(format!("content named {found}")).into());
+        }
+        Ok(Bytes::from(content))
+    }
+
+    /// True where everything that a node refers to is present.
+    pub(super) fn closed(&self, kind: Kind, content: &[u8]) -> Result<bool> {
+        Ok(self.first_missing((self.options.references)(kind, content)?)?.is_none())
+    }
+
+    /// The first of these objects that is not present.
+    pub(super) fn first_missing(&self, references: Vec<(Kind, Name)>) -> Result<Option<(Kind, Name)>> {
+        for kind in Kind::ALL {
+            let names: Vec<_> = references.iter().filter(|(of, _)| *of == kind).map(|(_, name)| *name).collect();
+            let places = self.locate(kind, &names)?;
+            if let Some(missing) = places.iter().position(Option::is_none) {
+                return Ok(Some((kind, names[missing])));
+            }
+        }
+        Ok(None)
+    }
+}

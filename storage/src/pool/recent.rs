@@ -1,0 +1,77 @@
+//! Names that are present but not in the index yet: those of open containers, and of sealed ones that wait.
+//!
+//! The gate against storing twice: whoever puts a name in first stores the object, everyone else finds it.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::id::ContainerId;
+use crate::index::{Location, Record};
+use crate::name::{Kind, Name};
+
+const SHARDS: usize = 32;
+
+/// Names with their places, in shards by name.
+pub(super) struct Recent {
+    shards: Vec<Mutex<HashMap<Name, Location>>>,
+}
+
+impl Recent {
+    pub fn new() -> Recent {
+        Recent { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+    }
+
+    fn shard(&self, name: &Name) -> MutexGuard<'_, HashMap<Name, Location>> {
+        self.shards[usize::from(name.0[31]) % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn get(&self, kind: Kind, name: &Name) -> Option<Location> {
+        self.shard(name).get(name).copied().filter(|location| location.kind == kind)
+    }
+
+    /// Claims a name for the object that is about to be stored at `location`. False where it is claimed already.
+    pub fn claim(&self, name: &Name, location: Location) -> bool {
+        match self.shard(name).entry(*name) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(location);
+                true
+            }
+        }
+    }
+
+    /// Points a name to `location`, wherever it pointed before.
+    pub fn point(&self, name: &Name, location: Location) {
+        self.shard(name).insert(*name, location);
+    }
+
+    /// The names that lie in `containers`, sorted.
+    pub fn of(&self, containers: &BTreeMap<ContainerId, Record>) -> Vec<(Name, Location)> {
+        let mut names = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            names
+                .extend(shard.iter().filter(|(_, at)| containers.contains_key(&at.container)).map(|(n, at)| (*n, *at)));
+        }
+        names.sort_unstable_by_key(|(name, _)| *name);
+        names
+    }
+
+    /// Forgets names that the index has now, unless they point elsewhere meanwhile.
+    pub fn forget(&self, names: &[(Name, Location)]) {
+        for (name, location) in names {
+            let mut shard = self.shard(name);
+            if shard.get(name) == Some(location) {
+                shard.remove(name);
+            }
+        }
+        for shard in &self.shards {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).shrink_to(0);
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+}
