@@ -19,6 +19,8 @@ pub mod container;
 pub mod dataset;
 /// Stage 6: finding: where an object lies.
 pub mod index;
+/// Stage 2: where a change becomes safe.
+pub mod journal;
 /// Stage 0: the disk as a small trait.
 pub mod media;
 /// Stages 5 and 6 as one thing: objects by name.

@@ -1,0 +1,494 @@
+//! Stage 2: where a change becomes safe. The store's single write-ahead journal; `docs/formats/journal.md` owns its bytes.
+//!
+//! Every change of every dataset is one record with a log sequence number ([`Lsn`]) and a time. [`Journal::append`]
+//! puts it in order, in memory; [`Journal::commit`] makes it safe, for all who wait at once. What a record means is its
+//! writer's business: the journal sees a kind, a small *head* and a bulk *payload*.
+//!
+//! It promises:
+//! * LSNs grow by one a record and order is kept: what recovery finds is always a prefix of what was appended.
+//! * What a [`Journal::commit`] returned for survives a power cut. What it did not return for may survive, or not.
+//! * Time in the journal never runs backwards. A clock that steps back leaves a record of its own.
+//! * No record is accepted without room for it on the disk: a full disk refuses appends and never fails a commit.
+//! * A failed write or sync poisons the journal: nothing later is accepted, and nothing is tried again.
+//! * A torn tail is cut off; anything else that is not as it was written is named as damage. Never a wrong record.
+//! * Memory: at most [`JournalOptions::buffer_bytes_max`] of records that are not safe yet.
+//!
+//! It never starts a thread, asks for the time, or writes in [`Journal::append`] anything but, where needed, the taking
+//! of room for another segment.
+//!
+//! A segment's life, by the name of its file in `journal/`:
+//!
+//! ```text
+//!   n.spare ──── header and first records written, synced, renamed ────▶ <first LSN>.journal ──── trimmed ────▶ gone
+//!   (room only)                                                          (grows, then whole)
+//! ```
+
+mod buffer;
+mod format;
+mod group;
+mod recover;
+mod replay;
+mod ruler;
+mod segment;
+#[cfg(test)]
+mod tests;
+mod trim;
+
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+pub use self::format::{HEAD_BYTES_MAX, PAYLOAD_BYTES_MAX, SEGMENT_HEADER_BYTES};
+pub use self::recover::{Recovery, TornTail};
+
+use self::buffer::{Buffer, Draft, Run};
+use self::format::SegmentHeader;
+use self::recover::Found;
+use self::ruler::{Ruler, SAMPLE_BYTES};
+use self::segment::Segment;
+use crate::error::{Environment, Refusal, Result, io_error};
+use crate::id::{DatasetId, StoreId};
+use crate::media::Media;
+use crate::units::{Lsn, Timestamp};
+
+/// The journal's folder.
+const DIR: &str = "journal";
+/// How files are called that are no segments yet.
+const SPARE_SUFFIX: &str = ".spare";
+/// The journal's own records, never handed to a visitor. An empty head: a mark, which vouches for the records before it
+/// by its mere stable field. A head of 16 bytes: the clock stepped back, from when to when.
+const KIND_OWN: u8 = 0;
+/// A clock that is told to be earlier than before by no more than this has not stepped: threads race to the journal.
+const STEP_NANOSECONDS: i64 = 1_000_000_000;
+/// Segments kept open for reading.
+const HANDLES_MAX: usize = 64;
+
+/// How a journal is kept.
+#[derive(Clone, Debug)]
+pub struct JournalOptions {
+    /// Size of new segments: 8 KiB to 4 GiB. A record must fit into one.
+    pub segment_bytes: u64,
+    /// Most bytes of records that are not safe yet. Clamped to half a segment.
+    pub buffer_bytes_max: u64,
+    /// A record that others (a root, the catalogue) prove to have been safe: a journal that ends before it is damaged.
+    pub known_stable: Lsn,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        JournalOptions { segment_bytes: 64 << 20, buffer_bytes_max: 32 << 20, known_stable: Lsn(0) }
+    }
+}
+
+/// Where a payload lies, for as long as its segment is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The segment, by its first LSN.
+    pub segment: Lsn,
+    /// Offset in the segment's file, in bytes.
+    pub offset: u64,
+    /// Length of the payload, in bytes; never 0.
+    pub len: u32,
+    /// CRC32C of the payload.
+    pub crc: u32,
+}
+
+/// One record, read back and verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its number.
+    pub lsn: Lsn,
+    /// Its time.
+    pub time: Timestamp,
+    /// Whose it is.
+    pub dataset: DatasetId,
+    /// What it means.
+    pub kind: u8,
+    /// The small part.
+    pub head: Bytes,
+    /// The bulk part.
+    pub payload: Bytes,
+    /// Where the payload lies; `None` where it is empty.
+    pub place: Option<Place>,
+}
+
+/// What became of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The record's number.
+    pub lsn: Lsn,
+    /// The record's time: that of the call, or a later one where the clock ran backwards.
+    pub time: Timestamp,
+    /// Where the payload lies; readable at once. `None` where it is empty.
+    pub place: Option<Place>,
+    /// Bytes of records, this one included, that are not safe yet: near [`JournalOptions::buffer_bytes_max`] it is time
+    /// to commit.
+    pub unsafe_bytes: u64,
+}
+
+/// What the journal noticed about the clock since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClockStats {
+    /// Records whose time was moved forward to that of the record before.
+    pub clamped: u64,
+    /// Steps back of more than a second; each left a record.
+    pub steps_back: u64,
+}
+
+/// The store's journal. One value per data folder; all methods may be called from many threads at once.
+pub struct Journal {
+    media: Arc<dyn Media>,
+    store: StoreId,
+    options: JournalOptions,
+    state: Mutex<State>,
+    /// Signals that a leader ended or a spare was made.
+    changed: Condvar,
+    handles: Mutex<Handles>,
+    trimming: Mutex<()>,
+}
+
+struct State {
+    buffer: Buffer,
+    /// Everything up to here is safe.
+    stable: Lsn,
+    /// The mark that vouches for everything before it, if it is the last record.
+    vouched: Lsn,
+    /// Somebody is committing.
+    leader: bool,
+    /// Somebody is taking room for a segment.
+    making_spare: bool,
+    spares_made: u64,
+    /// Why nothing more is accepted.
+    poison: Option<String>,
+    /// First LSN and length in bytes of every segment that has its name.
+    segments: BTreeMap<Lsn, u64>,
+    ruler: Ruler,
+    /// What the last append said the time was.
+    told: Timestamp,
+    clock: ClockStats,
+}
+
+impl State {
+    fn check_poison(&self) -> Result<()> {
+        match &self.poison {
+            Some(reason) => Err(Environment::Poisoned(reason.clone()).into()),
+            None => Ok(()),
+        }
+    }
+
+    fn last(&self) -> Lsn {
+        Lsn(self.buffer.next.0 - 1)
+    }
+
+    fn batch_is_safe(&mut self, runs: &[Run]) {
+        for run in runs {
+            if run.begins.is_some() {
+                self.segments.insert(run.segment.header.first, run.segment.len);
+            }
+            self.stable = Lsn(run.next.0 - 1);
+        }
+        self.buffer.written(runs);
+    }
+
+    fn push(&mut self, draft: &Draft, time: Timestamp) -> (Lsn, Option<Place>) {
+        let (lsn, place) = self.buffer.push(draft, time, self.stable);
+        self.ruler.appended(lsn, draft.bytes());
+        (lsn, place)
+    }
+}
+
+impl Journal {
+    /// Opens the journal in `media`, or creates an empty one where there is none. Everything found is safe on return.
+    ///
+    /// Fails with damage where a record that was safe is not what was written; with [`Refusal::Unsupported`] where a newer
+    /// version wrote it.
+    pub fn open(media: Arc<dyn Media>, store: StoreId, mut options: JournalOptions) -> Result<(Journal, Recovery)> {
+        if !(8 << 10..=4 << 30).contains(&options.segment_bytes) {
+            return Err(Refusal::Invalid("a journal segment has 8 KiB to 4 GiB".into()).into());
+        }
+        options.buffer_bytes_max = options.buffer_bytes_max.min(options.segment_bytes / 2);
+        let (found, created) = match recover::recover(media.as_ref(), store, &options)? {
+            Some(found) => (found, false),
+            None => (create(media.as_ref(), store, &options)?, true),
+        };
+        let recovery = Recovery {
+            created,
+            first: found.segments.keys().next().copied().unwrap_or(found.next),
+            last: Lsn(found.next.0 - 1),
+            segments: found.segments.len(),
+            torn: found.torn.clone(),
+        };
+        let unproven = found.unproven;
+        let journal = Journal {
+            media,
+            store,
+            options,
+            state: Mutex::new(State::new(store, found)),
+            changed: Condvar::new(),
+            handles: Mutex::default(),
+            trimming: Mutex::default(),
+        };
+        if unproven {
+            journal.vouch()?;
+        }
+        Ok((journal, recovery))
+    }
+
+    /// Puts a record behind all others. It is safe only once [`Journal::commit`] of its LSN returned. The order of LSNs
+    /// is that of the calls.
+    ///
+    /// `kind` is 1 to 255; `head` has at most [`HEAD_BYTES_MAX`] and `payload` at most [`PAYLOAD_BYTES_MAX`] bytes.
+    /// Pieces of more than a kilobyte are not copied: they stay alive until the record is safe.
+    ///
+    /// Where it fails nothing was appended: [`Environment::Full`] without room on the disk for the record;
+    /// [`Refusal::Busy`] where too much is not safe yet: commit, then try again; [`Environment::Poisoned`] after a commit
+    /// failed.
+    pub fn append(
+        &self,
+        time: Timestamp,
+        dataset: DatasetId,
+        kind: u8,
+        head: Bytes,
+        payload: Vec<Bytes>,
+    ) -> Result<Appended> {
+        let draft = Draft::new(dataset, kind, head, payload);
+        self.check(&draft)?;
+        let mut state = self.make_room(self.lock(), time, draft.bytes())?;
+        if let Some(step) = state.step_back(time) {
+            state.clock.steps_back += 1;
+            let at = state.buffer.time;
+            state.push(&step, at);
+        }
+        state.told = time;
+        let clamped = time.max(state.buffer.time);
+        state.clock.clamped += u64::from(clamped > time);
+        let (lsn, place) = state.push(&draft, clamped);
+        Ok(Appended { lsn, time: clamped, place, unsafe_bytes: state.buffer.unsafe_bytes })
+    }
+
+    fn check(&self, draft: &Draft) -> Result<()> {
+        let invalid = |text: String| Err(Refusal::Invalid(text).into());
+        if draft.kind == KIND_OWN {
+            return invalid("record kind 0 is the journal's own".into());
+        }
+        if draft.head.len() > HEAD_BYTES_MAX || draft.payload_len > PAYLOAD_BYTES_MAX {
+            return invalid(format!(
+                "a record has at most {HEAD_BYTES_MAX} bytes of head and {PAYLOAD_BYTES_MAX} of payload; this one {} and {}",
+                draft.head.len(),
+                draft.payload_len
+            ));
+        }
+        let room = self.options.segment_bytes - SEGMENT_HEADER_BYTES - STEP_RECORD_BYTES;
+        if draft.bytes() > room {
+            return invalid(format!("a record of {} bytes does not fit into a segment", draft.bytes()));
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the open segment has room for a record, and for one about the clock where it stepped.
+    fn make_room<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        time: Timestamp,
+        bytes: u64,
+    ) -> Result<MutexGuard<'a, State>> {
+        loop {
+            state.check_poison()?;
+            let needed = bytes + state.step_back(time).map_or(0, |step| step.bytes());
+            let waiting = state.buffer.unsafe_bytes;
+            if waiting > 0 && waiting + needed > self.options.buffer_bytes_max {
+                return Err(Refusal::Busy.into());
+            }
+            if state.buffer.has_room(needed) || state.buffer.roll() {
+                return Ok(state);
+            }
+            state = if state.making_spare { self.wait(state) } else { self.make_spare(state)? };
+        }
+    }
+
+    /// Returns when every record up to `lsn` is safe. Callers that wait at the same time share one write and one sync.
+    ///
+    /// `before_write` is called by whoever writes, before it writes: it must make safe what appended records refer to.
+    /// Where it fails this fails with its error, nothing is written, and the records stay buffered for a later commit.
+    ///
+    /// Fails with [`Environment::Poisoned`] where a write or a sync failed, now or earlier: nobody knows then what of the
+    /// records that are not safe is on the disk.
+    pub fn commit(&self, lsn: Lsn, before_write: &dyn Fn() -> Result<()>) -> Result<()> {
+        self.commit_upto(lsn, before_write)
+    }
+
+    /// Leaves a mark behind the last record where no later one vouches for it yet, so that bit rot in the last batch is
+    /// told apart from a torn tail. For quiet moments and before closing: it costs a sync. Does nothing while records
+    /// wait for a commit, or without room.
+    pub fn vouch(&self) -> Result<()> {
+        let mut state = self.lock();
+        state.check_poison()?;
+        let mark = Draft::new(DatasetId::default(), KIND_OWN, Bytes::new(), Vec::new());
+        let quiet = !state.leader && state.buffer.runs.is_empty() && state.stable == state.last();
+        if !quiet || state.stable == Lsn(0) || state.vouched == state.stable || !state.buffer.has_room(mark.bytes()) {
+            return Ok(());
+        }
+        let time = state.buffer.time;
+        let (lsn, _) = state.push(&mark, time);
+        state.vouched = lsn;
+        self.lead(state, &|| Ok(()))
+    }
+
+    /// Reads a payload and verifies it, also one that is not safe yet. [`Refusal::NotFound`] where its segment was trimmed.
+    pub fn read(&self, place: &Place) -> Result<Bytes> {
+        if place.len as usize > PAYLOAD_BYTES_MAX {
+            return Err(Refusal::Invalid(format!("{} bytes are no record's payload", place.len)).into());
+        }
+        let state = self.lock();
+        if let Some(pieces) = state.buffer.payload(place) {
+            drop(state);
+            return Ok(joined(pieces));
+        }
+        let open = Arc::clone(&state.buffer.open);
+        let known = state.segments.contains_key(&place.segment);
+        drop(state);
+        if open.header.first == place.segment {
+            return open.payload(place);
+        }
+        if !known {
+            return Err(Refusal::NotFound(segment::path(place.segment)).into());
+        }
+        self.handle(place.segment)?.payload(place)
+    }
+
+    /// Every record up to this one is safe.
+    pub fn stable(&self) -> Lsn {
+        self.lock().stable
+    }
+
+    /// The last record that was appended; `Lsn(0)` before the first.
+    pub fn last(&self) -> Lsn {
+        self.lock().last()
+    }
+
+    /// About how many bytes the records behind `lsn` take in the journal: never too few, and too many by at most 64 KiB
+    /// for recent ones and a segment for old ones.
+    pub fn bytes_since(&self, lsn: Lsn) -> u64 {
+        self.lock().ruler.since(lsn)
+    }
+
+    /// Bytes of disk that the journal's segments take, without the one kept in reserve.
+    pub fn disk_bytes(&self) -> u64 {
+        self.lock().segments.values().sum()
+    }
+
+    /// Bytes of records that are not safe yet.
+    pub fn unsafe_bytes(&self) -> u64 {
+        self.lock().buffer.unsafe_bytes
+    }
+
+    /// What was noticed about the clock.
+    pub fn clock_stats(&self) -> ClockStats {
+        self.lock().clock
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is changed in steps that do not panic; a panic elsewhere under the lock leaves it sound.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The segment, opened or from among those that are open.
+    fn handle(&self, first: Lsn) -> Result<Arc<Segment>> {
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.uses += 1;
+        let now = handles.uses;
+        if let Some((segment, used)) = handles.open.get_mut(&first) {
+            *used = now;
+            return Ok(Arc::clone(segment));
+        }
+        if handles.open.len() >= HANDLES_MAX {
+            let oldest = handles.open.iter().min_by_key(|(_, (_, used))| *used).map(|(first, _)| *first);
+            oldest.map(|oldest| handles.open.remove(&oldest));
+        }
+        let segment = Arc::new(Segment::open(self.media.as_ref(), self.store, first)?);
+        handles.open.insert(first, (Arc::clone(&segment), now));
+        Ok(segment)
+    }
+}
+
+/// Bytes of the record that a step of the clock leaves.
+const STEP_RECORD_BYTES: u64 = 72 + 16;
+
+impl State {
+    fn new(store: StoreId, found: Found) -> State {
+        let ruler = Ruler::new(&found.segments, &found.samples, found.end, found.next);
+        let mut buffer = Buffer::new(store, found.open, found.end, found.next, found.time, found.link);
+        // Room that was taken may have been given back by an odd file system: then this segment takes no more records.
+        if buffer.open.file.reserve(buffer.open.len).is_err() {
+            let open = Segment { len: buffer.end, ..buffer.open.as_ref().clone() };
+            buffer.open = Arc::new(open);
+        }
+        let stable = Lsn(found.next.0 - 1);
+        State {
+            buffer,
+            stable,
+            vouched: if found.unproven { Lsn(0) } else { stable },
+            leader: false,
+            making_spare: false,
+            spares_made: 0,
+            poison: None,
+            segments: found.segments,
+            ruler,
+            told: found.time,
+            clock: ClockStats::default(),
+        }
+    }
+
+    /// The record that a clock leaves that is told to be earlier than before.
+    fn step_back(&self, time: Timestamp) -> Option<Draft> {
+        if time.0.saturating_add(STEP_NANOSECONDS) >= self.told.0 {
+            return None;
+        }
+        let head = [self.told.0.to_le_bytes(), time.0.to_le_bytes()].concat();
+        Some(Draft::new(DatasetId::default(), KIND_OWN, head.into(), Vec::new()))
+    }
+}
+
+#[derive(Default)]
+struct Handles {
+    open: BTreeMap<Lsn, (Arc<Segment>, u64)>,
+    uses: u64,
+}
+
+fn joined(mut pieces: Vec<Bytes>) -> Bytes {
+    match pieces.len() {
+        1 => pieces.pop().unwrap_or_default(),
+        _ => pieces.concat().into(),
+    }
+}
+
+/// Makes a journal without records: one segment, complete and safe before it has its name.
+fn create(media: &dyn Media, store: StoreId, options: &JournalOptions) -> Result<Found> {
+    let spare = format!("{DIR}/first{SPARE_SUFFIX}");
+    let header = SegmentHeader::new(store, Lsn(1), Timestamp(0), 0, options.segment_bytes);
+    let path = segment::path(Lsn(1));
+    media.create_dir_all(DIR).map_err(|error| io_error("create", DIR, error))?;
+    let file = media.create(&spare).map_err(|error| io_error("create", &spare, error))?;
+    file.reserve(options.segment_bytes).map_err(|error| io_error("reserve", &spare, error))?;
+    file.write_at(&[IoSlice::new(&header.encode())], 0).map_err(|error| io_error("write", &spare, error))?;
+    file.sync().map_err(|error| io_error("sync", &spare, error))?;
+    media.rename(&spare, &path).map_err(|error| io_error("rename", &path, error))?;
+    media.sync_dir(DIR).map_err(|error| io_error("sync", DIR, error))?;
+    Ok(Found {
+        segments: BTreeMap::from([(Lsn(1), options.segment_bytes)]),
+        open: Segment { header, file, len: options.segment_bytes },
+        end: SEGMENT_HEADER_BYTES,
+        next: Lsn(1),
+        link: 0,
+        time: Timestamp(0),
+        samples: Vec::new(),
+        unproven: false,
+        torn: None,
+    })
+}
