@@ -22,7 +22,7 @@ pub mod tag {
     /// The totals, version 1.
     pub const TOTALS: u8 = 0x05;
     /// The content of a file, which drain owns.
-    pub const CONTENT: u8 = 0xC0;
+    pub const CONTENT: u8 = crate::tree::CONTENT_TAG;
     /// All that is not a newer version's: the tags above, and 0, which never is one.
     pub const KNOWN: [u8; 7] = [0, RECORD, ENTRY, LISTED, TARGET, TOTALS, CONTENT];
 }
