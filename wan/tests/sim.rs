@@ -2,9 +2,10 @@
 //!
 //! `NARROWBOAT_SEEDS=100000` runs that many worlds instead of a thousand; `NARROWBOAT_SEED=7` runs one.
 
-#![allow(dead_code)]
 #![allow(clippy::unwrap_used)] // a failed world ends the test
 
+#[path = "sim/hostile.rs"]
+mod hostile;
 #[path = "sim/line.rs"]
 mod line;
 #[path = "sim/promises.rs"]

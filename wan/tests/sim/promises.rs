@@ -1,5 +1,7 @@
 //! What replication promises, counted.
 
+use std::collections::BTreeMap;
+
 use narrowboat_storage::name::Realm;
 use narrowboat_wan::sync::Limits;
 
@@ -7,32 +9,194 @@ use crate::line::Line;
 use crate::rng::Rng;
 use crate::store::MemoryStore;
 use crate::tree::{Dataset, Size};
-use crate::world::{BRANCH, Script, attempt, replication};
+use crate::world::{BRANCH, Ended, Script, attempt, replication};
 
-const SIZE: Size = Size { files: 60, chunks_max: 20, chunk_bytes_max: 2000 };
-const LINE: Line = Line {
+const SIZE: Size = Size { files: 400, chunks_max: 20, chunk_bytes_max: 2000 };
+/// A satellite: 20 Mbit/s, 300 ms there and back.
+const SATELLITE: Line = Line {
     bits_per_second: 20_000_000,
     one_way_us: 150_000,
     jitter_us: 0,
     loss_one_in: 0,
-    segment_bytes: 1400,
+    segment_bytes: 8_000,
     streams: 4,
 };
 
+/// A day's snapshot at the branch, replicated; then edits, and the next day's.
+struct Pair {
+    realm: Realm,
+    source: std::sync::Arc<MemoryStore>,
+    sink: std::sync::Arc<MemoryStore>,
+    dataset: Dataset,
+    rng: Rng,
+}
+
+impl Pair {
+    fn new(seed: u64, size: Size) -> Self {
+        let realm = Realm::published();
+        let mut rng = Rng::new(seed);
+        let dataset = Dataset::random(&mut rng, size);
+        Pair { source: MemoryStore::new(&realm), sink: MemoryStore::new(&realm), realm, dataset, rng }
+    }
+
+    fn run(&self, script: Script, day: u8, earlier: &[u8]) -> Ended {
+        let earlier: Vec<_> = earlier.iter().filter_map(|day| self.sink.published(&snapshot_id(*day))).collect();
+        let snapshot = self.dataset.snapshot(&self.source, day, BRANCH);
+        attempt(&self.source, &self.sink, replication(&snapshot, &earlier), script, u64::from(day)).unwrap()
+    }
+
+    fn script(&self) -> Script<'static> {
+        Script::honest(SATELLITE, self.realm.id())
+    }
+}
+
+fn snapshot_id(day: u8) -> narrowboat_storage::id::SnapshotId {
+    narrowboat_storage::id::SnapshotId([day; 16])
+}
+
 #[test]
-fn a_first_copy_arrives_whole_and_only_what_is_lacking_travels() {
-    let realm = Realm::published();
-    let (source, sink) = (MemoryStore::new(&realm), MemoryStore::new(&realm));
-    let dataset = Dataset::random(&mut Rng::new(1), SIZE);
-    let snapshot = dataset.snapshot(&source, 1, BRANCH);
-    let whole = source.closure(snapshot.root);
-    let ended = attempt(&source, &sink, replication(&snapshot, &[]), Script::honest(LINE, realm.id()), 1).unwrap();
+fn a_first_copy_sends_everything_once() {
+    let pair = Pair::new(1, SIZE);
+    let ended = pair.run(pair.script(), 1, &[]);
     ended.sender.0.unwrap();
     ended.receiver.0.unwrap();
-    assert_eq!(sink.closure(snapshot.root), whole);
-    assert_eq!(sink.published(&snapshot.snapshot), Some(snapshot.clone()));
+    let root = pair.sink.published(&snapshot_id(1)).unwrap().root;
+    assert_eq!(pair.sink.closure(root), pair.source.closure(root));
+    assert_eq!(pair.sink.len(), pair.source.len());
+    assert!(pair.sink.admissions().values().all(|times| *times == 1));
+    for report in [&ended.sender.1, &ended.receiver.1] {
+        assert_eq!(report.chunks.sent + report.nodes.sent, pair.source.len() as u64);
+        assert_eq!((report.root_here, report.root_there), (root, root));
+        assert!(report.published && report.seconds > 0.5);
+    }
+    let (there, here) = (&ended.receiver.1, &ended.sender.1);
+    assert_eq!((there.chunks, there.nodes, there.payload_bytes), (here.chunks, here.nodes, here.payload_bytes));
+    assert_eq!(there.framed_bytes, here.framed_bytes);
+}
+
+#[test]
+fn an_unchanged_snapshot_costs_less_than_four_kilobytes_and_one_round_trip() {
+    let pair = Pair::new(2, SIZE);
+    pair.run(pair.script(), 1, &[]).sender.0.unwrap();
+    for day in 2..12 {
+        let earlier: Vec<u8> = (1..day).collect();
+        let ended = pair.run(pair.script(), day, &earlier);
+        ended.sender.0.unwrap();
+        let wire: u64 = ended.wire_bytes.iter().sum();
+        assert!(wire < 4096, "{wire} bytes on the wire");
+        assert!(ended.micros < 2 * SATELLITE.one_way_us + 20_000, "{} us", ended.micros);
+        assert!(pair.sink.published(&snapshot_id(day)).is_some());
+    }
+}
+
+/// One chunk of one file: the path from the root to it is sent, and little more is named.
+#[test]
+fn a_small_change_costs_its_path() {
+    let mut pair = Pair::new(3, Size { files: 3000, ..SIZE });
+    pair.run(pair.script(), 1, &[]).sender.0.unwrap();
+    let everything = pair.source.len() as u64;
+    let content = pair.dataset.files.values_mut().find(|content| content.len() > 15).unwrap();
+    content[7] = pair.rng.bytes(1000).into();
+    let ended = pair.run(pair.script(), 2, &[1]);
+    ended.sender.0.unwrap();
+    let report = &ended.sender.1;
+    assert_eq!(report.chunks.sent, 1);
+    assert!(report.nodes.sent <= 9, "{report:?}");
+    let named = report.chunks.offered + report.nodes.offered;
+    assert!(named <= 2 * (report.chunks.sent + report.nodes.sent), "{named} names for {report:?}");
+    assert!(everything > 20_000 && report.shared > 30);
+    assert!(report.payload_bytes < 10_000);
+}
+
+/// Without a shared snapshot, known subtrees cost the names along their edge.
+#[test]
+fn what_other_branches_sent_is_not_sent_again() {
+    let mut pair = Pair::new(4, SIZE);
+    let mut other = pair.dataset.clone();
+    other.edit(&mut pair.rng, SIZE, 5);
+    other.snapshot(&pair.sink, 100, BRANCH);
+    let snapshot = pair.dataset.snapshot(&pair.source, 1, BRANCH);
+    let lacking = pair.source.closure(snapshot.root).difference(&pair.sink.refs()).count() as u64;
+    let ended = pair.run(pair.script(), 1, &[]);
+    ended.sender.0.unwrap();
     let report = ended.sender.1;
-    assert_eq!(report.chunks.sent + report.nodes.sent, whole.len() as u64);
-    assert_eq!(report.root_there, snapshot.root);
-    assert!(Limits::default().patience.is_some());
+    assert_eq!(report.base, None);
+    assert_eq!(report.chunks.sent + report.nodes.sent, lacking);
+    assert!(report.chunks.offered + report.nodes.offered < pair.source.len() as u64 / 4, "{report:?}");
+}
+
+/// However often the line breaks, each break costs at most the window.
+#[test]
+fn a_resumed_transfer_sends_at_most_the_window_again() {
+    let size = Size { files: 200, chunks_max: 40, chunk_bytes_max: 20_000 };
+    let pair = Pair::new(5, size);
+    let snapshot = pair.dataset.snapshot(&pair.source, 1, BRANCH);
+    let window = Limits::default().window_bytes;
+    assert_eq!(window, 4 << 20);
+    let (mut sent, mut breaks) = (BTreeMap::new(), 0);
+    let mut total = 0;
+    loop {
+        let mut script = pair.script();
+        script.cut_us = Some(6_000_000);
+        let before = pair.sink.len();
+        let ended = pair.run(script, 1, &[]);
+        total += ended.sender.1.payload_bytes;
+        sent.insert(breaks, ended.sender.1.payload_bytes);
+        if ended.sender.0.is_ok() {
+            break;
+        }
+        assert!(pair.sink.len() > before, "each attempt gets further");
+        breaks += 1;
+        pair.sink.restart(0);
+    }
+    let needed: u64 = {
+        use narrowboat_wan::sync::Source;
+        let objects = pair.source.closure(snapshot.root);
+        objects.iter().map(|(kind, name)| pair.source.stored(*kind, name).unwrap().bytes.len() as u64).sum()
+    };
+    assert!(breaks >= 2, "{sent:?}");
+    assert!(total <= needed + breaks * (window + size.chunk_bytes_max), "{total} sent, {needed} needed: {sent:?}");
+}
+
+/// A large first copy over a long line: the line is used, not waited for.
+#[test]
+fn a_long_line_is_filled() {
+    let size = Size { files: 600, chunks_max: 30, chunk_bytes_max: 32_000 };
+    let pair = Pair::new(6, size);
+    let ended = pair.run(pair.script(), 1, &[]);
+    ended.sender.0.unwrap();
+    let possible = SATELLITE.bits_per_second as f64 / 8.0 * ended.micros as f64 / 1e6;
+    let used = ended.wire_bytes[0] as f64 / possible;
+    println!("{:.1} % of the line over {:.1} s", 100.0 * used, ended.micros as f64 / 1e6);
+    assert!(used >= 0.9, "only {:.1} % of the line was used over {} us", 100.0 * used, ended.micros);
+    // Questions and frames are small change beside the objects.
+    let payload = ended.sender.1.payload_bytes as f64;
+    let framed = (ended.sender.1.framed_bytes.0 + ended.sender.1.framed_bytes.1) as f64;
+    assert!(framed < payload * 1.01, "{framed} framed for {payload}");
+    assert!(ended.jobs_max <= 12, "{} jobs at once", ended.jobs_max);
+    let syncs = pair.sink.syncs();
+    let quarters = payload / (Limits::default().window_bytes as f64 / 4.0);
+    assert!((syncs as f64) < quarters + 2.0, "{syncs} syncs for {quarters} quarters of the window");
+}
+
+/// Windows of any size come to an end: also where each side has another in mind.
+#[test]
+fn windows_of_any_size_make_progress() {
+    let size = Size { files: 30, chunks_max: 6, chunk_bytes_max: 1000 };
+    for (place, (sender, receiver)) in
+        [((1, 1), (1, 1)), ((1 << 30, 1), (700, 5)), ((900, 3), (1 << 30, 1 << 20))].into_iter().enumerate()
+    {
+        let pair = Pair::new(7 + place as u64, size);
+        let limits = |(window_bytes, window_objects)| Limits { window_bytes, window_objects, ..Limits::default() };
+        let mut script = pair.script();
+        script.limits = [limits(sender), limits(receiver)];
+        pair.run(script, 1, &[]).sender.0.unwrap();
+    }
+}
+
+#[test]
+fn an_empty_dataset_is_a_snapshot_too() {
+    let pair = Pair::new(11, Size { files: 0, ..SIZE });
+    pair.run(pair.script(), 1, &[]).sender.0.unwrap();
+    assert_eq!(pair.sink.published(&snapshot_id(1)).unwrap().root, None);
 }

@@ -54,10 +54,6 @@ impl MemoryStore {
         self.inner().objects.remove(at);
     }
 
-    pub fn contains(&self, at: &Ref) -> bool {
-        self.inner().objects.contains_key(at)
-    }
-
     pub fn len(&self) -> usize {
         self.inner().objects.len()
     }
