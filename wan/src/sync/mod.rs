@@ -41,33 +41,34 @@
 //!    [`Session::handle`] as [`Input::Frame`]. Frames of one stream in order; streams in any order. A decoder's error
 //!    becomes [`Input::Lost`] with [`Failure::Wire`]. Reading need not wait for anything: a session takes no more than
 //!    its windows, and ends itself where a peer sends more.
-//! 2. [`Session::next_job`] until it is `None`; each [`Job`] is run by [`Worker::run`] where blocking is allowed, and its
-//!    [`Done`] handed in. [`Lane::Write`] jobs one after another in order, [`Lane::Read`] jobs as many at once as is
-//!    good for the disk (the session has at most a dozen under way).
-//! 3. [`Session::next_control`] while the control stream has room; [`Session::next_data`] while any data stream has
-//!    room, each frame whole on one stream, whichever has the most room. That is the only back pressure there is: a
-//!    frame that was not asked for is not in memory. Write control before data, at a higher stream priority.
+//! 2. [`Session::poll`] until it is `None`, telling it which streams have room. A [`Job`] is run by [`Worker::run`] where
+//!    blocking is allowed, and its [`Done`] handed in: [`Lane::Write`] jobs one after another in order, [`Lane::Read`]
+//!    jobs as many at once as is good for the disk (the session has at most a dozen under way).
+//! 3. A data frame goes whole onto one stream, whichever has the most room. Saying that there is no room is all the
+//!    back pressure there is: a frame that was not polled for is not in memory. Write control at a higher stream
+//!    priority than data.
 //! 4. Sleep until input arrives, a stream has room again, or [`Session::deadline`]; then hand in [`Input::Time`].
 //!
-//! Any input can make new output of each kind, so after each the three `next_…` are asked again. The session ends when
-//! [`Session::is_over`]: then finish the control stream, wait until the peer has acknowledged it (or a second), and take
+//! Poll again after every input, and when a stream has room again. The session ends when [`Session::is_over`]: then
+//! finish the control stream, wait until the peer has acknowledged it (or a second), and take
 //! [`Session::finish`]. A connection that breaks is [`Input::Lost`] with [`Failure::Lost`]; a later session for the same
 //! snapshot goes on where this one stopped. The link fills in the wire's part of the [`Report`].
 //!
 //! ```no_run
 //! # use std::time::Duration;
-//! # use narrowboat_wan::sync::{Input, Session, Worker};
-//! # fn stream_has_room() -> bool { true }
-//! # fn write(_: narrowboat_wan::wire::Frame) {}
+//! # use narrowboat_wan::sync::{Input, Output, Room, Session, Worker};
+//! # fn room() -> Room { Room { control: true, data: true } }
+//! # fn write_control(_: narrowboat_wan::wire::Frame) {}
+//! # fn write_data(_: narrowboat_wan::wire::Frame) {}
 //! fn turn(session: &mut Session, worker: &Worker, now: Duration, input: Input) {
 //!     session.handle(now, input);
-//!     while let Some(job) = session.next_job() {
-//!         let done = worker.run(job); // in a driver: on a thread that may block
-//!         session.handle(now, Input::Done(done));
-//!     }
-//!     while stream_has_room() {
-//!         let Some(frame) = session.next_control().or_else(|| session.next_data()) else { break };
-//!         write(frame);
+//!     while let Some(output) = session.poll(room()) {
+//!         match output {
+//!             Output::Control(frame) => write_control(frame),
+//!             Output::Data(frame) => write_data(frame),
+//!             // In a driver: on a thread that may block.
+//!             Output::Job(job) => session.handle(now, Input::Done(worker.run(job))),
+//!         }
 //!     }
 //! }
 //! ```
@@ -91,5 +92,5 @@ pub use limits::Limits;
 pub use report::{Report, Tally};
 pub use seam::{Admission, References, Sink, Source};
 pub use sender::Replication;
-pub use session::{Input, Session};
+pub use session::{Input, Output, Room, Session};
 pub use worker::{Done, Job, Lane, Reply, Request, Worker};

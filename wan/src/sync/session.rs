@@ -27,6 +27,26 @@ pub enum Input {
     Cancel,
 }
 
+/// Where the driver can take a frame now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// On the control stream.
+    pub control: bool,
+    /// On any of the data streams.
+    pub data: bool,
+}
+
+/// What a session puts out.
+#[derive(Debug)]
+pub enum Output {
+    /// A frame for the control stream.
+    Control(Frame),
+    /// A frame for one of the data streams, whichever.
+    Data(Frame),
+    /// A job for a [`super::Worker`].
+    Job(Job),
+}
+
 /// One session at one side. See the [module](super) for how to drive it.
 #[derive(Debug)]
 pub struct Session {
@@ -122,30 +142,39 @@ impl Session {
         }
     }
 
-    /// The next frame for the control stream. Ask while that stream has room.
-    pub fn next_control(&mut self) -> Option<Frame> {
-        let over = self.core().outcome.is_some();
-        let message = match self.core_mut().next_said() {
-            Some(message) => message,
-            None if over => return None,
-            None => match &mut self.side {
-                Side::Sender(sender) => sender.next_control()?,
-                Side::Receiver(receiver) => receiver.next_control()?,
-            },
-        };
-        Some(self.encode(&message))
-    }
-
-    /// The next frame for the data streams: any of them. Ask while one of them has room.
-    pub fn next_data(&mut self) -> Option<Frame> {
+    /// The next output that there is room for; `None` where there is nothing until the next input, or more room.
+    pub fn poll(&mut self, room: Room) -> Option<Output> {
+        // In this order, one call finds everything: handing out a frame can make a job, but no job makes a frame.
+        let control = if room.control { self.next_control() } else { None };
+        if let Some(message) = control {
+            return Some(Output::Control(self.encode(&message)));
+        }
         if self.core().outcome.is_some() {
             return None;
         }
-        let message = match &mut self.side {
-            Side::Sender(sender) => sender.next_data()?,
-            Side::Receiver(_) => return None,
+        let (data, job) = match &mut self.side {
+            Side::Sender(sender) => match room.data.then(|| sender.next_data()).flatten() {
+                None => (None, sender.next_job()),
+                some => (some, None),
+            },
+            Side::Receiver(receiver) => (None, receiver.next_job()),
         };
-        Some(self.encode(&message))
+        match data {
+            Some(message) => Some(Output::Data(self.encode(&message))),
+            None => job.map(Output::Job),
+        }
+    }
+
+    fn next_control(&mut self) -> Option<Message> {
+        let over = self.core().outcome.is_some();
+        match self.core_mut().next_said() {
+            Some(message) => Some(message),
+            None if over => None,
+            None => match &mut self.side {
+                Side::Sender(sender) => sender.next_control(),
+                Side::Receiver(receiver) => receiver.next_control(),
+            },
+        }
     }
 
     fn encode(&mut self, message: &Message) -> Frame {
@@ -157,17 +186,6 @@ impl Session {
             Role::Receiver => core.report.framed_bytes.1 += len,
         }
         frame
-    }
-
-    /// The next job for a [`super::Worker`].
-    pub fn next_job(&mut self) -> Option<Job> {
-        if self.core().outcome.is_some() {
-            return None;
-        }
-        match &mut self.side {
-            Side::Sender(sender) => sender.next_job(),
-            Side::Receiver(receiver) => receiver.next_job(),
-        }
     }
 
     /// When to hand in [`Input::Time`] at the latest. Moves with every input.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use narrowboat_storage::id::StoreId;
 use narrowboat_wan::sync::seam::{Hello, Sink, SnapshotOffer};
 use narrowboat_wan::sync::{
-    Done, Failure, Input, Job, Lane, Limits, Replication, Reply, Report, Request, Session, Worker,
+    Done, Failure, Input, Job, Lane, Limits, Output, Replication, Reply, Report, Request, Room, Session, Worker,
 };
 use narrowboat_wan::wire::{Channel, Frame, FrameDecoder, Role};
 
@@ -90,6 +90,23 @@ struct End {
     writes: VecDeque<Job>,
     write_busy: bool,
     jobs: usize,
+}
+
+impl End {
+    fn free_data_stream(&self) -> Option<usize> {
+        (1..self.queues.len()).find(|stream| self.queues[*stream].is_empty())
+    }
+
+    fn next_stream_to_send(&mut self) -> Option<usize> {
+        if !self.queues[0].is_empty() {
+            return Some(0);
+        }
+        let data = self.queues.len() - 1;
+        let after = self.next_stream;
+        let stream = (0..data).map(|step| (after + step) % data + 1).find(|stream| !self.queues[*stream].is_empty())?;
+        self.next_stream = stream;
+        Some(stream)
+    }
 }
 
 struct World<'a> {
@@ -283,19 +300,17 @@ impl World<'_> {
         }
     }
 
-    /// Takes whatever a session puts out.
+    /// Takes whatever a session puts out: a frame for each stream that has nothing to send, and all jobs.
     fn pump(&mut self, side: Side) {
-        while let Some(job) = self.end(side).session.next_job() {
+        loop {
             let end = self.end(side);
-            end.jobs += 1;
-            let jobs = end.jobs;
-            self.jobs_max = self.jobs_max.max(jobs);
-            match job.request.lane() {
-                Lane::Read => {
-                    let ends = self.now + self.rng.within(10, 500);
-                    self.at(ends, Event::JobEnds(side, job));
-                }
-                Lane::Write => self.end(side).writes.push_back(job),
+            let data = end.free_data_stream();
+            let room = Room { control: end.queues[0].is_empty(), data: data.is_some() };
+            match end.session.poll(room) {
+                None => break,
+                Some(Output::Control(frame)) => self.enqueue(side, 0, frame),
+                Some(Output::Data(frame)) => self.enqueue(side, data.unwrap(), frame),
+                Some(Output::Job(job)) => self.start(side, job),
             }
         }
         if !self.end(side).write_busy
@@ -308,12 +323,27 @@ impl World<'_> {
         self.transmit(side);
     }
 
+    fn start(&mut self, side: Side, job: Job) {
+        let end = self.end(side);
+        end.jobs += 1;
+        let jobs = end.jobs;
+        self.jobs_max = self.jobs_max.max(jobs);
+        match job.request.lane() {
+            Lane::Read => {
+                let ends = self.now + self.rng.within(10, 500);
+                self.at(ends, Event::JobEnds(side, job));
+            }
+            Lane::Write => self.end(side).writes.push_back(job),
+        }
+    }
+
     /// Puts one segment on the line: control first, then data streams in turn.
     fn transmit(&mut self, side: Side) {
-        if self.end(side).line_busy {
+        let end = self.end(side);
+        if end.line_busy {
             return;
         }
-        let Some(stream) = self.fill(side) else { return };
+        let Some(stream) = end.next_stream_to_send() else { return };
         let max = self.rng.within(1, self.script.line.segment_bytes.max(1)) as usize;
         let max = if stream == 0 { self.script.line.segment_bytes as usize } else { max.max(40) };
         let queue = &mut self.ends[side as usize].queues[stream];
@@ -322,33 +352,6 @@ impl World<'_> {
         self.end(side).line_busy = true;
         self.at(free, Event::LineFree(side));
         self.at(arrival, Event::Arrive { to: side.other(), stream, bytes });
-    }
-
-    /// Gets frames for streams that have nothing to send; returns a stream that has.
-    fn fill(&mut self, side: Side) -> Option<usize> {
-        if self.end(side).queues[0].is_empty()
-            && let Some(frame) = self.end(side).session.next_control()
-        {
-            self.enqueue(side, 0, frame);
-        }
-        if !self.end(side).queues[0].is_empty() {
-            return Some(0);
-        }
-        let data = self.end(side).queues.len() - 1;
-        for _ in 0..data {
-            let end = self.end(side);
-            end.next_stream = end.next_stream % data + 1;
-            let stream = end.next_stream;
-            if end.queues[stream].is_empty()
-                && let Some(frame) = end.session.next_data()
-            {
-                self.enqueue(side, stream, frame);
-            }
-            if !self.end(side).queues[stream].is_empty() {
-                return Some(stream);
-            }
-        }
-        None
     }
 
     fn enqueue(&mut self, side: Side, stream: usize, frame: Frame) {
