@@ -1,0 +1,306 @@
+//! Sockets, threads, memory and deadlines: the rim of every RPC program, knowing none of them.
+//!
+//! A fixed set of workers waits for events of all connections together. A worker that is woken reads one record, lets
+//! another worker read on, carries the call out itself, and writes the reply: one call on an idle connection never
+//! changes threads, many calls run concurrently and are answered as they end. Calls may block (a commit waits for the
+//! disk); when no worker is left waiting one more is started, up to a bound.
+//!
+//! ```text
+//! acceptor ── new connections, datagrams, deadlines
+//! worker ──┬─ wait ─ read a record ─ arm for the next ─ call ─ write the reply ─┐
+//!          └────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! What bounds what:
+//!
+//! * bytes under way, over all connections: reading stops at [`ServerConfig::memory_bytes`];
+//! * calls and unsent replies of one connection: reading from it stops;
+//! * a client that takes no replies or ends no record: closed after [`ServerConfig::stall`]. While others wait for the
+//!   memory that it holds, one that moves fewer than [`PRESSED_BYTES_MIN`] in [`PRESSED_WINDOW`] is closed;
+//! * connections: the one that was idle longest makes room, else the newcomer is closed;
+//! * idle connections: closed after [`ServerConfig::idle`]; NFS clients come back by themselves.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use narrowboat_storage::units::Timestamp;
+use rustix::event::{EventfdFlags, epoll, eventfd};
+
+use super::rpc::Service;
+use buffers::{Budget, Pool};
+use connection::Connection;
+
+mod acceptor;
+mod buffers;
+mod connection;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+/// How often a client that holds memory is judged while others wait for it.
+pub const PRESSED_WINDOW: Duration = Duration::from_secs(5);
+/// What it has to move meanwhile, in bytes: a tenth of what a line of 1 Mbit/s carries.
+pub const PRESSED_BYTES_MIN: usize = 64 << 10;
+
+/// The event that is no connection's: wake up and look whether the server stops.
+const WAKE: u64 = u64::MAX;
+
+/// Bounds, deadlines and the clock.
+#[derive(Clone)]
+pub struct ServerConfig {
+    /// Most connections at once.
+    pub connections_max: usize,
+    /// Most threads that carry out calls.
+    pub workers_max: usize,
+    /// Most calls of one connection under way.
+    pub connection_calls_max: usize,
+    /// Replies of one connection that wait for their client, in bytes, from which on no more of its calls are read.
+    pub connection_reply_bytes_max: usize,
+    /// Bytes under way over all connections from which on no more calls are read.
+    pub memory_bytes: usize,
+    /// How long a connection may say nothing while nothing is owed to it.
+    pub idle: Duration,
+    /// How long a client may take to send more of a begun record, or to take more of its replies.
+    pub stall: Duration,
+    /// The box's guarded clock.
+    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+impl ServerConfig {
+    /// The bounds that the box runs with.
+    pub fn new(clock: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
+        ServerConfig {
+            connections_max: 512,
+            workers_max: 64,
+            connection_calls_max: 64,
+            connection_reply_bytes_max: 8 << 20,
+            memory_bytes: 64 << 20,
+            idle: Duration::from_secs(30 * 60),
+            stall: Duration::from_secs(60),
+            clock,
+        }
+    }
+}
+
+/// What a server is doing at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerStatus {
+    /// Open connections.
+    pub connections: usize,
+    /// Threads that carry out calls.
+    pub workers: usize,
+    /// Bytes under way over all connections.
+    pub bytes_under_way: usize,
+}
+
+/// A running server. Dropped, it stops at once.
+pub struct Server {
+    shared: Arc<Shared>,
+    acceptor: Option<std::thread::JoinHandle<()>>,
+}
+
+/// What the threads share.
+struct Shared {
+    config: ServerConfig,
+    epoll: OwnedFd,
+    wake: OwnedFd,
+    pool: Arc<Pool>,
+    budget: Budget,
+    connections: RwLock<BTreeMap<u64, Arc<Connection>>>,
+    /// Connections that are not read from until memory is free.
+    parked: Mutex<Vec<u64>>,
+    /// Workers that wait for events.
+    waiting: AtomicUsize,
+    workers: Mutex<usize>,
+    worker_left: Condvar,
+    stopping: AtomicBool,
+}
+
+impl Server {
+    /// Serves streams and datagrams until it is stopped. The sockets are bound by the caller.
+    pub fn start(
+        config: ServerConfig,
+        streams: Vec<(TcpListener, Arc<dyn Service>)>,
+        datagrams: Vec<(UdpSocket, Arc<dyn Service>)>,
+    ) -> io::Result<Server> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
+        let shared = Arc::new(Shared {
+            budget: Budget::new(config.memory_bytes),
+            config,
+            epoll,
+            wake,
+            pool: Arc::default(),
+            connections: RwLock::default(),
+            parked: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            workers: Mutex::new(0),
+            worker_left: Condvar::new(),
+            stopping: AtomicBool::new(false),
+        });
+        for _ in 0..2.min(shared.config.workers_max.max(1)) {
+            worker::start(&shared)?;
+        }
+        let acceptor = acceptor::start(shared.clone(), streams, datagrams)?;
+        Ok(Server { shared, acceptor: Some(acceptor) })
+    }
+
+    /// What it is doing at the moment.
+    pub fn status(&self) -> ServerStatus {
+        ServerStatus {
+            connections: self.shared.connections().len(),
+            workers: *lock(&self.shared.workers),
+            bytes_under_way: self.shared.budget.used(),
+        }
+    }
+
+    /// Stops accepting and reading, lets calls under way end and their replies be taken for at most `grace`, closes all
+    /// connections and waits for the threads. A worker that storage holds longer than that is left to end by itself.
+    pub fn stop(mut self, grace: Duration) {
+        self.halt(grace);
+    }
+
+    fn halt(&mut self, grace: Duration) {
+        let Some(acceptor) = self.acceptor.take() else { return };
+        let shared = &self.shared;
+        let deadline = Instant::now() + grace;
+        shared.stopping.store(true, SeqCst);
+        shared.wake_all();
+        // A panic in it was reported when it happened.
+        let _ = acceptor.join();
+        while Instant::now() < deadline && shared.close_idle() > 0 {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        for connection in shared.connections() {
+            shared.close(&connection);
+        }
+        let deadline = deadline.max(Instant::now() + Duration::from_millis(500));
+        let mut workers = lock(&shared.workers);
+        while *workers > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                tracing::warn!(workers = *workers, "NFS workers are still held by storage");
+                return;
+            }
+            workers = shared.worker_left.wait_timeout(workers, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.halt(Duration::ZERO);
+    }
+}
+
+impl Shared {
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(SeqCst)
+    }
+
+    fn connections(&self) -> Vec<Arc<Connection>> {
+        self.connections.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn connection(&self, id: u64) -> Option<Arc<Connection>> {
+        self.connections.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// Makes every thread look up: the event stays until somebody reads it, which nobody does.
+    fn wake_all(&self) {
+        // It can only fail where the counter is full, and then everybody is awake.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+
+    /// Closes connections that nothing is owed to, and says how many are left.
+    fn close_idle(&self) -> usize {
+        let all = self.connections();
+        let idle = |connection: &&Arc<Connection>| connection.state().is_idle();
+        let closed = all.iter().filter(idle).map(|connection| self.close(connection)).count();
+        all.len() - closed
+    }
+
+    /// Ends a connection: no event of it comes any more, what it held is given back.
+    fn close(&self, connection: &Connection) {
+        let Some(bytes) = connection.close() else { return };
+        // It is registered from before anyone else knows it until here.
+        let _ = epoll::delete(&self.epoll, &connection.socket);
+        self.connections.write().unwrap_or_else(PoisonError::into_inner).remove(&connection.id);
+        self.release(bytes);
+    }
+
+    /// Gives memory back, and lets those read who waited for it.
+    fn release(&self, bytes: usize) {
+        if self.budget.release(bytes) {
+            self.unpark();
+        }
+    }
+
+    fn unpark(&self) {
+        let parked = std::mem::take(&mut *lock(&self.parked));
+        for connection in parked.into_iter().filter_map(|id| self.connection(id)) {
+            self.arm(&connection);
+        }
+    }
+
+    /// Says what a connection waits for, as its state is now.
+    fn arm(&self, connection: &Connection) {
+        let mut state = connection.state();
+        let mut wanted = epoll::EventFlags::empty();
+        if state.closed {
+            return;
+        }
+        if !state.reading && self.may_read(connection, &state) {
+            wanted |= epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
+            if state.staged {
+                // The next record may be here already, so that the socket would say nothing of it. It says at once
+                // that it can be written to, and if it cannot, an answer would not get through either.
+                wanted |= epoll::EventFlags::OUT;
+            }
+        }
+        if state.waits_to_write() {
+            wanted |= epoll::EventFlags::OUT;
+        }
+        if wanted.is_empty() || wanted == state.armed {
+            return;
+        }
+        let once = wanted | epoll::EventFlags::ONESHOT;
+        match epoll::modify(&self.epoll, &connection.socket, epoll::EventData::new_u64(connection.id), once) {
+            Ok(()) => state.armed = wanted,
+            Err(error) => {
+                drop(state);
+                tracing::warn!(%error, "cannot wait for a connection");
+                self.close(connection);
+            }
+        }
+    }
+
+    /// True where another record of a connection may be read. Where memory is what is missing, the connection is parked.
+    fn may_read(&self, connection: &Connection, state: &connection::State) -> bool {
+        let config = &self.config;
+        if state.ended
+            || state.calls >= config.connection_calls_max
+            || state.queued_bytes >= config.connection_reply_bytes_max
+            || self.is_stopping()
+        {
+            return false;
+        }
+        // What was begun has its memory already.
+        if state.pending_bytes > 0 || self.budget.has_room() {
+            return true;
+        }
+        lock(&self.parked).push(connection.id);
+        // Memory may have come free before the connection was parked; then nobody else would look.
+        self.budget.has_room()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,164 @@
+//! Memory for records: buffers that are used again, and the count of bytes under way.
+//!
+//! A large buffer that is allocated for each call costs more than the call: the kernel clears every page of it. So
+//! buffers come back when the last slice of them is dropped, wherever that is, and a bounded number is kept.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::ingest::nfs::record::{Buffers, RECORD_BYTES_MAX};
+
+/// Sizes of kept buffers. Each is twice the one before, so that a slice pins at most twice its record. Records come
+/// with a header, so that each size is a power of two and room for one.
+const CLASSES: [usize; 5] = [68 << 10, 132 << 10, 260 << 10, 516 << 10, RECORD_BYTES_MAX];
+/// Most bytes of buffers that are kept without being used.
+const KEPT_BYTES_MAX: usize = 16 << 20;
+
+/// Buffers that are used again.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    free: [Mutex<Vec<Vec<u8>>>; CLASSES.len()],
+    kept_bytes: AtomicUsize,
+}
+
+impl Pool {
+    fn class(len: usize) -> Option<usize> {
+        // Below the first half class an exact allocation is cheap and pins nothing else.
+        (len > CLASSES[0] / 2).then(|| CLASSES.iter().position(|class| len <= *class)).flatten()
+    }
+
+    fn give_back(&self, buffer: Vec<u8>) {
+        let Some(free) = CLASSES.iter().position(|class| *class == buffer.len()).and_then(|at| self.free.get(at))
+        else {
+            return;
+        };
+        if self.kept_bytes.load(Relaxed) + buffer.len() <= KEPT_BYTES_MAX {
+            self.kept_bytes.fetch_add(buffer.len(), Relaxed);
+            free.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        }
+    }
+}
+
+/// A buffer that goes back to its pool when the last slice of it is dropped.
+struct Lent {
+    buffer: Vec<u8>,
+    len: usize,
+    pool: Arc<Pool>,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.pool.give_back(std::mem::take(&mut self.buffer));
+    }
+}
+
+/// Hands out buffers of a pool.
+#[derive(Clone)]
+pub(super) struct Lender(pub Arc<Pool>);
+
+impl Buffers for Lender {
+    type Buffer = Vec<u8>;
+
+    fn take(&self, len: usize) -> Vec<u8> {
+        let Some(class) = Pool::class(len) else { return vec![0; len] };
+        let kept = self.0.free[class].lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match kept {
+            Some(buffer) => {
+                self.0.kept_bytes.fetch_sub(buffer.len(), Relaxed);
+                buffer
+            }
+            None => vec![0; CLASSES[class]],
+        }
+    }
+
+    fn seal(&self, buffer: Vec<u8>, len: usize) -> Bytes {
+        let len = len.min(buffer.len());
+        Bytes::from_owner(Lent { buffer, len, pool: self.0.clone() })
+    }
+}
+
+/// Bytes under way: records being received, calls being carried out, replies not yet taken by their clients.
+#[derive(Debug)]
+pub(super) struct Budget {
+    used: AtomicUsize,
+    max: usize,
+}
+
+impl Budget {
+    pub(super) fn new(max: usize) -> Self {
+        Budget { used: AtomicUsize::new(0), max }
+    }
+
+    /// True while another record may be begun. What was begun is carried through, so the bound is passed by at most
+    /// one record or reply for each worker.
+    pub(super) fn has_room(&self) -> bool {
+        self.used.load(Relaxed) < self.max
+    }
+
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Relaxed)
+    }
+
+    pub(super) fn charge(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Relaxed);
+    }
+
+    /// Gives bytes back; true where that made room where none was.
+    pub(super) fn release(&self, bytes: usize) -> bool {
+        let before = self.used.fetch_sub(bytes, Relaxed);
+        before >= self.max && before - bytes < self.max
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_come_back_when_their_last_slice_goes() {
+        let pool = Arc::new(Pool::default());
+        let lender = Lender(pool.clone());
+        let buffer = lender.take(1 << 20);
+        let place = buffer.as_ptr();
+        let record = lender.seal(buffer, 1 << 20);
+        let slice = record.slice(100..200);
+        drop(record);
+        assert_eq!(pool.kept_bytes.load(Relaxed), 0, "a slice is still out");
+        drop(slice);
+        assert_eq!(pool.kept_bytes.load(Relaxed), RECORD_BYTES_MAX);
+        let again = lender.take(1 << 20);
+        assert_eq!(again.as_ptr(), place, "the same memory again");
+        assert_eq!(pool.kept_bytes.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_little_is_pinned() {
+        let lender = Lender(Arc::new(Pool::default()));
+        let many: Vec<_> = (0..100).map(|_| lender.seal(lender.take(RECORD_BYTES_MAX), RECORD_BYTES_MAX)).collect();
+        drop(many);
+        assert!(lender.0.kept_bytes.load(Relaxed) <= KEPT_BYTES_MAX);
+        for len in [1, 100, 20_000, 40_000, 65_700, 70_000, 200_000, 700_000, RECORD_BYTES_MAX] {
+            let room = lender.take(len).len();
+            assert!(room >= len && room <= 2 * len, "{room} for {len}");
+        }
+    }
+
+    #[test]
+    fn the_budget_says_when_room_comes_back() {
+        let budget = Budget::new(100);
+        budget.charge(150);
+        assert!(!budget.has_room());
+        assert!(!budget.release(50));
+        assert!(budget.release(1));
+        assert!(!budget.release(9));
+        assert_eq!(budget.used(), 90);
+    }
+}

@@ -1,0 +1,6 @@
+//! Tests of the protocol as a whole: sessions against a small tree in memory, real clients, hostile bytes.
+
+mod calls;
+mod clients;
+mod harness;
+pub(crate) mod memtree;

@@ -1,0 +1,9 @@
+//! Every procedure, and what each answers when it cannot do it.
+
+mod attributes;
+mod directories;
+mod io;
+mod mount;
+mod names;
+mod repeated;
+mod snapshots;
