@@ -2,6 +2,8 @@
 //!
 //! The modules stand in the order in which a byte travels.
 
+/// The only sockets and tasks here: the QUIC endpoint, identity, pairing, the shaped socket, congestion control.
+pub mod link;
 /// Who is on the other end: identities, addresses, pinned records.
 pub mod peer;
 

@@ -1,0 +1,341 @@
+//! How much may be under way: a congestion controller for thin, long, lossy lines.
+//!
+//! Loss-based controllers (Cubic, NewReno) take every lost packet for a full queue; on a line that loses one packet in a
+//! hundred by itself they end at a tenth of its rate. This one, *Steady*, holds what the line was seen to deliver times
+//! the time that it takes (the bandwidth-delay product, BDP), and looks at delay and at loss beyond the usual to find out
+//! that it is too much. The ideas are those of BBR (Cardwell et al., ACM Queue 14(5), 2016; draft-ietf-ccwg-bbr), made to fit
+//! a sender whose caps are enforced below it and whose pacer sends at 1.25 windows per round trip whatever we say:
+//! the window therefore stays close to one BDP instead of two, or the pacer would fill every queue and lose what it fills.
+//!
+//! * **Rate**: bytes acknowledged per round trip, the highest of the last ten rounds (and at least of the last second).
+//! * **Round trip**: the shortest of the last ten seconds.
+//! * **Usual loss**: the lowest loss of any of the last ten rounds that had enough packets to tell. One such round in each
+//!   cycle sends less than the line takes, so what is lost in it is the line's own doing. The window is enlarged by that
+//!   share, and only by it.
+//! * **Cycle**: one round at 1.25 BDP (is there more?), one at 0.9 (empty the queue, see the true round trip), six at 1.06.
+//!   A probing round that finds more is followed by another.
+//! * **Start**: the window doubles every round until the rate stops growing, a queue appears, or much is lost.
+//! * **Yielding**: a queue that stays (half a round trip and 50 ms over two rounds) drops the remembered rates for the
+//!   present one. Loss of a tenth beyond the usual lowers a ceiling on the window by 15 %, which rises again by 10 % a
+//!   round without such loss. When everything was lost for long ("persistent congestion", RFC 9002, 7.6), it starts anew.
+//!
+//! It never asks for the time, and what it does follows from its calls alone. Measured in `docs/performance/wan.md`.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
+use quinn_proto::RttEstimator;
+
+/// Rounds whose rate and loss are remembered.
+const MEMORY_ROUNDS: usize = 10;
+/// They are remembered at least this long, however short the rounds are.
+const MEMORY: Duration = Duration::from_secs(1);
+/// Most rounds that are ever remembered: a second of the shortest rounds.
+const MEMORY_ROUNDS_MAX: usize = 64;
+/// How long the shortest round trip is believed.
+const ROUND_TRIP_MEMORY: Duration = Duration::from_secs(10);
+/// No round is shorter: on a fast local network acknowledgements come in lumps that would look like rates.
+const ROUND_MIN: Duration = Duration::from_millis(20);
+/// On top of the BDP: time that senders, timers and delayed acknowledgements take.
+const SLACK: Duration = Duration::from_millis(12);
+/// The cycle of gains, in percent of the BDP; one a round.
+const CYCLE: [u64; 8] = [125, 90, 106, 106, 106, 106, 106, 106];
+const PROBE: usize = 0;
+const DRAIN: usize = 1;
+/// A rate that grew by less than this (percent) did not grow.
+const GROWTH_PERCENT: u64 = 10;
+/// Loss beyond the usual that is taken for an overflowing queue or a policer, in thousandths.
+const EXCESS_LOSS_MILLI: u64 = 100;
+/// Packets that a round needs before its loss says anything.
+const TELLING_PACKETS: u64 = 20;
+const WINDOW_MIN_PACKETS: u64 = 4;
+const WINDOW_INITIAL_PACKETS: u64 = 10;
+/// 1 GiB: beyond every line that this is made for (1 Gbit/s times 600 ms is 75 MB).
+const WINDOW_MAX: u64 = 1 << 30;
+
+/// Makes a [`Steady`] for every connection.
+#[derive(Debug, Default)]
+pub struct SteadyFactory;
+
+impl ControllerFactory for SteadyFactory {
+    fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
+        Box::new(Steady::new(now, current_mtu))
+    }
+}
+
+/// The controller. See the module.
+#[derive(Clone, Debug)]
+pub struct Steady {
+    mtu: u64,
+    window: u64,
+    phase: Phase,
+    round: Round,
+    rounds: VecDeque<Past>,
+    round_trip: Option<(Duration, Instant)>,
+    /// What loss has taught, in bytes; None while it has taught nothing.
+    ceiling: Option<u64>,
+    /// Rounds in a row that had a queue which should not be there.
+    queued_rounds: u32,
+    /// Rounds in a row with much more loss than usual.
+    lossy_rounds: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Doubling; `best` is the best rate so far and `stale` how many rounds in a row it did not grow.
+    Start { best: u64, stale: u32 },
+    /// Place in [`CYCLE`], and the best rate when the place was reached.
+    Cycle { place: usize, best: u64 },
+}
+
+/// The round trip under way.
+#[derive(Clone, Debug)]
+struct Round {
+    began: Instant,
+    delivered: u64,
+    lost: u64,
+    packets: u64,
+    round_trip_min: Option<Duration>,
+    app_limited: bool,
+    /// A packet sent in this round has been acknowledged.
+    over: bool,
+}
+
+/// What a round that is over has shown.
+#[derive(Clone, Copy, Debug)]
+struct Past {
+    ended: Instant,
+    bytes_per_second: u64,
+    /// In thousandths; None where there were too few packets to tell.
+    loss_milli: Option<u64>,
+}
+
+impl Round {
+    fn new(began: Instant, app_limited: bool) -> Self {
+        Round { began, delivered: 0, lost: 0, packets: 0, round_trip_min: None, app_limited, over: false }
+    }
+
+    fn loss_milli(&self) -> u64 {
+        self.lost * 1000 / (self.lost + self.delivered).max(1)
+    }
+}
+
+impl Steady {
+    /// A controller that knows nothing of the line yet.
+    pub fn new(now: Instant, mtu: u16) -> Self {
+        let mtu = u64::from(mtu);
+        Steady {
+            mtu,
+            window: WINDOW_INITIAL_PACKETS * mtu,
+            phase: Phase::Start { best: 0, stale: 0 },
+            round: Round::new(now, true),
+            rounds: VecDeque::new(),
+            round_trip: None,
+            ceiling: None,
+            queued_rounds: 0,
+            lossy_rounds: 0,
+        }
+    }
+
+    /// What the line delivers, in bytes per second, as far as is known; zero before the first round.
+    pub fn bytes_per_second(&self) -> u64 {
+        self.rounds.iter().map(|past| past.bytes_per_second).max().unwrap_or(0)
+    }
+
+    fn usual_loss_milli(&self) -> u64 {
+        self.rounds.iter().filter_map(|past| past.loss_milli).min().unwrap_or(0).min(EXCESS_LOSS_MILLI)
+    }
+
+    fn round_trip(&self) -> Duration {
+        self.round_trip.map_or(Duration::from_millis(100), |(shortest, _)| shortest)
+    }
+
+    fn see_round_trip(&mut self, now: Instant, sample: Duration) {
+        let round_min = self.round.round_trip_min.get_or_insert(sample);
+        *round_min = sample.min(*round_min);
+        match self.round_trip {
+            Some((shortest, _)) if sample > shortest => {}
+            _ => self.round_trip = Some((sample, now)),
+        }
+    }
+
+    fn end_round(&mut self, now: Instant, app_limited: bool) {
+        let next = Round::new(now, app_limited);
+        let round = std::mem::replace(&mut self.round, next);
+        let nanos = now.saturating_duration_since(round.began).as_nanos().max(1);
+        let rate = u64::try_from(u128::from(round.delivered) * 1_000_000_000 / nanos).unwrap_or(u64::MAX);
+        let best_before = self.bytes_per_second();
+        let usual = self.usual_loss_milli();
+        // A round in which there was little to send may show a higher rate, but no lower one.
+        if !round.app_limited || rate > best_before {
+            self.remember(Past {
+                ended: now,
+                bytes_per_second: rate,
+                loss_milli: (round.packets >= TELLING_PACKETS).then(|| round.loss_milli()),
+            });
+        }
+        if self.round_trip.is_some_and(|(_, seen)| now.saturating_duration_since(seen) > ROUND_TRIP_MEMORY) {
+            self.round_trip = round.round_trip_min.map(|shortest| (shortest, now)).or(self.round_trip);
+        }
+        if round.app_limited {
+            return;
+        }
+        let queue = self.watch_queue(&round, rate);
+        let lossy = self.watch_loss(&round, usual, rate);
+        self.next_phase(rate, best_before, queue, lossy);
+    }
+
+    fn remember(&mut self, past: Past) {
+        self.rounds.push_back(past);
+        while self.rounds.len() > MEMORY_ROUNDS
+            && (self.rounds.len() > MEMORY_ROUNDS_MAX
+                || self.rounds.front().is_some_and(|old| past.ended.saturating_duration_since(old.ended) > MEMORY))
+        {
+            self.rounds.pop_front();
+        }
+    }
+
+    /// Forgets the rates of the past for the present one: the line has become slower.
+    fn believe_only(&mut self, rate: u64) {
+        if let Some(last) = self.rounds.back().copied() {
+            self.rounds.clear();
+            self.rounds.push_back(Past { bytes_per_second: rate, ..last });
+        }
+    }
+
+    /// True where a queue is building at the start. Where one has stayed, the remembered rates go.
+    fn watch_queue(&mut self, round: &Round, rate: u64) -> bool {
+        let Some(fastest) = round.round_trip_min else { return false };
+        let queue = fastest.saturating_sub(self.round_trip());
+        let packets = Duration::from_nanos((4 * self.mtu).saturating_mul(1_000_000_000) / rate.max(1));
+        if queue > self.round_trip() / 2 + Duration::from_millis(50) + packets {
+            self.queued_rounds += 1;
+            if self.queued_rounds >= 2 {
+                self.believe_only(rate);
+            }
+        } else {
+            self.queued_rounds = 0;
+        }
+        round.packets >= 8 && queue > self.round_trip() / 4 + SLACK + packets
+    }
+
+    /// True where more was lost than usual. Then the ceiling sinks; else it rises and in the end goes.
+    fn watch_loss(&mut self, round: &Round, usual_milli: u64, rate: u64) -> bool {
+        let lost_packets = round.lost / self.mtu.max(1);
+        let excess = lost_packets >= 8 && round.loss_milli() > usual_milli + EXCESS_LOSS_MILLI;
+        if excess {
+            self.lossy_rounds += 1;
+            let from = self.ceiling.map_or(self.window, |ceiling| ceiling.min(self.window));
+            self.ceiling = Some((from * 85 / 100).max(WINDOW_MIN_PACKETS * self.mtu));
+            if self.lossy_rounds >= 2 {
+                self.believe_only(rate);
+            }
+        } else {
+            self.lossy_rounds = 0;
+            self.ceiling = self.ceiling.map(|ceiling| ceiling * 110 / 100).filter(|ceiling| *ceiling < 2 * self.window);
+        }
+        excess
+    }
+
+    fn next_phase(&mut self, rate: u64, best_before: u64, queue: bool, lossy: bool) {
+        let best_now = self.bytes_per_second();
+        self.phase = match self.phase {
+            Phase::Start { best, stale } => {
+                let grew = rate > best + best / 4;
+                let stale = if grew { 0 } else { stale + 1 };
+                if queue || lossy || stale >= 3 {
+                    Phase::Cycle { place: DRAIN, best: best_now }
+                } else {
+                    Phase::Start { best: best.max(rate), stale }
+                }
+            }
+            Phase::Cycle { place: PROBE, best } if !queue && !lossy && rate > best + best * GROWTH_PERCENT / 100 => {
+                Phase::Cycle { place: PROBE, best: best_before.max(rate) }
+            }
+            Phase::Cycle { place, .. } => Phase::Cycle { place: (place + 1) % CYCLE.len(), best: best_now },
+        };
+    }
+
+    /// The window that the model asks for, in bytes.
+    fn target(&self) -> u64 {
+        let Phase::Cycle { place, .. } = self.phase else { return self.window };
+        let rate = u128::from(self.bytes_per_second());
+        let bdp = rate * self.round_trip().as_nanos() / 1_000_000_000;
+        let slack = if place == DRAIN { 0 } else { rate * SLACK.as_nanos() / 1_000_000_000 };
+        let enlarged = bdp * u128::from(CYCLE[place]) / 100 * 1000 / u128::from(1000 - self.usual_loss_milli());
+        u64::try_from(enlarged + slack).unwrap_or(WINDOW_MAX) + 3 * self.mtu
+    }
+
+    fn bounded(&self, window: u64) -> u64 {
+        let ceiling = self.ceiling.unwrap_or(WINDOW_MAX).min(WINDOW_MAX);
+        window.min(ceiling).max(WINDOW_MIN_PACKETS * self.mtu)
+    }
+}
+
+impl Controller for Steady {
+    fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, _rtt: &RttEstimator) {
+        self.round.delivered += bytes;
+        self.round.packets += 1;
+        self.round.app_limited &= app_limited;
+        self.see_round_trip(now, now.saturating_duration_since(sent));
+        self.round.over |= sent >= self.round.began;
+        match self.phase {
+            Phase::Start { .. } if !app_limited => self.window = self.bounded(self.window + bytes),
+            Phase::Start { .. } => {}
+            // Grow no faster than the line delivers; shrink at once.
+            Phase::Cycle { .. } => self.window = self.bounded(self.target().min(self.window + bytes)),
+        }
+    }
+
+    fn on_end_acks(&mut self, now: Instant, _in_flight: u64, app_limited: bool, _largest: Option<u64>) {
+        if self.round.over && now.saturating_duration_since(self.round.began) >= ROUND_MIN {
+            self.end_round(now, app_limited);
+            if matches!(self.phase, Phase::Cycle { .. }) {
+                self.window = self.bounded(self.target().min(self.window));
+            }
+        }
+    }
+
+    fn on_congestion_event(&mut self, now: Instant, _sent: Instant, persistent: bool, lost_bytes: u64) {
+        self.round.lost += lost_bytes;
+        if persistent {
+            let fresh = Steady::new(now, u16::try_from(self.mtu).unwrap_or(u16::MAX));
+            *self = Steady { round_trip: self.round_trip, window: WINDOW_MIN_PACKETS * self.mtu, ..fresh };
+        } else if lost_bytes == 0 {
+            // A router marked instead of dropping (ECN, RFC 3168): it asks for less before it must drop.
+            self.ceiling = Some((self.bounded(self.window) * 85 / 100).max(WINDOW_MIN_PACKETS * self.mtu));
+            self.window = self.bounded(self.window);
+        }
+    }
+
+    fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.mtu = u64::from(new_mtu);
+        self.window = self.bounded(self.window);
+    }
+
+    fn window(&self) -> u64 {
+        self.window
+    }
+
+    fn metrics(&self) -> ControllerMetrics {
+        let mut metrics = ControllerMetrics::default();
+        metrics.congestion_window = self.window;
+        metrics.ssthresh = self.ceiling;
+        metrics
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(self.clone())
+    }
+
+    fn initial_window(&self) -> u64 {
+        WINDOW_INITIAL_PACKETS * self.mtu
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}

@@ -1,0 +1,434 @@
+//! The shaped UDP socket: below QUIC, above the kernel, the one place that every datagram passes.
+//!
+//! [`ShapedSocket`] wraps any [`AsyncUdpSocket`] (the real one from [`bind_udp`], or a simulated one in tests). Before a
+//! transmission it asks the [`Tree`] of caps; where the answer is "later" it says "would block", as a full socket buffer
+//! does, and wakes the connection when credit is there or the cap has changed. quinn then holds one transmission, so nothing
+//! queues up below QUIC and nothing is lost by waiting. Answers that belong to no connection (version negotiation, stateless
+//! resets) are dropped instead, which QUIC allows.
+//!
+//! What it promises: every datagram that leaves was allowed by the caps and is counted, with its headers: UDP payload +
+//! 28 bytes (IPv4) or 48 (IPv6) + the configured extra, for each segment of a batch. What arrives is counted likewise.
+//! It never reads a payload.
+//!
+//! **How a connection learns what it waits for.** quinn calls `try_send` without saying which connection sends, and then
+//! `poll_writable` without saying what was refused. Both happen in one synchronous step of one task
+//! (`State::drive_transmit`), so a thread-local carries the refusal from the one to the other: `poll_writable` that answers
+//! "ready" leaves its name, the next `try_send` on this thread takes the name, and leaves a refusal under it. A `try_send`
+//! without a name (an answer to a stranger) leaves nothing. `a_capped_connection_sleeps_until_credit_is_there` fails should
+//! quinn ever change that order.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, UdpPoller};
+use tokio::time::{Instant, Sleep};
+
+use crate::shape::{NodeId, Rate, Tally, Tree, Verdict, WatchId};
+
+/// IPv4 (20) and UDP (8).
+const HEADERS_V4: u64 = 28;
+/// IPv6 (40) and UDP (8).
+const HEADERS_V6: u64 = 48;
+/// Datagrams to strangers are remembered for so many addresses, until one of them proves a key.
+const STRANGERS_MAX: usize = 64;
+/// The cap that all strangers share.
+const STRANGERS_RATE_BITS: u64 = 1_000_000;
+/// Wire size of a full datagram, for turning bytes into segments.
+const FULL_DATAGRAM: u64 = 1500;
+/// What is asked of the kernel for its own buffers: a second of 32 Mbit/s, or 32 ms of 1 Gbit/s, so that a receiver that is
+/// scheduled late loses nothing.
+const KERNEL_BUFFER: usize = 8 << 20;
+
+/// Wire bytes in both directions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// What left.
+    pub sent: Tally,
+    /// What arrived.
+    pub received: Tally,
+}
+
+/// A stretch of counting that was begun with [`Shaper::watch`].
+#[derive(Debug)]
+pub struct Watch {
+    node: NodeId,
+    sent: WatchId,
+    received: WatchId,
+}
+
+/// The caps and counters of a socket, shared with whoever rules it. Every method may be called from any thread.
+#[derive(Debug)]
+pub struct Shaper {
+    began: Instant,
+    extra_bytes: u64,
+    segments_max: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    tree: Tree,
+    routes: BTreeMap<SocketAddr, NodeId>,
+    strangers: VecDeque<Stranger>,
+    waiting: BTreeMap<u64, Waker>,
+    next_poller: u64,
+}
+
+/// What went to and came from an address that has not proved a key yet: (bytes, datagrams).
+#[derive(Debug)]
+struct Stranger {
+    address: SocketAddr,
+    sent: (u64, u64),
+    received: (u64, u64),
+}
+
+impl Shaper {
+    /// Caps and counters for one socket. `extra_bytes` are added to every datagram: what the line below adds to IP
+    /// (Ethernet 18, PPPoE 8, a VPN's headers), at most 200.
+    pub fn new(limit: Option<Rate>, extra_bytes: u64) -> Arc<Shaper> {
+        Arc::new(Shaper {
+            began: Instant::now(),
+            extra_bytes: extra_bytes.min(200),
+            segments_max: AtomicUsize::new(usize::MAX),
+            state: Mutex::new(State {
+                tree: Tree::new(limit, Rate::from_bits(STRANGERS_RATE_BITS).ok()),
+                routes: BTreeMap::new(),
+                strangers: VecDeque::new(),
+                waiting: BTreeMap::new(),
+                next_poller: 0,
+            }),
+        })
+        .with_segments()
+    }
+
+    fn with_segments(self: Arc<Self>) -> Arc<Self> {
+        self.limits_changed(self.lock());
+        self
+    }
+
+    /// Adds a peer under its cap.
+    pub fn add_peer(&self, limit: Option<Rate>) -> NodeId {
+        let mut state = self.lock();
+        let node = state.tree.add(limit);
+        self.limits_changed(state);
+        node
+    }
+
+    /// Forgets a peer and its addresses.
+    pub fn remove_peer(&self, node: NodeId) {
+        let mut state = self.lock();
+        state.tree.remove(node);
+        state.routes.retain(|_, routed| *routed != node);
+        self.limits_changed(state);
+    }
+
+    /// From now on datagrams to and from this address count as this peer's; those of the stranger it was until now are
+    /// charged to the peer, so that connecting is under its cap too.
+    pub fn route(&self, address: SocketAddr, node: NodeId) {
+        let now = self.now();
+        let address = canonical(address);
+        let mut state = self.lock();
+        if state.routes.insert(address, node).is_some() {
+            return;
+        }
+        if let Some(at) = state.strangers.iter().position(|stranger| stranger.address == address)
+            && let Some(known) = state.strangers.remove(at)
+        {
+            state.tree.recognise(now, node, known.sent, known.received);
+        }
+    }
+
+    /// The address is a stranger's again.
+    pub fn unroute(&self, address: SocketAddr) {
+        self.lock().routes.remove(&canonical(address));
+    }
+
+    /// Changes the cap of the box (`None`) or of a peer. It counts from the next datagram on; who waits is asked again.
+    pub fn set_limit(&self, of: Option<NodeId>, limit: Option<Rate>) {
+        let now = self.now();
+        let mut state = self.lock();
+        if state.tree.limit(of) != limit {
+            state.tree.set_limit(now, of, limit);
+            self.limits_changed(state);
+        }
+    }
+
+    /// The cap of the box (`None`) or of a peer.
+    pub fn limit(&self, of: Option<NodeId>) -> Option<Rate> {
+        self.lock().tree.limit(of)
+    }
+
+    /// Everything that the box (`None`) or a peer has sent and received since the socket was made.
+    pub fn counters(&self, of: Option<NodeId>) -> Counters {
+        let mut state = self.lock();
+        let (sent, received) = state.tree.meters(of);
+        Counters { sent: sent.total(), received: received.total() }
+    }
+
+    /// Begins counting for one job with a peer.
+    pub fn watch(&self, node: NodeId) -> Watch {
+        let mut state = self.lock();
+        let (sent, received) = state.tree.meters(Some(node));
+        Watch { node, sent: sent.watch(), received: received.watch() }
+    }
+
+    /// What a watch has seen so far.
+    pub fn seen(&self, watch: &Watch) -> Counters {
+        let mut state = self.lock();
+        let (sent, received) = state.tree.meters(Some(watch.node));
+        Counters { sent: sent.seen(watch.sent), received: received.seen(watch.received) }
+    }
+
+    /// Ends a watch.
+    pub fn unwatch(&self, watch: Watch) -> Counters {
+        let mut state = self.lock();
+        let (sent, received) = state.tree.meters(Some(watch.node));
+        Counters { sent: sent.unwatch(watch.sent), received: received.unwatch(watch.received) }
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is plain numbers; a panic elsewhere does not make them less true.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn limits_changed(&self, mut state: MutexGuard<'_, State>) {
+        let segments = state.tree.transmission_bytes_max().map_or(u64::MAX, |bytes| bytes / FULL_DATAGRAM);
+        self.segments_max.store(usize::try_from(segments).unwrap_or(usize::MAX).max(1), Ordering::Relaxed);
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        waiting.into_values().for_each(Waker::wake);
+    }
+
+    fn wire_bytes(&self, address: SocketAddr, payload: usize, datagrams: u64) -> u64 {
+        let headers = if canonical(address).is_ipv4() { HEADERS_V4 } else { HEADERS_V6 };
+        payload as u64 + datagrams * (headers + self.extra_bytes)
+    }
+
+    fn received(&self, meta: &RecvMeta) {
+        let datagrams = datagrams(meta.len, Some(meta.stride));
+        let bytes = self.wire_bytes(meta.addr, meta.len, datagrams);
+        let (now, address) = (self.now(), canonical(meta.addr));
+        let mut state = self.lock();
+        let node = state.node_of(address);
+        state.tree.count_received(now, node, bytes, datagrams);
+        if node == NodeId::STRANGERS {
+            let received = &mut state.stranger(address).received;
+            *received = (received.0 + bytes, received.1 + datagrams);
+        }
+    }
+}
+
+impl State {
+    fn node_of(&self, address: SocketAddr) -> NodeId {
+        self.routes.get(&address).copied().unwrap_or(NodeId::STRANGERS)
+    }
+
+    /// The entry of a stranger. Addresses can be forged, so only the latest are kept.
+    fn stranger(&mut self, address: SocketAddr) -> &mut Stranger {
+        let entry = match self.strangers.iter().position(|stranger| stranger.address == address) {
+            Some(at) => self.strangers.remove(at),
+            None => None,
+        };
+        if self.strangers.len() >= STRANGERS_MAX {
+            self.strangers.pop_front();
+        }
+        self.strangers.push_back(entry.unwrap_or(Stranger { address, sent: (0, 0), received: (0, 0) }));
+        let last = self.strangers.len() - 1;
+        &mut self.strangers[last]
+    }
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn datagrams(bytes: usize, segment: Option<usize>) -> u64 {
+    match segment {
+        Some(segment) if segment > 0 => bytes.div_ceil(segment).max(1) as u64,
+        _ => 1,
+    }
+}
+
+/// A refusal on its way from `try_send` to `poll_writable`.
+#[derive(Clone, Copy, Debug)]
+struct Refusal {
+    poller: u64,
+    node: NodeId,
+    bytes: u64,
+}
+
+thread_local! {
+    /// The poller that answered "ready" last on this thread, until a `try_send` takes it.
+    static READY: Cell<Option<u64>> = const { Cell::new(None) };
+    /// What that `try_send` was refused.
+    static REFUSED: Cell<Option<Refusal>> = const { Cell::new(None) };
+}
+
+/// Opens a UDP socket for [`ShapedSocket::new`], with kernel buffers of 8 MiB as far as the system grants them (without
+/// privileges: up to `net.core.rmem_max` and `wmem_max`). Must be called within a tokio runtime.
+pub fn bind_udp(address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+    use rustix::net::sockopt;
+    let socket = std::net::UdpSocket::bind(address)?;
+    // Bounded by the system's limits where we may not force it; less is slower, never wrong.
+    if sockopt::set_socket_recv_buffer_size_force(&socket, KERNEL_BUFFER).is_err() {
+        let _ = sockopt::set_socket_recv_buffer_size(&socket, KERNEL_BUFFER);
+    }
+    if sockopt::set_socket_send_buffer_size_force(&socket, KERNEL_BUFFER).is_err() {
+        let _ = sockopt::set_socket_send_buffer_size(&socket, KERNEL_BUFFER);
+    }
+    quinn::Runtime::wrap_udp_socket(&quinn::TokioRuntime, socket)
+}
+
+/// A socket under caps. See the module.
+#[derive(Debug)]
+pub struct ShapedSocket {
+    inner: Arc<dyn AsyncUdpSocket>,
+    shaper: Arc<Shaper>,
+}
+
+impl ShapedSocket {
+    /// Puts `inner` under the caps of `shaper`.
+    pub fn new(inner: Arc<dyn AsyncUdpSocket>, shaper: Arc<Shaper>) -> Arc<ShapedSocket> {
+        Arc::new(ShapedSocket { inner, shaper })
+    }
+}
+
+impl AsyncUdpSocket for ShapedSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        let mut state = self.shaper.lock();
+        let id = state.next_poller;
+        state.next_poller += 1;
+        drop(state);
+        let inner = self.inner.clone().create_io_poller();
+        Box::pin(ShapedPoller { id, inner, shaper: self.shaper.clone(), refused: None, sleep: None })
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let poller = READY.take();
+        let datagrams = datagrams(transmit.contents.len(), transmit.segment_size);
+        let bytes = self.shaper.wire_bytes(transmit.destination, transmit.contents.len(), datagrams);
+        let (now, address) = (self.shaper.now(), canonical(transmit.destination));
+        let mut state = self.shaper.lock();
+        let node = state.node_of(address);
+        match state.tree.check(now, node, bytes) {
+            Verdict::Now => self.inner.try_send(transmit)?,
+            // As a queue in the network would; QUIC sends again what matters, in smaller pieces.
+            Verdict::TooBig => return Ok(()),
+            Verdict::At(_) | Verdict::Paused => {
+                REFUSED.set(poller.map(|poller| Refusal { poller, node, bytes }));
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+        }
+        state.tree.charge(now, node, bytes, datagrams);
+        if node == NodeId::STRANGERS {
+            let sent = &mut state.stranger(address).sent;
+            *sent = (sent.0 + bytes, sent.1 + datagrams);
+        }
+        Ok(())
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let count = ready!(self.inner.poll_recv(cx, bufs, meta))?;
+        meta.iter().take(count).for_each(|meta| self.shaper.received(meta));
+        Poll::Ready(Ok(count))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.inner.max_transmit_segments().min(self.shaper.segments_max.load(Ordering::Relaxed))
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.inner.max_receive_segments()
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.inner.may_fragment()
+    }
+}
+
+/// Waits for one connection until the socket and the caps allow what was refused.
+struct ShapedPoller {
+    id: u64,
+    inner: Pin<Box<dyn UdpPoller>>,
+    shaper: Arc<Shaper>,
+    refused: Option<(NodeId, u64)>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl ShapedPoller {
+    /// Ready where the refused bytes may leave; else registers for the moment when they may, and for any change of caps.
+    fn poll_credit(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some((node, bytes)) = self.refused else { return Poll::Ready(()) };
+        loop {
+            let now = self.shaper.now();
+            let mut state = self.shaper.lock();
+            let when = match state.tree.check(now, node, bytes) {
+                Verdict::Now | Verdict::TooBig => {
+                    state.waiting.remove(&self.id);
+                    self.refused = None;
+                    return Poll::Ready(());
+                }
+                Verdict::At(when) => Some(when),
+                Verdict::Paused => None,
+            };
+            state.waiting.insert(self.id, cx.waker().clone());
+            drop(state);
+            let Some(deadline) = when.map(|when| self.shaper.began + when) else { return Poll::Pending };
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+            sleep.as_mut().reset(deadline);
+            ready!(sleep.as_mut().poll(cx));
+        }
+    }
+}
+
+impl UdpPoller for ShapedPoller {
+    fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(refusal) = REFUSED.take()
+            && refusal.poller == self.id
+        {
+            self.refused = Some((refusal.node, refusal.bytes));
+        }
+        ready!(self.inner.as_mut().poll_writable(cx))?;
+        ready!(self.poll_credit(cx));
+        READY.set(Some(self.id));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for ShapedPoller {
+    fn drop(&mut self) {
+        self.shaper.lock().waiting.remove(&self.id);
+    }
+}
+
+impl std::fmt::Debug for ShapedPoller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ShapedPoller").field("id", &self.id).field("refused", &self.refused).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[path = "socket_tests.rs"]
+mod tests;

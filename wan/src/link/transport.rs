@@ -1,0 +1,66 @@
+//! What quinn is told about flow control, timers and packets, with the reason for each number.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{AckFrequencyConfig, TransportConfig, VarInt};
+
+use super::congestion::SteadyFactory;
+
+/// What one stream may have under way. quinn gives a connection up when a stream has more than 1024 gaps; on a line that
+/// loses 3 % a window of 1.25 MB (about 870 datagrams) cannot have them. More rate takes more streams, not more window.
+pub const STREAM_WINDOW_BYTES: u32 = 1_250_000;
+/// What all streams of a connection may have under way, in both directions: bounds the memory that a peer can occupy.
+/// 32 MB are 1 Gbit/s at 250 ms.
+pub const CONNECTION_WINDOW_BYTES: u32 = 32_000_000;
+/// Streams of data that a peer may have open at once.
+pub const DATA_STREAMS_MAX: u32 = 32;
+/// Streams of control that a peer may have open at once: one a job.
+pub const CONTROL_STREAMS_MAX: u32 = 16;
+/// A connection that is silent for longer is gone. The longest pause that a line of ours is known to take, a DSL
+/// resynchronisation, takes about as long; a longer one costs one handshake and no data.
+const IDLE: Duration = Duration::from_secs(30);
+/// Half of what the meanest NAT forgets a UDP flow after (RFC 4787, section 4.3, asks for two minutes; 30 s are seen).
+const KEEP_ALIVE: Duration = Duration::from_secs(12);
+/// An acknowledgement for every tenth packet instead of every second: on an asymmetric line they are what fills the other
+/// direction. Our own controller works in rounds and does not need more; a lost packet is still reported at once.
+const ACK_EVERY: u32 = 9;
+
+/// The transport of every connection.
+pub fn transport() -> TransportConfig {
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(ACK_EVERY));
+    acks.reordering_threshold(VarInt::from_u32(2));
+    let mut transport = TransportConfig::default();
+    transport
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .send_window(u64::from(CONNECTION_WINDOW_BYTES))
+        .max_concurrent_uni_streams(VarInt::from_u32(DATA_STREAMS_MAX))
+        .max_concurrent_bidi_streams(VarInt::from_u32(CONTROL_STREAMS_MAX))
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(VarInt::from_u32(IDLE.as_millis() as u32).into()))
+        .datagram_receive_buffer_size(None)
+        .ack_frequency_config(Some(acks))
+        .congestion_controller_factory(Arc::new(SteadyFactory));
+    transport
+}
+
+/// How many streams data is spread over, so that two bandwidth-delay products fit into their windows.
+pub fn stripes(bytes_per_second: u64, round_trip: Duration) -> usize {
+    let bdp = u128::from(bytes_per_second) * round_trip.as_millis() / 1000;
+    usize::try_from((2 * bdp).div_ceil(1_000_000)).unwrap_or(usize::MAX).clamp(4, DATA_STREAMS_MAX as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stripes_hold_two_bandwidth_delay_products() {
+        assert_eq!(stripes(0, Duration::ZERO), 4);
+        assert_eq!(stripes(2_500_000, Duration::from_millis(100)), 4);
+        assert_eq!(stripes(12_500_000, Duration::from_millis(300)), 8);
+        assert_eq!(stripes(u64::MAX, Duration::from_secs(1)), 32);
+    }
+}

@@ -1,0 +1,301 @@
+//! A network in memory under the real quinn: one seed, one world.
+//!
+//! Hosts are sockets (`AsyncUdpSocket`); between two of them run two lines, one each way, each with a bottleneck rate, a
+//! delay, a tail-drop queue, random and bursty loss, reordering and outages. Time is tokio's paused clock. Each line
+//! counts what was put into it, in a log of its own that owes nothing to the code under test.
+
+#![allow(dead_code, reason = "every test uses a part of it")]
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::future::Future;
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, UdpPoller};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use tokio::time::{Instant, Sleep};
+
+/// IPv4 and UDP.
+const HEADERS: u64 = 28;
+
+/// How packets get lost, besides a full queue.
+#[derive(Clone, Copy, Debug)]
+pub enum Loss {
+    /// Each by itself, with this probability.
+    Random(f64),
+    /// In bursts (Gilbert, Elliott): probabilities of turning bad and good again per packet, and of loss while bad.
+    Bursts { worsens: f64, recovers: f64, loses: f64 },
+}
+
+/// One direction between two hosts.
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub bits_per_second: u64,
+    pub delay: Duration,
+    pub queue_bytes: u64,
+    pub loss: Loss,
+    /// Probability that a packet is held back by up to `delay / 4`.
+    pub reorder: f64,
+    /// From the start of the world: nothing passes.
+    pub outages: Vec<Range<Duration>>,
+}
+
+impl Line {
+    /// A line with a queue of one bandwidth-delay product (at least 20 full packets).
+    pub fn new(bits_per_second: u64, round_trip: Duration, loss: f64) -> Line {
+        let bdp = bits_per_second * round_trip.as_micros() as u64 / 8_000_000;
+        Line {
+            bits_per_second,
+            delay: round_trip / 2,
+            queue_bytes: bdp.max(30_000),
+            loss: Loss::Random(loss),
+            reorder: 0.0,
+            outages: Vec::new(),
+        }
+    }
+}
+
+/// What was put into a line.
+#[derive(Clone, Debug, Default)]
+pub struct Wire {
+    pub bytes: u64,
+    pub packets: u64,
+    pub dropped_by_queue: u64,
+    pub lost: u64,
+    log: Vec<(Duration, u64)>,
+}
+
+impl Wire {
+    /// The most bytes in any second, wherever it begins.
+    pub fn worst_second(&self) -> u64 {
+        let (mut worst, mut sum, mut from) = (0, 0, 0);
+        for (at, bytes) in &self.log {
+            sum += bytes;
+            while self.log[from].0 + Duration::from_secs(1) <= *at {
+                sum -= self.log[from].1;
+                from += 1;
+            }
+            worst = worst.max(sum);
+        }
+        worst
+    }
+
+    /// Bytes put in between two moments.
+    pub fn bytes_within(&self, when: Range<Duration>) -> u64 {
+        self.log.iter().filter(|(at, _)| when.contains(at)).map(|(_, bytes)| bytes).sum()
+    }
+}
+
+#[derive(Debug)]
+struct Channel {
+    line: Line,
+    free_at: Duration,
+    bad: bool,
+    wire: Wire,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Packet {
+    at: Duration,
+    number: u64,
+    from: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct Inbox {
+    packets: BinaryHeap<Reverse<Packet>>,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug)]
+struct World {
+    began: Instant,
+    rng: SmallRng,
+    channels: BTreeMap<(SocketAddr, SocketAddr), Channel>,
+    inboxes: BTreeMap<SocketAddr, Inbox>,
+    packets: u64,
+}
+
+/// The network.
+#[derive(Clone, Debug)]
+pub struct SimNet(Arc<Mutex<World>>);
+
+impl SimNet {
+    pub fn new(seed: u64) -> SimNet {
+        SimNet(Arc::new(Mutex::new(World {
+            began: Instant::now(),
+            rng: SmallRng::seed_from_u64(seed),
+            channels: BTreeMap::new(),
+            inboxes: BTreeMap::new(),
+            packets: 0,
+        })))
+    }
+
+    /// A host at this address.
+    pub fn socket(&self, address: SocketAddr) -> Arc<dyn AsyncUdpSocket> {
+        self.world().inboxes.insert(address, Inbox::default());
+        Arc::new(SimSocket { net: self.clone(), address, sleep: Mutex::new(None) })
+    }
+
+    /// The same line in both directions.
+    pub fn connect(&self, a: SocketAddr, b: SocketAddr, line: Line) {
+        for ends in [(a, b), (b, a)] {
+            self.set_line(ends, line.clone());
+        }
+    }
+
+    /// Makes or changes one direction; what was counted stays.
+    pub fn set_line(&self, ends: (SocketAddr, SocketAddr), line: Line) {
+        let mut world = self.world();
+        match world.channels.get_mut(&ends) {
+            Some(channel) => channel.line = line,
+            None => {
+                let channel = Channel { line, free_at: Duration::ZERO, bad: false, wire: Wire::default() };
+                world.channels.insert(ends, channel);
+            }
+        }
+    }
+
+    /// What was put into one direction so far.
+    pub fn wire(&self, from: SocketAddr, to: SocketAddr) -> Wire {
+        self.world().channels[&(from, to)].wire.clone()
+    }
+
+    /// Since the start of the world.
+    pub fn now(&self) -> Duration {
+        self.world().began.elapsed()
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().expect("no test panics while it holds the world")
+    }
+}
+
+impl World {
+    fn send(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        let now = self.began.elapsed();
+        let Some(channel) = self.channels.get_mut(&(from, to)) else { return };
+        let size = bytes.len() as u64 + HEADERS;
+        channel.wire.bytes += size;
+        channel.wire.packets += 1;
+        channel.wire.log.push((now, size));
+        let backlog = channel.free_at.saturating_sub(now);
+        let queued = backlog.as_nanos() as u64 as f64 * channel.line.bits_per_second as f64 / 8e9;
+        if queued as u64 + size > channel.line.queue_bytes {
+            channel.wire.dropped_by_queue += 1;
+            return;
+        }
+        let takes = Duration::from_nanos(size * 8_000_000_000 / channel.line.bits_per_second);
+        channel.free_at = channel.free_at.max(now) + takes;
+        let lost = match channel.line.loss {
+            Loss::Random(probability) => self.rng.random_bool(probability),
+            Loss::Bursts { worsens, recovers, loses } => {
+                channel.bad = if channel.bad { !self.rng.random_bool(recovers) } else { self.rng.random_bool(worsens) };
+                channel.bad && self.rng.random_bool(loses)
+            }
+        };
+        if lost || channel.line.outages.iter().any(|outage| outage.contains(&now)) {
+            channel.wire.lost += 1;
+            return;
+        }
+        let mut at = channel.free_at + channel.line.delay;
+        if channel.line.reorder > 0.0 && self.rng.random_bool(channel.line.reorder) {
+            at += channel.line.delay.mul_f64(self.rng.random_range(0.0..0.25));
+        }
+        let Some(inbox) = self.inboxes.get_mut(&to) else { return };
+        self.packets += 1;
+        inbox.packets.push(Reverse(Packet { at, number: self.packets, from, bytes: bytes.to_vec() }));
+        inbox.waker.take().into_iter().for_each(Waker::wake);
+    }
+}
+
+#[derive(Debug)]
+struct SimSocket {
+    net: SimNet,
+    address: SocketAddr,
+    sleep: Mutex<Option<Pin<Box<Sleep>>>>,
+}
+
+impl AsyncUdpSocket for SimSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(AlwaysWritable)
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let mut world = self.net.world();
+        let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
+        for bytes in transmit.contents.chunks(segment) {
+            world.send(self.address, transmit.destination, bytes);
+        }
+        Ok(())
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let mut world = self.net.world();
+            let (now, began) = (world.began.elapsed(), world.began);
+            let Some(inbox) = world.inboxes.get_mut(&self.address) else { return Poll::Pending };
+            let mut count = 0;
+            while count < bufs.len().min(meta.len()) {
+                let Some(Reverse(packet)) = inbox.packets.peek().filter(|Reverse(packet)| packet.at <= now) else {
+                    break;
+                };
+                let len = packet.bytes.len();
+                bufs[count][..len].copy_from_slice(&packet.bytes);
+                meta[count] = RecvMeta::default();
+                (meta[count].addr, meta[count].len, meta[count].stride) = (packet.from, len, len);
+                inbox.packets.pop();
+                count += 1;
+            }
+            if count > 0 {
+                return Poll::Ready(Ok(count));
+            }
+            inbox.waker = Some(cx.waker().clone());
+            let Some(next) = inbox.packets.peek().map(|Reverse(packet)| began + packet.at) else {
+                return Poll::Pending;
+            };
+            drop(world);
+            let mut sleep = self.sleep.lock().expect("one receiver");
+            let sleep = sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
+            sleep.as_mut().reset(next);
+            if sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        10
+    }
+
+    fn may_fragment(&self) -> bool {
+        false
+    }
+}
+
+#[derive(Debug)]
+struct AlwaysWritable;
+
+impl UdpPoller for AlwaysWritable {
+    fn poll_writable(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
