@@ -14,7 +14,7 @@ use narrowboat_wan::link::socket::{ShapedSocket, Shaper};
 use narrowboat_wan::link::tls::{Doorkeeper, Tls};
 use narrowboat_wan::link::transport::{stripes, transport};
 use narrowboat_wan::shape::{NodeId, Rate};
-use quinn::{Endpoint, EndpointConfig, TokioRuntime};
+use quinn::{Endpoint, EndpointConfig, TokioRuntime, TransportConfig};
 use simnet::{Line, Loss, SimNet, Wire};
 
 /// A box on a simulated network.
@@ -25,10 +25,15 @@ struct Node {
     identity: Identity,
     door: Arc<Doorkeeper>,
     address: SocketAddr,
+    transport: fn() -> TransportConfig,
 }
 
 impl Node {
     fn new(net: &SimNet, number: u8, limit: Option<Rate>) -> Node {
+        Node::with(net, number, limit, transport)
+    }
+
+    fn with(net: &SimNet, number: u8, limit: Option<Rate>, transport: fn() -> TransportConfig) -> Node {
         let address = SocketAddr::from(([10, 0, 0, number], 7420));
         let identity = Identity::from_seed([number; 32]);
         let door = Arc::new(Doorkeeper::default());
@@ -41,7 +46,7 @@ impl Node {
         config.rng_seed(Some([number; 32]));
         let endpoint = Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime))
             .expect("an endpoint");
-        Node { endpoint, shaper, tls, identity, door, address }
+        Node { endpoint, shaper, tls, identity, door, address, transport }
     }
 
     fn know(&self, other: &Node, limit: Option<Rate>) -> NodeId {
@@ -53,7 +58,7 @@ impl Node {
 
     async fn dial(&self, other: &Node) -> quinn::Connection {
         let mut config = self.tls.dial(other.identity.id()).expect("a client");
-        config.transport_config(Arc::new(transport()));
+        config.transport_config(Arc::new((self.transport)()));
         self.endpoint.connect_with(config, other.address, "narrowboat").expect("sound").await.expect("connects")
     }
 }
@@ -83,8 +88,18 @@ impl Outcome {
 
 /// Sends as much as it can for `time`, spread over streams, from one box to another.
 async fn bulk(seed: u64, line: Line, limit: Option<Rate>, time: Duration) -> Outcome {
+    bulk_with(seed, line, limit, time, transport).await
+}
+
+async fn bulk_with(
+    seed: u64,
+    line: Line,
+    limit: Option<Rate>,
+    time: Duration,
+    transport: fn() -> TransportConfig,
+) -> Outcome {
     let net = SimNet::new(seed);
-    let (a, b) = (Node::new(&net, 1, None), Node::new(&net, 2, None));
+    let (a, b) = (Node::with(&net, 1, None, transport), Node::new(&net, 2, None));
     net.connect(a.address, b.address, line.clone());
     a.know(&b, limit);
     b.know(&a, None);
@@ -175,4 +190,158 @@ async fn table() {
             }
         }
     }
+}
+
+/// Some of the table on every run: the cap holds in every second, and most of it carries payload.
+#[tokio::test(start_paused = true)]
+async fn a_lossy_line_is_used_and_its_cap_holds() {
+    // (Mbit/s, round trip ms, loss %, cap, least share of min(line, cap) as payload, most wire per payload)
+    let cases = [
+        (2, 300, 1, rate("1900kbit"), 0.85, 1.10),
+        (20, 100, 1, rate("19Mbit"), 0.88, 1.08),
+        (20, 100, 3, rate("10Mbit"), 0.86, 1.10),
+        (20, 20, 1, None, 0.86, 1.08),
+        (20, 100, 0, None, 0.86, 1.08),
+    ];
+    for (mbit, milli, percent, limit, least, most) in cases {
+        let line = Line::new(mbit * 1_000_000, Duration::from_millis(milli), f64::from(percent) / 100.0);
+        let outcome = bulk(11, line.clone(), limit, Duration::from_secs(12)).await;
+        let what = row(&format!("{mbit} Mbit/s, {milli} ms, {percent} %, {limit:?}"), &line, limit, &outcome);
+        let possible = limit.map_or(line.bits_per_second, Rate::bits) as f64;
+        assert!(outcome.steady_bits() / possible >= least, "{what}");
+        assert!(outcome.overhead() <= most, "{what}");
+        if let Some(limit) = limit {
+            assert!(outcome.wire.worst_second() * 8 <= limit.bits(), "{what}");
+        }
+    }
+}
+
+/// Bursty loss, reordering and a second without a line.
+#[tokio::test(start_paused = true)]
+async fn bursts_reordering_and_outages_are_survived() {
+    let bursts = Loss::Bursts { worsens: 0.002, recovers: 0.2, loses: 0.7 };
+    let outage = Duration::from_secs(4)..Duration::from_secs(5);
+    let line = Line {
+        loss: bursts,
+        reorder: 0.01,
+        outages: vec![outage],
+        ..Line::new(10_000_000, Duration::from_millis(60), 0.0)
+    };
+    let limit = rate("9Mbit");
+    let outcome = bulk(5, line.clone(), limit, Duration::from_secs(15)).await;
+    let what = row("10 Mbit/s, 60 ms, bursts, outage", &line, limit, &outcome);
+    // One second of fifteen is gone, and starting again takes part of another.
+    assert!(outcome.goodput_bits() >= 0.72 * 9e6, "{what}");
+    assert!(outcome.wire.worst_second() * 8 <= 9_000_000, "{what}");
+}
+
+/// The thinnest line that is promised to work.
+#[tokio::test(start_paused = true)]
+async fn a_line_of_64_kbit_works() {
+    let line = Line::new(64_000, Duration::from_millis(600), 0.01);
+    let limit = rate("60kbit");
+    let outcome = bulk(5, line.clone(), limit, Duration::from_secs(60)).await;
+    let what = row("64 kbit/s, 600 ms, 1 %", &line, limit, &outcome);
+    assert!(outcome.steady_bits() >= 0.70 * 60e3, "{what}");
+    assert!(outcome.wire.worst_second() * 8 <= 60_000, "{what}");
+}
+
+/// quinn's own default on the same line: the harness can see a controller that fails.
+#[tokio::test(start_paused = true)]
+async fn the_harness_sees_a_controller_that_fails() {
+    let line = Line::new(20_000_000, Duration::from_millis(100), 0.01);
+    let cubic = || {
+        let mut transport = transport();
+        transport.congestion_controller_factory(Arc::new(quinn::congestion::CubicConfig::default()));
+        transport
+    };
+    let outcome = bulk_with(11, line, None, Duration::from_secs(12), cubic).await;
+    assert!(outcome.steady_bits() < 0.25 * 20e6, "{outcome:?}");
+}
+
+/// A live change of the cap, downwards, upwards, to nothing and back.
+#[tokio::test(start_paused = true)]
+async fn a_cap_changes_under_way() {
+    let net = SimNet::new(3);
+    let (a, b) = (Node::new(&net, 1, None), Node::new(&net, 2, None));
+    net.connect(a.address, b.address, Line::new(50_000_000, Duration::from_millis(20), 0.0));
+    let peer = a.know(&b, rate("20Mbit"));
+    b.know(&a, None);
+    let accept = b.endpoint.clone();
+    tokio::spawn(async move {
+        let connection = accept.accept().await.expect("open").await.expect("connects");
+        while let Ok(mut stream) = connection.accept_uni().await {
+            tokio::spawn(async move { while let Ok(Some(_)) = stream.read_chunk(1 << 20, false).await {} });
+        }
+    });
+    let connection = a.dial(&b).await;
+    let mut stream = connection.open_uni().await.expect("open");
+    tokio::spawn(async move { while stream.write_all(&[0; 4096]).await.is_ok() {} });
+    let second = Duration::from_secs(1);
+    for (limit, least, most) in [
+        (rate("20Mbit"), 0.95, 1.0),
+        (rate("1Mbit"), 0.9, 1.0),
+        (rate("10Mbit"), 0.95, 1.0),
+        (Some(Rate::PAUSED), 0.0, 0.0),
+        (rate("10Mbit"), 0.9, 1.0),
+        (None, 0.0, 0.0),
+    ] {
+        a.shaper.set_limit(Some(peer), limit);
+        tokio::time::sleep(second).await;
+        let from = net.now();
+        tokio::time::sleep(3 * second).await;
+        let sent = net.wire(a.address, b.address).bytes_within(from..net.now()) * 8;
+        match limit {
+            Some(limit) => {
+                let share = sent as f64 / (3 * limit.bits()).max(1) as f64;
+                assert!((least..=most).contains(&share), "{limit}: {sent} bits in three seconds");
+            }
+            None => assert!(sent > 3 * 40_000_000, "unlimited: {sent} bits in three seconds"),
+        }
+    }
+    let counted = a.shaper.counters(Some(peer)).sent;
+    let wire = net.wire(a.address, b.address);
+    assert_eq!((counted.bytes, counted.datagrams), (wire.bytes, wire.packets), "every byte is counted, from the first");
+}
+
+/// Keys decide, not addresses.
+#[tokio::test(start_paused = true)]
+async fn only_pinned_keys_shake_hands() {
+    let net = SimNet::new(4);
+    let (a, b, c) = (Node::new(&net, 1, None), Node::new(&net, 2, None), Node::new(&net, 3, None));
+    for (one, other) in [(&a, &b), (&b, &c), (&a, &c)] {
+        net.connect(one.address, other.address, Line::new(50_000_000, Duration::from_millis(20), 0.0));
+    }
+    b.know(&a, None);
+    let accept = b.endpoint.clone();
+    tokio::spawn(async move {
+        while let Some(incoming) = accept.accept().await {
+            tokio::spawn(async move {
+                if let Ok(connection) = incoming.await {
+                    connection.closed().await;
+                }
+            });
+        }
+    });
+    let try_dial = |from: &Node, expected: &Node, at: SocketAddr, alpn_pair: bool| {
+        let config = if alpn_pair { from.tls.dial_to_pair() } else { from.tls.dial(expected.identity.id()) };
+        let connecting = from.endpoint.connect_with(config.expect("sound"), at, "narrowboat").expect("sound");
+        async move {
+            let connection = connecting.await?;
+            // TLS 1.3: the server's verdict on the client comes after the client's handshake is over.
+            match tokio::time::timeout(Duration::from_millis(500), connection.closed()).await {
+                Ok(error) => Err(error),
+                Err(_) => Ok(connection),
+            }
+        }
+    };
+    assert!(try_dial(&a, &b, b.address, false).await.is_ok(), "a pinned key");
+    assert!(try_dial(&c, &b, b.address, false).await.is_err(), "a key that b does not know");
+    assert!(try_dial(&a, &c, b.address, false).await.is_err(), "b is not c, whatever the address book says");
+    assert!(try_dial(&c, &b, b.address, true).await.is_err(), "pairing while no invitation is open");
+    b.door.set_pairing(true);
+    assert!(try_dial(&c, &b, b.address, true).await.is_ok(), "pairing while one is");
+    assert!(try_dial(&c, &b, b.address, false).await.is_err(), "which opens no other door");
+    b.door.unpin(&a.identity.id());
+    assert!(try_dial(&a, &b, b.address, false).await.is_err(), "a key that was removed does not come back");
 }

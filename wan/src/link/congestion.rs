@@ -14,10 +14,11 @@
 //!   share, and only by it.
 //! * **Cycle**: one round at 1.25 BDP (is there more?), one at 0.9 (empty the queue, see the true round trip), six at 1.06.
 //!   A probing round that finds more is followed by another.
-//! * **Start**: the window doubles every round until the rate stops growing, a queue appears, or much is lost.
+//! * **Start**: the window doubles every round until the rate stops growing, a queue appears, or much is lost. A queue shows
+//!   one round trip late, when the window is twice what made it; so it is halved, and held for two rounds to be measured.
 //! * **Yielding**: a queue that stays (half a round trip and 50 ms over two rounds) drops the remembered rates for the
-//!   present one. Loss of a tenth beyond the usual lowers a ceiling on the window by 15 %, which rises again by 10 % a
-//!   round without such loss. When everything was lost for long ("persistent congestion", RFC 9002, 7.6), it starts anew.
+//!   present one. Loss of a tenth beyond the usual lowers a ceiling on the window by 15 %, which rises again by 1 %, 2 %,
+//!   4 %, … a round without such loss. When everything was lost for long ("persistent congestion", RFC 9002, 7.6), it starts anew.
 //!
 //! It never asks for the time, and what it does follows from its calls alone. Measured in `docs/performance/wan.md`.
 
@@ -39,8 +40,18 @@ const MEMORY_ROUNDS_MAX: usize = 64;
 const ROUND_TRIP_MEMORY: Duration = Duration::from_secs(10);
 /// No round is shorter: on a fast local network acknowledgements come in lumps that would look like rates.
 const ROUND_MIN: Duration = Duration::from_millis(20);
-/// On top of the BDP: time that senders, timers and delayed acknowledgements take.
-const SLACK: Duration = Duration::from_millis(12);
+/// On top of the BDP: what timers with a resolution of a millisecond make late at both ends.
+const SLACK: Duration = Duration::from_millis(4);
+/// And what waits to be acknowledged: so many packets, or for so long.
+const ACK_PACKETS: u64 = 10;
+const ACK_DELAY: Duration = Duration::from_millis(25);
+/// A queue at the start: this much more than the shortest round trip, or an eighth of it.
+const QUEUE_MIN: Duration = Duration::from_millis(8);
+/// So many samples in a row must show it.
+const QUEUE_SAMPLES: u32 = 8;
+/// How much the ceiling rises after the first round without excess loss, in thousandths; then twice as much each round.
+const RISE_MILLI: u64 = 10;
+const RISE_MILLI_MAX: u64 = 250;
 /// The cycle of gains, in percent of the BDP; one a round.
 const CYCLE: [u64; 8] = [125, 90, 106, 106, 106, 106, 106, 106];
 const PROBE: usize = 0;
@@ -77,6 +88,10 @@ pub struct Steady {
     round_trip: Option<(Duration, Instant)>,
     /// What loss has taught, in bytes; None while it has taught nothing.
     ceiling: Option<u64>,
+    /// By how much the ceiling rises next, in thousandths.
+    rise_milli: u64,
+    /// Samples in a row that showed a queue at the start.
+    queue_samples: u32,
     /// Rounds in a row that had a queue which should not be there.
     queued_rounds: u32,
     /// Rounds in a row with much more loss than usual.
@@ -87,6 +102,8 @@ pub struct Steady {
 enum Phase {
     /// Doubling; `best` is the best rate so far and `stale` how many rounds in a row it did not grow.
     Start { best: u64, stale: u32 },
+    /// Holding the window while the rate is measured, for so many rounds more.
+    Settle { rounds: u32 },
     /// Place in [`CYCLE`], and the best rate when the place was reached.
     Cycle { place: usize, best: u64 },
 }
@@ -135,6 +152,8 @@ impl Steady {
             rounds: VecDeque::new(),
             round_trip: None,
             ceiling: None,
+            rise_milli: RISE_MILLI,
+            queue_samples: 0,
             queued_rounds: 0,
             lossy_rounds: 0,
         }
@@ -183,9 +202,9 @@ impl Steady {
         if round.app_limited {
             return;
         }
-        let queue = self.watch_queue(&round, rate);
+        self.watch_queue(&round, rate);
         let lossy = self.watch_loss(&round, usual, rate);
-        self.next_phase(rate, best_before, queue, lossy);
+        self.next_phase(rate, best_before, lossy);
     }
 
     fn remember(&mut self, past: Past) {
@@ -206,12 +225,11 @@ impl Steady {
         }
     }
 
-    /// True where a queue is building at the start. Where one has stayed, the remembered rates go.
-    fn watch_queue(&mut self, round: &Round, rate: u64) -> bool {
-        let Some(fastest) = round.round_trip_min else { return false };
+    /// Where a queue has stayed, the remembered rates go.
+    fn watch_queue(&mut self, round: &Round, rate: u64) {
+        let Some(fastest) = round.round_trip_min else { return };
         let queue = fastest.saturating_sub(self.round_trip());
-        let packets = Duration::from_nanos((4 * self.mtu).saturating_mul(1_000_000_000) / rate.max(1));
-        if queue > self.round_trip() / 2 + Duration::from_millis(50) + packets {
+        if queue > self.round_trip() / 2 + Duration::from_millis(50) + self.time_of_packets(4, rate) {
             self.queued_rounds += 1;
             if self.queued_rounds >= 2 {
                 self.believe_only(rate);
@@ -219,7 +237,24 @@ impl Steady {
         } else {
             self.queued_rounds = 0;
         }
-        round.packets >= 8 && queue > self.round_trip() / 4 + SLACK + packets
+    }
+
+    /// True when the samples at the start show that the line is full.
+    fn queue_at_start(&mut self, sample: Duration) -> bool {
+        let packets = self.time_of_packets(4, self.bytes_per_second());
+        let queued = sample > self.round_trip() + (self.round_trip() / 8).max(QUEUE_MIN) + packets;
+        self.queue_samples = if queued { self.queue_samples + 1 } else { 0 };
+        self.queue_samples >= QUEUE_SAMPLES
+    }
+
+    fn time_of_packets(&self, packets: u64, bytes_per_second: u64) -> Duration {
+        Duration::from_nanos((packets * self.mtu).saturating_mul(1_000_000_000) / bytes_per_second.max(1))
+    }
+
+    /// The line is full: back to what filled it, and measure.
+    fn settle(&mut self) {
+        self.window = self.bounded(self.window / 2);
+        self.phase = Phase::Settle { rounds: 2 };
     }
 
     /// True where more was lost than usual. Then the ceiling sinks; else it rises and in the end goes.
@@ -230,41 +265,47 @@ impl Steady {
             self.lossy_rounds += 1;
             let from = self.ceiling.map_or(self.window, |ceiling| ceiling.min(self.window));
             self.ceiling = Some((from * 85 / 100).max(WINDOW_MIN_PACKETS * self.mtu));
+            self.rise_milli = RISE_MILLI;
             if self.lossy_rounds >= 2 {
                 self.believe_only(rate);
             }
         } else {
             self.lossy_rounds = 0;
-            self.ceiling = self.ceiling.map(|ceiling| ceiling * 110 / 100).filter(|ceiling| *ceiling < 2 * self.window);
+            let risen = self.ceiling.map(|ceiling| ceiling + ceiling * self.rise_milli / 1000);
+            self.ceiling = risen.filter(|ceiling| *ceiling < 2 * self.window);
+            self.rise_milli = (self.rise_milli * 2).min(RISE_MILLI_MAX);
         }
         excess
     }
 
-    fn next_phase(&mut self, rate: u64, best_before: u64, queue: bool, lossy: bool) {
+    fn next_phase(&mut self, rate: u64, best_before: u64, lossy: bool) {
         let best_now = self.bytes_per_second();
-        self.phase = match self.phase {
+        let measured = Phase::Cycle { place: DRAIN, best: best_now };
+        match self.phase {
+            Phase::Start { .. } if lossy => self.settle(),
             Phase::Start { best, stale } => {
-                let grew = rate > best + best / 4;
-                let stale = if grew { 0 } else { stale + 1 };
-                if queue || lossy || stale >= 3 {
-                    Phase::Cycle { place: DRAIN, best: best_now }
-                } else {
-                    Phase::Start { best: best.max(rate), stale }
-                }
+                let stale = if rate > best + best / 4 { 0 } else { stale + 1 };
+                self.phase = if stale >= 3 { measured } else { Phase::Start { best: best.max(rate), stale } };
             }
-            Phase::Cycle { place: PROBE, best } if !queue && !lossy && rate > best + best * GROWTH_PERCENT / 100 => {
-                Phase::Cycle { place: PROBE, best: best_before.max(rate) }
+            Phase::Settle { rounds: 0 | 1 } => self.phase = measured,
+            Phase::Settle { rounds } => self.phase = Phase::Settle { rounds: rounds - 1 },
+            Phase::Cycle { place: PROBE, best } if !lossy && rate > best + best * GROWTH_PERCENT / 100 => {
+                self.phase = Phase::Cycle { place: PROBE, best: best_before.max(rate) };
             }
-            Phase::Cycle { place, .. } => Phase::Cycle { place: (place + 1) % CYCLE.len(), best: best_now },
-        };
+            Phase::Cycle { place, .. } => {
+                self.phase = Phase::Cycle { place: (place + 1) % CYCLE.len(), best: best_now };
+            }
+        }
     }
 
     /// The window that the model asks for, in bytes.
     fn target(&self) -> u64 {
         let Phase::Cycle { place, .. } = self.phase else { return self.window };
         let rate = u128::from(self.bytes_per_second());
-        let bdp = rate * self.round_trip().as_nanos() / 1_000_000_000;
-        let slack = if place == DRAIN { 0 } else { rate * SLACK.as_nanos() / 1_000_000_000 };
+        let bytes_in = |time: Duration| rate * time.as_nanos() / 1_000_000_000;
+        let bdp = bytes_in(self.round_trip());
+        let acks = bytes_in(ACK_DELAY).min(u128::from(ACK_PACKETS * self.mtu));
+        let slack = if place == DRAIN { acks } else { acks + bytes_in(SLACK) };
         let enlarged = bdp * u128::from(CYCLE[place]) / 100 * 1000 / u128::from(1000 - self.usual_loss_milli());
         u64::try_from(enlarged + slack).unwrap_or(WINDOW_MAX) + 3 * self.mtu
     }
@@ -283,8 +324,15 @@ impl Controller for Steady {
         self.see_round_trip(now, now.saturating_duration_since(sent));
         self.round.over |= sent >= self.round.began;
         match self.phase {
-            Phase::Start { .. } if !app_limited => self.window = self.bounded(self.window + bytes),
-            Phase::Start { .. } => {}
+            Phase::Start { .. } if app_limited => {}
+            Phase::Start { .. } => {
+                if self.queue_at_start(now.saturating_duration_since(sent)) {
+                    self.settle();
+                } else {
+                    self.window = self.bounded(self.window + bytes);
+                }
+            }
+            Phase::Settle { .. } => {}
             // Grow no faster than the line delivers; shrink at once.
             Phase::Cycle { .. } => self.window = self.bounded(self.target().min(self.window + bytes)),
         }
@@ -293,9 +341,7 @@ impl Controller for Steady {
     fn on_end_acks(&mut self, now: Instant, _in_flight: u64, app_limited: bool, _largest: Option<u64>) {
         if self.round.over && now.saturating_duration_since(self.round.began) >= ROUND_MIN {
             self.end_round(now, app_limited);
-            if matches!(self.phase, Phase::Cycle { .. }) {
-                self.window = self.bounded(self.target().min(self.window));
-            }
+            self.window = self.bounded(self.target().min(self.window));
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod congestion;
 pub mod identity;
+pub mod pairing;
 pub mod socket;
 pub mod tls;
 pub mod transport;

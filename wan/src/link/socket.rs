@@ -14,8 +14,8 @@
 //! `poll_writable` without saying what was refused. Both happen in one synchronous step of one task
 //! (`State::drive_transmit`), so a thread-local carries the refusal from the one to the other: `poll_writable` that answers
 //! "ready" leaves its name, the next `try_send` on this thread takes the name, and leaves a refusal under it. A `try_send`
-//! without a name (an answer to a stranger) leaves nothing. `a_capped_connection_sleeps_until_credit_is_there` fails should
-//! quinn ever change that order.
+//! without a name (an answer to a stranger) leaves nothing. The tests over simulated lines hang or
+//! break the cap should quinn ever change that order.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -428,7 +428,3 @@ impl std::fmt::Debug for ShapedPoller {
         f.debug_struct("ShapedPoller").field("id", &self.id).field("refused", &self.refused).finish_non_exhaustive()
     }
 }
-
-#[cfg(test)]
-#[path = "socket_tests.rs"]
-mod tests;
