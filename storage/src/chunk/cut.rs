@@ -12,15 +12,34 @@ pub enum Cut {
     Chunk {
         /// Its length, at least 1.
         len: usize,
-        /// True where the chunk's own bytes ended it: then it is a chunk whatever follows. False where it was ended by
-        /// a hole, by the end of the content or by a forced boundary.
-        settled: bool,
+        /// What ended it.
+        ending: Ending,
     },
     /// So many zero bytes, at least 1. Where they reach the end of what was handed in, the hole may go on: the next
     /// call says so with `open_hole`.
     Hole(usize),
     /// What was handed in does not decide: call again with more of what follows.
     NeedMore,
+}
+
+/// What ended a chunk. Whoever remembers it with the chunk knows later whether it would be cut again, without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Ending {
+    /// Its own bytes: it is a chunk whatever follows.
+    Own = 1,
+    /// A hole: it is a chunk where a hole, a boundary or the end of the content follows.
+    Hole = 2,
+    /// A forced boundary or the end of the content: it is a chunk where one of these follows. (Before a hole it might end
+    /// earlier, where its last bytes are zeros.)
+    End = 3,
+}
+
+impl Ending {
+    /// Reads the number that stands for it on disk.
+    pub fn from_u8(number: u8) -> Option<Ending> {
+        [Ending::Own, Ending::Hole, Ending::End].into_iter().find(|ending| *ending as u8 == number)
+    }
 }
 
 /// Decides where chunks and holes end. A plain value: cheap to clone, shared by any number of contents.
@@ -35,6 +54,9 @@ pub struct Cutter {
 impl Cutter {
     /// A cutter for files.
     pub fn new(sizes: ChunkSizes) -> Self {
+        // Or a chunk might be zeros alone, and more zeros behind it would have made it the beginning of a hole: then its
+        // own bytes would not settle its end. (That FastCDC does not end a chunk within fewer zeros is tested.)
+        assert!(sizes.max >= ZERO_RUN_BYTES, "chunks that are shorter than a hole");
         let (mask_s, mask_l) = select_masks(sizes.avg, Normalization::Level1);
         Cutter { sizes, boundary_every: None, mask_s, mask_l }
     }
@@ -56,11 +78,15 @@ impl Cutter {
     }
     /// So many bytes always decide: [`Cutter::next`] never asks for more than this.
     pub fn window_bytes(&self) -> usize {
-        self.sizes.max.max(ZERO_RUN_BYTES)
+        self.sizes.max
     }
     /// How far the next forced boundary is from `at`; `u64::MAX` where there is none.
     pub fn to_boundary(&self, at: u64) -> u64 {
         self.boundary_every.map_or(u64::MAX, |every| every - at % every)
+    }
+    /// True where a cut is forced at `at`, whatever the bytes are.
+    pub fn is_boundary(&self, at: u64) -> bool {
+        self.boundary_every.is_some_and(|every| at.is_multiple_of(every))
     }
 
     /// The first chunk or hole of `bytes`, which begin at the cut `at` (an offset in the content, in bytes).
@@ -70,7 +96,6 @@ impl Cutter {
     /// Empty `bytes` are [`Cut::NeedMore`].
     pub fn next(&self, bytes: &[u8], at: u64, open_hole: bool, is_end: bool) -> Cut {
         let to_boundary = self.to_boundary(at);
-        let at_boundary = self.boundary_every.is_some_and(|every| at.is_multiple_of(every));
         let (bytes, is_end) = match usize::try_from(to_boundary) {
             Ok(limit) if limit <= bytes.len() => (&bytes[..limit], true),
             _ => (bytes, is_end),
@@ -80,7 +105,7 @@ impl Cutter {
         }
         if bytes[0] == 0 {
             let zeros = leading_zeros(bytes);
-            if zeros >= ZERO_RUN_BYTES || open_hole && !at_boundary {
+            if zeros >= ZERO_RUN_BYTES || open_hole && !self.is_boundary(at) {
                 return Cut::Hole(zeros);
             }
             if zeros == bytes.len() && !is_end {
@@ -100,11 +125,11 @@ impl Cutter {
         let found = at < window.len();
         let len = if found { at + 1 } else { window.len() };
         if let Some(run) = first_run(&window[..len]) {
-            return Cut::Chunk { len: run, settled: false };
+            return Cut::Chunk { len: run, ending: Ending::Hole };
         }
         if found || len == max {
-            return Cut::Chunk { len, settled: true };
+            return Cut::Chunk { len, ending: Ending::Own };
         }
-        if is_end { Cut::Chunk { len, settled: false } } else { Cut::NeedMore }
+        if is_end { Cut::Chunk { len, ending: Ending::End } } else { Cut::NeedMore }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::zeros::ZERO_RUN_BYTES;
-use super::{Cut, Cutter};
+use super::{Cut, Cutter, Ending};
 
 /// What [`Feed::next`] cut off.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub enum Fed {
     Chunk {
         /// Its bytes.
         bytes: Bytes,
-        /// See [`Cut::Chunk`].
-        settled: bool,
+        /// What ended it.
+        ending: Ending,
     },
     /// So many bytes of a hole. Holes that follow one another directly are one hole.
     Hole(u64),
@@ -90,12 +90,13 @@ impl Feed {
         self.queued
     }
     /// True where the last thing handed out was a hole and it may go on: whether [`Feed::at`] is a cut is not known.
-    pub fn hole_is_open(&self) -> bool {
-        self.open_hole
-            && match self.pieces.front() {
-                Some(Piece::Bytes(bytes)) => bytes.first() == Some(&0),
-                Some(Piece::Zeros(_)) | None => true,
-            }
+    pub fn hole_is_open(&self, cutter: &Cutter) -> bool {
+        let may_go_on = match self.pieces.front() {
+            Some(Piece::Bytes(bytes)) => bytes.first() == Some(&0),
+            Some(Piece::Zeros(_)) => true,
+            None => !self.ended,
+        };
+        self.open_hole && may_go_on && !cutter.is_boundary(self.at)
     }
     /// Steps over `len` bytes that the caller knows to be one chunk here. Only between chunks: nothing may be queued
     /// and no hole open.
@@ -123,24 +124,22 @@ impl Feed {
                 self.open_hole = true;
                 Fed::Hole(len as u64)
             }
-            Cut::Chunk { len, settled } => {
+            Cut::Chunk { len, ending } => {
                 let bytes = match self.pieces.front() {
                     Some(Piece::Bytes(front)) if front.len() >= len => front.slice(..len),
                     _ => self.joined.slice(..len),
                 };
                 self.advance(len as u64);
                 self.open_hole = false;
-                Fed::Chunk { bytes, settled }
+                Fed::Chunk { bytes, ending }
             }
         }
     }
 
     /// What `count` zeros in front are, where that needs no look at what follows: a hole, also of whole blocks at once.
     fn hole_of_zeros(&self, cutter: &Cutter, count: u64) -> Cut {
-        let to_boundary = cutter.to_boundary(self.at);
-        let at_boundary = cutter.boundary_every().is_some_and(|every| to_boundary == every);
-        let here = count.min(to_boundary);
-        if here < ZERO_RUN_BYTES as u64 && (!self.open_hole || at_boundary) {
+        let here = count.min(cutter.to_boundary(self.at));
+        if here < ZERO_RUN_BYTES as u64 && (!self.open_hole || cutter.is_boundary(self.at)) {
             return Cut::NeedMore;
         }
         let beyond = count - here;

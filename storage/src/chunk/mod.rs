@@ -12,7 +12,7 @@
 //!   at any cut gives the same cuts from there on.
 //! * **Settled by its own bytes.** Where FastCDC ends a chunk, it was the chunk's own bytes that said so: the byte which
 //!   triggered the cut is the chunk's last one. No byte behind it can undo that cut, so a chunk that was cut once is
-//!   known to be a chunk wherever cutting reaches its beginning. [`Cut::Chunk`] says so with `settled`.
+//!   known to be a chunk wherever cutting reaches its beginning. [`Ending`] says so.
 //! * **Bounded.** [`Cutter::window_bytes`] bytes are always enough to decide.
 //!
 //! A chunk never has a run of [`ZERO_RUN_BYTES`] zeros inside. Cuts never look at a clock, a setting other than
@@ -24,7 +24,7 @@ mod feed;
 mod tests;
 mod zeros;
 
-pub use cut::{Cut, Cutter};
+pub use cut::{Cut, Cutter, Ending};
 pub use feed::{Fed, Feed};
 pub use zeros::{ZERO_RUN_BYTES, leading_zeros};
 
@@ -57,6 +57,10 @@ impl ChunkSizes {
         }
         Ok(ChunkSizes { min: avg_bytes / 4, avg: avg_bytes, max: avg_bytes * 4 })
     }
+    /// Sizes so small that small contents make deep trees.
+    #[cfg(test)]
+    pub(crate) const TINY: ChunkSizes = ChunkSizes { min: 256, avg: 512, max: 4096 };
+
     /// A chunk that FastCDC ends is longer than this.
     pub fn min_bytes(&self) -> usize {
         self.min

@@ -7,10 +7,10 @@ use rand::{Rng, RngExt, SeedableRng};
 
 use super::*;
 
-/// One chunk (its length, and whether it is settled) or hole.
+/// One chunk (its length, and what ended it) or hole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
-    Chunk(usize, bool),
+    Chunk(usize, Ending),
     Hole(u64),
 }
 
@@ -40,7 +40,7 @@ fn cut_whole(cutter: &Cutter, bytes: &[u8], at: u64) -> Vec<Part> {
     let (mut from, mut open_hole) = (0, false);
     while from < bytes.len() {
         let part = match cutter.next(&bytes[from..], at + from as u64, open_hole, true) {
-            Cut::Chunk { len, settled } => Part::Chunk(len, settled),
+            Cut::Chunk { len, ending } => Part::Chunk(len, ending),
             Cut::Hole(len) => Part::Hole(len as u64),
             Cut::NeedMore => panic!("undecided at the end"),
         };
@@ -57,8 +57,8 @@ fn cut_pieces(cutter: &Cutter, bytes: &[u8], ends: &[usize], virtual_zeros: bool
     let mut drain = |feed: &mut Feed| {
         loop {
             match feed.next(cutter) {
-                Fed::Chunk { bytes, settled } => {
-                    parts.push(Part::Chunk(bytes.len(), settled));
+                Fed::Chunk { bytes, ending } => {
+                    parts.push(Part::Chunk(bytes.len(), ending));
                     rebuilt.extend_from_slice(&bytes);
                 }
                 Fed::Hole(len) => {
@@ -156,10 +156,10 @@ proptest! {
         let mut at = 0;
         for part in cut_whole(&cutter, &bytes, 0) {
             let end = at + part.len() as usize;
-            if let Part::Chunk(len, true) = part {
+            if let Part::Chunk(len, Ending::Own) = part {
                 let mut changed = bytes[at..end].to_vec();
                 changed.extend(content(other, 1 + other as usize % 9000));
-                prop_assert_eq!(cutter.next(&changed, 0, false, false), Cut::Chunk { len, settled: true });
+                prop_assert_eq!(cutter.next(&changed, 0, false, false), Cut::Chunk { len, ending: Ending::Own });
             }
             at = end;
         }
@@ -174,9 +174,9 @@ proptest! {
                 let end = at + part.len() as usize;
                 match part {
                     Part::Hole(_) => prop_assert!(bytes[at..end].iter().all(|byte| *byte == 0)),
-                    Part::Chunk(len, settled) => {
+                    Part::Chunk(len, ending) => {
                         prop_assert!(len <= sizes().max_bytes());
-                        prop_assert!(!settled || len > sizes().min_bytes());
+                        prop_assert!(ending != Ending::Own || len > sizes().min_bytes());
                         prop_assert_eq!(zeros::first_run(&bytes[at..end]), None);
                         if let Some(every) = cutter.boundary_every() {
                             prop_assert!(at as u64 / every == (end as u64 - 1) / every, "a chunk crosses a boundary");
@@ -200,7 +200,7 @@ fn terabytes_of_zeros_cost_nothing() {
         let mut parts = Vec::new();
         loop {
             match feed.next(&cutter) {
-                Fed::Chunk { bytes, settled } => parts.push(Part::Chunk(bytes.len(), settled)),
+                Fed::Chunk { bytes, ending } => parts.push(Part::Chunk(bytes.len(), ending)),
                 Fed::Hole(len) => parts.push(Part::Hole(len)),
                 Fed::NeedMore => panic!("undecided at the end"),
                 Fed::End => break,
@@ -211,7 +211,7 @@ fn terabytes_of_zeros_cost_nothing() {
         assert_eq!(
             parts[..2],
             [
-                Part::Chunk(5, false),
+                Part::Chunk(5, Ending::Hole),
                 Part::Hole(if cutter.boundary_every().is_some() { (16 << 40) - 5 } else { 16 << 40 })
             ]
         );
@@ -222,7 +222,17 @@ fn terabytes_of_zeros_cost_nothing() {
 fn one_byte_repeated_gives_chunks_of_the_largest_size() {
     let bytes = vec![0x55; 1 << 20];
     let parts = cut_whole(&Cutter::new(sizes()), &bytes, 0);
-    assert_eq!(parts, vec![Part::Chunk(sizes().max_bytes(), true); (1 << 20) / sizes().max_bytes()]);
+    assert_eq!(parts, vec![Part::Chunk(sizes().max_bytes(), Ending::Own); (1 << 20) / sizes().max_bytes()]);
+}
+
+#[test]
+fn no_chunk_is_ended_within_zeros_by_its_own_bytes() {
+    for sizes in (12..=18).map(|bits| ChunkSizes::around(1 << bits).unwrap()).chain([ChunkSizes::TINY]) {
+        let cutter = Cutter::new(sizes);
+        assert_eq!(cutter.next(&[0; ZERO_RUN_BYTES - 1], 0, false, false), Cut::NeedMore, "{sizes:?}");
+        let end = Cut::Chunk { len: ZERO_RUN_BYTES - 1, ending: Ending::End };
+        assert_eq!(cutter.next(&[0; ZERO_RUN_BYTES - 1], 0, false, true), end, "{sizes:?}");
+    }
 }
 
 /// Cuts are part of what boxes agree on. If this test fails after an upgrade of the hash, stores would stop sharing

@@ -56,6 +56,15 @@ impl<'a, L: Layout> Builder<'a, L> {
         self.open.iter().take(usize::from(level) + 1).all(Vec::is_empty)
     }
 
+    /// The items of the only node there is so far, if no node was ended yet.
+    pub fn only_leaf(&self) -> Option<&[L::Item]> {
+        match &self.open[..] {
+            [] => Some(&[]),
+            [leaf] => Some(leaf),
+            _ => None,
+        }
+    }
+
     /// Ends all open nodes. Returns what stands for the root, and the root's level; nothing where there are no items.
     pub fn finish(mut self) -> Result<Option<(u8, L::Item)>> {
         let mut level = 0;

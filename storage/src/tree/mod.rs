@@ -3,18 +3,33 @@
 //! **Presence implies closure:** an object that [`Objects::contains`] has everything below it in the store, too. So a
 //! node is put only after all that it names, and two equal roots mean two equal trees, whole.
 
+//!
+//! * [`map`]: sorted keys to values. A dataset is one map.
+//! * [`sequence`]: what is in a file or volume. A map value that begins with [`CONTENT_TAG`] is a content.
+//! * [`references`] and [`walk`]: what an object names, for whoever sends, counts, checks or forgets objects.
+//!
+//! Both kinds of trees are built by one builder, level by level, and their node ends depend on what a node holds and
+//! on nothing else. Nodes are never changed: a change makes new nodes along a path, and shares all others.
+//!
+//! Never here: where objects are kept, whether a chunk is known, what keys mean.
+
 mod builder;
 pub mod map;
 pub mod node;
+pub mod sequence;
 pub mod testing;
-
-/// A map value whose first byte is this names a content: what it names is below the map.
-pub const CONTENT_TAG: u8 = 0xC0;
+mod walk;
 
 use bytes::Bytes;
 
 use crate::error::Result;
 use crate::name::{Kind, Name};
+
+pub use walk::{references, walk};
+
+/// A map value whose first byte is this is a [`sequence::Content`]: what it names is below the map. No other value may
+/// begin with it.
+pub const CONTENT_TAG: u8 = 0xC0;
 
 /// What trees need of the store below them: objects by name. Implemented by the pool (containers and index), and by
 /// a plain map in tests.
