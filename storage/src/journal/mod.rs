@@ -8,7 +8,8 @@
 //! * LSNs grow by one a record and order is kept: what recovery finds is always a prefix of what was appended.
 //! * What a [`Journal::commit`] returned for survives a power cut. What it did not return for may survive, or not.
 //! * Time in the journal never runs backwards. A clock that steps back leaves a record of its own.
-//! * No record is accepted without room for it on the disk: a full disk refuses appends and never fails a commit.
+//! * No record is accepted without room for it on the disk: a full disk refuses appends and never fails a commit. The
+//!   last of that room is kept for records that free some.
 //! * A failed write or sync poisons the journal: nothing later is accepted, and nothing is tried again.
 //! * A torn tail is cut off; anything else that is not as it was written is named as damage. Never a wrong record.
 //! * Memory: at most [`JournalOptions::buffer_bytes_max`] of records that are not safe yet.
@@ -23,6 +24,7 @@
 //!   (room only)                                                          (grows, then whole)
 //! ```
 
+mod append;
 mod buffer;
 mod format;
 mod group;
@@ -60,8 +62,6 @@ const SPARE_SUFFIX: &str = ".spare";
 /// The journal's own records, never handed to a visitor. An empty head: a mark, which vouches for the records before it
 /// by its mere stable field. A head of 16 bytes: the clock stepped back, from when to when.
 const KIND_OWN: u8 = 0;
-/// A clock that is told to be earlier than before by no more than this has not stepped: threads race to the journal.
-const STEP_NANOSECONDS: i64 = 1_000_000_000;
 /// Segments kept open for reading.
 const HANDLES_MAX: usize = 64;
 
@@ -74,11 +74,18 @@ pub struct JournalOptions {
     pub buffer_bytes_max: u64,
     /// A record that others (a root, the catalogue) prove to have been safe: a journal that ends before it is damaged.
     pub known_stable: Lsn,
+    /// Room that is kept for [`Journal::append_freeing`] when the disk is full. Clamped to an eighth of a segment.
+    pub kept_back_bytes: u64,
 }
 
 impl Default for JournalOptions {
     fn default() -> Self {
-        JournalOptions { segment_bytes: 64 << 20, buffer_bytes_max: 32 << 20, known_stable: Lsn(0) }
+        JournalOptions {
+            segment_bytes: 64 << 20,
+            buffer_bytes_max: 32 << 20,
+            known_stable: Lsn(0),
+            kept_back_bytes: 4 << 20,
+        }
     }
 }
 
@@ -209,6 +216,7 @@ impl Journal {
             return Err(Refusal::Invalid("a journal segment has 8 KiB to 4 GiB".into()).into());
         }
         options.buffer_bytes_max = options.buffer_bytes_max.min(options.segment_bytes / 2);
+        options.kept_back_bytes = options.kept_back_bytes.min(options.segment_bytes / 8);
         let (found, created) = match recover::recover(media.as_ref(), store, &options)? {
             Some(found) => (found, false),
             None => (create(media.as_ref(), store, &options)?, true),
@@ -236,78 +244,6 @@ impl Journal {
         Ok((journal, recovery))
     }
 
-    /// Puts a record behind all others. It is safe only once [`Journal::commit`] of its LSN returned. The order of LSNs
-    /// is that of the calls.
-    ///
-    /// `kind` is 1 to 255; `head` has at most [`HEAD_BYTES_MAX`] and `payload` at most [`PAYLOAD_BYTES_MAX`] bytes.
-    /// Pieces of more than a kilobyte are not copied: they stay alive until the record is safe.
-    ///
-    /// Where it fails nothing was appended: [`Environment::Full`] without room on the disk for the record;
-    /// [`Refusal::Busy`] where too much is not safe yet: commit, then try again; [`Environment::Poisoned`] after a commit
-    /// failed.
-    pub fn append(
-        &self,
-        time: Timestamp,
-        dataset: DatasetId,
-        kind: u8,
-        head: Bytes,
-        payload: Vec<Bytes>,
-    ) -> Result<Appended> {
-        let draft = Draft::new(dataset, kind, head, payload);
-        self.check(&draft)?;
-        let mut state = self.make_room(self.lock(), time, draft.bytes())?;
-        if let Some(step) = state.step_back(time) {
-            state.clock.steps_back += 1;
-            let at = state.buffer.time;
-            state.push(&step, at);
-        }
-        state.told = time;
-        let clamped = time.max(state.buffer.time);
-        state.clock.clamped += u64::from(clamped > time);
-        let (lsn, place) = state.push(&draft, clamped);
-        Ok(Appended { lsn, time: clamped, place, unsafe_bytes: state.buffer.unsafe_bytes })
-    }
-
-    fn check(&self, draft: &Draft) -> Result<()> {
-        let invalid = |text: String| Err(Refusal::Invalid(text).into());
-        if draft.kind == KIND_OWN {
-            return invalid("record kind 0 is the journal's own".into());
-        }
-        if draft.head.len() > HEAD_BYTES_MAX || draft.payload_len > PAYLOAD_BYTES_MAX {
-            return invalid(format!(
-                "a record has at most {HEAD_BYTES_MAX} bytes of head and {PAYLOAD_BYTES_MAX} of payload; this one {} and {}",
-                draft.head.len(),
-                draft.payload_len
-            ));
-        }
-        let room = self.options.segment_bytes - SEGMENT_HEADER_BYTES - STEP_RECORD_BYTES;
-        if draft.bytes() > room {
-            return invalid(format!("a record of {} bytes does not fit into a segment", draft.bytes()));
-        }
-        Ok(())
-    }
-
-    /// Sees to it that the open segment has room for a record, and for one about the clock where it stepped.
-    fn make_room<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State>,
-        time: Timestamp,
-        bytes: u64,
-    ) -> Result<MutexGuard<'a, State>> {
-        loop {
-            state.check_poison()?;
-            let needed = bytes + state.step_back(time).map_or(0, |step| step.bytes());
-            let waiting = state.buffer.unsafe_bytes;
-            if waiting > 0 && waiting + needed > self.options.buffer_bytes_max {
-                return Err(Refusal::Busy.into());
-            }
-            if state.buffer.has_room(needed) || state.buffer.roll() {
-                return Ok(state);
-            }
-            state = if state.making_spare { self.wait(state) } else { self.make_spare(state)? };
-        }
-    }
-
     /// Returns when every record up to `lsn` is safe. Callers that wait at the same time share one write and one sync.
     ///
     /// `before_write` is called by whoever writes, before it writes: it must make safe what appended records refer to.
@@ -317,23 +253,6 @@ impl Journal {
     /// records that are not safe is on the disk.
     pub fn commit(&self, lsn: Lsn, before_write: &dyn Fn() -> Result<()>) -> Result<()> {
         self.commit_upto(lsn, before_write)
-    }
-
-    /// Leaves a mark behind the last record where no later one vouches for it yet, so that bit rot in the last batch is
-    /// told apart from a torn tail. For quiet moments and before closing: it costs a sync. Does nothing while records
-    /// wait for a commit, or without room.
-    pub fn vouch(&self) -> Result<()> {
-        let mut state = self.lock();
-        state.check_poison()?;
-        let mark = Draft::new(DatasetId::default(), KIND_OWN, Bytes::new(), Vec::new());
-        let quiet = !state.leader && state.buffer.runs.is_empty() && state.stable == state.last();
-        if !quiet || state.stable == Lsn(0) || state.vouched == state.stable || !state.buffer.has_room(mark.bytes()) {
-            return Ok(());
-        }
-        let time = state.buffer.time;
-        let (lsn, _) = state.push(&mark, time);
-        state.vouched = lsn;
-        self.lead(state, &|| Ok(()))
     }
 
     /// Reads a payload and verifies it, also one that is not safe yet. [`Refusal::NotFound`] where its segment was trimmed.
@@ -417,9 +336,6 @@ impl Journal {
     }
 }
 
-/// Bytes of the record that a step of the clock leaves.
-const STEP_RECORD_BYTES: u64 = 72 + 16;
-
 impl State {
     fn new(store: StoreId, found: Found) -> State {
         let ruler = Ruler::new(&found.segments, &found.samples, found.end, found.next);
@@ -443,15 +359,6 @@ impl State {
             told: found.time,
             clock: ClockStats::default(),
         }
-    }
-
-    /// The record that a clock leaves that is told to be earlier than before.
-    fn step_back(&self, time: Timestamp) -> Option<Draft> {
-        if time.0.saturating_add(STEP_NANOSECONDS) >= self.told.0 {
-            return None;
-        }
-        let head = [self.told.0.to_le_bytes(), time.0.to_le_bytes()].concat();
-        Some(Draft::new(DatasetId::default(), KIND_OWN, head.into(), Vec::new()))
     }
 }
 

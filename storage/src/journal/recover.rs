@@ -24,7 +24,7 @@ use crate::units::{Lsn, Timestamp};
 /// What opening a journal found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
-    /// There was no journal, and now there is an empty one.
+    /// There was no journal, and now there is an empty one. Right for a new store; for any other the journal was lost.
     pub created: bool,
     /// LSN of the oldest record that is kept, or of the next one where none is.
     pub first: Lsn,

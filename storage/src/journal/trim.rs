@@ -1,5 +1,6 @@
 //! Forgetting: whole segments, oldest first.
 
+use std::io;
 use std::sync::PoisonError;
 
 use super::format::SEGMENT_HEADER_BYTES;
@@ -27,7 +28,11 @@ impl Journal {
         let mut freed = 0;
         while let Some((first, bytes)) = self.oldest_done(keep_after) {
             let path = path(first);
-            self.media.remove(&path).map_err(|error| io_error("remove", &path, error))?;
+            match self.media.remove(&path) {
+                // An earlier attempt got this far and failed behind it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(|error| io_error("remove", &path, error))?,
+            }
             // One by one: after a power cut the segments that are left must follow one another.
             self.media.sync_dir(DIR).map_err(|error| io_error("sync", DIR, error))?;
             let mut state = self.lock();

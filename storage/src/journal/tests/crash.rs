@@ -128,6 +128,42 @@ fn a_power_cut_at_every_sync_loses_nothing_that_was_committed() {
     }
 }
 
+#[test]
+fn what_any_thread_was_told_is_safe_survives() {
+    for seed in 0..seeds(40) {
+        let disk = SimDisk::new(seed);
+        let (journal, _) = open(&disk).unwrap();
+        disk.cut_power_at_sync(disk.syncs() + 1 + seed % 20);
+        let told = |thread: u8| {
+            let mut told = 0u8;
+            while told < 100 {
+                let head = Bytes::copy_from_slice(&[thread, told]);
+                let Ok(done) = journal.append(Timestamp(1), DATASET, 1, head, vec![vec![told; 90].into()]) else {
+                    break;
+                };
+                if journal.commit(done.lsn, NO_REFERENCES).is_err() {
+                    break;
+                }
+                told += 1;
+            }
+            told
+        };
+        let told: Vec<u8> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|thread| scope.spawn(move || told(thread))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        drop(journal);
+        disk.power_on();
+        let (journal, _) = open(&disk).unwrap();
+        let found = records(&journal, Lsn(0)).unwrap();
+        for (thread, told) in told.into_iter().enumerate() {
+            let kept = found.iter().filter(|record| record.head[0] == thread as u8).map(|record| record.head[1]);
+            let kept: Vec<u8> = kept.collect();
+            assert!(kept.len() >= told as usize && kept.iter().copied().eq(0..kept.len() as u8), "seed {seed}");
+        }
+    }
+}
+
 /// The canary: on a disk whose syncs do nothing the same harness must find losses.
 #[test]
 fn the_harness_sees_a_journal_that_does_not_sync() {

@@ -25,10 +25,13 @@ fn a_full_disk_refuses_what_has_no_room_and_commits_what_was_accepted() {
         }
     };
     assert!(full(&refused), "{refused}");
-    assert_eq!(accepted, 1 + 7 + 7, "what the open segment and the spare hold");
+    assert_eq!(accepted, 1 + 7 + 6, "what the open segment and the spare hold, but for what is kept back");
     assert_eq!(records(&journal, Lsn(0)).unwrap().len(), accepted);
-    let small = journal.append(Timestamp(1), DATASET, 1, Bytes::new(), Vec::new());
-    assert!(small.is_ok_and(|done| done.lsn == Lsn(accepted as u64 + 1)), "what still fits is still accepted");
+    let removal = |len: usize| journal.append_freeing(Timestamp(1), DATASET, 2, vec![0; len].into(), Vec::new());
+    assert_eq!(removal(1000).unwrap().lsn, Lsn(accepted as u64 + 1));
+    assert!(full(&journal.append(Timestamp(1), DATASET, 1, Bytes::new(), Vec::new()).unwrap_err()));
+    assert!(removal(500).is_ok());
+    assert!(full(&removal(500).unwrap_err()), "what is kept back has an end, too");
 
     // Forgetting makes room, and the same journal goes on.
     journal.commit(journal.last(), NO_REFERENCES).unwrap();

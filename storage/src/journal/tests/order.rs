@@ -43,6 +43,27 @@ fn what_is_replayed_is_what_was_appended() {
 }
 
 #[test]
+fn a_journal_lives_in_a_real_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(3);
+    let mut appended = Vec::new();
+    for life in 0..3 {
+        let media = crate::media::FileMedia::open(dir.path()).unwrap();
+        let (journal, recovery) = Journal::open(Arc::new(media), STORE, options(64 << 10)).unwrap();
+        assert_eq!((recovery.created, recovery.torn), (life == 0, None));
+        assert_eq!(records(&journal, Lsn(0)).unwrap(), appended);
+        for time in 0..200 {
+            appended.push(Draft::random(&mut rng, time).append(&journal).unwrap());
+            if time % 5 == 0 {
+                journal.commit(journal.last(), NO_REFERENCES).unwrap();
+            }
+        }
+        journal.commit(journal.last(), NO_REFERENCES).unwrap();
+        journal.verify().unwrap();
+    }
+}
+
+#[test]
 fn appending_touches_no_disk_and_the_payload_can_be_read_at_once() {
     let tally = Tally::new(Arc::new(SimDisk::new(1)));
     let (journal, _) = Journal::open(Arc::new(tally.clone()), STORE, options(1 << 20)).unwrap();
