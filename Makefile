@@ -39,3 +39,7 @@ docs: ## build the reference of the code (target/doc) and check the links of the
 .PHONY: clean
 clean: ## remove what was built and what `make run` left (its boxes must be stopped)
 	@rm -rf target run
+
+.PHONY: client-vm
+client-vm: build ## the kernel's own NFS client, in a QEMU guest, against a box (about a quarter of an hour)
+	@hw-tests/client-vm/run $(ARGS)

@@ -190,7 +190,8 @@ impl Manifest {
         let count = |kind| self.entries.values().filter(|entry| entry.kind == kind).count();
         let further = |(path, entry): &(&PathBuf, &Entry)| entry.same_as.as_ref().is_some_and(|first| first != *path);
         let linked = self.entries.iter().filter(further).count();
-        let bytes: u64 = self.entries.values().filter(|entry| entry.kind == 'f').map(|entry| entry.size).sum();
+        let first_names = self.entries.iter().filter(|pair| pair.1.kind == 'f' && !further(pair));
+        let bytes: u64 = first_names.map(|(_, entry)| entry.size).sum();
         format!(
             "{} files ({linked} of them further names), {} folders, {} symlinks, {:.1} MB",
             count('f'),

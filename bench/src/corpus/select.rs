@@ -37,24 +37,18 @@ impl Unit {
 /// Divides the tree below `from` into units of at most `unit_bytes_max`. What cannot be read is left out.
 pub fn units(from: &Path, unit_bytes_max: u64) -> Result<Vec<Unit>> {
     let mut units = Vec::new();
-    // A file with many names counts once.
-    let mut seen = HashSet::new();
     fs::read_dir(from).concerning(from)?;
-    let whole = divide(from, Path::new(""), unit_bytes_max, &mut seen, &mut units);
+    let whole = divide(from, Path::new(""), unit_bytes_max, &mut units);
     units.extend(whole.filter(|unit| !unit.paths.is_empty()));
     units.sort_by(|a, b| a.paths.cmp(&b.paths));
     Ok(units)
 }
 
 /// Returns the folder as one unit, or pushes its parts to `units` and returns none.
-fn divide(
-    from: &Path,
-    folder: &Path,
-    unit_bytes_max: u64,
-    seen: &mut HashSet<u64>,
-    units: &mut Vec<Unit>,
-) -> Option<Unit> {
+fn divide(from: &Path, folder: &Path, unit_bytes_max: u64, units: &mut Vec<Unit>) -> Option<Unit> {
     let mut own = Unit::default();
+    // A file with many names in one folder counts once; names elsewhere may not be chosen together, so they count.
+    let mut seen = HashSet::new();
     let mut parts = Vec::new();
     let mut entries: Vec<_> = fs::read_dir(from.join(folder)).ok()?.flatten().collect();
     entries.sort_by_key(fs::DirEntry::file_name);
@@ -63,7 +57,7 @@ fn divide(
         let path = folder.join(entry.file_name());
         let Ok(metadata) = entry.metadata() else { continue };
         if metadata.is_dir() {
-            match divide(from, &path, unit_bytes_max, seen, units) {
+            match divide(from, &path, unit_bytes_max, units) {
                 Some(part) => parts.push(part),
                 None => divided = true,
             }
