@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used)] // a failed world ends the test
 
+#[path = "sim/golden.rs"]
+mod golden;
 #[path = "sim/hostile.rs"]
 mod hostile;
 #[path = "sim/line.rs"]

@@ -1,0 +1,85 @@
+//! A recorded conversation: every byte that both sides said, in order. No one edits the recording; a change of the
+//! protocol records a new one beside it, and old ones stay readable.
+
+use std::fmt::Write;
+
+use narrowboat_storage::id::DatasetId;
+use narrowboat_storage::name::Realm;
+use narrowboat_wan::wire::{Channel, Frame, FrameDecoder, Hello, Message};
+
+use crate::line::Line;
+use crate::store::MemoryStore;
+use crate::tree::Dataset;
+use crate::world::{BRANCH, Script, Side, Tamper, attempt, replication};
+
+const RECORDING: &str = include_str!("../golden/conversation-1.txt");
+const CALM: Line = Line {
+    bits_per_second: 1_000_000_000,
+    one_way_us: 50_000,
+    jitter_us: 0,
+    loss_one_in: 0,
+    segment_bytes: 100_000,
+    streams: 1,
+};
+
+/// Two days of a dataset of five files, replicated one after the other.
+fn converse() -> String {
+    let realm = Realm::published();
+    let (source, sink) = (MemoryStore::new(&realm), MemoryStore::new(&realm));
+    let mut dataset = Dataset { id: DatasetId([7; 16]), files: Default::default() };
+    for number in 0..5u8 {
+        let chunks = (0..4u8).map(|chunk| vec![number, chunk, 1, 2, 3].into());
+        dataset.files.insert(number.into(), chunks.collect());
+    }
+    let mut text = String::new();
+    let mut done = Vec::new();
+    for day in 1..=2u8 {
+        let snapshot = dataset.snapshot(&source, day, BRANCH);
+        writeln!(text, "# day {day}").unwrap();
+        let mut record = |side, frame: Frame| {
+            let bytes = [&frame.head[..], &frame.body[..]].concat();
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            writeln!(text, "{} {hex}", if side == Side::Sender { '>' } else { '<' }).unwrap();
+            vec![bytes]
+        };
+        let tamper: Tamper = &mut record;
+        let mut script = Script { tamper: Some(tamper), ..Script::honest(CALM, realm.id()) };
+        // The software's version is not the protocol's.
+        script.hellos.iter_mut().for_each(|hello: &mut Hello| hello.software = "golden".to_owned());
+        let ended = attempt(&source, &sink, replication(&snapshot, &done), script, 1).unwrap();
+        ended.sender.0.unwrap();
+        done.push(snapshot);
+        dataset.files.insert(2, vec![vec![9; 7].into(), vec![2, 1, 1, 2, 3].into()]);
+    }
+    text
+}
+
+#[test]
+fn the_conversation_is_as_recorded() {
+    let said = converse();
+    if std::env::var_os("NARROWBOAT_RECORD").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/conversation-1.txt");
+        std::fs::write(path, &said).unwrap();
+        return;
+    }
+    for (number, (said, recorded)) in said.lines().zip(RECORDING.lines()).enumerate() {
+        assert_eq!(said, recorded, "line {}", number + 1);
+    }
+    assert_eq!(said.lines().count(), RECORDING.lines().count());
+}
+
+#[test]
+fn the_recording_can_be_read() {
+    let mut messages = 0;
+    for line in RECORDING.lines().filter(|line| !line.starts_with('#')) {
+        let hex = &line[2..];
+        let bytes: Vec<u8> =
+            (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()).collect();
+        let frame = FrameDecoder::new(Channel::Data).next(&mut &bytes[..]).unwrap().unwrap();
+        let message = Message::decode(frame).unwrap().unwrap();
+        let again = message.encode();
+        assert_eq!([&again.head[..], &again.body[..]].concat(), bytes);
+        messages += 1;
+    }
+    assert!(messages > 30, "{messages}");
+}
