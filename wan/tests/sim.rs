@@ -10,6 +10,8 @@ mod golden;
 mod hostile;
 #[path = "sim/line.rs"]
 mod line;
+#[path = "sim/pool.rs"]
+mod pool;
 #[path = "sim/promises.rs"]
 mod promises;
 #[path = "sim/rng.rs"]

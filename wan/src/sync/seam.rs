@@ -6,12 +6,17 @@ use bytes::Bytes;
 use narrowboat_storage::error::Result;
 use narrowboat_storage::id::{DatasetId, SnapshotId};
 use narrowboat_storage::name::{Kind, Name};
+use narrowboat_storage::tree::node::NodeFault;
 
-pub use crate::wire::{Codec, DatasetKind, Hello, Ref, SnapshotOffer, Stored};
+pub use crate::wire::{Hello, Ref, SnapshotOffer};
+pub use narrowboat_storage::catalogue::DatasetKind;
+pub use narrowboat_storage::container::codec::Codec;
+pub use narrowboat_storage::pool::Stored;
 
 /// The names that a node refers to, in the node's order, repetitions included. Called for nodes only. Fails where the
-/// bytes are no node of that kind, whatever they are: they may come from a hostile peer.
-pub type References = fn(Kind, &[u8]) -> Result<Vec<Ref>>;
+/// bytes are no node of that kind, whatever they are: they may come from a hostile peer. The real ones:
+/// [`narrowboat_storage::tree::references`].
+pub type References = fn(Kind, &Bytes) -> Result<Vec<Ref>, NodeFault>;
 
 /// A store that has the snapshot. Whatever the snapshot's root and the bases' roots refer to stays present until the
 /// session ends.
@@ -27,8 +32,13 @@ pub trait Sink: Send + Sync {
     /// Which of these are present, and so everything below them. What is answered with true stays present until the
     /// session ends.
     fn has(&self, kind: Kind, names: &[Name]) -> Result<Vec<bool>>;
-    /// Keeps an object that was verified against its name and whose references are present. Admitting one that is
-    /// present already is fine. Not durable before [`Sink::sync`].
+    /// True where [`Sink::admit`] itself refuses what does not fit its name and nodes whose references are not present.
+    /// The worker verifies for those that do not.
+    fn verifies(&self) -> bool {
+        false
+    }
+    /// Keeps an object. Admitting one that is present already is fine. Not durable before [`Sink::sync`]. A refusal means
+    /// that the object is not what its name says, or came before what it refers to.
     fn admit(&self, kind: Kind, name: &Name, object: Stored) -> Result<()>;
     /// Makes everything that was admitted durable. After a power cut, what was admitted and not synced may be gone;
     /// but never is a node present without what it refers to.

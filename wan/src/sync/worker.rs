@@ -10,12 +10,15 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
+use narrowboat_storage::container::codec;
 use narrowboat_storage::error::{Error, Result};
 use narrowboat_storage::id::SnapshotId;
 use narrowboat_storage::name::{Kind, Name, Realm};
 
 use super::diff::{self, Counterparts, Expansion};
 use super::seam::{Admission, Hello, Ref, References, Sink, SnapshotOffer, Source, Stored};
+use crate::wire::OBJECT_BYTES_MAX;
 
 /// References of nodes that are kept at hand: neighbours in the walk have the same counterparts.
 const CACHED_REFS_MAX: usize = 64 << 10;
@@ -175,7 +178,8 @@ impl Worker {
             return Ok(known);
         }
         let bytes = source.read(reference.0, &reference.1)?;
-        let references: Arc<[Ref]> = (self.references)(reference.0, &bytes)?.into();
+        let references: Arc<[Ref]> =
+            (self.references)(reference.0, &bytes).map_err(|fault| fault.of(reference.0, &reference.1))?.into();
         self.cache().keep(*reference, references.clone());
         Ok(references)
     }
@@ -186,11 +190,16 @@ impl Worker {
     }
 
     fn admit(&self, sink: &dyn Sink, realm: &Realm, objects: Vec<(Ref, Stored)>) -> Result<Reply> {
+        let verifies = sink.verifies();
         for ((kind, name), stored) in objects {
-            if let Err(wrong) = self.verify(sink, realm, kind, &name, &stored)? {
+            if !verifies && let Err(wrong) = self.verify(sink, realm, kind, &name, &stored)? {
                 return Ok(Reply::WrongContent(wrong));
             }
-            sink.admit(kind, &name, stored)?;
+            match sink.admit(kind, &name, stored) {
+                Ok(()) => {}
+                Err(Error::Refused(refusal)) => return Ok(Reply::WrongContent(refusal.to_string())),
+                Err(error) => return Err(error),
+            }
         }
         Ok(Reply::Admitted)
     }
@@ -204,8 +213,13 @@ impl Worker {
         name: &Name,
         stored: &Stored,
     ) -> Result<Result<(), String>> {
-        let Some(bytes) = stored.unpack() else {
-            return Ok(Err(format!("{kind:?} {name} does not unpack to {} bytes", stored.raw_len)));
+        let len = stored.raw_len as usize;
+        if len > OBJECT_BYTES_MAX {
+            return Ok(Err(format!("{kind:?} {name} is said to have {len} bytes")));
+        }
+        let bytes = match codec::decompress(stored.codec, len, &stored.bytes) {
+            Ok(bytes) => Bytes::from(bytes),
+            Err(wrong) => return Ok(Err(format!("{kind:?} {name} does not unpack: {wrong}"))),
         };
         let found = realm.name(kind, &bytes);
         if found != *name {

@@ -20,8 +20,8 @@ mod tests;
 pub use frame::{Channel, Frame, FrameDecoder, PREFACE_BYTES, Preface, RawFrame, StreamClass};
 pub use hello::{Hello, Role};
 pub use message::{Ack, Answer, Ask, Begin, Commit, Message, Published, Stop, StopCode};
-pub use object::{Codec, Object, Stored};
-pub use offer::{DatasetKind, Offer, SnapshotOffer};
+pub use object::Object;
+pub use offer::{Offer, SnapshotOffer};
 pub use reader::{Reader, WireError};
 
 use narrowboat_storage::name::{Kind, Name};

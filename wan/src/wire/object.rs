@@ -1,51 +1,14 @@
 //! Objects as they travel: the bytes that the sender's store keeps, and how they are packed.
 
 use bytes::Bytes;
+use narrowboat_storage::container::codec::Codec;
+use narrowboat_storage::pool::Stored;
 
 use super::OBJECT_BYTES_MAX;
 use super::frame::Frame;
 use super::reader::{Reader, WireError};
 
 pub(super) const OBJECT_HEAD_BYTES: usize = 24;
-
-/// How an object's bytes are packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Codec {
-    /// As they are.
-    Raw = 0,
-    /// One LZ4 block.
-    Lz4 = 1,
-}
-
-/// An object as a store keeps it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
-    /// How `bytes` are packed.
-    pub codec: Codec,
-    /// Length of the object itself, in bytes; at most [`OBJECT_BYTES_MAX`].
-    pub raw_len: u32,
-    /// The packed bytes.
-    pub bytes: Bytes,
-}
-
-impl Stored {
-    /// Unpacks into exactly `raw_len` bytes, and never allocates more. `None` where the bytes do not unpack to that.
-    pub fn unpack(&self) -> Option<Bytes> {
-        let len = self.raw_len as usize;
-        if len > OBJECT_BYTES_MAX {
-            return None;
-        }
-        match self.codec {
-            Codec::Raw => (self.bytes.len() == len).then(|| self.bytes.clone()),
-            Codec::Lz4 => {
-                let mut raw = vec![0; len];
-                let filled = lz4_flex::block::decompress_into(&self.bytes, &mut raw).ok()?;
-                (filled == len).then(|| raw.into())
-            }
-        }
-    }
-}
 
 /// One object that the receiver lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,11 +36,8 @@ impl Object {
     pub(super) fn decode(payload: Bytes) -> Result<Self, WireError> {
         let mut reader = Reader::new("object", payload);
         let (seq, ask, raw_len) = (reader.u64()?, reader.u64()?, reader.u32()?);
-        let codec = match reader.u8()? {
-            0 => Codec::Raw,
-            1 => Codec::Lz4,
-            value => return Err(WireError::Unknown { what: "codec", value: value.into() }),
-        };
+        let number = reader.u8()?;
+        let codec = Codec::from_u8(number).ok_or(WireError::Unknown { what: "codec", value: number.into() })?;
         let reserved = reader.array::<3>()?;
         if let Some(value) = reserved.iter().find(|byte| **byte != 0) {
             return Err(WireError::Unknown { what: "reserved field", value: (*value).into() });

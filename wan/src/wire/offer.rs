@@ -1,6 +1,7 @@
 //! The offer: a snapshot that the sender has, and which earlier ones it could build upon.
 
 use bytes::Bytes;
+use narrowboat_storage::catalogue::DatasetKind;
 use narrowboat_storage::id::{DatasetId, SnapshotId, StoreId};
 use narrowboat_storage::name::Name;
 use narrowboat_storage::units::Timestamp;
@@ -8,16 +9,6 @@ use narrowboat_storage::units::Timestamp;
 use super::frame::Frame;
 use super::reader::{Reader, WireError, put_text};
 use super::{BASES_MAX, TITLE_BYTES_MAX};
-
-/// What a dataset is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum DatasetKind {
-    /// A file tree.
-    Share = 1,
-    /// A block device.
-    Volume = 2,
-}
 
 /// Everything that a peer needs to know of a snapshot, but its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +19,8 @@ pub struct SnapshotOffer {
     pub dataset_name: String,
     /// What it is.
     pub kind: DatasetKind,
+    /// The size of a volume in bytes; 0 for a share.
+    pub size: u64,
     /// The snapshot.
     pub snapshot: SnapshotId,
     /// Its name, 1 to 255 bytes.
@@ -71,7 +64,7 @@ impl Offer {
         out.extend_from_slice(&[0; 6]);
         out.extend_from_slice(&snapshot.root.unwrap_or_default().0);
         out.extend_from_slice(&snapshot.time.0.to_le_bytes());
-        for number in [snapshot.logical_bytes, snapshot.files, snapshot.next_inode, self.window_bytes] {
+        for number in [snapshot.size, snapshot.logical_bytes, snapshot.files, snapshot.next_inode, self.window_bytes] {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.extend_from_slice(&self.window_objects.to_le_bytes());
@@ -100,7 +93,8 @@ impl Offer {
         reader.take(6)?;
         let root = reader.name()?;
         let time = Timestamp(reader.i64()?);
-        let (logical_bytes, files, next_inode) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        let (size, logical_bytes, files) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        let next_inode = reader.u64()?;
         let (window_bytes, window_objects) = (reader.u64()?, reader.u32()?);
         if window_bytes == 0 || window_objects == 0 {
             return Err(WireError::Unknown { what: "window", value: 0 });
@@ -114,6 +108,7 @@ impl Offer {
             dataset,
             dataset_name,
             kind,
+            size,
             snapshot,
             snapshot_name,
             time,

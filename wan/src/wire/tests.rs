@@ -1,6 +1,9 @@
 use bytes::Bytes;
+use narrowboat_storage::catalogue::DatasetKind;
+use narrowboat_storage::container::codec::Codec;
 use narrowboat_storage::id::{DatasetId, SnapshotId, StoreId};
 use narrowboat_storage::name::{Kind, Name};
+use narrowboat_storage::pool::Stored;
 use narrowboat_storage::units::Timestamp;
 use proptest::prelude::*;
 
@@ -16,6 +19,7 @@ fn example() -> Vec<(&'static str, Message)> {
         dataset: DatasetId([0x33; 16]),
         dataset_name: "projects".to_owned(),
         kind: DatasetKind::Share,
+        size: 0,
         snapshot: SnapshotId([0x44; 16]),
         snapshot_name: "day 2".to_owned(),
         time: Timestamp::new(1_800_000_000, 0),
@@ -154,18 +158,6 @@ fn what_is_written_can_be_read_whatever_the_text() {
     let Ok(Some(Message::Stop(read))) = decode_one(Channel::Control, &bytes_of(&stop)) else { panic!() };
     assert_eq!(read.code, StopCode::Other(700));
     assert!(read.sentence.len() <= SENTENCE_BYTES_MAX && read.sentence.starts_with("ß ß"));
-}
-
-#[test]
-fn an_object_unpacks_to_its_length_or_not_at_all() {
-    let content = vec![5; 10_000];
-    let packed: Bytes = lz4_flex::block::compress(&content).into();
-    let stored = |codec, raw_len, bytes: &Bytes| Stored { codec, raw_len, bytes: bytes.clone() };
-    assert_eq!(stored(Codec::Lz4, 10_000, &packed).unpack(), Some(content.clone().into()));
-    for wrong in [0, 9_999, 10_001, u32::MAX] {
-        assert_eq!(stored(Codec::Lz4, wrong, &packed).unpack(), None, "{wrong}");
-        assert_eq!(stored(Codec::Raw, wrong, &content.clone().into()).unpack(), None, "{wrong}");
-    }
 }
 
 proptest! {

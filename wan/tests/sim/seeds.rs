@@ -237,7 +237,7 @@ fn canary_an_incomplete_store_is_noticed() {
     let (kind, name) = all.iter().find(|(kind, _)| *kind == Kind::Chunk).unwrap();
     boxes.source.withdraw(&(*kind, *name));
     assert!(boxes.source.check().is_err());
-    let nonsense = Stored { codec: narrowboat_wan::wire::Codec::Raw, raw_len: 1, bytes: vec![1].into() };
+    let nonsense = Stored { codec: narrowboat_wan::sync::seam::Codec::Raw, raw_len: 1, bytes: vec![1].into() };
     boxes.sink.admit(*kind, name, nonsense).unwrap();
     assert!(boxes.sink.check().is_err());
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
+use narrowboat_storage::container::codec;
 use narrowboat_storage::error::{Error, Refusal, Result};
 use narrowboat_storage::id::{DatasetId, SnapshotId};
 use narrowboat_storage::name::{Kind, Name, Realm};
@@ -92,7 +93,7 @@ impl MemoryStore {
     pub fn check(&self) -> Result<(), String> {
         let inner = self.inner();
         for ((kind, name), stored) in &inner.objects {
-            let bytes = stored.unpack().ok_or(format!("{kind:?} {name} does not unpack"))?;
+            let bytes = unpack(stored).ok_or(format!("{kind:?} {name} does not unpack"))?;
             if self.realm.name(*kind, &bytes) != *name {
                 return Err(format!("{kind:?} {name} has other content"));
             }
@@ -124,6 +125,10 @@ impl MemoryStore {
     }
 }
 
+fn unpack(stored: &Stored) -> Option<Bytes> {
+    codec::decompress(stored.codec, stored.raw_len as usize, &stored.bytes).ok().map(Bytes::from)
+}
+
 fn missing(kind: Kind, name: &Name) -> Error {
     Refusal::NotFound(format!("{kind:?} {name}")).into()
 }
@@ -133,7 +138,7 @@ impl Source for MemoryStore {
         self.inner().objects.get(&(kind, *name)).cloned().ok_or_else(|| missing(kind, name))
     }
     fn read(&self, kind: Kind, name: &Name) -> Result<Bytes> {
-        self.stored(kind, name)?.unpack().ok_or_else(|| missing(kind, name))
+        unpack(&self.stored(kind, name)?).ok_or_else(|| missing(kind, name))
     }
 }
 

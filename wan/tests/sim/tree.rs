@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use narrowboat_storage::error::{Refusal, Result};
+use narrowboat_storage::codec::Malformed;
 use narrowboat_storage::id::{DatasetId, SnapshotId, StoreId};
 use narrowboat_storage::name::{Kind, Name};
+use narrowboat_storage::tree::node::NodeFault;
 use narrowboat_storage::units::Timestamp;
 use narrowboat_wan::sync::seam::{DatasetKind, Ref, SnapshotOffer};
 
@@ -18,11 +19,11 @@ const ENTRY: usize = 8 + 1 + 32;
 const FANOUT: u64 = 12;
 
 /// The references of a node of these trees: a level, then entries `key, kind, name`.
-pub fn references(kind: Kind, bytes: &[u8]) -> Result<Vec<Ref>> {
+pub fn references(kind: Kind, bytes: &Bytes) -> Result<Vec<Ref>, NodeFault> {
     if !kind.is_node() {
         return Ok(Vec::new());
     }
-    let malformed = || Refusal::Invalid("not a node".to_owned());
+    let malformed = || NodeFault::from(Malformed { what: "node", at: 0 });
     let entries = bytes.get(1..).filter(|entries| entries.len() % ENTRY == 0).ok_or_else(malformed)?;
     let entries = entries.chunks_exact(ENTRY).map(|entry| {
         let kind = Kind::from_u8(entry[8]).ok_or_else(malformed)?;
@@ -132,6 +133,7 @@ impl Dataset {
             dataset: self.id,
             dataset_name: "projects".to_owned(),
             kind: DatasetKind::Share,
+            size: 0,
             snapshot: SnapshotId([number; 16]),
             snapshot_name: format!("day {number}"),
             time: Timestamp::new(1_800_000_000 + i64::from(number) * 86_400, 0),

@@ -117,7 +117,7 @@ struct World<'a> {
     directions: [Direction; 2],
     rng: Rng,
     script: Script<'a>,
-    sink: Arc<MemoryStore>,
+    sink: Arc<dyn Sink>,
     jobs_max: usize,
 }
 
@@ -136,10 +136,25 @@ fn end(session: Session, worker: Worker, streams_in: usize, streams_out: usize) 
     }
 }
 
-/// Runs one attempt to replicate a snapshot. Fails where two honest sides wait for one another for ever.
+/// Runs one attempt to replicate a snapshot between stores in memory.
 pub fn attempt(
     source: &Arc<MemoryStore>,
     sink: &Arc<MemoryStore>,
+    replication: Replication,
+    script: Script,
+    seed: u64,
+) -> Result<Ended, String> {
+    let reader = Worker::source(source.clone(), references);
+    let writer = Worker::sink(sink.clone(), references, sink.realm.clone(), Arc::new(OwnOnly));
+    attempt_between(reader, writer, sink.clone(), replication, script, seed)
+}
+
+/// Runs one attempt to replicate a snapshot. `sink` is the store behind `writer`, for flaws. Fails where two honest
+/// sides wait for one another for ever.
+pub fn attempt_between(
+    reader: Worker,
+    writer: Worker,
+    sink: Arc<dyn Sink>,
     replication: Replication,
     script: Script,
     seed: u64,
@@ -148,8 +163,6 @@ pub fn attempt(
     let [hello_s, hello_r] = script.hellos.clone();
     let sender = Session::send(hello_s, replication, limits_s, Duration::ZERO);
     let receiver = Session::receive(hello_r, limits_r, Duration::ZERO);
-    let reader = Worker::source(source.clone(), references);
-    let writer = Worker::sink(sink.clone(), references, sink.realm.clone(), Arc::new(OwnOnly));
     let streams = script.line.streams + 1;
     let mut world = World {
         now: 0,
@@ -159,7 +172,7 @@ pub fn attempt(
         directions: [Direction::new(script.line), Direction::new(script.line)],
         rng: Rng::new(seed),
         script,
-        sink: sink.clone(),
+        sink,
         jobs_max: 0,
     };
     if let Some(cut) = world.script.cut_us {
