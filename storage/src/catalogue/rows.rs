@@ -243,6 +243,24 @@ impl Change {
         Change { key: key(CALLS, &dataset.0), value }
     }
 
+    /// The snapshot that this creates or changes, if it does.
+    pub fn snapshot_id(&self) -> Option<SnapshotId> {
+        match (self.row_key(), &self.value) {
+            (Ok(RowKey::Snapshot(id)), Some(_)) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// Gives a new snapshot the LSN of the journal record that this change was found in: it could not know it before.
+    pub fn set_missing_lsn(&mut self, lsn: Lsn) {
+        if let Ok(Some(Row::Snapshot(row))) = self.row()
+            && row.lsn == Lsn(0)
+            && row.sealed.is_none()
+        {
+            *self = Change::snapshot(&SnapshotRow { lsn, ..row });
+        }
+    }
+
     pub(super) fn row_key(&self) -> Result<RowKey, Malformed> {
         row_key(&self.key)
     }

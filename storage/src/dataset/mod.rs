@@ -8,7 +8,17 @@
 //!   after [`FileTree::make_stable`] of the LSN it returned, or of a later one.
 //! * Time comes in with the call; nobody here looks at a clock.
 
+mod bulk;
+pub(crate) mod extents;
+pub(crate) mod layer;
+pub(crate) mod live;
 pub mod namespace;
+mod read;
+pub(crate) mod record;
+mod replay;
+mod share;
+pub(crate) mod state;
+pub(crate) mod table;
 
 use bytes::Bytes;
 

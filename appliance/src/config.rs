@@ -1,0 +1,240 @@
+//! The one config file: TOML, every key optional, unknown keys refused so that a typing error is not overlooked.
+//!
+//! ```toml
+//! name = "branch"                 # how this box calls itself towards people and peers
+//!
+//! [nfs]
+//! listen = "0.0.0.0:2049"         # "" for off
+//! portmap = "0.0.0.0:111"         # answers where NFS is; "" for off (the default)
+//! allow = ["192.168.7.0/24"]      # client networks of new shares; loopback alone where nothing is said
+//! root_squash = true              # a client's root is nobody
+//! read_only = false
+//!
+//! [wan]
+//! listen = "0.0.0.0:4433"         # QUIC; "" for off
+//! rate = "20Mbit"                 # cap of the whole box; absent for none
+//! overhead_bytes = 28             # what the line adds to each UDP payload: IPv4 and UDP headers
+//!
+//! [store]
+//! chunk_bytes = 16384             # average; counts when the store is created
+//! cache = "96MiB"                 # decompressed objects kept in memory
+//! overlay = "160MiB"              # data that may wait for the drain
+//! reserve = "256MiB"              # free space below which writes are refused
+//!
+//! [log]
+//! level = "info"
+//! ```
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::units::ByteSize;
+
+/// What the config file may say.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// How this box calls itself; the host name where nothing is said.
+    pub name: Option<String>,
+    /// The NFS server.
+    pub nfs: Nfs,
+    /// Replication.
+    pub wan: Wan,
+    /// The store.
+    pub store: Store,
+    /// What is logged.
+    pub log: Log,
+    /// Rules of single shares, by name; they override those of `[nfs]`.
+    pub share: BTreeMap<String, ShareRules>,
+}
+
+/// `[nfs]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Nfs {
+    /// Address and port, or empty for off.
+    pub listen: String,
+    /// Where to answer portmapper calls, or empty for off.
+    pub portmap: String,
+    /// Client networks that may mount.
+    pub allow: Vec<String>,
+    /// Whether a client's root is nobody.
+    pub root_squash: bool,
+    /// Whether clients may only read.
+    pub read_only: bool,
+    /// Whether clients must call from a port below 1024.
+    pub privileged_ports: bool,
+}
+
+impl Default for Nfs {
+    fn default() -> Self {
+        Nfs {
+            listen: "127.0.0.1:2049".into(),
+            portmap: String::new(),
+            allow: vec!["127.0.0.0/8".into(), "::1/128".into()],
+            root_squash: true,
+            read_only: false,
+            privileged_ports: false,
+        }
+    }
+}
+
+/// `[share.NAME]`: what differs from `[nfs]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShareRules {
+    /// Client networks that may mount.
+    pub allow: Option<Vec<String>>,
+    /// Whether a client's root is nobody.
+    pub root_squash: Option<bool>,
+    /// Whether clients may only read.
+    pub read_only: Option<bool>,
+}
+
+/// `[wan]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Wan {
+    /// Address and port, or empty for off.
+    pub listen: String,
+    /// Cap of the whole box, as in "20Mbit".
+    pub rate: Option<String>,
+    /// What the line adds to each datagram beyond IP and UDP headers, in bytes.
+    pub overhead_bytes: u32,
+}
+
+impl Default for Wan {
+    fn default() -> Self {
+        Wan { listen: "127.0.0.1:4433".into(), rate: None, overhead_bytes: 0 }
+    }
+}
+
+/// `[store]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// Average chunk size of a new store, in bytes.
+    pub chunk_bytes: Option<usize>,
+    /// Memory for decompressed objects.
+    pub cache: Option<ByteSize>,
+    /// Memory for data that waits for the drain.
+    pub overlay: Option<ByteSize>,
+    /// Free disk space below which writes are refused.
+    pub reserve: Option<ByteSize>,
+    /// File with the 32-byte realm key of a new store, as 64 hexadecimal digits.
+    pub realm_key_file: Option<PathBuf>,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// error, warn, info, debug, trace; or a filter as `tracing` takes it.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { level: "info".into() }
+    }
+}
+
+/// A config file that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It can't be read.
+    #[error("can't read the config file {path}: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It says something that makes no sense.
+    #[error("the config file {path} is wrong: {why}")]
+    Wrong {
+        /// Which file.
+        path: PathBuf,
+        /// What and where.
+        why: String,
+    },
+}
+
+impl Config {
+    /// Reads `file`, or `narrowboat.toml` in the data folder where there is one, or uses the defaults.
+    pub fn load(file: Option<&Path>, data: &Path) -> Result<Config, ConfigError> {
+        let default = data.join("narrowboat.toml");
+        let path = match file {
+            Some(file) => file.to_owned(),
+            None if default.exists() => default,
+            None => return Ok(Config::default()),
+        };
+        let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+        let wrong = |why: String| ConfigError::Wrong { path: path.clone(), why };
+        let config: Config = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        config.validate().map_err(wrong)?;
+        Ok(config)
+    }
+
+    /// Finds what TOML's types alone do not.
+    fn validate(&self) -> Result<(), String> {
+        for (key, text) in [("nfs.listen", &self.nfs.listen), ("nfs.portmap", &self.nfs.portmap), ("wan.listen", &self.wan.listen)] {
+            listen_address(key, text)?;
+        }
+        Ok(())
+    }
+
+    /// Where NFS listens, if it does.
+    pub fn nfs_address(&self) -> Option<SocketAddr> {
+        self.nfs.listen.parse().ok()
+    }
+
+    /// Where portmapper calls are answered, if they are.
+    pub fn portmap_address(&self) -> Option<SocketAddr> {
+        self.nfs.portmap.parse().ok()
+    }
+
+    /// Where QUIC listens, if it does.
+    pub fn wan_address(&self) -> Option<SocketAddr> {
+        self.wan.listen.parse().ok()
+    }
+}
+
+fn listen_address(key: &str, text: &str) -> Result<(), String> {
+    if text.is_empty() || text.parse::<SocketAddr>().is_ok() {
+        return Ok(());
+    }
+    Err(format!("{key} = {text:?}: expected an address and a port such as \"0.0.0.0:2049\", or \"\" for off"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("narrowboat.toml"), text).expect("written");
+        Config::load(None, folder.path())
+    }
+
+    #[test]
+    fn nothing_is_required() {
+        let config = parse("").expect("sound");
+        assert!(config.nfs.root_squash);
+        assert!(config.nfs_address().expect("on").ip().is_loopback(), "nothing is open that need not be");
+    }
+
+    #[test]
+    fn keys_are_read_and_wrong_ones_refused() {
+        let config = parse("name='b'\n[nfs]\nlisten=''\n[store]\ncache='64MiB'\n[share.backup]\nroot_squash=false").expect("sound");
+        assert_eq!(config.nfs_address(), None);
+        assert_eq!(config.store.cache, Some(ByteSize(64 << 20)));
+        assert_eq!(config.share["backup"].root_squash, Some(false));
+        for wrong in ["[nfs]\nlisten='nowhere'", "[nfs]\nroot_squish=true", "[store]\ncache='many'"] {
+            assert!(matches!(parse(wrong), Err(ConfigError::Wrong { .. })), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+
+fn memory(bytes: Vec<u8>, stamp: u64) -> Extent {
+    let bytes = Bytes::from(bytes);
+    Extent { len: bytes.len() as u64, place: Place::Memory { bytes, stamp, claimed: false }, journaled: false }
+}
+
+/// The bytes that the extents show over a base of 0xBB.
+fn flatten(extents: &Extents, len: usize) -> Vec<u8> {
+    let limit = extents.base_limit().min(len as u64) as usize;
+    let mut bytes = vec![0; len];
+    bytes[..limit].fill(0xBB);
+    for (offset, extent) in extents.range(0, len as u64) {
+        let start = offset as usize;
+        let end = start + extent.len as usize;
+        match extent.place {
+            Place::Memory { bytes: part, .. } => bytes[start..end].copy_from_slice(&part),
+            _ => bytes[start..end].fill(0),
+        }
+    }
+    bytes
+}
+
+#[test]
+fn random_writes_and_truncations_match_an_array() {
+    for seed in 0..200 {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let mut extents = Extents::default();
+        let mut model = vec![0xBB_u8; 1000];
+        for stamp in 0..60 {
+            let from = rng.random_range(0..1000_usize);
+            let to = rng.random_range(from..=1000.min(from + 200));
+            if rng.random_bool(0.15) {
+                extents.truncate(from as u64);
+                model[from..].fill(0);
+            } else {
+                let value = rng.random_range(1..=100);
+                extents.insert(from as u64, memory(vec![value; to - from], stamp));
+                model[from..to].fill(value);
+            }
+            assert_eq!(flatten(&extents, 1000), model, "seed {seed}, step {stamp}");
+        }
+        let held: u64 = extents.iter().map(|(_, extent)| extent.len).sum();
+        assert_eq!(extents.memory_bytes(), held + extents.map.len() as u64 * EXTENT_OVERHEAD_BYTES);
+        let mut end = 0;
+        for (offset, extent) in extents.iter() {
+            assert!(offset >= end && extent.len > 0, "seed {seed}: overlap or empty extent at {offset}");
+            end = offset + extent.len;
+        }
+    }
+}
+
+#[test]
+fn a_run_is_found_behind_an_anchor_or_when_it_is_long() {
+    let mut extents = Extents::default();
+    extents.insert(100, memory(vec![1; 50], 1));
+    assert!(extents.find_run(120, 10, 60, 1000).is_none(), "not anchored and not long");
+    let run = extents.find_run(120, 10, 50, 150).expect("long enough without an anchor");
+    assert_eq!((run.offset, run.len(), run.to_end), (100, 50, true));
+    extents.insert(0, memory(vec![1; 100], 2));
+    let run = extents.find_run(120, 150, 1000, 1000).expect("both writes join");
+    assert_eq!((run.offset, run.len(), run.to_end), (0, 150, false));
+    assert_eq!(run.stamps, vec![2, 1]);
+    extents.set_claimed(0, 120, &run.stamps, true);
+    assert!(extents.has_claimed());
+    assert!(extents.find_run(50, 10, 10, 1000).is_none(), "claimed already");
+    let run = extents.find_run(149, 10, 1000, 1000).expect("what was left behind the claim is anchored by it");
+    assert_eq!((run.offset, run.len()), (120, 30));
+    assert_eq!(extents.next_open(0), Some(120));
+}
+
+#[test]
+fn a_late_cutter_does_not_undo_a_newer_write() {
+    let mut extents = Extents::default();
+    extents.insert(0, memory(vec![1; 100], 1));
+    let stamps = [1];
+    extents.set_claimed(0, 100, &stamps, true);
+    extents.insert(50, memory(vec![2; 10], 2));
+    let hole = || Place::Hole;
+    assert!(!extents.replace_claimed(0, 60, hole(), &stamps), "the newer write lies within");
+    assert!(extents.replace_claimed(0, 50, hole(), &stamps));
+    assert!(extents.replace_claimed(60, 40, hole(), &stamps));
+    extents.truncate(0);
+    assert!(!extents.replace_claimed(0, 50, hole(), &stamps), "truncated meanwhile");
+}
+
+#[test]
+fn what_is_cut_after_it_was_journaled_counts_as_journaled() {
+    let mut extents = Extents::default();
+    extents.insert(0, memory(vec![1; 100], 1));
+    let stamps = [1];
+    extents.set_claimed(0, 100, &stamps, true);
+    assert_eq!(extents.pending().len(), 1);
+    extents.set_journaled(0, 100);
+    assert!(extents.replace_claimed(0, 100, Place::Hole, &stamps));
+    assert!(!extents.has_unjournaled());
+    assert!(extents.pending().is_empty());
+}

@@ -1,0 +1,87 @@
+//! One layer of what changed since a dataset's base root: edits of its map, and bytes of its files.
+//!
+//! A dataset is a base root, frozen layers over it (oldest first) that wait for the drain, and one active layer on top
+//! that takes every change. Freezing is how a moment is held fast: a snapshot freezes the active layer and is sealed
+//! when the drain has merged everything up to it into a root.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::extents::Extents;
+use super::namespace::Key;
+use crate::id::SnapshotId;
+use crate::units::{Inode, Lsn};
+
+/// What an edit costs in memory beside its key and value.
+const EDIT_OVERHEAD_BYTES: u64 = 96;
+
+/// Changes over the layer below.
+#[derive(Debug, Default)]
+pub(crate) struct Layer {
+    /// Keys with their new values, or with none where they were deleted.
+    pub edits: BTreeMap<Bytes, Option<Bytes>>,
+    /// What was written to files.
+    pub files: BTreeMap<Inode, Extents>,
+    /// The last journal record in this layer.
+    pub last: Lsn,
+    /// Snapshots that hold the state at the end of this layer.
+    pub snapshots: Vec<SnapshotId>,
+    edit_bytes: u64,
+    file_bytes: u64,
+}
+
+impl Layer {
+    /// Applies one edit. Deleting an inode's record drops what was written to it.
+    pub fn apply(&mut self, key: Bytes, value: Option<Bytes>) {
+        if value.is_none()
+            && let Some(inode) = record_of(&key)
+        {
+            self.drop_file(inode);
+        }
+        self.edit_bytes += EDIT_OVERHEAD_BYTES + key.len() as u64 + value.as_ref().map_or(0, |value| value.len() as u64);
+        let key_len = key.len() as u64;
+        if let Some(old) = self.edits.insert(key, value) {
+            self.edit_bytes -= EDIT_OVERHEAD_BYTES + key_len + old.map_or(0, |value| value.len() as u64);
+        }
+    }
+
+    /// Changes what was written to a file, keeping count of memory.
+    pub fn with_file<T>(&mut self, inode: Inode, change: impl FnOnce(&mut Extents) -> T) -> T {
+        let extents = self.files.entry(inode).or_default();
+        let before = extents.memory_bytes();
+        let result = change(extents);
+        self.file_bytes = self.file_bytes + extents.memory_bytes() - before;
+        result
+    }
+
+    /// Forgets what was written to a file.
+    pub fn drop_file(&mut self, inode: Inode) {
+        if let Some(extents) = self.files.remove(&inode) {
+            self.file_bytes -= extents.memory_bytes();
+        }
+    }
+
+    /// Memory that the layer holds.
+    pub fn memory_bytes(&self) -> u64 {
+        self.edit_bytes + self.file_bytes
+    }
+
+    /// True where nothing changed and no snapshot waits.
+    pub fn is_empty(&self) -> bool {
+        self.edits.is_empty() && self.files.is_empty() && self.snapshots.is_empty()
+    }
+}
+
+/// The inode whose record a key stands for.
+pub(crate) fn record_of(key: &[u8]) -> Option<Inode> {
+    match Key::parse(key) {
+        Some(Key::Record(inode)) => Some(inode),
+        _ => None,
+    }
+}
+
+/// True for the key of the sums over a share.
+pub(crate) fn is_totals(key: &[u8]) -> bool {
+    Key::parse(key) == Some(Key::Totals)
+}

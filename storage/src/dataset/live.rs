@@ -1,0 +1,329 @@
+//! A dataset that is open: its layers behind one lock, and the ways in which they change.
+//!
+//! Every change is made under the write lock and gets its journal record there, so the order of the journal is the
+//! order in which changes became visible. Nothing waits for a disk under the lock but look-ups of tree nodes that are
+//! not cached; hashing, compressing and syncing happen outside.
+//!
+//! Invariants:
+//! * A record that carries an inode's record is appended after records of all bytes that its size counts.
+//! * What was applied to the layers is in the journal, or is data of a file that has pending extents.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+
+use super::extents::{Extent, Extents, Place};
+use super::layer::{Layer, is_totals, record_of};
+use super::namespace::Key;
+use super::record::{Edit, Record};
+use super::state::{Base, State};
+use super::table::Transaction;
+use super::{Call, CallTag};
+use crate::error::{Refusal, Result};
+use crate::id::{DatasetId, SnapshotId};
+use crate::pool::StreamId;
+use crate::stages::Stages;
+use crate::store::stream_of;
+use crate::tree::Objects;
+use crate::units::{Inode, Lsn, Timestamp};
+
+/// Calls remembered per dataset, so that a repetition gets its first answer also after a restart.
+pub(crate) const REMEMBERED_CALLS: usize = 1024;
+/// Adjacent chunks that share one journal record, at most.
+const RUNS_PER_RECORD: usize = 4096;
+
+/// An open dataset: live, a read-only replica, or a snapshot's frozen state.
+pub(crate) struct Dataset {
+    pub id: DatasetId,
+    pub stages: Arc<Stages>,
+    pub read_only: bool,
+    state: RwLock<State>,
+    pub(super) cutters: Cutters,
+    calls: Mutex<Calls>,
+}
+
+/// Which files are being cut.
+#[derive(Default)]
+pub(super) struct Cutters {
+    pub files: Mutex<HashMap<Inode, usize>>,
+    pub searching: Mutex<HashSet<Inode>>,
+    pub done: Condvar,
+}
+
+/// The last changing calls, oldest first.
+#[derive(Default)]
+struct Calls {
+    order: VecDeque<CallTag>,
+    made: HashMap<CallTag, Inode>,
+}
+
+impl Calls {
+    fn remember(&mut self, tag: CallTag, inode: Inode) {
+        if self.made.insert(tag, inode).is_none() {
+            self.order.push_back(tag);
+        }
+        if self.order.len() > REMEMBERED_CALLS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.made.remove(&oldest);
+        }
+    }
+}
+
+/// What a namespace operation did beside its edits.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// The file that the call made or changed: remembered with the call's tag.
+    pub inode: Inode,
+    /// A file whose content was cut off (or extended with zeros) at a size.
+    pub truncated: Option<(Inode, u64)>,
+}
+
+impl Dataset {
+    pub fn new(id: DatasetId, stages: Arc<Stages>, read_only: bool, base: Base, next_inode: u64) -> Self {
+        let state = State { base, next_inode, ..State::default() };
+        Dataset {
+            id,
+            stages,
+            read_only,
+            state: RwLock::new(state),
+            cutters: Cutters::default(),
+            calls: Mutex::default(),
+        }
+    }
+
+    /// The objects below, for look-ups and for what the drain of this dataset writes.
+    pub fn objects(&self) -> impl Objects + '_ {
+        self.stages.pool.on(StreamId(stream_of(self.id)))
+    }
+
+    pub fn read_state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state for changing. The guard keeps the store's account of memory.
+    pub fn write_state(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes one namespace change: `operation` reads and edits through a transaction; what it did becomes one journal
+    /// record and is applied, or it fails and nothing happened. Returns its result and the LSN that makes it stable.
+    pub fn change<T>(
+        &self,
+        call: &Call,
+        operation: impl FnOnce(&mut Transaction) -> Result<(T, Effects)>,
+    ) -> Result<(T, Lsn)> {
+        self.refuse_if_read_only()?;
+        let objects = self.objects();
+        let mut state = self.write_state();
+        let mut transaction = Transaction::new(&state, &objects);
+        let (result, effects) = operation(&mut transaction)?;
+        let (edits, next_inode) = transaction.finish();
+        if edits.is_empty() && effects.truncated.is_none() {
+            return Ok((result, state.active.last));
+        }
+        for inode in edits.iter().filter(|(_, value)| value.is_some()).filter_map(|(key, _)| record_of(key)) {
+            self.journal_data(&mut state, inode, call.now)?;
+        }
+        // The sums over the share count unjournaled bytes of other files, too: they stay out of the journal.
+        let (sums, edits): (Vec<_>, Vec<_>) = edits.into_iter().partition(|(key, _)| is_totals(key));
+        let tag = call.tag.map(|tag| (tag, effects.inode));
+        let record = Record::Edits { tag, truncated: effects.truncated, edits };
+        let lsn = self.append(&mut state, call.now, &record, Vec::new())?;
+        state.next_inode = next_inode;
+        self.apply(&mut state, record);
+        self.apply_unjournaled(&mut state, sums);
+        drop(state);
+        self.call_pump_if_full();
+        Ok((result, lsn))
+    }
+
+    /// Applies the outcome of a namespace operation to the active layer.
+    pub(super) fn apply(&self, state: &mut State, record: Record) {
+        let Record::Edits { tag, truncated, edits } = record else { return };
+        self.account(state, |layer| {
+            if let Some((inode, size)) = truncated {
+                layer.with_file(inode, |extents| extents.truncate(size));
+            }
+            edits.into_iter().for_each(|(key, value)| layer.apply(key, value));
+        });
+        if let Some((tag, inode)) = tag {
+            self.lock_calls().remember(tag, inode);
+        }
+    }
+
+    /// Applies edits that the journal learns of later, with the data that they come from.
+    pub(super) fn apply_unjournaled(&self, state: &mut State, edits: Vec<Edit>) {
+        self.account(state, |layer| edits.into_iter().for_each(|(key, value)| layer.apply(key, value)));
+    }
+
+    /// Changes the active layer and tells the store's account of memory.
+    pub(super) fn account<T>(&self, state: &mut State, change: impl FnOnce(&mut Layer) -> T) -> T {
+        let before = state.active.memory_bytes();
+        let result = change(&mut state.active);
+        self.stages.pressure.moved(before, state.active.memory_bytes());
+        result
+    }
+
+    /// Appends a record of this dataset to the journal.
+    pub(super) fn append(&self, state: &mut State, now: Timestamp, record: &Record, payload: Vec<Bytes>) -> Result<Lsn> {
+        let (kind, head) = record.encode();
+        let appended = self.stages.append(now, self.id, kind, head, payload)?;
+        state.active.last = appended.lsn;
+        Ok(appended.lsn)
+    }
+
+    /// Brings everything pending of one file into the journal: chunks by reference, the rest inline.
+    /// The inode's record is not among it.
+    pub(super) fn journal_data(&self, state: &mut State, inode: Inode, now: Timestamp) -> Result<()> {
+        let pending = state.active.files.get(&inode).map(Extents::pending).unwrap_or_default();
+        let mut rest = pending.as_slice();
+        while let Some((offset, first)) = rest.first() {
+            let end = match &first.place {
+                Place::Memory { bytes, .. } => {
+                    let record = Record::Data { inode, offset: *offset };
+                    self.append(state, now, &record, vec![bytes.clone()])?;
+                    rest = &rest[1..];
+                    offset + first.len
+                }
+                _ => {
+                    let (runs, end) = adjacent_runs(rest);
+                    rest = &rest[runs.len()..];
+                    self.append(state, now, &Record::Chunks { inode, offset: *offset, runs }, Vec::new())?;
+                    end
+                }
+            };
+            let offset = *offset;
+            state.active.with_file(inode, |extents| extents.set_journaled(offset, end));
+        }
+        Ok(())
+    }
+
+    /// Brings everything pending of one file, and its inode's record, into the journal.
+    pub(super) fn journal_file(&self, state: &mut State, inode: Inode, now: Timestamp) -> Result<Lsn> {
+        if !state.active.files.get(&inode).is_some_and(Extents::has_unjournaled) {
+            return Ok(state.active.last);
+        }
+        self.journal_data(state, inode, now)?;
+        let key = Bytes::from(Key::Record(inode).encode());
+        let value = state.active.edits.get(&key).cloned().flatten().ok_or(Refusal::Stale)?;
+        let record = Record::Edits { tag: None, truncated: None, edits: vec![(key, Some(value))] };
+        self.append(state, now, &record, Vec::new())
+    }
+
+    /// Brings everything pending of all files into the journal.
+    fn journal_everything(&self, state: &mut State, now: Timestamp) -> Result<()> {
+        let pending = state.active.files.iter().filter(|(_, extents)| extents.has_unjournaled());
+        let inodes: Vec<Inode> = pending.map(|(inode, _)| *inode).collect();
+        inodes.into_iter().try_for_each(|inode| self.journal_file(state, inode, now).map(drop))
+    }
+
+    /// Holds the present moment fast under a snapshot: all that was written so far is in it, nothing later is.
+    /// Returns the LSN that makes it stable, and the base where nothing at all lies above it: then it is sealed already.
+    pub fn freeze_for(&self, snapshot: SnapshotId, value: Bytes, now: Timestamp) -> Result<(Lsn, Option<Base>)> {
+        let mut state = self.write_state();
+        self.journal_everything(&mut state, now)?;
+        let lsn = self.append(&mut state, now, &Record::Snapshot(value), Vec::new())?;
+        Ok((lsn, self.place_snapshot(&mut state, snapshot)))
+    }
+
+    /// Freezes the active layer under a snapshot, or finds that the base is the snapshot.
+    pub(super) fn place_snapshot(&self, state: &mut State, snapshot: SnapshotId) -> Option<Base> {
+        if state.active.is_empty() && state.frozen.is_empty() {
+            return Some(state.base);
+        }
+        state.active.snapshots.push(snapshot);
+        freeze(state);
+        self.stages.pressure.call_pump();
+        None
+    }
+
+    /// Freezes the active layer for the drain if there is anything in it and (unless `always`) it is large enough.
+    pub fn freeze_if_large(&self, now: Timestamp, always: bool) -> Result<()> {
+        let mut state = self.write_state();
+        let large = state.active.memory_bytes() >= self.stages.pressure.options.freeze_bytes;
+        if state.active.is_empty() || !(always || large) {
+            return Ok(());
+        }
+        self.journal_everything(&mut state, now)?;
+        freeze(&mut state);
+        Ok(())
+    }
+
+    /// Freezes a layer that replaying filled, so that opening takes no more memory than running does.
+    pub fn freeze_replayed_if_large(&self) {
+        let mut state = self.write_state();
+        if state.active.memory_bytes() >= self.stages.pressure.options.freeze_bytes {
+            freeze(&mut state);
+        }
+    }
+
+    /// Gives back the memory of a dataset that was deleted.
+    pub fn retire(&self) {
+        let mut state = self.write_state();
+        let frozen: u64 = state.frozen.iter().map(|layer| layer.memory_bytes()).sum();
+        self.stages.pressure.moved(state.active.memory_bytes() + frozen, 0);
+        *state = State { base: state.base, next_inode: state.next_inode, ..State::default() };
+    }
+
+    /// Shows another root: for replicas, which have no layers.
+    pub fn show(&self, base: Base, next_inode: u64) {
+        let mut state = self.write_state();
+        assert!(self.read_only && state.frozen.is_empty(), "only a replica changes its root from outside");
+        state.base = base;
+        state.next_inode = state.next_inode.max(next_inode);
+    }
+
+    pub(super) fn call_pump_if_full(&self) {
+        if self.read_state().active.memory_bytes() >= self.stages.pressure.options.freeze_bytes {
+            self.stages.pressure.call_pump();
+        }
+    }
+
+    pub(super) fn refuse_if_read_only(&self) -> Result<()> {
+        if self.read_only { Err(Refusal::ReadOnly.into()) } else { Ok(()) }
+    }
+
+    fn lock_calls(&self) -> std::sync::MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What an earlier call with this tag made or changed.
+    pub fn remembered(&self, tag: &CallTag) -> Option<Inode> {
+        self.lock_calls().made.get(tag).copied()
+    }
+
+    /// The remembered calls, oldest first.
+    pub fn calls(&self) -> Vec<(CallTag, Inode)> {
+        let calls = self.lock_calls();
+        calls.order.iter().filter_map(|tag| calls.made.get(tag).map(|inode| (*tag, *inode))).collect()
+    }
+
+    /// Puts remembered calls back after a restart.
+    pub fn restore_calls(&self, calls: impl IntoIterator<Item = (CallTag, Inode)>) {
+        let mut remembered = self.lock_calls();
+        calls.into_iter().for_each(|(tag, inode)| remembered.remember(tag, inode));
+    }
+}
+
+/// Moves the active layer behind the frozen ones and starts a new one.
+fn freeze(state: &mut State) {
+    let last = state.active.last;
+    let layer = std::mem::replace(&mut state.active, Layer { last, ..Layer::default() });
+    state.frozen.push_back(Arc::new(layer));
+}
+
+/// The chunks and holes at the front of `extents` that lie next to one another, and where they end.
+fn adjacent_runs(extents: &[(u64, Extent)]) -> (Vec<(u64, Place)>, u64) {
+    let mut runs = Vec::new();
+    let mut end = extents.first().map_or(0, |(offset, _)| *offset);
+    for (offset, extent) in extents.iter().take(RUNS_PER_RECORD) {
+        if *offset != end || !matches!(extent.place, Place::Chunk { .. } | Place::Hole) {
+            break;
+        }
+        runs.push((extent.len, extent.place.clone()));
+        end += extent.len;
+    }
+    (runs, end)
+}

@@ -1,0 +1,85 @@
+//! Reading a range of a file through the layers.
+
+use bytes::Bytes;
+
+use super::extents::{Extent, Place};
+use super::live::Dataset;
+use super::state::{Part, Plan};
+use crate::error::{Damage, Result};
+use crate::name::{Kind, Name};
+use crate::tree::Objects;
+use crate::tree::sequence::{self, Content, Piece};
+
+/// Zeros to hand out slices of.
+static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+
+impl Dataset {
+    /// The bytes that a plan describes, as slices of verified chunks, of the journal or of memory.
+    pub(super) fn fetch(&self, plan: Plan) -> Result<Vec<Bytes>> {
+        let objects = self.objects();
+        let mut pieces = Vec::with_capacity(plan.parts.len());
+        for part in plan.parts {
+            match part {
+                Part::Zeros(len) => push_zeros(&mut pieces, len),
+                Part::Written(extent) => self.fetch_extent(&objects, &extent, &mut pieces)?,
+                Part::Base { offset, len } => fetch_content(&objects, &plan.base, offset, len, &mut pieces)?,
+            }
+        }
+        Ok(pieces)
+    }
+
+    /// The bytes of one extent.
+    pub(crate) fn fetch_extent(&self, objects: &dyn Objects, extent: &Extent, pieces: &mut Vec<Bytes>) -> Result<()> {
+        match &extent.place {
+            Place::Memory { bytes, .. } => pieces.push(bytes.clone()),
+            Place::Hole => push_zeros(pieces, extent.len),
+            Place::Journal { place, skip } => {
+                let payload = self.stages.journal.read(place)?;
+                pieces.push(slice(payload, *skip, extent.len, &Name::default())?);
+            }
+            Place::Chunk { chunk, skip } => {
+                let content = objects.read(Kind::Chunk, &chunk.name)?;
+                pieces.push(slice(content, *skip, extent.len, &chunk.name)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bytes `[offset, offset + len)` of a content, which must be that long.
+pub(crate) fn fetch_content(
+    objects: &dyn Objects,
+    content: &Content,
+    offset: u64,
+    len: u64,
+    pieces: &mut Vec<Bytes>,
+) -> Result<()> {
+    for piece in sequence::read(objects, content, offset, len) {
+        match piece? {
+            Piece::Hole(len) => push_zeros(pieces, len),
+            Piece::Inline(bytes) => pieces.push(bytes),
+            Piece::Chunk { name, skip, len, .. } => {
+                pieces.push(slice(objects.read(Kind::Chunk, &name)?, skip, u64::from(len), &name)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A part of an object; an object shorter than its recipe says is damage of the tree that says so.
+fn slice(object: Bytes, skip: u32, len: u64, name: &Name) -> Result<Bytes> {
+    let end = u64::from(skip) + len;
+    if end > object.len() as u64 {
+        let found = format!("{} bytes", object.len());
+        return Err(Damage::new(format!("object {name}"), 0, format!("at least {end} bytes"), found).into());
+    }
+    Ok(object.slice(skip as usize..end as usize))
+}
+
+fn push_zeros(pieces: &mut Vec<Bytes>, mut len: u64) {
+    while len > 0 {
+        let part = len.min(ZEROS.len() as u64) as usize;
+        pieces.push(Bytes::from_static(&ZEROS[..part]));
+        len -= part as u64;
+    }
+}

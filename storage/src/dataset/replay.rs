@@ -1,0 +1,109 @@
+//! Bringing a dataset back after a start: its head, then every journal record after it, in order.
+
+use bytes::Bytes;
+
+use super::extents::{Extent, Place};
+use super::live::Dataset;
+use super::layer::record_of;
+use super::namespace::{self, Key, Record as InodeRecord, Totals};
+use super::record::{Edit, Record};
+use super::state::{Base, State};
+use crate::error::{Damage, Result};
+use crate::id::SnapshotId;
+use crate::journal;
+use crate::units::Inode;
+
+impl Dataset {
+    /// Applies one journal record of this dataset. Records up to the head were merged before and are passed over.
+    /// `snapshot_of` reads a snapshot record's value and says whether that snapshot still waits to be sealed. Returns a
+    /// snapshot that turned out to be the base itself.
+    pub fn replay(
+        &self,
+        record: journal::Record,
+        snapshot_of: &mut dyn FnMut(&Bytes) -> Result<Option<SnapshotId>>,
+    ) -> Result<Option<(SnapshotId, Base)>> {
+        let mut state = self.write_state();
+        if record.lsn <= state.base.lsn {
+            return Ok(None);
+        }
+        let decoded = Record::decode(record.kind, &record.head).map_err(|error| {
+            Damage::new("journal", record.lsn.0, "a record of a dataset", format!("at record {}: {error}", record.lsn))
+        })?;
+        state.active.last = record.lsn;
+        match decoded {
+            Record::Edits { tag, truncated, mut edits } => {
+                self.replay_totals(&mut state, &mut edits)?;
+                for inode in edits.iter().filter_map(|(key, _)| record_of(key)) {
+                    state.next_inode = state.next_inode.max(inode.0 + 1);
+                }
+                self.apply(&mut state, Record::Edits { tag, truncated, edits });
+            }
+            Record::Data { inode, offset } => {
+                let Some(place) = record.place else { return Ok(None) };
+                let extent = Extent { len: u64::from(place.len), place: Place::Journal { place, skip: 0 }, journaled: true };
+                self.account(&mut state, |layer| layer.with_file(inode, |extents| extents.insert(offset, extent)));
+            }
+            Record::Chunks { inode, mut offset, runs } => {
+                self.account(&mut state, |layer| {
+                    layer.with_file(inode, |extents| {
+                        for (len, place) in runs {
+                            extents.insert(offset, Extent { len, place, journaled: true });
+                            offset += len;
+                        }
+                    });
+                });
+            }
+            Record::Snapshot(value) => {
+                self.drop_beyond_end(&mut state)?;
+                if let Some(snapshot) = snapshot_of(&value)? {
+                    return Ok(self.place_snapshot(&mut state, snapshot).map(|base| (snapshot, base)));
+                }
+            }
+            Record::Catalogue(_) => {}
+        }
+        Ok(None)
+    }
+
+    /// Ends the replay: bytes whose attributes did not reach the journal are let go.
+    pub fn replayed(&self) -> Result<()> {
+        self.drop_beyond_end(&mut self.write_state())
+    }
+
+    /// The sums over the share are not journaled, for they would count bytes that were not: they follow from the edits.
+    fn replay_totals(&self, state: &mut State, edits: &mut Vec<Edit>) -> Result<()> {
+        let objects = self.objects();
+        let totals_key = Bytes::from(Key::Totals.encode());
+        let mut totals = match state.get(&objects, &totals_key)? {
+            Some(value) => Totals::decode(&value)?,
+            None => Totals::default(),
+        };
+        let before = totals;
+        for (key, new) in edits.iter() {
+            let Some(inode) = record_of(key) else { continue };
+            let decode = |value: &Bytes| InodeRecord::decode(inode, value);
+            let old = state.get(&objects, key)?.as_ref().map(decode).transpose()?;
+            let new = new.as_ref().map(decode).transpose()?;
+            totals = namespace::totals_after(totals, old.as_ref(), new.as_ref())?;
+        }
+        if totals != before {
+            edits.push((totals_key, Some(totals.encode().into())));
+        }
+        Ok(())
+    }
+
+    /// A crash can leave bytes in the journal without the attributes that count them. They were never stable, and must
+    /// not show when the file grows later.
+    fn drop_beyond_end(&self, state: &mut State) -> Result<()> {
+        let objects = self.objects();
+        let inodes: Vec<Inode> = state.active.files.keys().copied().collect();
+        for inode in inodes {
+            let record = state.get(&objects, &Key::Record(inode).encode())?;
+            let size = record.map(|value| InodeRecord::decode(inode, &value)).transpose()?.map(|record| record.size);
+            self.account(state, |layer| match size {
+                Some(size) => layer.with_file(inode, |extents| extents.drop_beyond(size)),
+                None => layer.drop_file(inode),
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,149 @@
+//! Stage 3: the pump, one step at a time: from layers to chunks, containers and trees.
+//!
+//! A step merges the oldest frozen layer of one dataset into its base root. Each file that was written to gets its new
+//! content by splicing what was written into the old sequence tree; then all changed keys go into the map tree in one
+//! merge. Only when everything is synced does the new root become the head, and the layer is let go.
+//!
+//! A step that fails (a full disk, a fault) changes nothing that anyone sees, and is taken again later. Steps of one
+//! dataset exclude one another; steps of different datasets do not.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::dataset::extents::{Extent, Extents, Place};
+use crate::dataset::layer::Layer;
+use crate::dataset::live::Dataset;
+use crate::dataset::namespace::{Key, Record};
+use crate::dataset::state::Base;
+use crate::error::Result;
+use crate::name::Kind;
+use crate::pool::StreamId;
+use crate::store::stream_of;
+use crate::tree::sequence::{self, Content, Patch, Source};
+use crate::tree::{Objects, map};
+use crate::units::Inode;
+
+/// A layer that was merged, and the base that it became.
+pub(crate) struct Drained {
+    pub layer: Arc<Layer>,
+    pub base: Base,
+}
+
+impl Dataset {
+    /// Merges the oldest frozen layer into a new root, and syncs it. `None` where nothing is frozen. The caller makes
+    /// the root the head and then calls [`Dataset::drained`]; and it sees to it that only one step is under way.
+    pub fn drain_oldest(&self) -> Result<Option<Drained>> {
+        let (layer, base) = {
+            let state = self.read_state();
+            let Some(layer) = state.frozen.front() else { return Ok(None) };
+            (layer.clone(), state.base)
+        };
+        let objects = self.objects();
+        let mut contents = BTreeMap::new();
+        for (inode, extents) in &layer.files {
+            if let Some(content) = self.merge_file(&objects, &layer, base, *inode, extents)? {
+                contents.insert(Bytes::from(Key::Content(*inode).encode()), Some(content.encode()));
+            }
+        }
+        let edits = merged(&layer.edits, contents);
+        let root = map::merge(&objects, &self.stages.realm, base.root.as_ref(), edits)?;
+        Ok(Some(Drained { base: Base { root, lsn: layer.last }, layer }))
+    }
+
+    /// Lets go of the layer that a step merged; its root is below everything from now on.
+    pub fn drained(&self, drained: &Drained) {
+        let mut state = self.write_state();
+        let popped = state.frozen.pop_front();
+        assert!(popped.is_some_and(|layer| Arc::ptr_eq(&layer, &drained.layer)), "one step of a dataset at a time");
+        state.base = drained.base;
+        self.stages.pressure.moved(drained.layer.memory_bytes(), 0);
+    }
+
+    /// The new content of one file; `None` where the layer deleted it.
+    fn merge_file(
+        &self,
+        objects: &dyn Objects,
+        layer: &Layer,
+        base: Base,
+        inode: Inode,
+        extents: &Extents,
+    ) -> Result<Option<Content>> {
+        let record_key = Key::Record(inode).encode();
+        let record = match layer.edits.get(record_key.as_slice()) {
+            Some(value) => value.clone(),
+            None => map::get(objects, base.root.as_ref(), &record_key)?,
+        };
+        let Some(record) = record else { return Ok(None) };
+        let size = Record::decode(inode, &record)?.size;
+        let mut content = match map::get(objects, base.root.as_ref(), &Key::Content(inode).encode())? {
+            Some(value) => Content::decode(&value)?,
+            None => Content::empty(),
+        };
+        let mut put = |chunks: &[&[u8]]| {
+            let stored = self.stages.pool.put_batch(StreamId(stream_of(self.id)), Kind::Chunk, chunks)?;
+            Ok(stored.into_iter().map(|put| put.name).collect())
+        };
+        let cutter = &self.stages.cutter;
+        if extents.base_limit() < content.len() {
+            content = sequence::splice(objects, cutter, &mut put, &content, &[], extents.base_limit())?.0;
+        }
+        let written: Vec<(u64, Extent)> = extents.range(0, size).collect();
+        let later: Vec<_> = written.iter().map(|(_, extent)| self.reader_of(objects, extent)).collect();
+        let patches: Vec<Patch> = written
+            .iter()
+            .zip(&later)
+            .map(|((offset, extent), later)| Patch { offset: *offset, len: extent.len, source: source_of(extent, later) })
+            .collect();
+        Ok(Some(sequence::splice(objects, cutter, &mut put, &content, &patches, size)?.0))
+    }
+
+    /// Reads parts of an extent when the splice gets to them.
+    fn reader_of<'a>(
+        &'a self,
+        objects: &'a dyn Objects,
+        extent: &'a Extent,
+    ) -> impl Fn(u64, usize) -> Result<Bytes> + 'a {
+        move |from, len| {
+            let mut pieces = Vec::with_capacity(1);
+            self.fetch_extent(objects, extent, &mut pieces)?;
+            let whole = match pieces.len() {
+                1 => pieces.swap_remove(0),
+                _ => Bytes::from(pieces.concat()),
+            };
+            let from = from as usize;
+            Ok(whole.slice(from..from + len))
+        }
+    }
+}
+
+/// How the splice gets at an extent's bytes: chunks that stand as they are by name, what is in memory at once, the rest when needed.
+fn source_of<'a>(extent: &Extent, later: &'a dyn Fn(u64, usize) -> Result<Bytes>) -> Source<'a> {
+    match &extent.place {
+        Place::Memory { bytes, .. } => Source::Bytes(bytes.clone()),
+        Place::Hole => Source::Hole,
+        Place::Chunk { chunk, skip } if chunk.settled => {
+            Source::Chunk { name: chunk.name, skip: *skip, chunk_len: chunk.len }
+        }
+        Place::Chunk { .. } | Place::Journal { .. } => Source::Later(later),
+    }
+}
+
+/// Two ordered sets of edits as one; where both have a key, the second counts, unless the first deletes it.
+fn merged(
+    edits: &BTreeMap<Bytes, Option<Bytes>>,
+    contents: BTreeMap<Bytes, Option<Bytes>>,
+) -> impl Iterator<Item = (Bytes, Option<Bytes>)> {
+    let mut edits = edits.iter().peekable();
+    let mut contents = contents.into_iter().peekable();
+    std::iter::from_fn(move || match (edits.peek(), contents.peek()) {
+        (Some((key, _)), Some((content_key, _))) if *key == content_key => {
+            edits.next();
+            contents.next()
+        }
+        (Some((key, _)), Some((content_key, _))) if *key > content_key => contents.next(),
+        (Some(_), _) => edits.next().map(|(key, value)| (key.clone(), value.clone())),
+        (None, _) => contents.next(),
+    })
+}

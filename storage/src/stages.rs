@@ -1,0 +1,102 @@
+//! The stages that all datasets of a store share, in the order in which bytes travel through them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use crate::catalogue::Catalogue;
+use crate::chunk::Cutter;
+use crate::error::{Environment, Error, Refusal, Result, io_error};
+use crate::id::DatasetId;
+use crate::journal::{Appended, Journal};
+use crate::media::Media;
+use crate::name::Realm;
+use crate::pool::Pool;
+use crate::pressure::Pressure;
+use crate::units::{Lsn, Space, Timestamp};
+
+/// What is below every dataset.
+pub(crate) struct Stages {
+    pub media: Arc<dyn Media>,
+    pub realm: Realm,
+    pub cutter: Cutter,
+    pub journal: Journal,
+    pub pool: Pool,
+    pub catalogue: Catalogue,
+    pub pressure: Pressure,
+    /// Free space below which new data is refused, so that deletion and the journal always have room.
+    pub reserve_bytes: u64,
+    /// Random at every start; bumped by every failed flush.
+    verifier: AtomicU64,
+    stamps: AtomicU64,
+}
+
+impl Stages {
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        media: Arc<dyn Media>,
+        realm: Realm,
+        cutter: Cutter,
+        journal: Journal,
+        pool: Pool,
+        catalogue: Catalogue,
+        pressure: Pressure,
+        reserve_bytes: u64,
+    ) -> Self {
+        let verifier = AtomicU64::new(rand::random());
+        let stamps = AtomicU64::new(1);
+        Stages { media, realm, cutter, journal, pool, catalogue, pressure, reserve_bytes, verifier, stamps }
+    }
+
+    /// A number that tells one write from every other.
+    pub fn stamp(&self) -> u64 {
+        self.stamps.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Returns when the journal up to `lsn`, and every container that it refers to, is synced.
+    pub fn make_stable(&self, lsn: Lsn) -> Result<()> {
+        self.journal.commit(lsn, &|| self.pool.sync()).inspect_err(|_| self.flush_failed())
+    }
+
+    /// Appends a record to the journal. Where too much of the journal waits to be synced, syncs first.
+    pub fn append(
+        &self,
+        now: Timestamp,
+        dataset: DatasetId,
+        kind: u8,
+        head: Bytes,
+        payload: Vec<Bytes>,
+    ) -> Result<Appended> {
+        loop {
+            match self.journal.append(now, dataset, kind, head.clone(), payload.clone()) {
+                Err(Error::Refused(Refusal::Busy)) => self.make_stable(self.journal.last())?,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Room on the disk; what is kept in reserve does not count as free.
+    pub fn space(&self) -> Result<Space> {
+        let space = self.media.space().map_err(|error| io_error("measure", "", error))?;
+        Ok(Space { free_bytes: space.free_bytes.saturating_sub(self.reserve_bytes), ..space })
+    }
+
+    /// Notes that bytes which a client believes to be written may be lost.
+    pub fn flush_failed(&self) {
+        self.verifier.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The NFS write verifier.
+    pub fn write_verifier(&self) -> [u8; 8] {
+        self.verifier.load(Ordering::Acquire).to_le_bytes()
+    }
+
+    /// Refuses new data where the disk is nearly full, and waits where the pump has to catch up first.
+    pub fn admit_data(&self, len: u64) -> Result<()> {
+        if self.space()?.free_bytes < self.pressure.bytes() + len {
+            return Err(Environment::Full.into());
+        }
+        self.pressure.wait_for_room()
+    }
+}

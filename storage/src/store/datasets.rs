@@ -1,0 +1,200 @@
+//! Datasets: creating, finding, deleting them, and the tree that front doors serve.
+
+use std::sync::{Arc, PoisonError};
+
+use super::Store;
+use super::open::{NO_DATASET, applied_change};
+use crate::catalogue::{Change, DatasetKind, DatasetRow, Head, Policy, SnapshotRow, encode_changes};
+use crate::dataset::FileTree;
+use crate::dataset::live::Dataset;
+use crate::dataset::namespace::{self, Key, Totals};
+use crate::dataset::record::Record;
+use crate::dataset::state::{Base, State};
+use crate::dataset::table::Transaction;
+use crate::error::{Refusal, Result};
+use crate::id::{DatasetId, SnapshotId};
+use crate::pool::StreamId;
+use crate::tree::map;
+use crate::units::{Lsn, Timestamp};
+
+/// Longest name of a dataset or snapshot, in bytes.
+pub const LABEL_BYTES_MAX: usize = 255;
+
+/// What is seen of a dataset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatasetInfo {
+    /// What it is.
+    pub row: DatasetRow,
+    /// Its newest root and the journal record up to which it reaches.
+    pub head: Head,
+    /// What it holds now, also what no root holds yet.
+    pub totals: Totals,
+}
+
+/// Checks a dataset's or snapshot's name: 1 to 255 bytes of UTF-8 without `@`, `:` and control characters, no part between
+/// slashes empty or made of dots alone; snapshots (`parts_max` 1) have no slash either.
+pub(super) fn check_label(what: &str, name: &str, parts_max: usize) -> Result<()> {
+    let odd = |c: char| c == '@' || c == ':' || c.is_control();
+    let parts: Vec<&str> = name.split('/').collect();
+    let empty = |part: &&str| part.chars().all(|c| c == '.');
+    if name.len() > LABEL_BYTES_MAX || name.contains(odd) || parts.len() > parts_max || parts.iter().any(empty) {
+        let rule = "1 to 255 bytes, no '@', ':' or control characters";
+        return Err(Refusal::Invalid(format!("{name:?} can't be the name of a {what}: {rule}")).into());
+    }
+    Ok(())
+}
+
+impl Store {
+    /// Creates an empty share.
+    pub fn create_share(&self, name: &str, policy: Policy, now: Timestamp) -> Result<DatasetInfo> {
+        check_label("share", name, 2)?;
+        let _administration = self.administration();
+        self.refuse_taken(name)?;
+        let id = DatasetId::random();
+        let stream = self.stages.pool.on(StreamId(stream_of(id)));
+        let state = State { next_inode: 1, ..State::default() };
+        let mut transaction = Transaction::new(&state, &stream, &self.stages.realm);
+        namespace::format(&mut transaction, now)?;
+        let (edits, next_inode) = transaction.finish();
+        let root = map::merge(&stream, &self.stages.realm, None, edits)?;
+        self.stages.pool.sync()?;
+        let row = DatasetRow {
+            id,
+            name: name.to_owned(),
+            kind: DatasetKind::Share,
+            policy,
+            read_only: false,
+            created: now,
+            origin: None,
+            size: 0,
+        };
+        self.add_dataset(row, Head { root, lsn: Lsn(0), next_inode }, &[], now)
+    }
+
+    /// Makes a dataset that starts at a root, known to the catalogue and open. The caller holds the administration.
+    pub(super) fn add_dataset(&self, row: DatasetRow, head: Head, more: &[Change], now: Timestamp) -> Result<DatasetInfo> {
+        let head = Head { lsn: self.stages.journal.last(), ..head };
+        let mut changes = vec![Change::dataset(&row), Change::head(row.id, head)];
+        changes.extend_from_slice(more);
+        self.administer(&changes, now)?;
+        let base = Base { root: head.root, lsn: head.lsn };
+        let dataset = Dataset::new(row.id, self.stages.clone(), row.read_only, base, head.next_inode);
+        self.datasets.write().unwrap_or_else(PoisonError::into_inner).insert(row.id, Arc::new(dataset));
+        self.info(row)
+    }
+
+    pub(super) fn refuse_taken(&self, name: &str) -> Result<()> {
+        match self.stages.catalogue.dataset_named(name) {
+            Some(_) => Err(Refusal::Exists(format!("dataset {name}")).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes changes of the catalogue that a person or peer asked for: in the journal, then in the catalogue, durable
+    /// when it returns. The caller holds the administration.
+    pub(super) fn administer(&self, changes: &[Change], now: Timestamp) -> Result<()> {
+        let (kind, head) = Record::Catalogue(encode_changes(changes)).encode();
+        let lsn = self.stages.append(now, NO_DATASET, kind, head, Vec::new())?.lsn;
+        self.stages.make_stable(lsn)?;
+        let changes = [changes, &[applied_change(lsn)]].concat();
+        self.stages.catalogue.apply(&changes)
+    }
+
+    /// All datasets, in the order of their names.
+    pub fn datasets(&self) -> Result<Vec<DatasetInfo>> {
+        self.stages.catalogue.datasets().into_iter().map(|row| self.info(row)).collect()
+    }
+
+    /// A dataset by its name.
+    pub fn dataset_named(&self, name: &str) -> Result<DatasetInfo> {
+        self.info(self.row_named(name)?)
+    }
+
+    pub(super) fn row_named(&self, name: &str) -> Result<DatasetRow> {
+        let row = self.stages.catalogue.dataset_named(name);
+        row.ok_or_else(|| Refusal::NotFound(format!("dataset {name}")).into())
+    }
+
+    fn info(&self, row: DatasetRow) -> Result<DatasetInfo> {
+        let head = self.stages.catalogue.head(row.id);
+        let totals = self.dataset(row.id)?.totals()?;
+        Ok(DatasetInfo { row, head, totals })
+    }
+
+    pub(super) fn dataset(&self, id: DatasetId) -> Result<Arc<Dataset>> {
+        let datasets = self.datasets.read().unwrap_or_else(PoisonError::into_inner);
+        datasets.get(&id).cloned().ok_or_else(|| Refusal::NotFound(format!("dataset {id}")).into())
+    }
+
+    /// The live tree of a share, or the newest snapshot's of a replica. It stays of use while the dataset exists.
+    pub fn tree(&self, id: DatasetId) -> Result<Arc<dyn FileTree>> {
+        Ok(self.dataset(id)?)
+    }
+
+    /// Deletes a dataset and its snapshots. Refused while one of them is held.
+    pub fn delete_dataset(&self, name: &str, now: Timestamp) -> Result<()> {
+        let _administration = self.administration();
+        let row = self.row_named(name)?;
+        let snapshots = self.stages.catalogue.snapshots(Some(row.id));
+        if let Some(held) = snapshots.iter().find(|snapshot| snapshot.held) {
+            let why = format!("{name}@{} is held: release it first, then delete {name}", held.name);
+            return Err(Refusal::Invalid(why).into());
+        }
+        let mut changes = Change::no_dataset(row.id).to_vec();
+        changes.extend(snapshots.iter().map(|snapshot| Change::no_snapshot(snapshot.id)));
+        self.administer(&changes, now)?;
+        let removed = self.datasets.write().unwrap_or_else(PoisonError::into_inner).remove(&row.id);
+        if let Some(dataset) = removed {
+            dataset.retire();
+        }
+        Ok(())
+    }
+
+    /// Snapshots of one dataset, or of all, oldest first.
+    pub fn snapshots(&self, dataset: Option<DatasetId>) -> Vec<SnapshotRow> {
+        self.stages.catalogue.snapshots(dataset)
+    }
+
+    /// A snapshot by its id.
+    pub fn snapshot(&self, id: SnapshotId) -> Result<SnapshotRow> {
+        let row = self.stages.catalogue.snapshot(id);
+        row.ok_or_else(|| Refusal::NotFound(format!("snapshot {id}")).into())
+    }
+
+    /// All peers: name and record, opaque here.
+    pub fn peers(&self) -> Vec<(String, bytes::Bytes)> {
+        self.stages.catalogue.peers()
+    }
+
+    /// Sets or removes a peer's record.
+    pub fn set_peer(&self, name: &str, record: Option<&[u8]>, now: Timestamp) -> Result<()> {
+        let _administration = self.administration();
+        self.administer(&[Change::peer(name, record)], now)
+    }
+
+    /// A setting, opaque here.
+    pub fn setting(&self, name: &str) -> Option<bytes::Bytes> {
+        self.stages.catalogue.setting(name)
+    }
+
+    /// Sets or removes a setting.
+    pub fn set_setting(&self, name: &str, value: Option<&[u8]>, now: Timestamp) -> Result<()> {
+        let _administration = self.administration();
+        self.administer(&[Change::setting(name, value)], now)
+    }
+}
+
+/// The stream of a dataset's small files and nodes.
+pub(crate) fn stream_of(id: DatasetId) -> u64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&id.0[..8]);
+    u64::from_le_bytes(first)
+}
+
+impl Dataset {
+    fn totals(&self) -> Result<Totals> {
+        let objects = self.objects();
+        let value = self.read_state().get(&objects, &Key::Totals.encode())?;
+        value.map_or(Ok(Totals::default()), |value| Totals::decode(&value))
+    }
+}

@@ -1,0 +1,105 @@
+//! The one public door: a store owns every stage and brings them together.
+//!
+//! ```text
+//! create, open ─► datasets (shares) ─► FileTree: read, write, commit …
+//!                      │ freeze (large, or a snapshot)
+//! drain_step ──────────┴─► new root ─► head in the catalogue ─► snapshots sealed ─► journal trimmed
+//! ```
+//!
+//! Nothing here starts a thread or looks at a clock. Whoever owns a store calls [`Store::drain_step`] whenever
+//! [`Store::wait_for_work`] says so, from one thread or several.
+//!
+//! Promises: see `DESIGN` in `ARCHITECTURE.md` ("Invariants"). What an operation of a person changes (datasets,
+//! snapshots, peers, settings) is durable when it returns, in the catalogue and in the journal.
+
+mod datasets;
+mod format;
+mod open;
+mod pump;
+mod replica;
+mod snapshots;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+
+use crate::chunk::ChunkSizes;
+use crate::dataset::live::Dataset;
+use crate::id::{DatasetId, StoreId};
+use crate::journal::JournalOptions;
+use crate::name::Realm;
+use crate::pool::PoolOptions;
+use crate::pressure::PressureOptions;
+use crate::stages::Stages;
+use crate::tree::references;
+
+pub(crate) use datasets::stream_of;
+pub use datasets::{DatasetInfo, LABEL_BYTES_MAX};
+pub use open::OpenReport;
+pub use replica::ReplicaSnapshot;
+
+/// The setting that says how far the journal's changes of the catalogue were applied.
+const APPLIED: &str = "journal.applied";
+
+/// How a store behaves. Every default is meant for use.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Containers, index and caches.
+    pub pool: PoolOptions,
+    /// The journal.
+    pub journal: JournalOptions,
+    /// How much may wait for the drain.
+    pub pressure: PressureOptions,
+    /// Free disk space below which new data is refused, in bytes, so that deletion always has room.
+    pub reserve_bytes: u64,
+    /// Average chunk size; counts when the store is created, and never again.
+    pub chunk_sizes: ChunkSizes,
+    /// The realm of a new store; counts when the store is created, and never again.
+    pub realm: Realm,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        StoreOptions {
+            pool: PoolOptions::new(references),
+            journal: JournalOptions::default(),
+            pressure: PressureOptions::default(),
+            reserve_bytes: 256 << 20,
+            chunk_sizes: ChunkSizes::DEFAULT,
+            realm: Realm::published(),
+        }
+    }
+}
+
+/// A data folder that is open.
+pub struct Store {
+    id: StoreId,
+    stages: Arc<Stages>,
+    datasets: RwLock<BTreeMap<DatasetId, Arc<Dataset>>>,
+    /// Held while the catalogue and the set of datasets change together.
+    administration: Mutex<()>,
+    /// Datasets that a drain step works on.
+    draining: Mutex<BTreeSet<DatasetId>>,
+    /// Signals that a drain step ended.
+    drained: Condvar,
+    segment_bytes: u64,
+}
+
+impl Store {
+    /// The store's own id.
+    pub fn id(&self) -> StoreId {
+        self.id
+    }
+
+    /// The realm whose names this store uses.
+    pub fn realm(&self) -> &Realm {
+        &self.stages.realm
+    }
+
+    fn administration(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.administration.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open_datasets(&self) -> Vec<Arc<Dataset>> {
+        self.datasets.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}

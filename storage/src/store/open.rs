@@ -1,0 +1,180 @@
+//! Opening: header, catalogue, journal, pool; then every record behind the heads is applied again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Condvar, Mutex, RwLock};
+
+use super::format::Header;
+use super::{APPLIED, Store, StoreOptions};
+use crate::catalogue::{Catalogue, CatalogueReport, Change, decode_changes};
+use crate::chunk::Cutter;
+use crate::dataset::live::Dataset;
+use crate::dataset::record::Record;
+use crate::dataset::state::Base;
+use crate::error::{Damage, Environment, Refusal, Result};
+use crate::id::{DatasetId, SnapshotId, StoreId};
+use crate::journal::{self, Journal, JournalOptions, Recovery};
+use crate::media::Media;
+use crate::pool::{Pool, PoolReport};
+use crate::pressure::Pressure;
+use crate::stages::Stages;
+use crate::units::Lsn;
+
+/// What opening a store found and did.
+#[derive(Clone, Debug)]
+pub struct OpenReport {
+    /// True where the store was created by this call.
+    pub created: bool,
+    /// The catalogue.
+    pub catalogue: CatalogueReport,
+    /// The journal.
+    pub journal: Recovery,
+    /// Containers and index.
+    pub pool: PoolReport,
+    /// Journal records that were applied again.
+    pub replayed: u64,
+}
+
+impl Store {
+    /// Opens the store on a medium, or creates one where there is none.
+    ///
+    /// Everything that was ever stable is there afterwards. What was lost and could be built again (the index, the
+    /// catalogue) is in the report.
+    pub fn open(media: Arc<dyn Media>, options: StoreOptions) -> Result<(Store, OpenReport)> {
+        let found = Header::read(&*media)?;
+        let created = found.is_none();
+        let header = match found {
+            Some(header) => header,
+            None => create_header(&*media, &options)?,
+        };
+        let (catalogue, catalogue_report) = Catalogue::open(media.clone(), header.store, is_new(&*media)?)?;
+        let heads = catalogue.datasets().into_iter().map(|row| catalogue.head(row.id).lsn);
+        let known_stable = heads.max().unwrap_or_default();
+        let segment_bytes = options.journal.segment_bytes;
+        let journal_options = JournalOptions { known_stable, ..options.journal };
+        let (journal, journal_report) = Journal::open(media.clone(), header.store, journal_options)?;
+        let (pool, pool_report) = Pool::open(media.clone(), header.store, header.realm.clone(), options.pool)?;
+        let stages = Arc::new(Stages::new(
+            media,
+            header.realm,
+            Cutter::new(header.sizes),
+            journal,
+            pool,
+            catalogue,
+            Pressure::new(options.pressure),
+            options.reserve_bytes,
+        ));
+        let store = Store {
+            id: header.store,
+            stages,
+            datasets: RwLock::new(BTreeMap::new()),
+            administration: Mutex::new(()),
+            draining: Mutex::new(BTreeSet::new()),
+            drained: Condvar::new(),
+            segment_bytes,
+        };
+        store.catch_up_catalogue()?;
+        let replayed = store.replay_datasets()?;
+        let report =
+            OpenReport { created, catalogue: catalogue_report, journal: journal_report, pool: pool_report, replayed };
+        Ok((store, report))
+    }
+
+    /// Applies the catalogue's changes that reached the journal and not the catalogue.
+    fn catch_up_catalogue(&self) -> Result<()> {
+        let catalogue = &self.stages.catalogue;
+        let applied = self.applied()?;
+        self.stages.journal.replay(applied, &mut |record| {
+            let (Record::Catalogue(changes) | Record::Snapshot(changes)) = decode(&record)? else { return Ok(()) };
+            let mut changes = decode_changes(&changes).map_err(|error| damaged(&record, error))?;
+            changes.iter_mut().for_each(|change| change.set_missing_lsn(record.lsn));
+            changes.push(applied_change(record.lsn));
+            catalogue.apply(&changes)
+        })
+    }
+
+    /// The last journal record whose change of the catalogue is in the catalogue.
+    pub(super) fn applied(&self) -> Result<Lsn> {
+        let Some(value) = self.stages.catalogue.setting(APPLIED) else { return Ok(Lsn(0)) };
+        let bytes = <[u8; 8]>::try_from(&value[..]);
+        let bytes = bytes.map_err(|_| Damage::new("catalogue.redb", 0, "an LSN of eight bytes", value.len()))?;
+        Ok(Lsn(u64::from_le_bytes(bytes)))
+    }
+
+    /// Opens every dataset at its head and applies what the journal has behind it.
+    fn replay_datasets(&self) -> Result<u64> {
+        let catalogue = &self.stages.catalogue;
+        let mut first = self.stages.journal.last();
+        let mut datasets = BTreeMap::new();
+        for row in catalogue.datasets() {
+            let head = catalogue.head(row.id);
+            let base = Base { root: head.root, lsn: head.lsn };
+            let dataset = Dataset::new(row.id, self.stages.clone(), row.read_only, base, head.next_inode);
+            dataset.restore_calls(catalogue.calls(row.id));
+            if !row.read_only {
+                first = first.min(head.lsn);
+            }
+            datasets.insert(row.id, Arc::new(dataset));
+        }
+        let mut replayed = 0;
+        let mut waits = |value: &bytes::Bytes| -> Result<Option<SnapshotId>> {
+            let changes = decode_changes(value).map_err(|error| Damage::new("journal", 0, "a snapshot", error))?;
+            let ids = changes.iter().filter_map(Change::snapshot_id);
+            let waiting = |id: &SnapshotId| catalogue.snapshot(*id).is_some_and(|row| row.sealed.is_none());
+            Ok(ids.into_iter().find(waiting))
+        };
+        self.stages.journal.replay(first, &mut |record| {
+            let Some(dataset) = datasets.get(&record.dataset).filter(|dataset| !dataset.read_only) else {
+                return Ok(());
+            };
+            replayed += 1;
+            if let Some((snapshot, base)) = dataset.replay(record, &mut waits)? {
+                self.seal_at(snapshot, base)?;
+            }
+            dataset.freeze_replayed_if_large();
+            Ok(())
+        })?;
+        datasets.values().try_for_each(|dataset| dataset.replayed())?;
+        *self.datasets.write().unwrap_or_else(std::sync::PoisonError::into_inner) = datasets;
+        Ok(replayed)
+    }
+}
+
+/// The change that remembers how far the journal's catalogue records were applied.
+pub(super) fn applied_change(lsn: Lsn) -> Change {
+    Change::setting(APPLIED, Some(&lsn.0.to_le_bytes()))
+}
+
+fn decode(record: &journal::Record) -> Result<Record> {
+    if record.kind == 0 {
+        return Err(Refusal::Unsupported("a journal record of kind 0".into()).into());
+    }
+    Record::decode(record.kind, &record.head).map_err(|error| damaged(record, error).into())
+}
+
+fn damaged(record: &journal::Record, error: crate::codec::Malformed) -> Damage {
+    Damage::new("journal", record.lsn.0, format!("a record at LSN {}", record.lsn), error)
+}
+
+fn create_header(media: &dyn Media, options: &StoreOptions) -> Result<Header> {
+    let names = media.list("").map_err(|error| crate::error::io_error("list", "", error))?;
+    if names.iter().any(|name| name == "journal/" || name == "containers/") {
+        let found = "journal or containers without it";
+        return Err(Damage::new("store.format", 0, "the store header", found).into());
+    }
+    let space = media.space().map_err(|error| crate::error::io_error("measure", "", error))?;
+    if space.free_bytes < options.reserve_bytes {
+        return Err(Environment::Full.into());
+    }
+    let header = Header { store: StoreId::random(), realm: options.realm.clone(), sizes: options.chunk_sizes };
+    header.write(media)?;
+    Ok(header)
+}
+
+/// True where a store has its header and nothing else yet: its creation may have been cut short.
+fn is_new(media: &dyn Media) -> Result<bool> {
+    let names = media.list("").map_err(|error| crate::error::io_error("list", "", error))?;
+    Ok(!names.iter().any(|name| name == "containers/"))
+}
+
+/// Datasets of one id are unknown to the journal before they are created.
+pub(super) const NO_DATASET: DatasetId = DatasetId([0; 16]);

@@ -1,0 +1,130 @@
+//! What replication needs of a store: objects as they lie, and publishing a snapshot that arrived whole.
+
+use super::Store;
+use super::datasets::{check_label, stream_of};
+use crate::catalogue::{Change, DatasetKind, DatasetRow, Head, Policy, Sealed, SnapshotRow};
+use crate::dataset::state::Base;
+use crate::error::{Refusal, Result};
+use crate::id::{DatasetId, SnapshotId, StoreId};
+use crate::name::{Kind, Name};
+use crate::pool::{Pool, StreamId};
+use crate::units::{Lsn, Timestamp};
+
+/// A snapshot that another box made, as it is published here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaSnapshot {
+    /// The dataset's id, the same on every box.
+    pub dataset: DatasetId,
+    /// The name that the replica gets here where it is new.
+    pub dataset_name: String,
+    /// Share or volume.
+    pub kind: DatasetKind,
+    /// The size of a volume in bytes.
+    pub size: u64,
+    /// The store that made it.
+    pub origin: StoreId,
+    /// The snapshot's id, the same on every box.
+    pub snapshot: SnapshotId,
+    /// The snapshot's name.
+    pub name: String,
+    /// The moment it holds.
+    pub time: Timestamp,
+    /// What it holds.
+    pub sealed: Sealed,
+}
+
+impl Store {
+    /// Objects by name: what replication reads from and writes to.
+    pub fn pool(&self) -> &Pool {
+        &self.stages.pool
+    }
+
+    /// The stream that objects of a dataset arrive in.
+    pub fn stream(&self, dataset: DatasetId) -> StreamId {
+        StreamId(stream_of(dataset))
+    }
+
+    /// Shows a snapshot that arrived, durably: whole or not at all. Everything below its root must be present. The
+    /// dataset is created as a read-only replica where it does not exist; it shows its newest snapshot.
+    ///
+    /// Publishing the same again is fine. Refused where the ids stand for something else here.
+    pub fn publish(&self, replica: &ReplicaSnapshot, now: Timestamp) -> Result<()> {
+        check_label("snapshot", &replica.name, 1)?;
+        let pool = &self.stages.pool;
+        if let Some(root) = &replica.sealed.root
+            && !pool.contains(Kind::MapNode, root)?
+        {
+            return Err(Refusal::NotFound(format!("the root {root} of the snapshot {}", replica.name)).into());
+        }
+        pool.settle()?;
+        let _administration = self.administration();
+        let catalogue = &self.stages.catalogue;
+        let row = self.replica_row(replica, now)?;
+        let snapshot = SnapshotRow {
+            id: replica.snapshot,
+            dataset: replica.dataset,
+            name: replica.name.clone(),
+            time: replica.time,
+            lsn: Lsn(0),
+            sealed: Some(replica.sealed),
+            held: false,
+        };
+        if let Some(known) = catalogue.snapshot(replica.snapshot) {
+            return match known == SnapshotRow { held: known.held, ..snapshot.clone() } {
+                true => Ok(()),
+                false => Err(Refusal::Exists(format!("another snapshot with the id {}", replica.snapshot)).into()),
+            };
+        }
+        let existing = catalogue.snapshots(Some(replica.dataset));
+        if existing.iter().any(|other| other.name == replica.name) {
+            return Err(Refusal::Exists(format!("snapshot {}@{}", row.name, replica.name)).into());
+        }
+        let newest = existing.iter().all(|other| other.time <= replica.time);
+        let head = Head { root: replica.sealed.root, lsn: Lsn(0), next_inode: replica.sealed.next_inode };
+        match self.dataset(replica.dataset) {
+            Err(_) => drop(self.add_dataset(row, head, &[Change::snapshot(&snapshot)], now)?),
+            Ok(dataset) => {
+                let mut changes = vec![Change::snapshot(&snapshot)];
+                changes.extend(newest.then(|| Change::head(replica.dataset, head)));
+                self.administer(&changes, now)?;
+                if newest {
+                    dataset.show(Base { root: head.root, lsn: head.lsn }, head.next_inode);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The row of the dataset that a snapshot is published in; a new one where there is none.
+    fn replica_row(&self, replica: &ReplicaSnapshot, now: Timestamp) -> Result<DatasetRow> {
+        match self.stages.catalogue.dataset(replica.dataset) {
+            Some(row) if row.origin == Some(replica.origin) && row.kind == replica.kind => Ok(row),
+            Some(row) => {
+                let why = format!("{} is no replica of the store {} here", row.name, replica.origin);
+                Err(Refusal::Invalid(why).into())
+            }
+            None => {
+                check_label("replica", &replica.dataset_name, 3)?;
+                self.refuse_taken(&replica.dataset_name)?;
+                Ok(DatasetRow {
+                    id: replica.dataset,
+                    name: replica.dataset_name.clone(),
+                    kind: replica.kind,
+                    policy: Policy::Inline,
+                    read_only: true,
+                    created: now,
+                    origin: Some(replica.origin),
+                    size: replica.size,
+                })
+            }
+        }
+    }
+
+    /// The first of `offered` that is here as a sealed snapshot of the dataset, with the same root.
+    pub fn newest_shared(&self, dataset: DatasetId, offered: &[(SnapshotId, Name)]) -> Option<(SnapshotId, Name)> {
+        let snapshots = self.stages.catalogue.snapshots(Some(dataset));
+        let same = |row: &SnapshotRow, root: &Name| row.sealed.is_some_and(|sealed| sealed.root == Some(*root));
+        let here = |(id, root): &&(SnapshotId, Name)| snapshots.iter().any(|row| row.id == *id && same(row, root));
+        offered.iter().find(here).copied()
+    }
+}

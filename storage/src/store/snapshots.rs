@@ -1,0 +1,114 @@
+//! Snapshots: making, finding, holding, deleting, cloning and comparing them.
+
+use std::sync::Arc;
+
+use super::Store;
+use super::datasets::{DatasetInfo, check_label};
+use super::open::applied_change;
+use crate::catalogue::{Change, DatasetRow, Head, SnapshotRow, encode_changes};
+use crate::dataset::FileTree;
+use crate::dataset::live::Dataset;
+use crate::dataset::state::Base;
+use crate::error::{Refusal, Result};
+use crate::id::{DatasetId, SnapshotId};
+use crate::units::{Lsn, Timestamp};
+
+impl Store {
+    /// Holds the present moment of a dataset fast: everything that was written to it before is in, nothing later is.
+    /// Instant and durable; its root follows when the drain gets there ([`Store::seal`]).
+    pub fn create_snapshot(&self, dataset: &str, name: &str, now: Timestamp) -> Result<SnapshotRow> {
+        check_label("snapshot", name, 1)?;
+        let _administration = self.administration();
+        let row = self.row_named(dataset)?;
+        if row.read_only {
+            return Err(Refusal::ReadOnly.into());
+        }
+        self.refuse_taken_snapshot(row.id, dataset, name)?;
+        let mut snapshot = SnapshotRow {
+            id: SnapshotId::random(),
+            dataset: row.id,
+            name: name.to_owned(),
+            time: now,
+            lsn: Lsn(0),
+            sealed: None,
+            held: false,
+        };
+        let live = self.dataset(row.id)?;
+        live.cut_everything()?;
+        let value = encode_changes(&[Change::snapshot(&snapshot)]);
+        // The drain seals what it finds in the catalogue, so it must not get to the frozen layer before that is there.
+        self.without_drain(row.id, || {
+            let (lsn, base) = live.freeze_for(snapshot.id, value, now)?;
+            self.stages.make_stable(lsn)?;
+            snapshot.lsn = lsn;
+            self.stages.catalogue.apply(&[Change::snapshot(&snapshot), applied_change(lsn)])?;
+            base.map_or(Ok(()), |base| self.seal_at(snapshot.id, base))
+        })?;
+        self.snapshot(snapshot.id)
+    }
+
+    fn refuse_taken_snapshot(&self, dataset: DatasetId, dataset_name: &str, name: &str) -> Result<()> {
+        match self.stages.catalogue.snapshots(Some(dataset)).iter().any(|row| row.name == name) {
+            true => Err(Refusal::Exists(format!("snapshot {dataset_name}@{name}")).into()),
+            false => Ok(()),
+        }
+    }
+
+    /// A snapshot by its dataset's name and its own.
+    pub fn snapshot_named(&self, dataset: &str, name: &str) -> Result<SnapshotRow> {
+        let row = self.row_named(dataset)?;
+        let found = self.stages.catalogue.snapshots(Some(row.id)).into_iter().find(|snapshot| snapshot.name == name);
+        found.ok_or_else(|| Refusal::NotFound(format!("snapshot {dataset}@{name}")).into())
+    }
+
+    /// A snapshot's tree, read-only. Seals the snapshot first if need be.
+    pub fn snapshot_tree(&self, id: SnapshotId) -> Result<Arc<dyn FileTree>> {
+        let sealed = self.seal(id)?;
+        let row = self.snapshot(id)?;
+        let base = Base { root: sealed.root, lsn: row.lsn };
+        Ok(Arc::new(Dataset::new(row.dataset, self.stages.clone(), true, base, sealed.next_inode)))
+    }
+
+    /// Deletes a snapshot. Refused while it is held.
+    pub fn delete_snapshot(&self, dataset: &str, name: &str, now: Timestamp) -> Result<()> {
+        let _administration = self.administration();
+        let row = self.snapshot_named(dataset, name)?;
+        if row.held {
+            let why = format!("{dataset}@{name} is held: release it first");
+            return Err(Refusal::Invalid(why).into());
+        }
+        self.administer(&[Change::no_snapshot(row.id)], now)
+    }
+
+    /// Holds a snapshot, so that it can't be deleted, or releases it.
+    pub fn hold_snapshot(&self, dataset: &str, name: &str, held: bool, now: Timestamp) -> Result<SnapshotRow> {
+        let id = self.snapshot_named(dataset, name)?.id;
+        // What is journaled is the whole row: with its root, so that applying it again later does not unseal it.
+        self.seal(id)?;
+        let _administration = self.administration();
+        let mut row = self.snapshot(id)?;
+        row.held = held;
+        self.administer(&[Change::snapshot(&row)], now)?;
+        Ok(row)
+    }
+
+    /// A new writable dataset that starts as the snapshot was.
+    pub fn clone_snapshot(&self, dataset: &str, snapshot: &str, name: &str, now: Timestamp) -> Result<DatasetInfo> {
+        check_label("share", name, 2)?;
+        let snapshot = self.snapshot_named(dataset, snapshot)?;
+        let sealed = self.seal(snapshot.id)?;
+        let _administration = self.administration();
+        self.refuse_taken(name)?;
+        let source = self.row_named(dataset)?;
+        let row = DatasetRow {
+            id: DatasetId::random(),
+            name: name.to_owned(),
+            read_only: false,
+            created: now,
+            origin: None,
+            ..source
+        };
+        let head = Head { root: sealed.root, lsn: Lsn(0), next_inode: sealed.next_inode };
+        self.add_dataset(row, head, &[], now)
+    }
+}
