@@ -16,9 +16,8 @@ use crate::dataset::extents::{Extent, Extents, Place};
 use crate::dataset::layer::Layer;
 use crate::dataset::live::Dataset;
 use crate::dataset::namespace::{Key, Record};
-use crate::dataset::state::Base;
+use crate::dataset::state::{Base, content_of};
 use crate::error::Result;
-use crate::name::Kind;
 use crate::pool::StreamId;
 use crate::store::stream_of;
 use crate::tree::sequence::{self, Content, Patch, Source};
@@ -44,7 +43,7 @@ impl Dataset {
         let mut contents = BTreeMap::new();
         for (inode, extents) in &layer.files {
             if let Some(content) = self.merge_file(&objects, &layer, base, *inode, extents)? {
-                contents.insert(Bytes::from(Key::Content(*inode).encode()), Some(content.encode()));
+                contents.insert(Bytes::from(Key::Content(*inode).encode()), Some(Bytes::from(content.encode())));
             }
         }
         let edits = merged(&layer.edits, contents);
@@ -78,25 +77,41 @@ impl Dataset {
         let Some(record) = record else { return Ok(None) };
         let size = Record::decode(inode, &record)?.size;
         let mut content = match map::get(objects, base.root.as_ref(), &Key::Content(inode).encode())? {
-            Some(value) => Content::decode(&value)?,
+            Some(value) => content_of(inode, &value)?,
             None => Content::empty(),
         };
         let mut put = |chunks: &[&[u8]]| {
-            let stored = self.stages.pool.put_batch(StreamId(stream_of(self.id)), Kind::Chunk, chunks)?;
-            Ok(stored.into_iter().map(|put| put.name).collect())
+            self.put_chunks(StreamId(stream_of(self.id)), chunks)
         };
         let cutter = &self.stages.cutter;
         if extents.base_limit() < content.len() {
-            content = sequence::splice(objects, cutter, &mut put, &content, &[], extents.base_limit())?.0;
+            content = sequence::splice(objects, cutter, &mut put, &content, [], extents.base_limit())?.0;
         }
         let written: Vec<(u64, Extent)> = extents.range(0, size).collect();
-        let later: Vec<_> = written.iter().map(|(_, extent)| self.reader_of(objects, extent)).collect();
-        let patches: Vec<Patch> = written
-            .iter()
-            .zip(&later)
-            .map(|((offset, extent), later)| Patch { offset: *offset, len: extent.len, source: source_of(extent, later) })
-            .collect();
-        Ok(Some(sequence::splice(objects, cutter, &mut put, &content, &patches, size)?.0))
+        let patches = written.iter().map(|(offset, extent)| Patch {
+            offset: *offset,
+            len: extent.len,
+            source: self.source_of(objects, extent),
+        });
+        Ok(Some(sequence::splice(objects, cutter, &mut put, &content, patches, size)?.0))
+    }
+
+    /// How the splice gets at an extent's bytes: whole chunks by name, what is in memory at once, the rest when needed.
+    fn source_of<'a>(&'a self, objects: &'a dyn Objects, extent: &'a Extent) -> Source<'a> {
+        match &extent.place {
+            Place::Memory { bytes, .. } => Source::Bytes(bytes.clone()),
+            Place::Hole => Source::Hole,
+            Place::Chunk { chunk, skip } => {
+                let whole = extent.len == u64::from(chunk.len);
+                Source::Chunk {
+                    name: chunk.name,
+                    skip: *skip,
+                    chunk_len: chunk.len,
+                    cut: chunk.cut.filter(|_| whole),
+                }
+            }
+            Place::Journal { .. } => Source::Later(Box::new(self.reader_of(objects, extent))),
+        }
     }
 
     /// Reads parts of an extent when the splice gets to them.
@@ -115,18 +130,6 @@ impl Dataset {
             let from = from as usize;
             Ok(whole.slice(from..from + len))
         }
-    }
-}
-
-/// How the splice gets at an extent's bytes: chunks that stand as they are by name, what is in memory at once, the rest when needed.
-fn source_of<'a>(extent: &Extent, later: &'a dyn Fn(u64, usize) -> Result<Bytes>) -> Source<'a> {
-    match &extent.place {
-        Place::Memory { bytes, .. } => Source::Bytes(bytes.clone()),
-        Place::Hole => Source::Hole,
-        Place::Chunk { chunk, skip } if chunk.settled => {
-            Source::Chunk { name: chunk.name, skip: *skip, chunk_len: chunk.len }
-        }
-        Place::Chunk { .. } | Place::Journal { .. } => Source::Later(later),
     }
 }
 

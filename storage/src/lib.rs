@@ -7,6 +7,8 @@ mod database;
 pub mod error;
 pub mod id;
 pub mod name;
+mod pressure;
+mod stages;
 pub mod units;
 
 /// Stage 7b: the small truth: datasets, heads, snapshots, peers, settings.
@@ -23,9 +25,16 @@ pub mod index;
 pub mod journal;
 /// Stage 0: the disk as a small trait.
 pub mod media;
+/// Stage 3: the pump: from layers to chunks, containers and trees.
+mod drain;
 /// Stages 5 and 6 as one thing: objects by name.
 pub mod pool;
 /// Stage 7: describing: trees of content-addressed nodes.
 pub mod tree;
 
+/// The one public door.
+pub mod store;
+
 pub use error::{Error, Result};
+pub use pressure::PressureOptions;
+pub use store::{Store, StoreOptions};

@@ -8,11 +8,12 @@
 use bytes::Bytes;
 
 use super::extents::{ChunkRef, Claim, Place};
-use super::live::Dataset;
-use crate::chunk::{Fed, Feed};
+use super::live::{Dataset, Mode};
+use crate::catalogue::Policy;
+use crate::chunk::{Ending, Fed, Feed};
 use crate::dataset::FileTree;
 use crate::error::{Error, Result};
-use crate::name::Kind;
+use crate::name::{Kind, Name};
 use crate::pool::StreamId;
 use crate::store::stream_of;
 use crate::units::Inode;
@@ -26,7 +27,7 @@ const COMMIT_RUN_BYTES: u64 = 64 << 10;
 
 /// A cut of a claimed run, with its bytes.
 enum Piece {
-    Chunk { bytes: Bytes, settled: bool },
+    Chunk { bytes: Bytes, cut: Option<Ending> },
     Hole(u64),
 }
 
@@ -42,6 +43,9 @@ impl Piece {
 impl Dataset {
     /// Cuts the run around `near` if a write has just made it long enough.
     pub(super) fn cut_while_writing(&self, inode: Inode, near: u64, size: u64) -> Result<()> {
+        if self.mode == Mode::Live(Policy::Deferred) {
+            return Ok(());
+        }
         match self.claim(inode, near, ANCHORED_RUN_BYTES, LOOSE_RUN_BYTES, size) {
             Some(claim) => self.cut_claim(inode, Claim { to_end: false, ..claim }),
             None => Ok(()),
@@ -50,6 +54,9 @@ impl Dataset {
 
     /// Cuts whatever is worth it of a file that has to become stable, and waits for those who are cutting it.
     pub(super) fn cut_before_commit(&self, inode: Inode, size: u64) -> Result<()> {
+        if self.mode == Mode::Live(Policy::Deferred) {
+            return Ok(());
+        }
         self.wait_for_cutters(inode);
         let mut from = 0;
         loop {
@@ -121,9 +128,9 @@ impl Dataset {
         let mut pieces = Vec::new();
         loop {
             match feed.next(&self.stages.cutter) {
-                Fed::Chunk { bytes, settled } => {
+                Fed::Chunk { bytes, ending } => {
                     let behind_zeros = pieces.is_empty() && bytes.first() == Some(&0);
-                    pieces.push(Piece::Chunk { settled: settled && !behind_zeros, bytes });
+                    pieces.push(Piece::Chunk { cut: (!behind_zeros).then_some(ending), bytes });
                 }
                 Fed::Hole(len) => pieces.push(Piece::Hole(len)),
                 Fed::NeedMore | Fed::End => break,
@@ -150,14 +157,14 @@ impl Dataset {
             .filter_map(|piece| if let Piece::Chunk { bytes, .. } = piece { Some(bytes.as_ref()) } else { None })
             .collect();
         let stream = StreamId(stream_of(self.id) ^ inode.0);
-        let mut stored = self.stages.pool.put_batch(stream, Kind::Chunk, &chunks)?.into_iter();
+        let mut stored = self.put_chunks(stream, &chunks)?.into_iter();
         let mut places = Vec::with_capacity(pieces.len());
         let mut offset = claim.offset;
         for piece in pieces {
             let place = match piece {
                 Piece::Hole(_) => Some(Place::Hole),
-                Piece::Chunk { bytes, settled } => stored.next().map(|put| Place::Chunk {
-                    chunk: ChunkRef { name: put.name, len: bytes.len() as u32, settled: *settled },
+                Piece::Chunk { bytes, cut } => stored.next().map(|put| Place::Chunk {
+                    chunk: ChunkRef { name: put, len: bytes.len() as u32, cut: *cut },
                     skip: 0,
                 }),
             };
@@ -175,6 +182,16 @@ impl Dataset {
             }
         });
         Ok(())
+    }
+
+    /// Stores chunks, each once where the policy is to deduplicate. Returns their names.
+    pub(crate) fn put_chunks(&self, stream: StreamId, chunks: &[&[u8]]) -> Result<Vec<Name>> {
+        let pool = &self.stages.pool;
+        if self.mode == Mode::Live(Policy::Off) {
+            let put = |chunk: &&[u8]| pool.put_whole(stream, Kind::Chunk, chunk).map(|put| put.name);
+            return chunks.iter().map(put).collect();
+        }
+        Ok(pool.put_batch(stream, Kind::Chunk, chunks)?.into_iter().map(|put| put.name).collect())
     }
 
     fn wait_for_cutters(&self, inode: Inode) {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
+use crate::chunk::Ending;
 use crate::journal;
 use crate::name::Name;
 
@@ -30,9 +31,9 @@ pub(crate) enum Place {
 pub(crate) struct ChunkRef {
     pub name: Name,
     pub len: u32,
-    /// True where its cuts are right whatever surrounds it. A chunk that was cut because the content ended, or that may
-    /// belong to a run of zeros before it, is cut again by the drain.
-    pub settled: bool,
+    /// What ended it when it was cut, so that the drain knows whether it would be cut again; `None` where its beginning
+    /// is not sure either.
+    pub cut: Option<Ending>,
 }
 
 /// One extent; its offset is its key.
@@ -128,6 +129,7 @@ impl Extents {
     }
 
     /// All extents in order.
+    #[cfg(test)]
     pub fn iter(&self) -> impl Iterator<Item = (u64, &Extent)> {
         self.map.iter().map(|(offset, extent)| (*offset, extent))
     }
@@ -230,13 +232,6 @@ impl Extents {
     /// The offset of the first extent at or behind `from` that could still be cut before it is journaled.
     pub fn next_open(&self, from: u64) -> Option<u64> {
         self.pending.range(from..).copied().find(|offset| self.map.get(offset).is_some_and(Extent::is_open))
-    }
-
-    /// True while a cutter works on some memory that is not in the journal yet.
-    pub fn has_claimed(&self) -> bool {
-        self.pending.iter().any(|offset| {
-            matches!(self.map.get(offset), Some(Extent { place: Place::Memory { claimed: true, .. }, .. }))
-        })
     }
 
     /// Marks the memory in `[from, to)` as being cut, or (with `claimed` false) gives it back; extents are split at the

@@ -32,6 +32,11 @@ pub(crate) struct Layer {
 }
 
 impl Layer {
+    /// An empty layer behind the record `last`.
+    pub fn behind(last: Lsn) -> Self {
+        Layer { last, ..Layer::default() }
+    }
+
     /// Applies one edit. Deleting an inode's record drops what was written to it.
     pub fn apply(&mut self, key: Bytes, value: Option<Bytes>) {
         if value.is_none()

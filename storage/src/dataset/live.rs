@@ -20,8 +20,10 @@ use super::record::{Edit, Record};
 use super::state::{Base, State};
 use super::table::Transaction;
 use super::{Call, CallTag};
+use crate::catalogue::Policy;
 use crate::error::{Refusal, Result};
 use crate::id::{DatasetId, SnapshotId};
+use crate::journal::Appended;
 use crate::pool::StreamId;
 use crate::stages::Stages;
 use crate::store::stream_of;
@@ -38,9 +40,19 @@ pub(crate) struct Dataset {
     pub id: DatasetId,
     pub stages: Arc<Stages>,
     pub read_only: bool,
+    pub mode: Mode,
     state: RwLock<State>,
     pub(super) cutters: Cutters,
     calls: Mutex<Calls>,
+}
+
+/// What a dataset does with what is written to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Nothing: it can't be written.
+    ReadOnly,
+    /// What [`Policy`] says.
+    Live(Policy),
 }
 
 /// Which files are being cut.
@@ -81,12 +93,13 @@ pub(crate) struct Effects {
 }
 
 impl Dataset {
-    pub fn new(id: DatasetId, stages: Arc<Stages>, read_only: bool, base: Base, next_inode: u64) -> Self {
+    pub fn new(id: DatasetId, stages: Arc<Stages>, mode: Mode, base: Base, next_inode: u64) -> Self {
         let state = State { base, next_inode, ..State::default() };
         Dataset {
             id,
             stages,
-            read_only,
+            read_only: mode == Mode::ReadOnly,
+            mode,
             state: RwLock::new(state),
             cutters: Cutters::default(),
             calls: Mutex::default(),
@@ -130,7 +143,7 @@ impl Dataset {
         let (sums, edits): (Vec<_>, Vec<_>) = edits.into_iter().partition(|(key, _)| is_totals(key));
         let tag = call.tag.map(|tag| (tag, effects.inode));
         let record = Record::Edits { tag, truncated: effects.truncated, edits };
-        let lsn = self.append(&mut state, call.now, &record, Vec::new())?;
+        let lsn = self.append(&mut state, call.now, &record, Vec::new())?.lsn;
         state.next_inode = next_inode;
         self.apply(&mut state, record);
         self.apply_unjournaled(&mut state, sums);
@@ -167,11 +180,17 @@ impl Dataset {
     }
 
     /// Appends a record of this dataset to the journal.
-    pub(super) fn append(&self, state: &mut State, now: Timestamp, record: &Record, payload: Vec<Bytes>) -> Result<Lsn> {
+    pub(super) fn append(
+        &self,
+        state: &mut State,
+        now: Timestamp,
+        record: &Record,
+        payload: Vec<Bytes>,
+    ) -> Result<Appended> {
         let (kind, head) = record.encode();
         let appended = self.stages.append(now, self.id, kind, head, payload)?;
         state.active.last = appended.lsn;
-        Ok(appended.lsn)
+        Ok(appended)
     }
 
     /// Brings everything pending of one file into the journal: chunks by reference, the rest inline.
@@ -180,10 +199,11 @@ impl Dataset {
         let pending = state.active.files.get(&inode).map(Extents::pending).unwrap_or_default();
         let mut rest = pending.as_slice();
         while let Some((offset, first)) = rest.first() {
+            let mut place = None;
             let end = match &first.place {
                 Place::Memory { bytes, .. } => {
                     let record = Record::Data { inode, offset: *offset };
-                    self.append(state, now, &record, vec![bytes.clone()])?;
+                    place = self.append(state, now, &record, vec![bytes.clone()])?.place;
                     rest = &rest[1..];
                     offset + first.len
                 }
@@ -195,7 +215,16 @@ impl Dataset {
                 }
             };
             let offset = *offset;
-            state.active.with_file(inode, |extents| extents.set_journaled(offset, end));
+            // Data that waits long for the drain must not wait in memory.
+            let place = place.filter(|_| self.mode == Mode::Live(Policy::Deferred));
+            self.account(state, |layer| {
+                layer.with_file(inode, |extents| {
+                    extents.set_journaled(offset, end);
+                    if let Some(place) = place {
+                        extents.moved_to_journal(offset, end - offset, place);
+                    }
+                });
+            });
         }
         Ok(())
     }
@@ -209,7 +238,7 @@ impl Dataset {
         let key = Bytes::from(Key::Record(inode).encode());
         let value = state.active.edits.get(&key).cloned().flatten().ok_or(Refusal::Stale)?;
         let record = Record::Edits { tag: None, truncated: None, edits: vec![(key, Some(value))] };
-        self.append(state, now, &record, Vec::new())
+        Ok(self.append(state, now, &record, Vec::new())?.lsn)
     }
 
     /// Brings everything pending of all files into the journal.
@@ -224,7 +253,7 @@ impl Dataset {
     pub fn freeze_for(&self, snapshot: SnapshotId, value: Bytes, now: Timestamp) -> Result<(Lsn, Option<Base>)> {
         let mut state = self.write_state();
         self.journal_everything(&mut state, now)?;
-        let lsn = self.append(&mut state, now, &Record::Snapshot(value), Vec::new())?;
+        let lsn = self.append(&mut state, now, &Record::Snapshot(value), Vec::new())?.lsn;
         Ok((lsn, self.place_snapshot(&mut state, snapshot)))
     }
 
@@ -310,7 +339,7 @@ impl Dataset {
 /// Moves the active layer behind the frozen ones and starts a new one.
 fn freeze(state: &mut State) {
     let last = state.active.last;
-    let layer = std::mem::replace(&mut state.active, Layer { last, ..Layer::default() });
+    let layer = std::mem::replace(&mut state.active, Layer::behind(last));
     state.frozen.push_back(Arc::new(layer));
 }
 

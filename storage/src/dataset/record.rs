@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::CallTag;
 use super::extents::{ChunkRef, Place};
+use crate::chunk::Ending;
 use crate::codec::{Malformed, Put, Reader};
 use crate::name::Name;
 use crate::units::Inode;
@@ -38,6 +39,8 @@ const CATALOGUE: u8 = 5;
 
 /// Marks the absence of a value where a length is expected.
 const DELETED: u32 = u32::MAX;
+/// Stands for a chunk whose beginning is not sure, where another one tells what ended it.
+const UNSURE: u8 = 4;
 /// What one run in a chunks record takes at least: its length and its tag.
 const RUN_BYTES_MIN: usize = 9;
 
@@ -139,7 +142,7 @@ fn encode_run(head: &mut Vec<u8>, len: u64, place: &Place) {
     head.put_u64(len);
     match place {
         Place::Chunk { chunk, skip } => {
-            head.put_u8(1 + u8::from(chunk.settled));
+            head.put_u8(chunk.cut.map_or(UNSURE, |ending| ending as u8));
             head.extend_from_slice(&chunk.name.0);
             head.put_u32(chunk.len);
             head.put_u32(*skip);
@@ -153,15 +156,18 @@ fn decode_run(reader: &mut Reader) -> Result<(u64, Place), Malformed> {
     let len = reader.u64()?;
     let place = match reader.u8()? {
         0 => Place::Hole,
-        tag @ (1 | 2) => {
-            let chunk = ChunkRef { name: Name(reader.array()?), len: reader.u32()?, settled: tag == 2 };
+        tag => {
+            let cut = Ending::from_u8(tag);
+            if cut.is_none() && tag != UNSURE {
+                return Err(reader.malformed());
+            }
+            let chunk = ChunkRef { name: Name(reader.array()?), len: reader.u32()?, cut };
             let skip = reader.u32()?;
             if u64::from(skip) + len > u64::from(chunk.len) {
                 return Err(reader.malformed());
             }
             Place::Chunk { chunk, skip }
         }
-        _ => return Err(reader.malformed()),
     };
     if len == 0 {
         return Err(reader.malformed());
@@ -174,7 +180,7 @@ mod tests {
     use super::*;
 
     fn examples() -> Vec<Record> {
-        let chunk = ChunkRef { name: Name([7; 32]), len: 100, settled: true };
+        let chunk = ChunkRef { name: Name([7; 32]), len: 100, cut: Some(Ending::Hole) };
         vec![
             Record::Edits {
                 tag: Some((CallTag([9; 16]), Inode(5))),

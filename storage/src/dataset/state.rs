@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::extents::Extent;
 use super::layer::Layer;
 use super::namespace::Key;
-use crate::error::Result;
-use crate::name::{Name, Realm};
+use crate::error::{Damage, Result};
+use crate::name::Name;
 use crate::tree::Objects;
 use crate::tree::map;
 use crate::tree::sequence::Content;
@@ -76,7 +76,7 @@ impl State {
         let bounds = || (std::ops::Bound::Included(from), std::ops::Bound::Excluded(to));
         let mut layers: Vec<_> =
             self.layers().map(|layer| layer.edits.range::<[u8], _>(bounds()).peekable()).collect();
-        let mut base = map::range(objects, self.base.root.as_ref(), from, to).peekable();
+        let mut base = map::range::<&[u8]>(objects, self.base.root.as_ref(), bounds()).peekable();
         let mut found = Vec::new();
         while found.len() < limit {
             let base_key = match base.peek() {
@@ -124,11 +124,17 @@ impl State {
             parts = cut_off(parts, base_limit);
         }
         let base = match map::get(objects, self.base.root.as_ref(), &Key::Content(inode).encode())? {
-            Some(value) if parts.iter().any(|(_, part)| matches!(part, Part::Base { .. })) => Content::decode(&value)?,
+            Some(value) if parts.iter().any(|(_, part)| matches!(part, Part::Base { .. })) => content_of(inode, &value)?,
             _ => Content::empty(),
         };
         Ok(Plan { parts: cut_off(parts, base.len()).into_iter().map(|(_, part)| part).collect(), base })
     }
+}
+
+/// Reads a content value.
+pub(crate) fn content_of(inode: Inode, value: &Bytes) -> Result<Content> {
+    let damaged = |error| Damage::new("the content of a file", 0, format!("a content of inode {inode}"), error);
+    Content::decode(value).map_err(|error| damaged(error).into())
 }
 
 /// Puts the extents of one layer into a gap; what they leave open stays a gap for the layer below.

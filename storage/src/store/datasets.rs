@@ -6,7 +6,7 @@ use super::Store;
 use super::open::{NO_DATASET, applied_change};
 use crate::catalogue::{Change, DatasetKind, DatasetRow, Head, Policy, SnapshotRow, encode_changes};
 use crate::dataset::FileTree;
-use crate::dataset::live::Dataset;
+use crate::dataset::live::{Dataset, Mode};
 use crate::dataset::namespace::{self, Key, Totals};
 use crate::dataset::record::Record;
 use crate::dataset::state::{Base, State};
@@ -53,8 +53,8 @@ impl Store {
         let id = DatasetId::random();
         let stream = self.stages.pool.on(StreamId(stream_of(id)));
         let state = State { next_inode: 1, ..State::default() };
-        let mut transaction = Transaction::new(&state, &stream, &self.stages.realm);
-        namespace::format(&mut transaction, now)?;
+        let mut transaction = Transaction::new(&state, &stream);
+        namespace::format(&mut transaction, now);
         let (edits, next_inode) = transaction.finish();
         let root = map::merge(&stream, &self.stages.realm, None, edits)?;
         self.stages.pool.sync()?;
@@ -78,7 +78,7 @@ impl Store {
         changes.extend_from_slice(more);
         self.administer(&changes, now)?;
         let base = Base { root: head.root, lsn: head.lsn };
-        let dataset = Dataset::new(row.id, self.stages.clone(), row.read_only, base, head.next_inode);
+        let dataset = Dataset::new(row.id, self.stages.clone(), mode_of(&row), base, head.next_inode);
         self.datasets.write().unwrap_or_else(PoisonError::into_inner).insert(row.id, Arc::new(dataset));
         self.info(row)
     }
@@ -182,6 +182,11 @@ impl Store {
         let _administration = self.administration();
         self.administer(&[Change::setting(name, value)], now)
     }
+}
+
+/// What a dataset does with what is written to it.
+pub(super) fn mode_of(row: &DatasetRow) -> Mode {
+    if row.read_only { Mode::ReadOnly } else { Mode::Live(row.policy) }
 }
 
 /// The stream of a dataset's small files and nodes.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use super::format::Header;
+use super::datasets::mode_of;
 use super::{APPLIED, Store, StoreOptions};
 use crate::catalogue::{Catalogue, CatalogueReport, Change, decode_changes};
 use crate::chunk::Cutter;
@@ -108,7 +109,7 @@ impl Store {
         for row in catalogue.datasets() {
             let head = catalogue.head(row.id);
             let base = Base { root: head.root, lsn: head.lsn };
-            let dataset = Dataset::new(row.id, self.stages.clone(), row.read_only, base, head.next_inode);
+            let dataset = Dataset::new(row.id, self.stages.clone(), mode_of(&row), base, head.next_inode);
             dataset.restore_calls(catalogue.calls(row.id));
             if !row.read_only {
                 first = first.min(head.lsn);

@@ -70,7 +70,7 @@ impl Store {
             held: false,
         };
         if let Some(known) = catalogue.snapshot(replica.snapshot) {
-            return match known == SnapshotRow { held: known.held, ..snapshot.clone() } {
+            return match known == (SnapshotRow { held: known.held, ..snapshot.clone() }) {
                 true => Ok(()),
                 false => Err(Refusal::Exists(format!("another snapshot with the id {}", replica.snapshot)).into()),
             };

@@ -7,7 +7,7 @@ use super::datasets::{DatasetInfo, check_label};
 use super::open::applied_change;
 use crate::catalogue::{Change, DatasetRow, Head, SnapshotRow, encode_changes};
 use crate::dataset::FileTree;
-use crate::dataset::live::Dataset;
+use crate::dataset::live::{Dataset, Mode};
 use crate::dataset::state::Base;
 use crate::error::{Refusal, Result};
 use crate::id::{DatasetId, SnapshotId};
@@ -66,7 +66,7 @@ impl Store {
         let sealed = self.seal(id)?;
         let row = self.snapshot(id)?;
         let base = Base { root: sealed.root, lsn: row.lsn };
-        Ok(Arc::new(Dataset::new(row.dataset, self.stages.clone(), true, base, sealed.next_inode)))
+        Ok(Arc::new(Dataset::new(row.dataset, self.stages.clone(), Mode::ReadOnly, base, sealed.next_inode)))
     }
 
     /// Deletes a snapshot. Refused while it is held.

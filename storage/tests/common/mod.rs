@@ -1,0 +1,87 @@
+//! What the store's tests share: a small store on a simulated disk, and short words for what a client does.
+
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use narrowboat_storage::catalogue::Policy;
+use narrowboat_storage::dataset::{Attributes, Call, Create, Credentials, FileTree, SetAttributes};
+use narrowboat_storage::media::{Media, SimDisk};
+use narrowboat_storage::store::OpenReport;
+use narrowboat_storage::units::{Inode, Timestamp};
+use narrowboat_storage::{PressureOptions, Result, Store, StoreOptions};
+
+/// Options of a store that is small enough to meet every bound soon.
+pub fn small() -> StoreOptions {
+    let mut options = StoreOptions { reserve_bytes: 1 << 20, ..StoreOptions::default() };
+    options.pool.container_bytes = 256 << 10;
+    options.pool.index_batch = 64;
+    options.pool.cache_bytes = 1 << 20;
+    options.journal.segment_bytes = 4 << 20;
+    options.pressure = PressureOptions { freeze_bytes: 1 << 20, block_bytes: 8 << 20 };
+    options
+}
+
+/// Opens the store on a disk.
+pub fn open(disk: &SimDisk) -> Result<(Store, OpenReport)> {
+    Store::open(Arc::new(disk.clone()) as Arc<dyn Media>, small())
+}
+
+/// A new store on a new disk, with one share.
+pub fn with_share(seed: u64) -> (SimDisk, Store, Arc<dyn FileTree>) {
+    let disk = SimDisk::new(seed);
+    let (store, report) = open(&disk).expect("an empty disk");
+    assert!(report.created);
+    let share = store.create_share("share", Policy::Inline, Timestamp(1)).expect("room");
+    let tree = store.tree(share.row.id).expect("just created");
+    (disk, store, tree)
+}
+
+/// A call of root at a moment.
+pub fn at(now: i64) -> Call<'static> {
+    Call { caller: &Credentials::ROOT, now: Timestamp(now), tag: None }
+}
+
+/// Creates a file, and returns its number.
+pub fn create(tree: &dyn FileTree, dir: Inode, name: &str, now: i64) -> Inode {
+    let how = Create::Guarded(SetAttributes { mode: Some(0o644), ..SetAttributes::default() });
+    let made = tree.create(&at(now), dir, name.as_bytes(), &how).expect("a new name");
+    tree.make_stable(made.dir.lsn).expect("a sound disk");
+    made.file.inode
+}
+
+/// Writes all of `data` as a client does: unstable, in pieces.
+pub fn write(tree: &dyn FileTree, inode: Inode, offset: u64, data: &[u8], now: i64) {
+    for (index, piece) in data.chunks(128 << 10).enumerate() {
+        let offset = offset + (index * (128 << 10)) as u64;
+        tree.write(&at(now), inode, offset, Bytes::copy_from_slice(piece)).expect("room");
+    }
+}
+
+/// Commits a file as a client does.
+pub fn commit(tree: &dyn FileTree, inode: Inode) -> Result<Attributes> {
+    let changed = tree.commit(inode)?;
+    tree.make_stable(changed.lsn)?;
+    Ok(changed.after)
+}
+
+/// All bytes of a file.
+pub fn read(tree: &dyn FileTree, inode: Inode) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let read = tree.read(&Credentials::ROOT, inode, bytes.len() as u64, 100_000).expect("readable");
+        read.pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
+        if read.end {
+            return bytes;
+        }
+    }
+}
+
+/// Bytes that neither compress nor repeat.
+pub fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    let key = blake3::hash(&seed.to_le_bytes());
+    blake3::Hasher::new_keyed(key.as_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}

@@ -1,0 +1,270 @@
+//! The store through its public door, on a simulated disk.
+
+mod common;
+
+use common::*;
+use narrowboat_storage::catalogue::Policy;
+use narrowboat_storage::dataset::{Credentials, FileTree, SetAttributes};
+use narrowboat_storage::error::Refusal;
+use narrowboat_storage::media::SimDisk;
+use narrowboat_storage::units::{Inode, Timestamp};
+use narrowboat_storage::{Error, Store};
+
+const ROOT: Inode = Inode::ROOT;
+
+fn lookup(tree: &dyn FileTree, name: &str) -> Inode {
+    tree.lookup(&Credentials::ROOT, ROOT, name.as_bytes()).expect("an entry").inode
+}
+
+#[test]
+fn bytes_come_back_before_and_after_the_drain_and_after_a_restart() {
+    let (disk, store, tree) = with_share(1);
+    let data = noise(1, 3 << 20);
+    let file = create(&*tree, ROOT, "file", 2);
+    write(&*tree, file, 0, &data, 3);
+    assert!(read(&*tree, file) == data, "before anything");
+    commit(&*tree, file).expect("room");
+    assert!(read(&*tree, file) == data, "after commit");
+    store.drain_all(Timestamp(4)).expect("room");
+    assert!(read(&*tree, file) == data, "after the drain");
+    drop((store, tree));
+    let (store, report) = open(&disk).expect("sound");
+    assert!(!report.created);
+    let tree = store.tree(store.dataset_named("share").expect("there").row.id).expect("open");
+    assert!(read(&*tree, lookup(&*tree, "file")) == data, "after a restart");
+}
+
+#[test]
+fn sequential_bulk_data_is_written_once() {
+    let (disk, store, tree) = with_share(1);
+    let file = create(&*tree, ROOT, "bulk", 2);
+    let before = disk.used();
+    let data = noise(2, 8 << 20);
+    write(&*tree, file, 0, &data, 3);
+    commit(&*tree, file).expect("room");
+    store.drain_all(Timestamp(4)).expect("room");
+    let written = disk.used() - before;
+    // Segments of the journal take their room at once, so what counts is that the data is not there a second time.
+    assert!(written < (8 << 20) + (5 << 20), "{written} bytes for 8 MiB");
+}
+
+#[test]
+fn a_snapshot_holds_its_moment_also_when_it_is_sealed_late() {
+    let (disk, store, tree) = with_share(1);
+    let file = create(&*tree, ROOT, "file", 2);
+    write(&*tree, file, 0, b"monday", 3);
+    let monday = store.create_snapshot("share", "monday", Timestamp(4)).expect("room");
+    assert!(monday.sealed.is_none(), "instant: nothing was drained yet");
+    write(&*tree, file, 0, b"tuesday", 5);
+    create(&*tree, ROOT, "new", 5);
+    let tuesday = store.create_snapshot("share", "tuesday", Timestamp(6)).expect("room");
+    write(&*tree, file, 0, b"later", 7);
+    let look = |store: &Store| {
+        let monday_tree = store.snapshot_tree(monday.id).expect("sealed");
+        assert_eq!(read(&*monday_tree, file), b"monday");
+        let new = monday_tree.lookup(&Credentials::ROOT, ROOT, b"new");
+        assert!(matches!(new, Err(Error::Refused(Refusal::NotFound(_)))), "{new:?}");
+        assert_eq!(read(&*store.snapshot_tree(tuesday.id).expect("sealed"), file), b"tuesday");
+    };
+    look(&store);
+    assert_eq!(read(&*tree, file), b"lateray");
+    let refused = store.snapshot_tree(monday.id).expect("sealed").remove(&at(9), ROOT, b"file");
+    assert!(matches!(refused, Err(Error::Refused(Refusal::ReadOnly))));
+    drop((store, tree));
+    look(&open(&disk).expect("sound").0);
+}
+
+#[test]
+fn a_snapshot_that_was_not_sealed_is_sealed_after_a_restart() {
+    let (disk, store, tree) = with_share(1);
+    let file = create(&*tree, ROOT, "file", 2);
+    write(&*tree, file, 0, &noise(5, 300_000), 3);
+    let snapshot = store.create_snapshot("share", "s", Timestamp(4)).expect("room");
+    write(&*tree, file, 1000, b"changed", 5);
+    commit(&*tree, file).expect("room");
+    drop((store, tree));
+    disk.power_cut();
+    let (store, _) = open(&disk).expect("sound");
+    assert!(read(&*store.snapshot_tree(snapshot.id).expect("sealed"), file) == noise(5, 300_000));
+    let tree = store.tree(snapshot.dataset).expect("open");
+    assert_eq!(read(&*tree, file)[1000..1007], *b"changed");
+}
+
+#[test]
+fn equal_trees_have_equal_roots_however_they_were_written() {
+    let root = |pieces: usize, drains: bool| {
+        let (_disk, store, tree) = with_share(1);
+        let file = create(&*tree, ROOT, "file", 2);
+        let data = noise(7, 2 << 20);
+        for (index, piece) in data.chunks(pieces).enumerate() {
+            write(&*tree, file, (index * pieces) as u64, piece, 3);
+            if drains && index % 3 == 0 {
+                store.drain_all(Timestamp(3)).expect("room");
+            }
+        }
+        let snapshot = store.create_snapshot("share", "s", Timestamp(4)).expect("room");
+        store.seal(snapshot.id).expect("room").root
+    };
+    let once = root(2 << 20, false);
+    assert!(once.is_some());
+    assert_eq!(once, root(128 << 10, true));
+    assert_eq!(once, root(77_777, false));
+    assert_eq!(once, root(300_000, true));
+}
+
+#[test]
+fn a_clone_starts_as_the_snapshot_and_goes_its_own_way() {
+    let (_disk, store, tree) = with_share(1);
+    let file = create(&*tree, ROOT, "file", 2);
+    write(&*tree, file, 0, b"shared", 3);
+    store.create_snapshot("share", "s", Timestamp(4)).expect("room");
+    let clone = store.clone_snapshot("share", "s", "copy", Timestamp(5)).expect("room");
+    let copy = store.tree(clone.row.id).expect("open");
+    write(&*copy, file, 0, b"copied", 6);
+    assert_eq!(read(&*tree, file), b"shared");
+    assert_eq!(read(&*copy, file), b"copied");
+    assert!(create(&*copy, ROOT, "new", 7) > file, "inode numbers never go back");
+    assert_eq!(clone.totals.files, 1);
+}
+
+#[test]
+fn truncation_does_not_show_old_bytes_again() {
+    let (_disk, store, tree) = with_share(1);
+    let file = create(&*tree, ROOT, "file", 2);
+    let data = noise(9, 200_000);
+    write(&*tree, file, 0, &data, 3);
+    store.drain_all(Timestamp(4)).expect("room");
+    let size = |size| SetAttributes { size: Some(size), ..SetAttributes::default() };
+    tree.set_attributes(&at(5), file, &size(50_000), None).expect("sound");
+    tree.set_attributes(&at(6), file, &size(150_000), None).expect("sound");
+    let mut expected = data[..50_000].to_vec();
+    expected.resize(150_000, 0);
+    assert!(read(&*tree, file) == expected, "in the layer");
+    store.drain_all(Timestamp(7)).expect("room");
+    assert!(read(&*tree, file) == expected, "in the tree");
+}
+
+#[test]
+fn a_sparse_file_of_16_tib_costs_nothing() {
+    let (disk, store, tree) = with_share(1);
+    let file = create(&*tree, ROOT, "sparse", 2);
+    let end = 16_u64 << 40;
+    let used = disk.used();
+    write(&*tree, file, end - 7, b"the end", 3);
+    commit(&*tree, file).expect("room");
+    store.drain_all(Timestamp(4)).expect("room");
+    assert!(disk.used() - used < 1 << 20, "{} bytes", disk.used() - used);
+    assert_eq!(tree.attributes(file).expect("there").size, end);
+    let tail = tree.read(&Credentials::ROOT, file, end - 100, 200).expect("readable");
+    assert_eq!(tail.pieces.concat()[93..], *b"the end");
+    assert!(tail.end);
+    let beyond = tree.write(&at(5), file, end, bytes::Bytes::from_static(b"x"));
+    assert!(matches!(beyond, Err(Error::Refused(Refusal::FileTooLarge))));
+}
+
+#[test]
+fn names_of_datasets_and_snapshots_are_checked() {
+    let (_disk, store, _tree) = with_share(1);
+    for wrong in ["", ".", "..", "a@b", "a:b", "a//b", "/a", "a\nb", &"x".repeat(256)] {
+        assert!(store.create_share(wrong, Policy::Inline, Timestamp(2)).is_err(), "{wrong:?}");
+    }
+    for wrong in ["", "a/b", "..", "a@b"] {
+        assert!(store.create_snapshot("share", wrong, Timestamp(2)).is_err(), "{wrong:?}");
+    }
+    let taken = store.create_share("share", Policy::Inline, Timestamp(2));
+    assert!(matches!(taken, Err(Error::Refused(Refusal::Exists(_)))));
+    let missing = store.create_snapshot("none", "s", Timestamp(2));
+    assert!(matches!(missing, Err(Error::Refused(Refusal::NotFound(_)))));
+}
+
+#[test]
+fn what_is_held_can_not_be_deleted() {
+    let (disk, store, tree) = with_share(1);
+    create(&*tree, ROOT, "file", 2);
+    store.create_snapshot("share", "s", Timestamp(3)).expect("room");
+    store.hold_snapshot("share", "s", true, Timestamp(4)).expect("room");
+    assert!(store.delete_snapshot("share", "s", Timestamp(5)).is_err());
+    assert!(store.delete_dataset("share", Timestamp(5)).is_err());
+    drop((store, tree));
+    let (store, _) = open(&disk).expect("sound");
+    assert!(store.delete_snapshot("share", "s", Timestamp(5)).is_err(), "held after a restart, too");
+    store.hold_snapshot("share", "s", false, Timestamp(6)).expect("room");
+    store.delete_snapshot("share", "s", Timestamp(7)).expect("released");
+    store.delete_dataset("share", Timestamp(8)).expect("nothing is held");
+    drop(store);
+    let (store, _) = open(&disk).expect("sound");
+    assert!(store.datasets().expect("readable").is_empty());
+    assert!(store.snapshots(None).is_empty());
+}
+
+#[test]
+fn the_journal_is_trimmed_and_idle_datasets_do_not_pin_it() {
+    let (disk, store, tree) = with_share(1);
+    let idle = store.create_share("idle", Policy::Inline, Timestamp(1)).expect("room");
+    create(&*store.tree(idle.row.id).expect("open"), ROOT, "once", 1);
+    for round in 0..30 {
+        let file = create(&*tree, ROOT, &format!("file-{round}"), 2);
+        for part in 0..20 {
+            // Small and scattered, so that it goes through the journal inline.
+            write(&*tree, file, part * 50_000, &noise(round * 100 + part, 40_000), 3);
+            commit(&*tree, file).expect("room");
+        }
+        while store.drain_step(Timestamp(4)).expect("room") {}
+    }
+    let journal: u64 = disk
+        .paths()
+        .iter()
+        .filter(|path| path.starts_with("journal/"))
+        .map(|path| disk.contents(path).expect("a file").len() as u64)
+        .sum();
+    assert!(journal < 24 << 20, "{journal} bytes of journal for 24 MiB written");
+    drop((store, tree));
+    let (store, _) = open(&disk).expect("sound");
+    let tree = store.tree(store.dataset_named("share").expect("there").row.id).expect("open");
+    let last = read(&*tree, lookup(&*tree, "file-29"));
+    assert!(last[19 * 50_000..] == noise(29 * 100 + 19, 40_000));
+    let idle = store.tree(idle.row.id).expect("open");
+    lookup(&*idle, "once");
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_loses_nothing() {
+    let disk = SimDisk::new(3);
+    disk.set_capacity(40 << 20);
+    let (store, _) = open(&disk).expect("room");
+    let share = store.create_share("share", Policy::Inline, Timestamp(1)).expect("room");
+    let tree = store.tree(share.row.id).expect("open");
+    let mut whole = 0;
+    for number in 0..100_u64 {
+        let how = narrowboat_storage::dataset::Create::Guarded(SetAttributes::default());
+        let Ok(made) = tree.create(&at(2), ROOT, format!("f{number}").as_bytes(), &how) else { break };
+        let data = noise(number, 1 << 20);
+        let written = data.chunks(128 << 10).enumerate().all(|(index, piece)| {
+            let offset = (index * (128 << 10)) as u64;
+            tree.write(&at(3), made.file.inode, offset, bytes::Bytes::copy_from_slice(piece)).is_ok()
+        });
+        if !written || commit(&*tree, made.file.inode).is_err() {
+            break;
+        }
+        whole = number + 1;
+        let _ = store.drain_step(Timestamp(4));
+    }
+    assert!((5..40).contains(&whole), "{whole} MiB fitted on a disk of 40");
+    let expect_whole = |tree: &dyn FileTree| {
+        for number in 0..whole {
+            let inode = lookup(tree, &format!("f{number}"));
+            assert!(read(tree, inode) == noise(number, 1 << 20), "file {number}");
+        }
+    };
+    expect_whole(&*tree);
+    let removed = tree.remove(&at(5), ROOT, b"f0").expect("deletion goes on");
+    tree.make_stable(removed.lsn).expect("deletion is stable");
+    drop((store, tree));
+    let (store, _) = open(&disk).expect("a full disk can be opened");
+    let tree = store.tree(share.row.id).expect("open");
+    assert!(tree.lookup(&Credentials::ROOT, ROOT, b"f0").is_err());
+    (1..whole).for_each(|number| {
+        let inode = lookup(&*tree, &format!("f{number}"));
+        assert!(read(&*tree, inode) == noise(number, 1 << 20), "file {number} after a restart");
+    });
+}
