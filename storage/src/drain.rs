@@ -80,9 +80,7 @@ impl Dataset {
             Some(value) => content_of(inode, &value)?,
             None => Content::empty(),
         };
-        let mut put = |chunks: &[&[u8]]| {
-            self.put_chunks(StreamId(stream_of(self.id)), chunks)
-        };
+        let mut put = |chunks: &[&[u8]]| self.put_chunks(StreamId(stream_of(self.id)), chunks);
         let cutter = &self.stages.cutter;
         if extents.base_limit() < content.len() {
             content = sequence::splice(objects, cutter, &mut put, &content, [], extents.base_limit())?.0;
@@ -103,12 +101,7 @@ impl Dataset {
             Place::Hole => Source::Hole,
             Place::Chunk { chunk, skip } => {
                 let whole = extent.len == u64::from(chunk.len);
-                Source::Chunk {
-                    name: chunk.name,
-                    skip: *skip,
-                    chunk_len: chunk.len,
-                    cut: chunk.cut.filter(|_| whole),
-                }
+                Source::Chunk { name: chunk.name, skip: *skip, chunk_len: chunk.len, cut: chunk.cut.filter(|_| whole) }
             }
             Place::Journal { .. } => Source::Later(Box::new(self.reader_of(objects, extent))),
         }

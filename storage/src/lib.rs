@@ -19,14 +19,14 @@ pub mod chunk;
 pub mod container;
 /// Stage 1: what clients write to.
 pub mod dataset;
+/// Stage 3: the pump: from layers to chunks, containers and trees.
+mod drain;
 /// Stage 6: finding: where an object lies.
 pub mod index;
 /// Stage 2: where a change becomes safe.
 pub mod journal;
 /// Stage 0: the disk as a small trait.
 pub mod media;
-/// Stage 3: the pump: from layers to chunks, containers and trees.
-mod drain;
 /// Stages 5 and 6 as one thing: objects by name.
 pub mod pool;
 /// Stage 7: describing: trees of content-addressed nodes.

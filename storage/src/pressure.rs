@@ -17,11 +17,13 @@ pub struct PressureOptions {
     pub freeze_bytes: u64,
     /// Writers wait while the layers of all datasets hold this much.
     pub block_bytes: u64,
+    /// A dataset is drained, however little of it is in memory, when it keeps this much of the journal from going.
+    pub owed_bytes: u64,
 }
 
 impl Default for PressureOptions {
     fn default() -> Self {
-        PressureOptions { freeze_bytes: 64 << 20, block_bytes: 160 << 20 }
+        PressureOptions { freeze_bytes: 64 << 20, block_bytes: 160 << 20, owed_bytes: 256 << 20 }
     }
 }
 
@@ -101,7 +103,8 @@ impl Pressure {
     pub fn wait_for_work(&self, patience: Duration) -> bool {
         let load = self.lock();
         let idle = |load: &mut Load| !load.work && !load.closed;
-        let (mut load, _) = self.changed.wait_timeout_while(load, patience, idle).unwrap_or_else(PoisonError::into_inner);
+        let (mut load, _) =
+            self.changed.wait_timeout_while(load, patience, idle).unwrap_or_else(PoisonError::into_inner);
         load.work = false;
         !load.closed
     }

@@ -44,7 +44,8 @@ impl Layer {
         {
             self.drop_file(inode);
         }
-        self.edit_bytes += EDIT_OVERHEAD_BYTES + key.len() as u64 + value.as_ref().map_or(0, |value| value.len() as u64);
+        self.edit_bytes +=
+            EDIT_OVERHEAD_BYTES + key.len() as u64 + value.as_ref().map_or(0, |value| value.len() as u64);
         let key_len = key.len() as u64;
         if let Some(old) = self.edits.insert(key, value) {
             self.edit_bytes -= EDIT_OVERHEAD_BYTES + key_len + old.map_or(0, |value| value.len() as u64);

@@ -232,7 +232,10 @@ mod tests {
         for record in examples() {
             let (kind, head) = record.encode();
             let hex: String = head.iter().map(|byte| format!("{byte:02x}")).collect();
-            assert!(page.contains(&format!("`{kind}` `{hex}`")), "docs/formats/journal-records.md lacks `{kind}` `{hex}`");
+            assert!(
+                page.contains(&format!("`{kind}` `{hex}`")),
+                "docs/formats/journal-records.md lacks `{kind}` `{hex}`"
+            );
         }
     }
 }

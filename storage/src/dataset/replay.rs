@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::extents::{Extent, Place};
-use super::live::Dataset;
 use super::layer::record_of;
+use super::live::Dataset;
 use super::namespace::{self, Key, Record as InodeRecord, Totals};
 use super::record::{Edit, Record};
 use super::state::{Base, State};
@@ -40,7 +40,8 @@ impl Dataset {
             }
             Record::Data { inode, offset } => {
                 let Some(place) = record.place else { return Ok(None) };
-                let extent = Extent { len: u64::from(place.len), place: Place::Journal { place, skip: 0 }, journaled: true };
+                let extent =
+                    Extent { len: u64::from(place.len), place: Place::Journal { place, skip: 0 }, journaled: true };
                 self.account(&mut state, |layer| layer.with_file(inode, |extents| extents.insert(offset, extent)));
             }
             Record::Chunks { inode, mut offset, runs } => {

@@ -71,7 +71,13 @@ impl FileTree for Dataset {
         self.view(|view| namespace::attributes(view, inode))
     }
 
-    fn set_attributes(&self, call: &Call, inode: Inode, set: &SetAttributes, guard: Option<Timestamp>) -> Result<Changed> {
+    fn set_attributes(
+        &self,
+        call: &Call,
+        inode: Inode,
+        set: &SetAttributes,
+        guard: Option<Timestamp>,
+    ) -> Result<Changed> {
         if set.size.is_some() {
             self.stages.admit_data(0)?;
         }

@@ -66,16 +66,9 @@ impl State {
     }
 
     /// Up to `limit` keys of `[from, to)` with their values, in order.
-    pub fn range(
-        &self,
-        objects: &dyn Objects,
-        from: &[u8],
-        to: &[u8],
-        limit: usize,
-    ) -> Result<Vec<(Bytes, Bytes)>> {
+    pub fn range(&self, objects: &dyn Objects, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
         let bounds = || (std::ops::Bound::Included(from), std::ops::Bound::Excluded(to));
-        let mut layers: Vec<_> =
-            self.layers().map(|layer| layer.edits.range::<[u8], _>(bounds()).peekable()).collect();
+        let mut layers: Vec<_> = self.layers().map(|layer| layer.edits.range::<[u8], _>(bounds()).peekable()).collect();
         let mut base = map::range::<&[u8]>(objects, self.base.root.as_ref(), bounds()).peekable();
         let mut found = Vec::new();
         while found.len() < limit {
@@ -115,7 +108,9 @@ impl State {
             let mut next = Vec::with_capacity(parts.len());
             for (start, part) in parts {
                 match part {
-                    Part::Base { len, .. } => split_gap(extents.range(start, start + len), start, start + len, &mut next),
+                    Part::Base { len, .. } => {
+                        split_gap(extents.range(start, start + len), start, start + len, &mut next)
+                    }
                     other => next.push((start, other)),
                 }
             }
@@ -124,7 +119,9 @@ impl State {
             parts = cut_off(parts, base_limit);
         }
         let base = match map::get(objects, self.base.root.as_ref(), &Key::Content(inode).encode())? {
-            Some(value) if parts.iter().any(|(_, part)| matches!(part, Part::Base { .. })) => content_of(inode, &value)?,
+            Some(value) if parts.iter().any(|(_, part)| matches!(part, Part::Base { .. })) => {
+                content_of(inode, &value)?
+            }
             _ => Content::empty(),
         };
         Ok(Plan { parts: cut_off(parts, base.len()).into_iter().map(|(_, part)| part).collect(), base })

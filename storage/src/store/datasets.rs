@@ -15,7 +15,7 @@ use crate::error::{Refusal, Result};
 use crate::id::{DatasetId, SnapshotId};
 use crate::pool::StreamId;
 use crate::tree::map;
-use crate::units::{Lsn, Timestamp};
+use crate::units::{Inode, Lsn, Timestamp};
 
 /// Longest name of a dataset or snapshot, in bytes.
 pub const LABEL_BYTES_MAX: usize = 255;
@@ -52,7 +52,7 @@ impl Store {
         self.refuse_taken(name)?;
         let id = DatasetId::random();
         let stream = self.stages.pool.on(StreamId(stream_of(id)));
-        let state = State { next_inode: 1, ..State::default() };
+        let state = State { next_inode: Inode::ROOT.0 + 1, ..State::default() };
         let mut transaction = Transaction::new(&state, &stream);
         namespace::format(&mut transaction, now);
         let (edits, next_inode) = transaction.finish();
@@ -72,7 +72,13 @@ impl Store {
     }
 
     /// Makes a dataset that starts at a root, known to the catalogue and open. The caller holds the administration.
-    pub(super) fn add_dataset(&self, row: DatasetRow, head: Head, more: &[Change], now: Timestamp) -> Result<DatasetInfo> {
+    pub(super) fn add_dataset(
+        &self,
+        row: DatasetRow,
+        head: Head,
+        more: &[Change],
+        now: Timestamp,
+    ) -> Result<DatasetInfo> {
         let head = Head { lsn: self.stages.journal.last(), ..head };
         let mut changes = vec![Change::dataset(&row), Change::head(row.id, head)];
         changes.extend_from_slice(more);

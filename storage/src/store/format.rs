@@ -52,7 +52,8 @@ impl Header {
         let version = reader.u16().map_err(malformed)?;
         let features: Vec<u64> = (0..3).map(|_| reader.u64()).collect::<Result<_, _>>().map_err(malformed)?;
         if version > VERSION || features[1] != 0 || features[2] != 0 {
-            let why = format!("{file} was written by a newer version of this program (format {version}); update the box");
+            let why =
+                format!("{file} was written by a newer version of this program (format {version}); update the box");
             return Err(Refusal::Unsupported(why).into());
         }
         let store = StoreId(reader.array().map_err(malformed)?);

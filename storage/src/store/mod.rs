@@ -22,11 +22,14 @@ mod snapshots;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
+use bytes::Bytes;
+
 use crate::chunk::ChunkSizes;
 use crate::dataset::live::Dataset;
+use crate::error::{Refusal, Result};
 use crate::id::{DatasetId, StoreId};
 use crate::journal::JournalOptions;
-use crate::name::Realm;
+use crate::name::{Kind, Name, Realm};
 use crate::pool::PoolOptions;
 use crate::pressure::PressureOptions;
 use crate::stages::Stages;
@@ -57,10 +60,16 @@ pub struct StoreOptions {
     pub realm: Realm,
 }
 
+/// What an object refers to, for whoever got its bytes from a peer or found them after a crash.
+pub fn refers_to(kind: Kind, bytes: &[u8]) -> Result<Vec<(Kind, Name)>> {
+    let refused = |fault| Refusal::Invalid(format!("these bytes are no {kind:?}: {fault}")).into();
+    references(kind, &Bytes::copy_from_slice(bytes)).map_err(refused)
+}
+
 impl Default for StoreOptions {
     fn default() -> Self {
         StoreOptions {
-            pool: PoolOptions::new(references),
+            pool: PoolOptions::new(refers_to),
             journal: JournalOptions::default(),
             pressure: PressureOptions::default(),
             reserve_bytes: 256 << 20,

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
-use super::format::Header;
 use super::datasets::mode_of;
+use super::format::Header;
 use super::{APPLIED, Store, StoreOptions};
 use crate::catalogue::{Catalogue, CatalogueReport, Change, decode_changes};
 use crate::chunk::Cutter;

@@ -15,9 +15,6 @@ use crate::id::{DatasetId, SnapshotId};
 use crate::tree::map;
 use crate::units::{Lsn, Timestamp};
 
-/// A dataset is drained when this much of the journal is owed to it, however little of it is in memory.
-const OWED_BYTES_MAX: u64 = 256 << 20;
-
 /// What became of an attempt to drain one dataset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -76,7 +73,7 @@ impl Store {
     }
 
     fn owes_much(&self, dataset: &Dataset) -> bool {
-        self.stages.journal.bytes_since(dataset.base().lsn) > OWED_BYTES_MAX
+        self.stages.journal.bytes_since(dataset.base().lsn) > self.stages.pressure.options.owed_bytes
     }
 
     /// Drains a dataset while there is something frozen and `wanted` says so.

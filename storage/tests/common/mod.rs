@@ -19,7 +19,7 @@ pub fn small() -> StoreOptions {
     options.pool.index_batch = 64;
     options.pool.cache_bytes = 1 << 20;
     options.journal.segment_bytes = 4 << 20;
-    options.pressure = PressureOptions { freeze_bytes: 1 << 20, block_bytes: 8 << 20 };
+    options.pressure = PressureOptions { freeze_bytes: 1 << 20, block_bytes: 8 << 20, owed_bytes: 8 << 20 };
     options
 }
 
@@ -38,9 +38,12 @@ pub fn with_share(seed: u64) -> (SimDisk, Store, Arc<dyn FileTree>) {
     (disk, store, tree)
 }
 
+/// Root.
+static SUPERUSER: Credentials = Credentials::ROOT;
+
 /// A call of root at a moment.
 pub fn at(now: i64) -> Call<'static> {
-    Call { caller: &Credentials::ROOT, now: Timestamp(now), tag: None }
+    Call { caller: &SUPERUSER, now: Timestamp(now), tag: None }
 }
 
 /// Creates a file, and returns its number.
