@@ -15,7 +15,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use redb::{Builder, ReadTransaction, WriteTransaction};
 
 use crate::error::{Damage, Environment, Result, io_error};
-use crate::media::redb::RedbFile;
+use crate::media::redb::{RedbFile, open_database};
 use crate::media::{Media, MediaFile};
 
 /// One redb database in the data folder.
@@ -43,21 +43,19 @@ impl Database {
     }
 
     fn open_live(&self, verify: bool) -> Result<redb::Database> {
-        let io = |operation| move |error| io_error(operation, self.path, error);
-        let file = if Database::exists(self.media.as_ref(), self.path)? {
-            self.media.open(self.path).map_err(io("open"))?
-        } else {
-            let file = self.media.create(self.path).map_err(io("create"))?;
-            self.media.sync_dir("").map_err(io("sync folder of"))?;
-            file
+        let builder = || {
+            let mut builder = Builder::new();
+            builder.set_cache_size(self.cache_bytes).set_check_integrity_on_open(verify);
+            builder
         };
+        if !Database::exists(self.media.as_ref(), self.path)? {
+            self.fence(|| Ok(drop(open_database(self.media.as_ref(), self.path, &builder())?)))?;
+        }
+        let file = self.media.open(self.path).map_err(|error| io_error("open", self.path, error))?;
+        // Also for one that was there: a process may have been killed between its creation and this sync.
+        self.media.sync_dir("").map_err(|error| io_error("sync", "", error))?;
         let watched = Arc::new(Watched { file, sync_failed: self.sync_failed.clone() });
-        self.fence(|| {
-            Ok(Builder::new()
-                .set_cache_size(self.cache_bytes)
-                .set_check_integrity_on_open(verify)
-                .create_with_backend(RedbFile::new(watched))?)
-        })
+        self.fence(|| Ok(builder().create_with_backend(RedbFile::new(watched))?))
     }
 
     /// Runs `work` on a consistent state.

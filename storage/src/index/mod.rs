@@ -121,7 +121,10 @@ impl Index {
         let database = Database::open(media.clone(), INDEX_FILE, options.cache_bytes, verify)?;
         let filter = Filter::new(options.filter_bits_per_name, options.filter_bytes_max);
         let index = Index { database, media, store, filter, names: AtomicU64::new(0), generation: AtomicU64::new(0) };
-        if created {
+        // A power cut may come between the creation of a database and that of its tables.
+        if index.database.read(|transaction| Ok(transaction.list_tables()?.next().is_none()))? {
+            // Before anything else: the filter of an index that is gone must not be taken for that of a new one.
+            remove(index.media.as_ref(), FILTER_FILE)?;
             index.create_tables(realm)?;
         }
         let meta = index.read_meta(realm)?;
@@ -137,12 +140,8 @@ impl Index {
 
     /// Removes the index, so that the next [`Index::open`] creates an empty one.
     pub fn remove(media: &dyn Media) -> Result<()> {
-        for file in [INDEX_FILE, FILTER_FILE] {
-            if Database::exists(media, file)? {
-                media.remove(file).map_err(|error| io_error("remove", file, error))?;
-            }
-        }
-        media.sync_dir("").map_err(|error| io_error("sync", "", error))
+        remove(media, FILTER_FILE)?;
+        remove(media, INDEX_FILE)
     }
 
     fn create_tables(&self, realm: &[u8; 16]) -> Result<()> {
@@ -309,7 +308,13 @@ impl Index {
         self.media.sync_dir("").map_err(io("sync folder of"))
     }
 
+    /// Takes over the saved filter. It is used only once: the next one to be saved is another.
     fn load_filter(&self) -> Result<()> {
+        self.read_filter()?;
+        remove(self.media.as_ref(), FILTER_FILE)
+    }
+
+    fn read_filter(&self) -> Result<()> {
         if !Database::exists(self.media.as_ref(), FILTER_FILE)? {
             return Ok(());
         }
@@ -326,6 +331,15 @@ impl Index {
         self.filter.load(&Bytes::from(bytes), self.store, self.generation.load(Ordering::Relaxed));
         Ok(())
     }
+}
+
+/// Removes a file for good, where it is there.
+fn remove(media: &dyn Media, file: &str) -> Result<()> {
+    if Database::exists(media, file)? {
+        media.remove(file).map_err(|error| io_error("remove", file, error))?;
+        media.sync_dir("").map_err(|error| io_error("sync", "", error))?;
+    }
+    Ok(())
 }
 
 fn rotten_entry(name: &Name) -> Damage {

@@ -7,8 +7,12 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
+use crate::container::{CONTAINERS_DIR, path};
 use crate::error::{Environment, Error, Refusal};
+use crate::index::INDEX_FILE;
 use crate::media::SimDisk;
+
+mod crash;
 
 const STORE: StoreId = StoreId([7; 16]);
 
