@@ -119,8 +119,10 @@ impl Database {
             return Environment::Poisoned(format!("sync of {} failed", self.path)).into();
         }
         match error {
-            redb::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Damage::new(self.path, 0, "a whole database", "the file's end").into()
+            redb::Error::Io(error)
+                if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData) =>
+            {
+                Damage::new(self.path, 0, "a sound database", error).into()
             }
             redb::Error::Io(error) => io_error("read or write", self.path, error),
             redb::Error::PreviousIo | redb::Error::DatabaseClosed => self.unusable(),

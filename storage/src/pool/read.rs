@@ -1,5 +1,7 @@
 //! Finding and reading. Every object is verified against its name, every time that it comes from a container.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 
 use crate::container::format::Slot;
@@ -106,6 +108,7 @@ impl Inner {
     fn hold_directory(&self, id: ContainerId, class: Class) {
         let record = self.indexed.read().unwrap_or_else(|poison| poison.into_inner()).get(&id).copied();
         let Some(record) = record else { return };
+        let settles = self.settles.load(Ordering::Acquire);
         let Ok(file) = self.files.open(self.media.as_ref(), id, class) else { return };
         let Ok(directory) = reader::read_directory(file.as_ref(), &path(id, class), id) else { return };
         let mut slots = directory.slots;
@@ -119,7 +122,9 @@ impl Inner {
             });
         }
         self.counters.directory_read();
-        self.locality.hold(id, slots);
+        if self.settles.load(Ordering::Acquire) == settles {
+            self.locality.hold(id, slots);
+        }
     }
 
     /// The slot and payload at a place, checksums verified.

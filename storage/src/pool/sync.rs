@@ -158,6 +158,8 @@ impl Inner {
         self.indexed.write().unwrap_or_else(PoisonError::into_inner).extend(records);
         // Look-ups that began before this may have missed the names in both places; puts look again when it changed.
         self.settles.fetch_add(1, Ordering::AcqRel);
+        // Directories of these containers that came into memory before still vouched for the old places.
+        amended.iter().for_each(|id| self.locality.forget(*id));
         self.recent.forget(&names);
         self.sealed.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| !batch.contains_key(id));
         Ok(())

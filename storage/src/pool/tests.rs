@@ -9,10 +9,11 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 use crate::container::{CONTAINERS_DIR, path};
 use crate::error::{Environment, Error, Refusal};
-use crate::index::INDEX_FILE;
+use crate::index::{FILTER_FILE, INDEX_FILE};
 use crate::media::SimDisk;
 
 mod crash;
+mod damage;
 
 const STORE: StoreId = StoreId([7; 16]);
 

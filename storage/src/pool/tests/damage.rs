@@ -1,0 +1,193 @@
+//! Every file, every harm: a named error or a rebuilt index, never a wrong byte.
+
+use super::*;
+use crate::container::Class;
+use crate::error::Damage;
+
+/// One way to harm a file of `len` bytes.
+#[derive(Clone, Copy, Debug)]
+enum Harm {
+    Flip(u64),
+    Zero(u64, usize),
+    Garbage(u64, usize),
+    Cut(u64),
+    Lose,
+}
+
+impl Harm {
+    fn all(len: u64, places: u64) -> Vec<Harm> {
+        let mut harms = vec![Harm::Lose, Harm::Cut(0), Harm::Cut(len - 1), Harm::Zero(0, len as usize)];
+        for nth in 0..places {
+            let at = len * nth / places;
+            harms.extend([Harm::Flip(at), Harm::Flip(at + 13), Harm::Cut(at)]);
+            harms.extend([
+                Harm::Zero(at, 512.min((len - at) as usize)),
+                Harm::Garbage(at, 100.min((len - at) as usize)),
+            ]);
+        }
+        harms
+    }
+
+    fn apply(self, disk: &SimDisk, file: &str) {
+        match self {
+            Harm::Flip(at) => disk.rot(file, at, 1 << (at % 8)),
+            Harm::Zero(at, len) => disk.overwrite(file, at, &vec![0; len]),
+            Harm::Garbage(at, len) => disk.overwrite(file, at, &content(at, 2 * len)[..len]),
+            Harm::Cut(len) => disk.truncate(file, len),
+            Harm::Lose => disk.lose(file),
+        }
+        .unwrap();
+    }
+}
+
+/// Every object reads right or is named damage; returns how many are not readable.
+fn verify(pool: &Pool, objects: &BTreeMap<Name, (Kind, Vec<u8>)>, what: &str) -> usize {
+    let mut lost = 0;
+    for (name, (kind, content)) in objects {
+        match pool.read(*kind, name) {
+            Ok(found) => assert_eq!(found, content[..], "{what}: wrong bytes"),
+            Err(Error::Damage(damage)) => {
+                assert!(!damage.file.is_empty(), "{what}");
+                lost += 1;
+            }
+            Err(error) => panic!("{what}: {error}"),
+        }
+    }
+    lost
+}
+
+fn harm_every(places: u64, wanted: impl Fn(&str) -> bool, check: impl Fn(&str, &Pool, &PoolReport, usize)) {
+    let disk = SimDisk::new(1);
+    let (pool, _) = open(&disk);
+    let objects = fill(&pool, 1, 12);
+    pool.close().unwrap();
+    drop(pool);
+    for file in disk.paths().into_iter().filter(|file| wanted(file)) {
+        let len = disk.contents(&file).unwrap().len() as u64;
+        for (nth, harm) in Harm::all(len, places).into_iter().enumerate() {
+            let what = format!("{harm:?} of {file}");
+            let disk = disk.fork(nth as u64);
+            harm.apply(&disk, &file);
+            let (pool, report) = open(&disk);
+            let lost = verify(&pool, &objects, &what);
+            check(&what, &pool, &report, lost);
+        }
+    }
+}
+
+#[test]
+fn a_harmed_index_or_filter_is_built_anew() {
+    let is_cache = |file: &str| file == INDEX_FILE || file == FILTER_FILE;
+    harm_every(25, is_cache, |what, pool, _, lost| {
+        assert_eq!(lost, 0, "{what}");
+        assert_sound(pool);
+    });
+}
+
+#[test]
+fn harmed_containers_are_named_and_the_rest_is_read() {
+    let is_container = |file: &str| file.starts_with(CONTAINERS_DIR);
+    harm_every(6, is_container, |what, pool, report, lost| {
+        let found = pool.check(true, |_| true).unwrap();
+        let noticed = !found.is_sound() || !report.damage.is_empty();
+        assert!(noticed || lost == 0, "{what}: {lost} lost, and nobody noticed");
+        assert!(lost < 120, "{what}: all lost");
+        // Presence implies closure, still: what is present and sound refers to what is present.
+        let dangling = |damage: &&Damage| damage.expected.ends_with("below this node");
+        assert_eq!(found.damage.iter().find(dangling), None, "{what}");
+    });
+}
+
+#[test]
+fn containers_and_index_lost_together_leave_what_is_left() {
+    let disk = SimDisk::new(2);
+    let (pool, _) = open(&disk);
+    let objects = fill(&pool, 1, 12);
+    pool.close().unwrap();
+    drop(pool);
+    for file in disk.paths().into_iter().filter(|file| file.ends_with(".data")) {
+        let disk = disk.fork(1);
+        disk.lose(INDEX_FILE).unwrap();
+        disk.rot(&file, 100, 1).unwrap();
+        let footer = disk.contents(&file).unwrap().len() as u64 - 1;
+        disk.rot(&file, footer, 1).unwrap();
+        let (pool, report) = open(&disk);
+        assert!(report.index_rebuilt.is_some() && report.sealed == 1 && report.torn_bytes > 0);
+        // One chunk is gone; so are the leaf and the root above it, whose container was sound.
+        assert_eq!(verify(&pool, &objects, &file), 3);
+        assert_eq!(report.not_admitted, 2, "the leaf waits for the chunk, the root for the leaf: {report:?}");
+        assert_sound(&pool);
+    }
+}
+
+#[test]
+fn a_rebuilt_index_is_equal_to_the_lost_one() {
+    let disk = SimDisk::new(3);
+    let (pool, _) = open(&disk);
+    let objects = fill(&pool, 1, 30);
+    pool.close().unwrap();
+    let rows = |pool: &Pool| {
+        let mut rows = BTreeMap::new();
+        for first in 0..=255 {
+            pool.0
+                .index
+                .scan(first, |name, place| rows.extend([(*name, place.map(|at| (at.container, at.offset)))]))
+                .unwrap();
+        }
+        rows
+    };
+    let (before, containers) = (rows(&pool), pool.0.index.containers().unwrap());
+    drop(pool);
+    disk.lose(INDEX_FILE).unwrap();
+    let (pool, report) = open(&disk);
+    assert!(report.index_rebuilt.is_some());
+    assert_eq!((report.replayed, report.sealed, report.not_admitted), (report.containers, 0, 0));
+    pool.close().unwrap();
+    assert_eq!((rows(&pool), pool.0.index.containers().unwrap()), (before, containers));
+    assert_all(&pool, &objects);
+}
+
+#[test]
+fn mended_objects_are_read_from_their_new_place_for_good() {
+    let disk = SimDisk::new(4);
+    let (pool, _) = open(&disk);
+    let objects = fill(&pool, 1, 12);
+    pool.close().unwrap();
+    drop(pool);
+    // The third slot's payload of the first data container rots.
+    let (pool, _) = open(&disk);
+    let mut harmed = None;
+    pool.for_each_slot(|id, slot| {
+        if slot.kind == Kind::Chunk && harmed.is_none() {
+            disk.rot(&path(id, Class::Data), u64::from(slot.offset) + 200, 3).unwrap();
+            harmed = Some((id, *slot));
+        }
+    });
+    let (id, slot) = harmed.unwrap();
+    // Look-ups that bring its directory into memory, as a stream of known data would.
+    let names: Vec<_> = objects.iter().filter(|(_, (kind, _))| *kind == Kind::Chunk).map(|(name, _)| *name).collect();
+    assert!(pool.contains_batch(Kind::Chunk, &names).unwrap().iter().all(|known| *known));
+    let damage = match pool.read(Kind::Chunk, &slot.name) {
+        Err(Error::Damage(damage)) => damage,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((damage.file, damage.offset), (path(id, Class::Data), u64::from(slot.offset)));
+    let content = &objects[&slot.name].1;
+    assert!(!pool.put(StreamId(1), Kind::Chunk, content).unwrap().new, "a put alone does not look");
+    assert!(pool.mend(StreamId(1), Kind::Chunk, content).unwrap());
+    assert!(!pool.mend(StreamId(1), Kind::Chunk, content).unwrap(), "sound now");
+    assert_all(&pool, &objects);
+    pool.close().unwrap();
+    assert_eq!(verify(&pool, &objects, "after settling"), 0);
+    drop(pool);
+    for lose_index in [false, true] {
+        if lose_index {
+            disk.lose(INDEX_FILE).unwrap();
+        }
+        let (pool, _) = open(&disk);
+        assert!(pool.contains_batch(Kind::Chunk, &names).unwrap().iter().all(|known| *known));
+        assert_eq!(verify(&pool, &objects, "after opening"), 0);
+        assert_sound(&pool);
+        pool.close().unwrap();
+    }
+}
