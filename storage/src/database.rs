@@ -49,7 +49,7 @@ impl Database {
             builder
         };
         if !Database::exists(self.media.as_ref(), self.path)? {
-            self.fence(|| Ok(drop(open_database(self.media.as_ref(), self.path, &builder())?)))?;
+            self.fence(|| Ok(open_database(self.media.as_ref(), self.path, &builder())?)).map(drop)?;
         }
         let file = self.media.open(self.path).map_err(|error| io_error("open", self.path, error))?;
         // Also for one that was there: a process may have been killed between its creation and this sync.
