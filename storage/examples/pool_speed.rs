@@ -94,7 +94,7 @@ fn cut(data: &[u8], mut work: impl FnMut(&[&[u8]]) -> Result<()>) -> Result<()> 
                 run_bytes += len;
                 at += len;
             }
-            Cut::Hole(len) => at += len as usize,
+            Cut::Hole(len) => at += len,
             Cut::NeedMore => break,
         }
         if run_bytes >= RUN_BYTES {
