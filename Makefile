@@ -19,6 +19,14 @@ build: setup ## build the product's one program (target/release/narrowboat) and 
 	@cargo build --release --bin narrowboat --bin narrowboat-bench
 	@bench/nfsload/build
 
+.PHONY: run
+run: build ## the main job on this machine: two boxes, two days, a thin line, everything given back
+	@bench/run-demo $(ARGS)
+
+.PHONY: stop
+stop: ## end the boxes that `make run` left running
+	@bench/run-demo --stop
+
 .PHONY: test
 test: setup ## run every test; NARROWBOAT_SEEDS=N tries more random worlds
 	@.ci/test
@@ -39,6 +47,10 @@ docs: ## build the reference of the code (target/doc) and check the links of the
 .PHONY: clean
 clean: ## remove what was built and what `make run` left (its boxes must be stopped)
 	@rm -rf target run
+
+.PHONY: bench
+bench: build ## speed, processor time and memory beside restic and borg (ARGS="--rounds 3" for less)
+	@bench/compare/run $(ARGS)
 
 .PHONY: client-vm
 client-vm: build ## the kernel's own NFS client, in a QEMU guest, against a box (about a quarter of an hour)

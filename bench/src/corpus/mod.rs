@@ -88,7 +88,7 @@ impl Order {
     }
 
     fn image_bytes(&self) -> u64 {
-        (self.size_bytes * 12 / 100).next_multiple_of(1 << 20).max(16 << 20)
+        (self.size_bytes * 12 / 100).next_multiple_of(1 << 20).max(24 << 20)
     }
 }
 
@@ -110,7 +110,9 @@ pub fn make_day1(order: &Order) -> Result<String> {
     tree::add_hard_links(&files, &mut random)?;
     make_tar(&day)?;
     database::create(&day.join("database.sqlite"), &files, order.database_bytes(), &mut random)?;
-    let in_image = select::up_to(&order.from, &chosen, order.image_bytes() * 6 / 10, &mut random);
+    // What the file system needs for itself, and room for the second day.
+    let room = (order.image_bytes() - (12 << 20)) * 7 / 10;
+    let in_image = select::up_to(&order.from, &chosen, room, &mut random);
     image::create(&day.join("disk.img"), &order.from, &in_image, order.image_bytes(), order.seed)?;
     select::save(
         &order.dir.join("spare.list"),

@@ -63,7 +63,7 @@ fn divide(from: &Path, folder: &Path, unit_bytes_max: u64, units: &mut Vec<Unit>
             }
         } else if metadata.is_symlink() || metadata.is_file() && fs::File::open(entry.path()).is_ok() {
             let bytes = if metadata.nlink() == 1 || seen.insert(metadata.ino()) { metadata.len() } else { 0 };
-            if bytes <= unit_bytes_max {
+            if metadata.len() <= unit_bytes_max {
                 own.add(path, bytes);
             }
         }
