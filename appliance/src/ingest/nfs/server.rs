@@ -16,7 +16,8 @@
 //! * bytes under way, over all connections: reading stops at [`ServerConfig::memory_bytes`];
 //! * calls and unsent replies of one connection: reading from it stops;
 //! * a client that takes no replies or ends no record: closed after [`ServerConfig::stall`]. While others wait for the
-//!   memory that it holds, one that moves fewer than [`PRESSED_BYTES_MIN`] in [`PRESSED_WINDOW`] is closed;
+//!   memory that it holds, one that moves fewer than [`ServerConfig::crawl_bytes`] in [`ServerConfig::crawl_window`] is
+//!   closed;
 //! * connections: the one that was idle longest makes room, else the newcomer is closed;
 //! * idle connections: closed after [`ServerConfig::idle`]; NFS clients come back by themselves.
 
@@ -42,11 +43,6 @@ mod connection;
 mod tests;
 mod worker;
 
-/// How often a client that holds memory is judged while others wait for it.
-pub const PRESSED_WINDOW: Duration = Duration::from_secs(5);
-/// What it has to move meanwhile, in bytes: a tenth of what a line of 1 Mbit/s carries.
-pub const PRESSED_BYTES_MIN: usize = 64 << 10;
-
 /// The event that is no connection's: wake up and look whether the server stops.
 const WAKE: u64 = u64::MAX;
 
@@ -67,6 +63,10 @@ pub struct ServerConfig {
     pub idle: Duration,
     /// How long a client may take to send more of a begun record, or to take more of its replies.
     pub stall: Duration,
+    /// How often a client that holds memory is judged while others wait for memory.
+    pub crawl_window: Duration,
+    /// What it has to have moved meanwhile, in bytes.
+    pub crawl_bytes: usize,
     /// The box's guarded clock.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
@@ -82,6 +82,9 @@ impl ServerConfig {
             memory_bytes: 64 << 20,
             idle: Duration::from_secs(30 * 60),
             stall: Duration::from_secs(60),
+            // A tenth of what a line of 1 Mbit/s carries.
+            crawl_window: Duration::from_secs(5),
+            crawl_bytes: 64 << 10,
             clock,
         }
     }

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
+use super::Shared;
 use super::connection::Connection;
-use super::{PRESSED_BYTES_MIN, PRESSED_WINDOW, Shared};
 use crate::ingest::nfs::rpc::{Outcome, Peer, Service};
 
-/// How often deadlines are looked at.
+/// How often deadlines are looked at, at most: shorter ones are looked at more often.
 const SWEEP: Duration = Duration::from_secs(1);
 /// What the kernel may hold for one connection in each direction, where it lets us say so.
 const SOCKET_BYTES: usize = 4 << 20;
@@ -43,11 +43,13 @@ pub(super) fn start(shared: Arc<Shared>, streams: Streams, datagrams: Datagrams)
 fn run(shared: &Shared, streams: &Streams, datagrams: &Datagrams) {
     let mut next_id = 0;
     let mut swept = Instant::now();
+    let config = &shared.config;
+    let pause = [config.idle, config.stall, config.crawl_window].into_iter().fold(SWEEP, Duration::min);
     while !shared.is_stopping() {
         let mut ready: Vec<PollFd> = vec![PollFd::new(&shared.wake, PollFlags::IN)];
         ready.extend(streams.iter().map(|(listener, _)| PollFd::new(listener, PollFlags::IN)));
         ready.extend(datagrams.iter().map(|(socket, _)| PollFd::new(socket, PollFlags::IN)));
-        let timeout = Timespec { tv_sec: SWEEP.as_secs() as i64, tv_nsec: 0 };
+        let timeout = Timespec { tv_sec: pause.as_secs() as i64, tv_nsec: pause.subsec_nanos().into() };
         // An interrupted wait is a short one.
         let _ = poll(&mut ready, Some(&timeout));
         for (listener, service) in streams {
@@ -56,7 +58,7 @@ fn run(shared: &Shared, streams: &Streams, datagrams: &Datagrams) {
         for (socket, service) in datagrams {
             answer_all(shared, socket, service.as_ref());
         }
-        if swept.elapsed() >= SWEEP {
+        if swept.elapsed() >= pause {
             swept = Instant::now();
             sweep(shared, swept);
         }
@@ -127,7 +129,7 @@ fn sweep(shared: &Shared, now: Instant) {
         let late = {
             let mut state = connection.state();
             let quiet = now.saturating_duration_since(state.stirred);
-            let crawls = state.crawls(now, PRESSED_WINDOW, PRESSED_BYTES_MIN);
+            let crawls = state.crawls(now, config.crawl_window, config.crawl_bytes);
             let waits_for_client = state.queued_bytes > 0 || (state.pending_bytes > 0 && state.calls == 0);
             (pressed && crawls)
                 || (waits_for_client && quiet > config.stall)

@@ -1,1 +1,404 @@
+//! The rim against hostile, slow and vanishing clients, over loopback sockets, under a program that does as it is told.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use bytes::Bytes;
+
+use super::*;
+use crate::ingest::nfs::record::RECORD_BYTES_MAX;
+use crate::ingest::nfs::rpc::{Outcome, Peer};
+use crate::ingest::nfs::xdr::{Encoder, LAST_FRAGMENT};
+
+/// What the program is told to do: the second word of a call. The first is its number, the third an argument.
+const ECHO: u32 = 0;
+/// Wait until the test lets one waiting call go.
+const WAIT: u32 = 1;
+/// Answer with as many bytes as the argument says.
+const BULK: u32 = 2;
+const PANIC: u32 = 3;
+const CLOSE: u32 = 4;
+const SILENCE: u32 = 5;
+
+struct Obedient {
+    entered: Mutex<Sender<u32>>,
+    released: Mutex<Receiver<()>>,
+}
+
+impl Service for Obedient {
+    fn call(&self, record: Bytes, _: &Peer, _: Timestamp) -> Outcome {
+        let word =
+            |at: usize| record.get(4 * at..4 * at + 4).map_or(0, |bytes| u32::from_be_bytes(bytes.try_into().unwrap()));
+        let mut out = Encoder::new();
+        out.u32(word(0));
+        match word(1) {
+            WAIT => {
+                self.entered.lock().unwrap().send(word(0)).unwrap();
+                self.released.lock().unwrap().recv().unwrap();
+            }
+            BULK => out.bulk(vec![Bytes::from(vec![word(0) as u8; word(2) as usize])]),
+            PANIC => panic!("told to"),
+            CLOSE => return Outcome::Close,
+            SILENCE => return Outcome::Silence,
+            _ => out.fixed(&record[record.len().min(8)..]),
+        }
+        Outcome::Reply(out.finish_record())
+    }
+}
+
+/// A server with its program's strings.
+struct Rig {
+    server: Server,
+    address: SocketAddr,
+    entered: Receiver<u32>,
+    release: Sender<()>,
+}
+
+impl Rig {
+    fn new(adjust: impl FnOnce(&mut ServerConfig)) -> Rig {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let ((entered_in, entered), (release, released)) = (channel(), channel());
+        let service = Obedient { entered: Mutex::new(entered_in), released: Mutex::new(released) };
+        let mut config = ServerConfig::new(Arc::new(|| Timestamp(0)));
+        adjust(&mut config);
+        let server = Server::start(config, vec![(listener, Arc::new(service))], Vec::new()).unwrap();
+        Rig { server, address, entered, release }
+    }
+    fn connect(&self) -> Wire {
+        let socket = TcpStream::connect(self.address).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Wire(socket)
+    }
+    /// Waits until something is so; the test fails where it does not become so.
+    fn until(&self, what: &str, mut so: impl FnMut(ServerStatus) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !so(self.server.status()) {
+            assert!(Instant::now() < deadline, "{what}: {:?}", self.server.status());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// A client that does not keep to anything.
+struct Wire(TcpStream);
+
+fn record(words: &[u32], rest: &[u8]) -> Vec<u8> {
+    let marker = (4 * words.len() + rest.len()) as u32 | LAST_FRAGMENT;
+    let head = [marker].into_iter().chain(words.iter().copied()).flat_map(u32::to_be_bytes);
+    head.chain(rest.iter().copied()).collect()
+}
+
+impl Wire {
+    fn send(&mut self, words: &[u32], rest: &[u8]) {
+        self.0.write_all(&record(words, rest)).unwrap();
+    }
+    /// The next reply; `None` where the server closed the connection.
+    fn receive(&mut self) -> Option<Vec<u8>> {
+        let mut marker = [0; 4];
+        self.0.read_exact(&mut marker).ok()?;
+        let mut body = vec![0; (u32::from_be_bytes(marker) & !LAST_FRAGMENT) as usize];
+        self.0.read_exact(&mut body).ok()?;
+        Some(body)
+    }
+    /// The number of the call that the next reply answers.
+    fn answered(&mut self) -> u32 {
+        u32::from_be_bytes(self.receive().expect("a reply")[..4].try_into().unwrap())
+    }
+    fn works(&mut self) {
+        self.send(&[77, ECHO], b"hello");
+        assert_eq!(self.receive().unwrap(), [&77u32.to_be_bytes()[..], b"hello\0\0\0"].concat());
+    }
+}
+
+#[test]
+fn bytes_that_make_no_sense_end_their_own_connection_alone() {
+    let rig = Rig::new(|_| {});
+    let mut other = rig.connect();
+    other.works();
+    let too_long = (RECORD_BYTES_MAX as u32 + 1) | LAST_FRAGMENT;
+    for bytes in [[0xff; 4], too_long.to_be_bytes(), [0x7f, 0xff, 0xff, 0xff], [0; 4]] {
+        let mut hostile = rig.connect();
+        hostile.0.write_all(&bytes).unwrap();
+        assert_eq!(hostile.receive(), None, "{bytes:x?}");
+        other.works();
+    }
+    let mut hostile = rig.connect();
+    hostile.send(&[1, CLOSE], b"");
+    assert_eq!(hostile.receive(), None);
+    other.works();
+    rig.until("all is given back", |status| status.connections == 1 && status.bytes_under_way == 0);
+}
+
+#[test]
+fn a_client_that_vanishes_midway_leaves_nothing_behind() {
+    let rig = Rig::new(|_| {});
+    let mut other = rig.connect();
+    for len in [1, 3, 4, 5, 100, 500_000] {
+        let mut vanishing = rig.connect();
+        let whole = record(&[1, ECHO], &[7; 1 << 20]);
+        vanishing.0.write_all(&whole[..len]).unwrap();
+        rig.until("connected", |status| status.connections >= 2);
+        drop(vanishing);
+        rig.until("gone", |status| status.connections <= 1);
+        other.works();
+    }
+    // And one that vanishes while its calls are under way, and replies are on their way to it.
+    let mut vanishing = rig.connect();
+    vanishing.send(&[1, WAIT], b"");
+    rig.entered.recv().unwrap();
+    for number in 0..8 {
+        vanishing.send(&[number, BULK, 1 << 20], b"");
+    }
+    drop(vanishing);
+    rig.release.send(()).unwrap();
+    rig.until("all is given back", |status| status.connections == 1 && status.bytes_under_way == 0);
+    other.works();
+}
+
+#[test]
+fn calls_run_concurrently_and_are_answered_as_they_end() {
+    let rig = Rig::new(|_| {});
+    let mut client = rig.connect();
+    for number in 0..63 {
+        client.send(&[number, WAIT], b"");
+    }
+    let mut waiting: Vec<u32> = (0..63).map(|_| rig.entered.recv().unwrap()).collect();
+    waiting.sort();
+    assert_eq!(waiting, (0..63).collect::<Vec<_>>(), "all are under way at once");
+    client.works();
+    for _ in 0..63 {
+        rig.release.send(()).unwrap();
+    }
+    let mut answered: Vec<u32> = (0..63).map(|_| client.answered()).collect();
+    answered.sort();
+    assert_eq!(answered, waiting);
+    rig.until("all is given back", |status| status.bytes_under_way == 0);
+}
+
+#[test]
+fn calls_of_one_connection_are_bounded() {
+    let rig = Rig::new(|config| config.connection_calls_max = 4);
+    let (mut client, mut other) = (rig.connect(), rig.connect());
+    for number in 0..10 {
+        client.send(&[number, WAIT], b"");
+    }
+    (0..4).for_each(|_| assert!(rig.entered.recv().unwrap() < 10));
+    other.works();
+    assert!(rig.entered.recv_timeout(Duration::from_millis(100)).is_err(), "a fifth was begun");
+    for _ in 0..10 {
+        rig.release.send(()).unwrap();
+    }
+    let mut answered: Vec<u32> = (0..10).map(|_| client.answered()).collect();
+    answered.sort();
+    assert_eq!(answered, (0..10).collect::<Vec<_>>(), "but all are carried out in the end");
+}
+
+#[test]
+fn a_slow_reader_gets_all_and_blocks_nobody() {
+    let rig = Rig::new(|config| config.workers_max = 2);
+    let (mut slow, mut other) = (rig.connect(), rig.connect());
+    for number in 0..64 {
+        slow.send(&[number, BULK, 1 << 20], b"");
+    }
+    for _ in 0..50 {
+        other.works();
+    }
+    let queued = rig.server.status().bytes_under_way;
+    assert!(queued <= (8 + 3) << 20, "{queued} bytes wait for one client");
+    let mut seen = Vec::new();
+    for _ in 0..64 {
+        let reply = slow.receive().unwrap();
+        let number = u32::from_be_bytes(reply[..4].try_into().unwrap());
+        assert!(reply.len() == 8 + (1 << 20) && reply[8..].iter().all(|byte| *byte == number as u8));
+        seen.push(number);
+    }
+    seen.sort();
+    assert_eq!(seen, (0..64).collect::<Vec<_>>());
+    rig.until("all is given back", |status| status.bytes_under_way == 0);
+}
+
+#[test]
+fn memory_is_bounded_and_those_who_hold_it_idly_lose_it() {
+    const MEMORY: usize = 4 << 20;
+    let rig = Rig::new(|config| {
+        config.memory_bytes = MEMORY;
+        config.crawl_window = Duration::from_millis(300);
+    });
+    // Twenty clients send half a record each and then nothing: more than there is memory for.
+    let half = &record(&[1, ECHO], &[7; 1 << 20])[..600_000];
+    let mut holding: Vec<Wire> = (0..20).map(|_| rig.connect()).collect();
+    for client in &mut holding {
+        client.0.set_nonblocking(true).unwrap();
+        let _ = client.0.write(half);
+    }
+    rig.until("memory is taken", |status| status.bytes_under_way >= MEMORY);
+    let most = (0..100).map(|_| rig.server.status().bytes_under_way).max().unwrap();
+    assert!(most <= MEMORY + 4 * RECORD_BYTES_MAX, "{most} bytes");
+    // One that behaves is served all the same, once those are judged.
+    let mut good = rig.connect();
+    for _ in 0..8 {
+        good.send(&[5, ECHO], &[9; 1 << 20]);
+        assert_eq!(good.receive().unwrap().len(), 4 + (1 << 20));
+    }
+    drop(holding);
+    rig.until("all is given back", |status| status.connections == 1 && status.bytes_under_way == 0);
+}
+
+#[test]
+fn deadlines_close_what_says_nothing() {
+    let rig = Rig::new(|config| {
+        config.idle = Duration::from_millis(300);
+        config.stall = Duration::from_millis(150);
+    });
+    let mut idle = rig.connect();
+    idle.works();
+    let mut stalled = rig.connect();
+    stalled.0.write_all(&record(&[1, ECHO], &[7; 1 << 20])[..70_000]).unwrap();
+    let mut waiting = rig.connect();
+    waiting.send(&[3, WAIT], b"");
+    rig.entered.recv().unwrap();
+    assert_eq!(stalled.receive(), None);
+    assert_eq!(idle.receive(), None);
+    rig.until("only one is left", |status| status.connections == 1);
+    rig.release.send(()).unwrap();
+    assert_eq!(waiting.answered(), 3, "whoever waits for us has no deadline");
+}
+
+#[test]
+fn a_new_connection_takes_the_place_of_the_one_that_was_idle_longest() {
+    let rig = Rig::new(|config| config.connections_max = 3);
+    let mut clients: Vec<Wire> = (0..3).map(|_| rig.connect()).collect();
+    for client in clients.iter_mut().rev() {
+        client.works();
+    }
+    clients[2].send(&[1, WAIT], b"");
+    rig.entered.recv().unwrap();
+    let mut newcomer = rig.connect();
+    newcomer.works();
+    assert_eq!(clients[1].receive(), None, "it was idle longest, but for the one at work");
+    clients[0].works();
+    for client in [&mut clients[0], &mut newcomer] {
+        client.send(&[2, WAIT], b"");
+        rig.entered.recv().unwrap();
+    }
+    assert_eq!(rig.connect().receive(), None, "all are at work");
+    (0..3).for_each(|_| rig.release.send(()).unwrap());
+    assert_eq!(clients[2].answered(), 1);
+}
+
+#[test]
+fn our_own_mistakes_are_answered_and_harm_nobody() {
+    let rig = Rig::new(|_| {});
+    let mut client = rig.connect();
+    client.send(&[9, PANIC], b"");
+    let reply = client.receive().unwrap();
+    assert_eq!(reply, [9u32, 1, 0, 0, 0, 5].into_iter().flat_map(u32::to_be_bytes).collect::<Vec<_>>());
+    client.send(&[9, SILENCE], b"");
+    client.works();
+    rig.until("all is given back", |status| status.bytes_under_way == 0 && status.workers >= 2);
+}
+
+#[test]
+fn a_client_that_has_said_all_still_gets_its_answers() {
+    let rig = Rig::new(|_| {});
+    let mut client = rig.connect();
+    client.send(&[1, WAIT], b"");
+    client.send(&[2, ECHO], b"");
+    assert_eq!(client.answered(), 2);
+    client.0.shutdown(std::net::Shutdown::Write).unwrap();
+    rig.entered.recv().unwrap();
+    rig.release.send(()).unwrap();
+    assert_eq!(client.answered(), 1);
+    assert_eq!(client.receive(), None);
+}
+
+#[test]
+fn stopping_ends_what_is_under_way_and_takes_nothing_new() {
+    let rig = Rig::new(|_| {});
+    let (mut client, mut idle) = (rig.connect(), rig.connect());
+    idle.works();
+    client.send(&[1, WAIT], b"");
+    rig.entered.recv().unwrap();
+    let (server, address) = (rig.server, rig.address);
+    let stopping = std::thread::spawn(move || {
+        let since = Instant::now();
+        server.stop(Duration::from_secs(20));
+        since.elapsed()
+    });
+    assert_eq!(idle.receive(), None, "idle connections are closed at once");
+    assert!(TcpStream::connect(address).is_err(), "and no new ones are taken");
+    client.send(&[2, ECHO], b"");
+    rig.release.send(()).unwrap();
+    assert_eq!(client.answered(), 1, "the call under way is answered");
+    assert_eq!(client.receive(), None, "the one that came too late is not");
+    assert!(stopping.join().unwrap() < Duration::from_secs(10));
+}
+
+#[test]
+fn stopping_does_not_wait_for_ever() {
+    let rig = Rig::new(|_| {});
+    let mut client = rig.connect();
+    client.send(&[1, WAIT], b"");
+    rig.entered.recv().unwrap();
+    let since = Instant::now();
+    rig.server.stop(Duration::from_millis(50));
+    assert!(since.elapsed() < Duration::from_secs(10));
+    assert_eq!(client.receive(), None);
+    rig.release.send(()).unwrap();
+}
+
+#[test]
+fn datagrams_are_answered_without_a_marker() {
+    use crate::ingest::nfs::portmap::{PORTMAP_PROGRAM, Portmap};
+    let ours = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = ours.local_addr().unwrap();
+    let service: Arc<dyn Service> = Arc::new(Portmap::new(2049));
+    let config = ServerConfig::new(Arc::new(|| Timestamp(0)));
+    let _server = Server::start(config, Vec::new(), vec![(ours, service)]).unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let call = [5u32, 0, 2, PORTMAP_PROGRAM, 2, 3, 0, 0, 0, 0, 100_003, 3, 6, 0];
+    client.send_to(b"noise", address).unwrap();
+    client.send_to(&call.into_iter().flat_map(u32::to_be_bytes).collect::<Vec<_>>(), address).unwrap();
+    let mut reply = [0; 100];
+    let (len, _) = client.recv_from(&mut reply).unwrap();
+    let expected = [5u32, 1, 0, 0, 0, 0, 2049];
+    assert_eq!(reply[..len], expected.into_iter().flat_map(u32::to_be_bytes).collect::<Vec<_>>());
+}
+
+#[test]
+fn random_bytes_in_random_pieces_harm_nobody() {
+    use rand::rngs::StdRng;
+    use rand::{Rng, RngExt, SeedableRng};
+    let seeds = std::env::var("NARROWBOAT_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    let rig = Rig::new(|_| {});
+    let mut other = rig.connect();
+    for seed in 0..seeds {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut client = rig.connect();
+        let mut stream = Vec::new();
+        for _ in 0..random.random_range(1..30) {
+            let len = if random.random_bool(0.1) { 100_000 } else { random.random_range(0..300) };
+            let mut body = vec![0; len];
+            random.fill_bytes(&mut body);
+            // Mostly calls that are answered, so that the rest comes after them.
+            stream.extend(record(&[1, if random.random_bool(0.9) { ECHO } else { BULK }, 40], &body));
+        }
+        for _ in 0..random.random_range(0..4) {
+            let at = random.random_range(0..stream.len());
+            stream[at] ^= random.random::<u8>();
+        }
+        let mut rest = &stream[..];
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(random.random_range(1..=rest.len()));
+            if client.0.write_all(now).is_err() {
+                break;
+            }
+            rest = later;
+        }
+        other.works();
+    }
+    rig.until("all is given back", |status| status.connections == 1 && status.bytes_under_way == 0);
+}
