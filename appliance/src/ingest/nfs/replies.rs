@@ -20,8 +20,8 @@ use narrowboat_storage::dataset::CallTag;
 
 use super::handle::HandleKey;
 
-/// Of long arguments (WRITE) this many bytes are looked at: more would cost more than it tells apart.
-const ARGUMENT_BYTES_SEEN: usize = 4096;
+/// Of long arguments (WRITE) this many bytes are looked at, and their length: more would cost more than it tells apart.
+const ARGUMENT_BYTES_SEEN: usize = 512;
 /// Fixed cost that is counted for each entry beside its answer.
 const ENTRY_BYTES: usize = 128;
 

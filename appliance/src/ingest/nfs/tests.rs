@@ -2,5 +2,7 @@
 
 mod calls;
 mod clients;
+mod fuzz;
 mod harness;
 pub(crate) mod memtree;
+mod recorded;

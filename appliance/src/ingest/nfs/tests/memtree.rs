@@ -252,7 +252,7 @@ impl FileTree for MemTree {
         if guard.is_some_and(|guard| guard != file.attributes.changed) {
             return refused(Refusal::NotSync);
         }
-        if set.size.is_some_and(|size| size > 64 << 20) {
+        if set.size.is_some_and(|size| size > 8 << 20) {
             return refused(Refusal::FileTooLarge);
         }
         let before = file.attributes.clone();
@@ -319,7 +319,7 @@ impl FileTree for MemTree {
             return refused(Refusal::Access);
         }
         let end = offset + data.len() as u64;
-        if end > 64 << 20 {
+        if end > 8 << 20 {
             return refused(Refusal::FileTooLarge);
         }
         let before = file.attributes.clone();
