@@ -84,6 +84,8 @@ mod report;
 pub mod seam;
 mod sender;
 mod session;
+#[cfg(test)]
+mod tests;
 mod walk;
 mod worker;
 

@@ -156,11 +156,30 @@ impl Walk {
         !self.unanswered.is_empty()
     }
 
-    /// True where nothing moves that could make room: then, and only then, the bounds on each level give way. That
-    /// takes nodes of one level that wait for nodes of a higher one in a circle of full levels.
+    /// True where nothing moves that could make room, and nothing may: then, and only then, the bounds on each level
+    /// give way. That takes nodes of one level that wait for nodes of a higher one in a circle of full levels.
     fn is_stuck(&self) -> bool {
         let moving = self.unanswered.len() + self.expanding + self.ready.len() + self.loading + self.shipped;
-        moving == 0 && !self.root_shipped
+        let may_move = self.level_to_ask(false).is_some() || self.level_to_expand(false).is_some();
+        moving == 0 && !may_move && !self.root_shipped
+    }
+
+    /// The deepest level with names to ask and room below.
+    fn level_to_ask(&self, stuck: bool) -> Option<usize> {
+        (0..DEPTH_MAX).rev().find(|depth| {
+            let room = self.levels[depth + 1].pending < self.ahead;
+            !self.levels[*depth].asking.is_empty() && (room || stuck)
+        })
+    }
+
+    /// The deepest level with nodes to expand whose names could be asked soon.
+    fn level_to_expand(&self, stuck: bool) -> Option<usize> {
+        (0..=DEPTH_MAX).rev().find(|depth| {
+            let level = &self.levels[*depth];
+            let below = self.levels.get(depth + 1).map_or(0, |below| below.pending);
+            let wanted = level.unasked + below < self.ahead && level.open < OPEN_MAX;
+            !level.lacking.is_empty() && (wanted || stuck)
+        })
     }
 
     /// The next names to ask, and the number of the first.
@@ -168,11 +187,7 @@ impl Walk {
         let first = self.next_ask;
         let mut names = Vec::new();
         while names.len() < ASK_NAMES_MAX && self.unanswered.len() < UNANSWERED_MAX {
-            let stuck = self.is_stuck();
-            let deepest = (0..DEPTH_MAX).rev().find(|depth| {
-                let below = self.levels[depth + 1].pending;
-                !self.levels[*depth].asking.is_empty() && (below < self.ahead || stuck)
-            });
+            let deepest = self.level_to_ask(self.is_stuck());
             let Some(depth) = deepest else { break };
             self.ask_below(depth, ASK_NAMES_MAX - names.len(), &mut names);
         }
@@ -275,13 +290,7 @@ impl Walk {
     pub fn next_expand(&mut self) -> Option<Vec<(TaskId, Ref, Counterparts)>> {
         let mut batch = Vec::new();
         while batch.len() < EXPAND_BATCH && self.expanding < EXPANDING_MAX {
-            let stuck = self.is_stuck();
-            let deepest = (0..=DEPTH_MAX).rev().find(|depth| {
-                let level = &self.levels[*depth];
-                let below = self.levels.get(depth + 1).map_or(0, |below| below.pending);
-                let wanted = level.unasked + below < self.ahead && level.open < OPEN_MAX;
-                !level.lacking.is_empty() && (wanted || stuck)
-            });
+            let deepest = self.level_to_expand(self.is_stuck());
             let Some(id) = deepest.and_then(|depth| self.levels[depth].lacking.pop_front()) else { break };
             let Some(task) = self.tasks.get_mut(&id) else { continue };
             task.state = State::Expanding;
@@ -370,5 +379,12 @@ impl Walk {
             self.known.insert(task.at);
             self.shipped -= 1;
         }
+    }
+
+    /// Objects that this walk holds in memory.
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
+        let unasked: usize = self.levels.iter().map(|level| level.unasked).sum();
+        self.tasks.len() + unasked
     }
 }
