@@ -1,8 +1,83 @@
 //! The only sockets and tasks of this crate: one QUIC endpoint a box, under caps, between pinned keys.
+//!
+//! ```text
+//!   replicate ──▶ job ──▶ driver ═══ streams ═══▶ quinn ──▶ congestion ──▶ socket ──▶ the wire
+//!                  ▲        │                       ▲           (Steady)     (caps of
+//!               keeper   sync::Session              │                      crate::shape)
+//!              (dials)   and Worker             tls, door ◀── pairing
+//! ```
+//!
+//! * [`endpoint`]: [`Link`], what the box around it calls; [`host`]: what it is told and what it asks of the box.
+//! * [`socket`]: every datagram, both ways, is counted and held under the caps.
+//! * [`congestion`]: how much may be under way on a thin, long, lossy line.
+//! * [`identity`], [`tls`]: who may connect; [`pairing`]: how two boxes learn one another's keys.
+//! * `door` answers handshakes, `keeper` dials, `peers` keeps one connection a peer, whoever dialled it.
+//! * `job` runs a replication over as many connections as it takes, `incoming` serves what peers begin, and `driver` turns
+//!   the session value of [`crate::sync`] over the streams of one connection.
+//!
+//! What it promises: nothing leaves above the caps, whatever it is; nobody without a pinned key gets further than a TLS
+//! alert; a peer can make it hold no more than the windows of [`transport`] and of [`crate::sync::Limits`]; a connection
+//! that breaks is made again and work goes on where it stopped. What it never does: look into a store (that is
+//! [`Host`]'s), decide what is replicated when, or send to a peer whose cap is zero.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use governor::DefaultDirectRateLimiter;
+use quinn::{Endpoint, TransportConfig};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+mod cancel;
 pub mod congestion;
+mod door;
+mod driver;
+pub mod endpoint;
+pub mod host;
 pub mod identity;
+mod incoming;
+mod job;
+mod keeper;
+mod pair;
 pub mod pairing;
+mod peers;
 pub mod socket;
+mod streams;
 pub mod tls;
 pub mod transport;
+
+pub use cancel::Cancel;
+pub use endpoint::{Link, PeerStatus, Probe};
+pub use host::{Host, LinkConfig, LinkError};
+pub use identity::Identity;
+pub use job::{Progress, Stopped};
+pub use pairing::{Code, PairingError};
+pub use socket::Counters;
+
+/// What all tasks of a link share.
+struct Inner {
+    config: LinkConfig,
+    host: Arc<dyn Host>,
+    shaper: Arc<socket::Shaper>,
+    door: Arc<tls::Doorkeeper>,
+    tls: Arc<tls::Tls>,
+    transport: Arc<TransportConfig>,
+    endpoint: Endpoint,
+    peers: peers::Peers,
+    desk: Mutex<pairing::Desk>,
+    pairing_limiter: DefaultDirectRateLimiter,
+    /// The origin of every time that is handed to a value.
+    began: Instant,
+    closing: Cancel,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("id", &self.config.identity.id()).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds one of these; should it, what is behind them is still whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -174,6 +174,12 @@ impl Shaper {
         Counters { sent: sent.total(), received: received.total() }
     }
 
+    /// What was sent to a peer in the second that ends now, in bits per second.
+    pub fn bits_per_second(&self, node: NodeId) -> u64 {
+        let now = self.now();
+        self.lock().tree.meters(Some(node)).0.last_second_bytes(now).saturating_mul(8)
+    }
+
     /// Begins counting for one job with a peer.
     pub fn watch(&self, node: NodeId) -> Watch {
         let mut state = self.lock();

@@ -30,6 +30,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
+use super::congestion::Steady;
 use super::identity::Identity;
 use crate::peer::PeerId;
 
@@ -162,6 +163,11 @@ pub fn peer_of(connection: &quinn::Connection) -> Option<PeerId> {
 /// The protocol that a connection has agreed on.
 pub fn alpn_of(connection: &quinn::Connection) -> Option<Vec<u8>> {
     connection.handshake_data()?.downcast::<crypto::rustls::HandshakeData>().ok()?.protocol
+}
+
+/// What the congestion controller of a connection knows of the line.
+pub(super) fn controller_of(connection: &quinn::Connection) -> Option<Box<Steady>> {
+    connection.congestion_state().into_any().downcast().ok()
 }
 
 fn key_of(spki: &CertificateDer<'_>) -> Option<PeerId> {

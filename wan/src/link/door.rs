@@ -1,0 +1,86 @@
+//! The door: handshakes that come in, and what becomes of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use quinn::{Connection, Incoming, VarInt};
+use tokio::sync::Semaphore;
+
+use super::tls::{ALPN_LINK, ALPN_PAIR, alpn_of, peer_of};
+use super::{Inner, incoming, pair};
+
+/// Handshakes under way at once.
+const HANDSHAKES: usize = 64;
+/// From so many on, an address must prove that it gets our answers before we compute anything for it (RFC 9000, 8.1.2).
+const HANDSHAKES_UNPROVED: usize = 16;
+/// A handshake that takes longer is given up.
+const HANDSHAKE: Duration = Duration::from_secs(15);
+/// The connection is of no use to us.
+const UNWANTED: VarInt = VarInt::from_u32(3);
+
+/// Handshakes for pairing that are let in: ten at once, then one every six seconds. The code itself allows three attempts;
+/// this keeps a flood of them from costing more than a little arithmetic.
+pub(super) fn pairing_limiter() -> DefaultDirectRateLimiter {
+    let quota =
+        Quota::with_period(Duration::from_secs(6)).unwrap_or_else(|| Quota::per_minute(std::num::NonZeroU32::MIN));
+    RateLimiter::direct(quota.allow_burst(std::num::NonZeroU32::MIN.saturating_add(9)))
+}
+
+/// Answers handshakes until the endpoint is closed.
+pub(super) async fn answer(inner: Arc<Inner>) {
+    let places = Arc::new(Semaphore::new(HANDSHAKES));
+    while let Some(incoming) = inner.endpoint.accept().await {
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            incoming.ignore();
+            continue;
+        };
+        let crowded = places.available_permits() < HANDSHAKES - HANDSHAKES_UNPROVED;
+        if crowded && !incoming.remote_address_validated() && incoming.may_retry() {
+            // Only an address that was validated already cannot be asked to retry.
+            let _ = incoming.retry();
+            continue;
+        }
+        let task_inner = inner.clone();
+        inner.spawn(async move {
+            let greeted = tokio::time::timeout(HANDSHAKE, shake(incoming)).await;
+            drop(place);
+            if let Ok(Some(connection)) = greeted {
+                admit(task_inner, connection).await;
+            }
+        });
+    }
+}
+
+async fn shake(incoming: Incoming) -> Option<Connection> {
+    let address = incoming.remote_address();
+    match incoming.await {
+        Ok(connection) => Some(connection),
+        Err(error) => {
+            tracing::debug!(%address, %error, "handshake refused");
+            None
+        }
+    }
+}
+
+/// TLS has let it in; now by protocol and key.
+async fn admit(inner: Arc<Inner>, connection: Connection) {
+    let alpn = alpn_of(&connection);
+    let Some(id) = peer_of(&connection) else {
+        return connection.close(UNWANTED, b"no key");
+    };
+    if alpn.as_deref() == Some(ALPN_LINK) {
+        // It may have been removed since the handshake began.
+        match inner.peers.find(&id) {
+            Some(peer) => incoming::adopt(&inner, &peer, connection),
+            None => connection.close(UNWANTED, b"unknown key"),
+        }
+    } else if alpn.as_deref() == Some(ALPN_PAIR) {
+        match inner.pairing_limiter.check() {
+            Ok(()) => pair::answer(&inner, connection, id).await,
+            Err(_) => connection.close(UNWANTED, b"too many attempts"),
+        }
+    } else {
+        connection.close(UNWANTED, b"unknown protocol");
+    }
+}

@@ -1,0 +1,222 @@
+//! What a connected peer begins: sessions in which it sends us a snapshot.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use narrowboat_storage::error::{Refusal, Result};
+use narrowboat_storage::id::StoreId;
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::Inner;
+use super::cancel::Cancel;
+use super::driver::{Conversation, Ends, drive};
+use super::job::Counting;
+use super::peers::Peer;
+use super::streams::read_preface;
+use super::transport::DATA_STREAMS_MAX;
+use crate::sync::{Admission, Failure, Report, Session, Worker};
+use crate::wire::{Hello, Preface, Role, SnapshotOffer, StreamClass};
+
+/// How long a peer has to say what a stream is for.
+const PREFACE: Duration = Duration::from_secs(30);
+/// How often a peer's address is looked at: a NAT may have given it another port.
+const ADDRESS: Duration = Duration::from_millis(500);
+/// A stream that nobody asked for.
+const UNWANTED: VarInt = VarInt::from_u32(3);
+
+/// Takes a connection that has proved the peer's key, and serves it until it ends.
+pub(super) fn adopt(inner: &Arc<Inner>, peer: &Arc<Peer>, connection: Connection) {
+    inner.shaper.route(connection.remote_address(), peer.node);
+    if !peer.take(&connection, inner.config.identity.id()) {
+        return;
+    }
+    tracing::info!(peer = %peer.name(), address = %connection.remote_address(), "connected");
+    let (task_inner, peer) = (inner.clone(), peer.clone());
+    inner.spawn(async move { serve(task_inner, peer, connection).await });
+}
+
+async fn serve(inner: Arc<Inner>, peer: Arc<Peer>, connection: Connection) {
+    let sessions = Arc::new(Sessions::default());
+    let mut tasks = JoinSet::new();
+    let mut address = connection.remote_address();
+    let mut look = tokio::time::interval(ADDRESS);
+    let why = loop {
+        while tasks.try_join_next().is_some() {}
+        tokio::select! {
+            stream = connection.accept_bi() => match stream {
+                Ok(control) => {
+                    let serving = receive(inner.clone(), peer.clone(), connection.clone(), sessions.clone(), control);
+                    tasks.spawn(serving);
+                }
+                Err(error) => break error,
+            },
+            stream = connection.accept_uni() => match stream {
+                Ok(stream) => {
+                    let sessions = sessions.clone();
+                    tasks.spawn(async move { sessions.route(stream).await });
+                }
+                Err(error) => break error,
+            },
+            _ = look.tick() => {
+                let seen = connection.remote_address();
+                if seen != address {
+                    inner.shaper.route(seen, peer.node);
+                    inner.shaper.unroute(address);
+                    address = seen;
+                }
+            }
+        }
+    };
+    tracing::info!(peer = %peer.name(), %why, "disconnected");
+    // Sessions notice the end by themselves, and have their reports to make.
+    while tasks.join_next().await.is_some() {}
+    if peer.current().is_none_or(|current| current.remote_address() != address) {
+        inner.shaper.unroute(address);
+    }
+}
+
+/// Data streams on their way to their sessions.
+#[derive(Debug, Default)]
+struct Sessions(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    running: BTreeMap<u64, mpsc::Sender<RecvStream>>,
+    /// Streams that came before their session's control stream, unread. QUIC's limit of open streams bounds them.
+    early: VecDeque<(u64, RecvStream)>,
+}
+
+impl Sessions {
+    fn table(&self) -> std::sync::MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a data stream where it belongs.
+    async fn route(&self, mut stream: RecvStream) {
+        let preface = tokio::time::timeout(PREFACE, read_preface(&mut stream)).await;
+        let Ok(Some(Preface { class: StreamClass::Data, session, .. })) = preface else {
+            // It may be stopped already; then nothing is to be said.
+            let _ = stream.stop(UNWANTED);
+            return;
+        };
+        let mut table = self.table();
+        match table.running.get(&session) {
+            // A queue that is full has as many streams as a connection can have: this one is of no use.
+            Some(queue) => drop(queue.try_send(stream)),
+            None => {
+                table.early.push_back((session, stream));
+                if table.early.len() > DATA_STREAMS_MAX as usize {
+                    table.early.pop_front();
+                }
+            }
+        }
+    }
+
+    /// Begins a session: its data streams come out here. None where the number is in use.
+    fn begin(&self, session: u64) -> Option<mpsc::Receiver<RecvStream>> {
+        let mut table = self.table();
+        if table.running.contains_key(&session) {
+            return None;
+        }
+        let (queue, streams) = mpsc::channel(DATA_STREAMS_MAX as usize);
+        let early = std::mem::take(&mut table.early);
+        for (number, stream) in early {
+            if number == session {
+                drop(queue.try_send(stream));
+            } else {
+                table.early.push_back((number, stream));
+            }
+        }
+        table.running.insert(session, queue);
+        Some(streams)
+    }
+
+    fn end(&self, session: u64) {
+        self.table().running.remove(&session);
+    }
+}
+
+/// Serves one control stream that the peer opened.
+async fn receive(
+    inner: Arc<Inner>,
+    peer: Arc<Peer>,
+    connection: Connection,
+    sessions: Arc<Sessions>,
+    mut control: (SendStream, RecvStream),
+) {
+    let preface = tokio::time::timeout(PREFACE, read_preface(&mut control.1)).await;
+    let Ok(Some(Preface { class: StreamClass::Control, session: number, .. })) = preface else {
+        let _ = control.1.stop(UNWANTED);
+        let _ = control.0.reset(UNWANTED);
+        return;
+    };
+    let Some(data_in) = sessions.begin(number) else {
+        let _ = control.1.stop(UNWANTED);
+        let _ = control.0.reset(UNWANTED);
+        return;
+    };
+    let record = peer.record();
+    let outcome = run(&inner, &peer, connection, control, data_in).await;
+    sessions.end(number);
+    if let Some((outcome, report)) = outcome {
+        let told =
+            tokio::task::spawn_blocking(move || inner.host.received(&record, outcome.as_ref().copied(), &report));
+        if told.await.is_err() {
+            tracing::error!(peer = %peer.name(), "telling the box of a replication failed");
+        }
+    }
+}
+
+async fn run(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    connection: Connection,
+    control: (SendStream, RecvStream),
+    data_in: mpsc::Receiver<RecvStream>,
+) -> Option<(Result<(), Failure>, Report)> {
+    let record = peer.record();
+    let (host, asked) = (inner.host.clone(), record.clone());
+    let opened =
+        tokio::task::spawn_blocking(move || host.sink(&asked).map(|sink| (sink, host.admission(&asked)))).await;
+    let (sink, admission) = match opened.ok()? {
+        Ok(opened) => opened,
+        Err(error) => return Some((Err(Failure::Store(error)), Report::default())),
+    };
+    let admission = Arc::new(PinnedStore { store: record.store, inner: admission });
+    let config = &inner.config;
+    let worker = Arc::new(Worker::sink(sink, config.references, config.realm.clone(), admission));
+    let hello = Hello::new(Role::Receiver, config.realm.id(), config.store);
+    let session = Session::receive(hello, config.limits.clone(), inner.began.elapsed());
+    let counting = Counting::begin(inner.shaper.clone(), peer);
+    let conversation =
+        Conversation { session, worker, connection, control, data_out: Vec::new(), data_in: Some(data_in) };
+    let began = tokio::time::Instant::now();
+    let ends = Ends { cancel: &Cancel::new(), closing: &inner.closing };
+    let patient = || peer.is_paused(&inner.shaper);
+    let (outcome, mut report) = drive(conversation, inner.began, ends, patient, |_| ()).await;
+    let wire = counting.seen();
+    report.seconds = began.elapsed().as_secs_f64();
+    report.wire_bytes_forward = wire.received.bytes;
+    report.wire_bytes_back = wire.sent.bytes;
+    report.peak_bits_per_second = wire.received.highest_bits_per_second();
+    Some((outcome, report))
+}
+
+/// A peer speaks for the store that it was paired with and for no other.
+struct PinnedStore {
+    store: StoreId,
+    inner: Arc<dyn Admission>,
+}
+
+impl Admission for PinnedStore {
+    fn admit(&self, peer: &Hello, snapshot: &SnapshotOffer) -> Result<()> {
+        if peer.store != self.store {
+            let sentence = "this box was paired with another store than it has now; pair it again".to_owned();
+            return Err(Refusal::Invalid(sentence).into());
+        }
+        self.inner.admit(peer, snapshot)
+    }
+}

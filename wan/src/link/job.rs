@@ -1,0 +1,263 @@
+//! One replication as a person sees it: goes on over broken connections until it is done, refused, or given up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::Connection;
+use tokio::time::Instant;
+
+use super::cancel::Cancel;
+use super::driver::{Conversation, Ends, drive};
+use super::host::LinkError;
+use super::keeper::Backoff;
+use super::peers::Peer;
+use super::socket::{Counters, Shaper, Watch};
+use super::transport::stripes;
+use super::{Inner, tls};
+use crate::sync::{Failure, Replication, Report, Session, Source, Worker};
+use crate::wire::{Hello, Preface, Role, StreamClass};
+
+/// What is assumed of a line without a cap that nothing has been sent over yet: 100 Mbit/s.
+const UNKNOWN_BYTES_PER_SECOND: u64 = 12_500_000;
+/// How often progress is told at most.
+const PROGRESS: Duration = Duration::from_millis(200);
+
+/// How a replication is getting on.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// False while there is no connection: then it is being waited for.
+    pub connected: bool,
+    /// Connections that were used so far, the present one included.
+    pub attempts: u32,
+    /// What was moved so far, all attempts together.
+    pub report: Report,
+    /// Bits per second on the wire to the peer in the second that ends now, whatever they are for.
+    pub bits_per_second: u64,
+}
+
+/// A replication that did not come to its end, with what it had moved until then. That is kept by the peer, and need
+/// not be sent again.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Stopped {
+    /// Why.
+    #[source]
+    pub error: LinkError,
+    /// What was moved.
+    pub report: Box<Report>,
+}
+
+/// Runs `replication` towards `peer`.
+pub(super) async fn replicate(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    replication: Replication,
+    source: Arc<dyn Source>,
+    cancel: &Cancel,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<Report, Stopped> {
+    let worker = Arc::new(Worker::source(source, inner.config.references));
+    let mut job = Running {
+        inner,
+        peer,
+        watch: Counting::begin(inner.shaper.clone(), peer),
+        total: Report {
+            dataset: replication.snapshot.dataset,
+            snapshot: replication.snapshot.snapshot,
+            ..Report::default()
+        },
+        attempts: 0,
+        began: Instant::now(),
+        told: None,
+        progress,
+    };
+    let mut backoff = Backoff::default();
+    let mut moved_at = Instant::now();
+    loop {
+        let moved_before = job.total.payload_bytes;
+        let error = match job.connect(cancel, moved_at).await {
+            Ok(connection) => match job.attempt(&connection, &replication, &worker, cancel).await {
+                Ok(()) => return Ok(job.report(None)),
+                Err(failure) => failure,
+            },
+            Err(error) => return Err(job.stopped(error)),
+        };
+        if job.total.payload_bytes > moved_before {
+            moved_at = Instant::now();
+            backoff = Backoff::default();
+        }
+        let hopeless = !error.may_pass() || moved_at.elapsed() > inner.config.retry_for;
+        if hopeless || cancel.is_cancelled() {
+            return Err(job.stopped(error.into()));
+        }
+        tracing::info!(peer = %peer.name(), %error, "replication interrupted, going on");
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next(rand::random())) => {}
+            () = cancel.cancelled() => {}
+        }
+    }
+}
+
+struct Running<'a> {
+    inner: &'a Arc<Inner>,
+    peer: &'a Arc<Peer>,
+    watch: Counting,
+    /// Of the attempts that are over.
+    total: Report,
+    attempts: u32,
+    began: Instant,
+    told: Option<Instant>,
+    progress: &'a mut (dyn FnMut(Progress) + Send),
+}
+
+impl Running<'_> {
+    /// Waits for a connection, until cancelled or for as long as the link is configured to try.
+    async fn connect(&mut self, cancel: &Cancel, since: Instant) -> Result<Connection, LinkError> {
+        self.tell(false, None, true);
+        let give_up = since + self.inner.config.retry_for;
+        tokio::select! {
+            connection = self.peer.connected() => connection.ok_or(LinkError::Closed),
+            () = cancel.cancelled() => Err(Failure::Cancelled.into()),
+            () = self.inner.closing.cancelled() => Err(LinkError::Closed),
+            () = tokio::time::sleep_until(give_up) => Err(LinkError::Unreachable {
+                peer: self.peer.name().to_string(),
+                why: self.peer.last_error().unwrap_or_else(|| "it has not called, and no address of it is known".to_owned()),
+            }),
+        }
+    }
+
+    async fn attempt(
+        &mut self,
+        connection: &Connection,
+        replication: &Replication,
+        worker: &Arc<Worker>,
+        cancel: &Cancel,
+    ) -> Result<(), Failure> {
+        self.attempts += 1;
+        let now = self.inner.began.elapsed();
+        let hello = Hello::new(Role::Sender, self.inner.config.realm.id(), self.inner.config.store);
+        let session = Session::send(hello, replication.clone(), self.inner.config.limits.clone(), now);
+        let rate = self.rate_expected(connection);
+        let number = self.peer.next_session();
+        let opened = open_streams(connection, number, stripes(rate, connection.rtt())).await;
+        let Ok((control, data_out)) = opened else { return Err(Failure::Lost) };
+        let connection = connection.clone();
+        let conversation =
+            Conversation { session, worker: worker.clone(), connection, control, data_out, data_in: None };
+        let (inner, peer) = (self.inner, self.peer);
+        let (outcome, report) = drive(
+            conversation,
+            inner.began,
+            Ends { cancel, closing: &inner.closing },
+            || peer.is_paused(&inner.shaper),
+            |session| {
+                self.tell(true, Some(session.report()), false);
+            },
+        )
+        .await;
+        add(&mut self.total, &report);
+        self.tell(true, None, true);
+        outcome
+    }
+
+    /// Bytes per second that the line may be expected to take.
+    fn rate_expected(&self, connection: &Connection) -> u64 {
+        let limits = [None, Some(self.peer.node)].map(|of| self.inner.shaper.limit(of));
+        let capped = limits.into_iter().flatten().min().map(|limit| limit.bits() / 8);
+        let seen = tls::controller_of(connection).map_or(0, |steady| steady.bytes_per_second());
+        capped.unwrap_or(seen.max(UNKNOWN_BYTES_PER_SECOND))
+    }
+
+    fn tell(&mut self, connected: bool, session: Option<&Report>, now: bool) {
+        if !now && self.told.is_some_and(|told| told.elapsed() < PROGRESS) {
+            return;
+        }
+        self.told = Some(Instant::now());
+        let report = self.report(session);
+        let bits_per_second = self.inner.shaper.bits_per_second(self.peer.node);
+        (self.progress)(Progress { connected, attempts: self.attempts, report, bits_per_second });
+    }
+
+    /// What was moved so far, with what was on the wire.
+    fn report(&self, session: Option<&Report>) -> Report {
+        let mut report = self.total.clone();
+        if let Some(session) = session {
+            add(&mut report, session);
+        }
+        let wire = self.watch.seen();
+        report.seconds = self.began.elapsed().as_secs_f64();
+        report.wire_bytes_forward = wire.sent.bytes;
+        report.wire_bytes_back = wire.received.bytes;
+        report.peak_bits_per_second = wire.sent.highest_bits_per_second();
+        report
+    }
+
+    fn stopped(&self, error: LinkError) -> Stopped {
+        Stopped { error, report: Box::new(self.report(None)) }
+    }
+}
+
+/// Opens the streams of a session: control before data in importance, data among itself alike.
+async fn open_streams(
+    connection: &Connection,
+    session: u64,
+    count: usize,
+) -> Result<((quinn::SendStream, quinn::RecvStream), Vec<quinn::SendStream>), Failure> {
+    let lost = |_| Failure::Lost;
+    let mut control = connection.open_bi().await.map_err(lost)?;
+    // Fails only on a stream that is closed already, which the write tells as well.
+    let _ = control.0.set_priority(1);
+    let preface = Preface { class: StreamClass::Control, index: 0, session };
+    control.0.write_all(&preface.encode()).await.map_err(|_| Failure::Lost)?;
+    let mut data = Vec::with_capacity(count);
+    for index in 0..u8::try_from(count).unwrap_or(u8::MAX) {
+        let mut stream = connection.open_uni().await.map_err(lost)?;
+        let preface = Preface { class: StreamClass::Data, index, session };
+        stream.write_all(&preface.encode()).await.map_err(|_| Failure::Lost)?;
+        data.push(stream);
+    }
+    Ok((control, data))
+}
+
+/// Adds what one attempt moved; what is not a count comes from the later one.
+fn add(total: &mut Report, attempt: &Report) {
+    for (sum, part) in [(&mut total.chunks, &attempt.chunks), (&mut total.nodes, &attempt.nodes)] {
+        sum.offered += part.offered;
+        sum.known += part.known;
+        sum.sent += part.sent;
+    }
+    total.shared += attempt.shared;
+    total.payload_bytes += attempt.payload_bytes;
+    total.raw_bytes += attempt.raw_bytes;
+    total.framed_bytes.0 += attempt.framed_bytes.0;
+    total.framed_bytes.1 += attempt.framed_bytes.1;
+    total.base = attempt.base.or(total.base);
+    total.root_here = attempt.root_here.or(total.root_here);
+    total.root_there = attempt.root_there.or(total.root_there);
+    total.published |= attempt.published;
+}
+
+/// Counts a peer's wire for one job, and stops counting when dropped.
+pub(super) struct Counting {
+    shaper: Arc<Shaper>,
+    watch: Option<Watch>,
+}
+
+impl Counting {
+    pub(super) fn begin(shaper: Arc<Shaper>, peer: &Peer) -> Self {
+        let watch = Some(shaper.watch(peer.node));
+        Counting { shaper, watch }
+    }
+
+    pub(super) fn seen(&self) -> Counters {
+        self.watch.as_ref().map(|watch| self.shaper.seen(watch)).unwrap_or_default()
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        if let Some(watch) = self.watch.take() {
+            self.shaper.unwatch(watch);
+        }
+    }
+}

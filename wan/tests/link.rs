@@ -1,0 +1,383 @@
+//! Whole links over real sockets on loopback: pairing, replicating, breaking, resuming, under caps, against strangers.
+
+#![allow(clippy::unwrap_used)] // a failed step ends the test
+
+mod relay;
+#[path = "sim/rng.rs"]
+#[allow(dead_code)]
+mod rng;
+#[path = "sim/store.rs"]
+#[allow(dead_code)]
+mod store;
+#[path = "sim/tree.rs"]
+#[allow(dead_code)]
+mod tree;
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use narrowboat_storage::error::Result;
+use narrowboat_storage::id::StoreId;
+use narrowboat_storage::name::Realm;
+use narrowboat_wan::link::{Cancel, Host, Identity, Link, LinkConfig, LinkError, PairingError, Progress, Stopped};
+use narrowboat_wan::peer::{PeerAddress, PeerRecord};
+use narrowboat_wan::shape::Rate;
+use narrowboat_wan::sync::seam::SnapshotOffer;
+use narrowboat_wan::sync::{Admission, Failure, Replication, Report, Sink};
+use relay::{Path, Relay};
+use rng::Rng;
+use store::{MemoryStore, OwnOnly};
+use tree::{Dataset, Size, references};
+
+/// A box: a store in memory, and what it was told.
+struct Office {
+    number: u8,
+    realm: Realm,
+    store: Arc<MemoryStore>,
+    pinned: Mutex<Vec<PeerRecord>>,
+    received: Mutex<Vec<(bool, Report)>>,
+}
+
+impl Office {
+    fn new(number: u8) -> Arc<Office> {
+        Self::in_realm(number, Realm::published())
+    }
+
+    fn in_realm(number: u8, realm: Realm) -> Arc<Office> {
+        let store = MemoryStore::new(&realm);
+        Arc::new(Office { number, realm, store, pinned: Mutex::default(), received: Mutex::default() })
+    }
+
+    fn id(&self) -> StoreId {
+        StoreId([self.number; 16])
+    }
+
+    async fn open(self: &Arc<Self>, listen: SocketAddr) -> Link {
+        let identity = Identity::from_seed([self.number; 32]);
+        let name = format!("box-{}", self.number).parse().unwrap();
+        let mut config = LinkConfig::new(listen, identity, name, self.realm.clone(), self.id(), references);
+        config.peers = self.pinned.lock().unwrap().clone();
+        config.retry_for = Duration::from_secs(30);
+        config.limits.window_bytes = 1 << 20;
+        for _ in 0..100 {
+            match Link::bind(config.clone(), self.clone()).await {
+                Ok(link) => return link,
+                // quinn's tasks let go of the port a moment after the last handle.
+                Err(LinkError::Bind { source, .. }) if source.kind() == std::io::ErrorKind::AddrInUse => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("{listen} stays in use");
+    }
+
+    async fn open_anywhere(self: &Arc<Self>) -> Link {
+        self.open(SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+}
+
+impl Host for Office {
+    fn sink(&self, _peer: &PeerRecord) -> Result<Arc<dyn Sink>> {
+        Ok(self.store.clone())
+    }
+    fn admission(&self, _peer: &PeerRecord) -> Arc<dyn Admission> {
+        Arc::new(OwnOnly)
+    }
+    fn pin(&self, peer: &PeerRecord) -> Result<()> {
+        let mut pinned = self.pinned.lock().unwrap();
+        pinned.retain(|known| known.id != peer.id);
+        pinned.push(peer.clone());
+        Ok(())
+    }
+    fn received(&self, _peer: &PeerRecord, outcome: std::result::Result<(), &Failure>, report: &Report) {
+        self.received.lock().unwrap().push((outcome.is_ok(), report.clone()));
+    }
+}
+
+fn address(link: &Link) -> PeerAddress {
+    link.local_address().unwrap().into()
+}
+
+/// A branch and a head office that have paired.
+async fn paired() -> (Arc<Office>, Link, Arc<Office>, Link) {
+    let (branch, head) = (Office::new(1), Office::new(2));
+    let (branch_link, head_link) = (branch.open_anywhere().await, head.open_anywhere().await);
+    let (code, _) = head_link.invite(None);
+    let record = branch_link.join(&code, &address(&head_link)).await.unwrap();
+    assert_eq!(record.name.as_str(), "box-2");
+    (branch, branch_link, head, head_link)
+}
+
+/// The same, with a line between them: the head office knows no address of the branch, as behind a NAT.
+async fn paired_over(up: Path, down: Path) -> (Arc<Office>, Link, Arc<Office>, Link, Relay) {
+    let (branch, branch_link, head, head_link) = paired().await;
+    let listen = head_link.local_address().unwrap();
+    branch_link.shutdown().await;
+    head_link.shutdown().await;
+    drop((branch_link, head_link));
+    let relay = Relay::start(SocketAddr::from(([127, 0, 0, 1], 0)), listen, up, down, 5).unwrap();
+    branch.pinned.lock().unwrap()[0].addresses = vec![relay.address.into()];
+    head.pinned.lock().unwrap()[0].addresses.clear();
+    let head_link = head.open(listen).await;
+    let branch_link = branch.open_anywhere().await;
+    (branch, branch_link, head, head_link, relay)
+}
+
+/// A dataset of about `megabytes` that does not compress.
+fn dataset(seed: u64, megabytes: u64) -> (Dataset, Rng, Size) {
+    let mut rng = Rng::new(seed);
+    let size = Size { files: megabytes * 10, chunks_max: 12, chunk_bytes_max: 32 << 10 };
+    (Dataset::random(&mut rng, size), rng, size)
+}
+
+fn replication(snapshot: &SnapshotOffer, earlier: &[&SnapshotOffer]) -> Replication {
+    let bases = earlier.iter().rev().map(|base| (base.snapshot, base.root.unwrap())).collect();
+    Replication { snapshot: snapshot.clone(), bases }
+}
+
+async fn send(link: &Link, office: &Office, what: Replication) -> std::result::Result<Report, Stopped> {
+    link.replicate("box-2", what, office.store.clone(), &Cancel::new(), |_| ()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_boxes_pair_and_replicate_two_days() {
+    let (branch, branch_link, head, head_link) = paired().await;
+    assert_eq!(head.pinned.lock().unwrap().len(), 1);
+    let (mut data, mut rng, size) = dataset(1, 3);
+    let day1 = data.snapshot(&branch.store, 1, branch.id());
+    let mut told: Vec<Progress> = Vec::new();
+    let source = branch.store.clone();
+    let report = branch_link
+        .replicate("box-2", replication(&day1, &[]), source, &Cancel::new(), |progress| told.push(progress))
+        .await
+        .unwrap();
+    head.store.check().unwrap();
+    assert_eq!(head.store.published(&day1.snapshot), Some(day1.clone()));
+    assert!(report.published && report.root_there == day1.root, "{report:?}");
+    assert!(report.payload_bytes > 1_000_000);
+    let overhead = report.wire_bytes_forward as f64 / report.payload_bytes as f64;
+    assert!((1.0..1.15).contains(&overhead), "{report:?}");
+    assert!(report.peak_bits_per_second > 0 && report.seconds > 0.0 && report.wire_bytes_back > 0);
+    assert!(told.iter().any(|progress| progress.connected));
+
+    // The second day builds on the first; what did not change is not sent, and a day without changes costs next to nothing.
+    data.edit(&mut rng, size, 3);
+    let day2 = data.snapshot(&branch.store, 2, branch.id());
+    let second = send(&branch_link, &branch, replication(&day2, &[&day1])).await.unwrap();
+    assert_eq!(second.base, Some(day1.snapshot));
+    assert!(second.payload_bytes < report.payload_bytes / 3, "{second:?}");
+    let day3 = SnapshotOffer { snapshot: narrowboat_storage::id::SnapshotId([3; 16]), ..day2.clone() };
+    let third = send(&branch_link, &branch, replication(&day3, &[&day1, &day2])).await.unwrap();
+    assert!(third.published && third.payload_bytes == 0, "{third:?}");
+    assert!(third.wire_bytes_forward + third.wire_bytes_back < 8_000, "{third:?}");
+    head.store.check().unwrap();
+
+    // And the head office told its box of each.
+    while head.received.lock().unwrap().len() < 3 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let received = head.received.lock().unwrap().clone();
+    assert_eq!(
+        received.iter().map(|(ok, report)| (*ok, report.snapshot)).collect::<Vec<_>>(),
+        [(true, day1.snapshot), (true, day2.snapshot), (true, day3.snapshot)]
+    );
+    let probe = branch_link.probe("box-2").await.unwrap();
+    assert!(probe.round_trip > Duration::ZERO && probe.mtu >= 1200, "{probe:?}");
+    branch_link.shutdown().await;
+    head_link.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_send_to_one_another_at_once_over_one_connection() {
+    let (branch, branch_link, head, head_link) = paired().await;
+    let (here, there) = (dataset(21, 2).0, dataset(22, 2).0);
+    let ours = here.snapshot(&branch.store, 1, branch.id());
+    let theirs = SnapshotOffer {
+        dataset: narrowboat_storage::id::DatasetId([8; 16]),
+        ..there.snapshot(&head.store, 2, head.id())
+    };
+    let cancel = Cancel::new();
+    let (up, down) = tokio::join!(
+        branch_link.replicate("box-2", replication(&ours, &[]), branch.store.clone(), &cancel, |_| ()),
+        head_link.replicate("box-1", replication(&theirs, &[]), head.store.clone(), &cancel, |_| ()),
+    );
+    assert!(up.unwrap().published && down.unwrap().published);
+    branch.store.check().unwrap();
+    head.store.check().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transfer_goes_on_where_a_killed_head_office_left_it() {
+    let (branch, branch_link, head, head_link) = paired().await;
+    let listen = head_link.local_address().unwrap();
+    branch_link.set_limit("box-2", Some("16Mbit".parse().unwrap())).unwrap();
+    let (data, ..) = dataset(3, 4);
+    let snapshot = data.snapshot(&branch.store, 1, branch.id());
+    let whole: u64 = branch.store.len() as u64;
+    let (sender, job_branch, what) = (branch_link.clone(), branch.clone(), replication(&snapshot, &[]));
+    let job = tokio::spawn(async move { send(&sender, &job_branch, what).await });
+    // Killed when something has arrived: everything that was not synced is lost, and the socket is gone without a word.
+    while head.store.len() < 60 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    head_link.shutdown().await;
+    drop(head_link);
+    let unsynced = head.store.unsynced();
+    head.store.restart(unsynced / 2);
+    let kept = head.store.len() as u64;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let again = head.open(listen).await;
+    let report = tokio::time::timeout(Duration::from_secs(40), job).await.unwrap().unwrap().unwrap();
+    assert!(report.published);
+    head.store.check().unwrap();
+    let sent = report.chunks.sent + report.nodes.sent;
+    assert!(kept > 0 && sent >= whole - kept, "{kept} kept of {whole}, {sent} sent");
+    let twice = head.store.admissions().values().filter(|times| **times > 1).count();
+    assert!(twice < 120, "{twice} objects of {whole} were admitted twice");
+    again.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cap_holds_in_every_second_as_counted_elsewhere() {
+    let line = Path { delay: Duration::from_millis(10), loss: 0.01, ..Path::PLAIN };
+    let (branch, link, head, _head_link, relay) = paired_over(line, line).await;
+    let cap: Rate = "20Mbit".parse().unwrap();
+    link.set_limit("box-2", Some(cap)).unwrap();
+    let (data, ..) = dataset(4, 8);
+    let snapshot = data.snapshot(&branch.store, 1, branch.id());
+    let began = Instant::now();
+    let report = send(&link, &branch, replication(&snapshot, &[])).await.unwrap();
+    let seconds = began.elapsed().as_secs_f64();
+    head.store.check().unwrap();
+    let counted = relay.up();
+    assert!(counted.worst_second() * 8 <= cap.bits(), "{} bits in the worst second", counted.worst_second() * 8);
+    assert!(report.peak_bits_per_second <= cap.bits(), "{report:?}");
+    let rate = report.payload_bytes as f64 * 8.0 / seconds;
+    assert!(seconds < 3.0 || rate > 0.70 * cap.bits() as f64, "{rate} bit/s of payload in {seconds} s");
+    // Every datagram that the relay saw was counted, and no other.
+    link.shutdown().await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let ours = link.counters(None).unwrap().sent;
+    let seen = relay.up();
+    assert_eq!((ours.bytes, ours.datagrams), (seen.bytes, seen.datagrams));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cancelled_means_stopped_and_what_arrived_is_kept() {
+    let (branch, branch_link, head, _head_link) = paired().await;
+    branch_link.set_limit("box-2", Some("8Mbit".parse().unwrap())).unwrap();
+    let (data, ..) = dataset(6, 6);
+    let snapshot = data.snapshot(&branch.store, 1, branch.id());
+    let cancel = Cancel::new();
+    let (sender, job_branch, what, switch) =
+        (branch_link.clone(), branch.clone(), replication(&snapshot, &[]), cancel.clone());
+    let job =
+        tokio::spawn(async move { sender.replicate("box-2", what, job_branch.store.clone(), &switch, |_| ()).await });
+    while head.store.len() < 30 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let began = Instant::now();
+    cancel.cancel();
+    let stopped = job.await.unwrap().unwrap_err();
+    assert!(matches!(stopped.error, LinkError::Replication(Failure::Cancelled)), "{stopped:?}");
+    assert!(began.elapsed() < Duration::from_secs(3));
+    assert!(stopped.report.payload_bytes > 0);
+    assert!(head.store.published(&snapshot.snapshot).is_none());
+    head.store.check().unwrap();
+    // Again, without a cap: what arrived is not sent twice.
+    branch_link.set_limit("box-2", None).unwrap();
+    let here = head.store.len() as u64;
+    let report = send(&branch_link, &branch, replication(&snapshot, &[])).await.unwrap();
+    assert!(report.published && report.chunks.sent + report.nodes.sent <= branch.store.len() as u64 - here);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cap_of_zero_pauses_and_a_cap_above_goes_on() {
+    let (branch, branch_link, head, _head_link) = paired().await;
+    branch_link.set_limit("box-2", Some("8Mbit".parse().unwrap())).unwrap();
+    let (data, ..) = dataset(7, 3);
+    let snapshot = data.snapshot(&branch.store, 1, branch.id());
+    let (sender, job_branch, what) = (branch_link.clone(), branch.clone(), replication(&snapshot, &[]));
+    let job = tokio::spawn(async move { send(&sender, &job_branch, what).await });
+    while head.store.len() < 20 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    branch_link.set_limit("box-2", Some(Rate::PAUSED)).unwrap();
+    let before = branch_link.counters(Some("box-2")).unwrap().sent;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(branch_link.counters(Some("box-2")).unwrap().sent, before, "nothing leaves while paused");
+    assert!(!job.is_finished());
+    branch_link.set_limit("box-2", None).unwrap();
+    assert!(tokio::time::timeout(Duration::from_secs(30), job).await.unwrap().unwrap().unwrap().published);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_and_removed_peers_and_noise_get_nowhere() {
+    let (branch, branch_link, head, head_link) = paired().await;
+    // Noise: random bytes, and bytes that begin like QUIC.
+    let noise = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut rng = Rng::new(8);
+    for length in 0..600 {
+        let mut bytes = rng.bytes(length * 2 + 1);
+        if length % 2 == 0 {
+            bytes[0] |= 0xC0;
+            let version = 1_u32.to_be_bytes();
+            bytes.iter_mut().skip(1).zip(version).for_each(|(byte, version)| *byte = version);
+        }
+        noise.send_to(&bytes, head_link.local_address().unwrap()).unwrap();
+    }
+    // A box that nobody paired with, which has our address and key from somewhere.
+    let stranger = Office::new(3);
+    let known = branch.pinned.lock().unwrap()[0].clone();
+    stranger.pin(&known).unwrap();
+    let stranger_link = stranger.open_anywhere().await;
+    let (data, ..) = dataset(8, 1);
+    let foreign = data.snapshot(&stranger.store, 9, stranger.id());
+    let attempt = send(&stranger_link, &stranger, replication(&foreign, &[]));
+    assert!(tokio::time::timeout(Duration::from_secs(3), attempt).await.is_err(), "it waits for a connection in vain");
+    assert_eq!(stranger_link.peers()[0].connected_from, None);
+    assert_eq!(head_link.peers().len(), 1);
+    assert_eq!(head.store.len(), 0);
+    // Meanwhile those who are paired work.
+    let ours = data.snapshot(&branch.store, 1, branch.id());
+    assert!(send(&branch_link, &branch, replication(&ours, &[])).await.unwrap().published);
+    // Until one is removed.
+    head_link.remove("box-1").unwrap();
+    let later = SnapshotOffer { snapshot: narrowboat_storage::id::SnapshotId([2; 16]), ..ours };
+    let attempt = send(&branch_link, &branch, replication(&later, &[]));
+    assert!(tokio::time::timeout(Duration::from_secs(3), attempt).await.is_err());
+    assert!(head.store.published(&later.snapshot).is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_codes_and_closed_doors_pair_nobody() {
+    let (branch, head) = (Office::new(1), Office::new(2));
+    let (branch_link, head_link) = (branch.open_anywhere().await, head.open_anywhere().await);
+    let at = address(&head_link);
+    let no_invitation = branch_link.invite(None).0;
+    branch_link.cancel_invitation();
+    let refused = branch_link.join(&no_invitation, &at).await.unwrap_err();
+    assert!(matches!(refused, LinkError::Pairing(PairingError::NotInvited)), "{refused:?}");
+    let (right, _) = head_link.invite(Some("filiale".parse().unwrap()));
+    let refused = branch_link.join(&no_invitation, &at).await.unwrap_err();
+    assert!(matches!(refused, LinkError::Pairing(PairingError::WrongCode { attempts_left: 2 })), "{refused:?}");
+    branch_link.join(&right, &at).await.unwrap();
+    assert_eq!(head_link.peers()[0].record.name.as_str(), "filiale");
+    let again = branch_link.join(&right, &at).await.unwrap_err();
+    assert!(matches!(again, LinkError::Pairing(PairingError::NotInvited)), "{again:?}");
+    // Another realm parts with a sentence.
+    let elsewhere = Office::in_realm(4, Realm::new([7; 32]));
+    let (code, _) = head_link.invite(None);
+    let refused = elsewhere.open_anywhere().await.join(&code, &at).await.unwrap_err();
+    assert!(matches!(refused, LinkError::Pairing(PairingError::OtherRealm)), "{refused:?}");
+    let nobody: PeerAddress = "127.0.0.1:9".parse().unwrap();
+    let started = Instant::now();
+    let unreachable = tokio::time::timeout(Duration::from_secs(2), branch_link.join(&code, &nobody)).await;
+    assert!(
+        unreachable.is_err() || matches!(unreachable, Ok(Err(LinkError::Unreachable { .. }))),
+        "{:?}",
+        started.elapsed()
+    );
+}

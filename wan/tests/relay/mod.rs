@@ -1,0 +1,198 @@
+//! A bad line made of real sockets: datagrams that come in on one port go out to another box, later, fewer, in the
+//! rhythm of a bottleneck. One thread a direction, no async, and a count of its own.
+
+#![allow(dead_code, reason = "the example and the tests each use a part of it")]
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+const HEADERS: u64 = 28;
+const DATAGRAM_MAX: usize = 65_536;
+/// No receive waits longer, so that what is due leaves in time and an end is seen.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// One direction.
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    /// Bottleneck; None: none.
+    pub bits_per_second: Option<u64>,
+    /// One way.
+    pub delay: Duration,
+    /// Tail drop behind so many bytes.
+    pub queue_bytes: u64,
+    /// Probability for each datagram.
+    pub loss: f64,
+}
+
+impl Path {
+    /// A line that changes nothing, and counts.
+    pub const PLAIN: Path = Path { bits_per_second: None, delay: Duration::ZERO, queue_bytes: u64::MAX, loss: 0.0 };
+}
+
+/// What came into one direction.
+#[derive(Clone, Debug, Default)]
+pub struct Count {
+    pub bytes: u64,
+    pub datagrams: u64,
+    pub dropped: u64,
+    log: Vec<(Instant, u64)>,
+}
+
+impl Count {
+    /// The most bytes in any second, wherever it begins.
+    pub fn worst_second(&self) -> u64 {
+        let (mut worst, mut sum, mut from) = (0, 0, 0);
+        for (at, bytes) in &self.log {
+            sum += bytes;
+            while self.log[from].0 + Duration::from_secs(1) <= *at {
+                sum -= self.log[from].1;
+                from += 1;
+            }
+            worst = worst.max(sum);
+        }
+        worst
+    }
+}
+
+/// A running relay; it ends when dropped.
+pub struct Relay {
+    pub address: SocketAddr,
+    counts: [Arc<Mutex<Count>>; 2],
+    over: Arc<AtomicBool>,
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Relay {
+    /// Passes on what comes to `listen` to `upstream` over `up`, and the answers back over `down`.
+    pub fn start(listen: SocketAddr, upstream: SocketAddr, up: Path, down: Path, seed: u64) -> io::Result<Relay> {
+        let front = Arc::new(open(listen)?);
+        let address = front.local_addr()?;
+        let relay = Relay { address, counts: Default::default(), over: Arc::default() };
+        let [up_count, down_count] = relay.counts.clone();
+        let over = relay.over.clone();
+        let down = move |back: Arc<UdpSocket>, client: SocketAddr, front: Arc<UdpSocket>, seed: u64| {
+            let (count, over) = (down_count.clone(), over.clone());
+            std::thread::spawn(move || {
+                let mut line = Line::new(down, seed, count);
+                run(&back, &over, &mut line, |_| Ok((front.clone(), client)))
+            });
+        };
+        let over = relay.over.clone();
+        std::thread::spawn(move || {
+            let mut backs: BTreeMap<SocketAddr, Arc<UdpSocket>> = BTreeMap::new();
+            let mut line = Line::new(up, seed, up_count);
+            run(&front.clone(), &over, &mut line, |client| {
+                let back = match backs.get(&client) {
+                    Some(back) => back.clone(),
+                    None => {
+                        let back = Arc::new(open(SocketAddr::new(listen.ip(), 0))?);
+                        back.connect(upstream)?;
+                        backs.insert(client, back.clone());
+                        down(back.clone(), client, front.clone(), seed + backs.len() as u64);
+                        back
+                    }
+                };
+                Ok((back, upstream))
+            })
+        });
+        Ok(relay)
+    }
+
+    /// What came from the clients.
+    pub fn up(&self) -> Count {
+        self.counts[0].lock().expect("counted").clone()
+    }
+
+    /// What came from upstream.
+    pub fn down(&self) -> Count {
+        self.counts[1].lock().expect("counted").clone()
+    }
+}
+
+fn open(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(address)?;
+    socket.set_read_timeout(Some(LOOK))?;
+    let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 8 << 20);
+    let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 8 << 20);
+    Ok(socket)
+}
+
+struct Line {
+    path: Path,
+    rng: SmallRng,
+    free_at: Instant,
+    count: Arc<Mutex<Count>>,
+}
+
+impl Line {
+    fn new(path: Path, seed: u64, count: Arc<Mutex<Count>>) -> Line {
+        Line { path, rng: SmallRng::seed_from_u64(seed), free_at: Instant::now(), count }
+    }
+
+    /// When a datagram that comes now leaves; None where it is lost.
+    fn pass(&mut self, now: Instant, payload: usize) -> Option<Instant> {
+        let size = payload as u64 + HEADERS;
+        let mut count = self.count.lock().expect("counted");
+        count.bytes += size;
+        count.datagrams += 1;
+        count.log.push((now, size));
+        if let Some(rate) = self.path.bits_per_second {
+            let backlog = self.free_at.saturating_duration_since(now).as_secs_f64() * rate as f64 / 8.0;
+            if backlog as u64 + size > self.path.queue_bytes {
+                count.dropped += 1;
+                return None;
+            }
+            self.free_at = self.free_at.max(now) + Duration::from_secs_f64(size as f64 * 8.0 / rate as f64);
+        } else {
+            self.free_at = now;
+        }
+        if self.rng.random_bool(self.path.loss) {
+            count.dropped += 1;
+            return None;
+        }
+        Some(self.free_at + self.path.delay)
+    }
+}
+
+/// Passes datagrams on until it is over. `way` says through which socket, and where to, for a datagram's sender.
+fn run(
+    socket: &UdpSocket,
+    over: &AtomicBool,
+    line: &mut Line,
+    mut way: impl FnMut(SocketAddr) -> io::Result<(Arc<UdpSocket>, SocketAddr)>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; DATAGRAM_MAX];
+    let mut due: BTreeMap<(Instant, u64), (Vec<u8>, SocketAddr)> = BTreeMap::new();
+    let mut number = 0;
+    while !over.load(Ordering::Relaxed) {
+        match socket.recv_from(&mut buffer) {
+            Ok((len, from)) => {
+                if let Some(at) = line.pass(Instant::now(), len) {
+                    due.insert((at, number), (buffer[..len].to_vec(), from));
+                    number += 1;
+                }
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+            // What an earlier datagram met on its way ("connection refused") says nothing about the next.
+            Err(_) => {}
+        }
+        while let Some(entry) = due.first_entry().filter(|entry| entry.key().0 <= Instant::now()) {
+            let (bytes, from) = entry.remove();
+            let (out, to) = way(from)?;
+            let _ = if out.peer_addr().is_ok() { out.send(&bytes) } else { out.send_to(&bytes, to) };
+        }
+    }
+    Ok(())
+}
