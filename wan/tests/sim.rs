@@ -10,10 +10,10 @@ mod golden;
 mod hostile;
 #[path = "sim/line.rs"]
 mod line;
-#[path = "sim/pool.rs"]
-mod pool;
 #[path = "sim/promises.rs"]
 mod promises;
+#[path = "sim/real.rs"]
+mod real;
 #[path = "sim/rng.rs"]
 mod rng;
 #[path = "sim/seeds.rs"]

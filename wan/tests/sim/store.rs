@@ -8,7 +8,9 @@ use narrowboat_storage::container::codec;
 use narrowboat_storage::error::{Error, Refusal, Result};
 use narrowboat_storage::id::{DatasetId, SnapshotId};
 use narrowboat_storage::name::{Kind, Name, Realm};
-use narrowboat_wan::sync::seam::{Admission, Codec, Hello, Ref, Sink, SnapshotOffer, Source, Stored};
+use narrowboat_wan::sync::seam::{Codec, Ref, Sink, SnapshotOffer, Source, Stored};
+
+pub use narrowboat_wan::sync::OwnSnapshots as OwnOnly;
 
 use crate::tree::references;
 
@@ -181,17 +183,5 @@ impl Sink for MemoryStore {
         }
         inner.published.insert(snapshot.snapshot, snapshot.clone());
         Ok(())
-    }
-}
-
-/// Takes what a store made itself.
-pub struct OwnOnly;
-
-impl Admission for OwnOnly {
-    fn admit(&self, peer: &Hello, snapshot: &SnapshotOffer) -> Result<()> {
-        if peer.store == snapshot.source {
-            return Ok(());
-        }
-        Err(Refusal::NotPermitted.into())
     }
 }

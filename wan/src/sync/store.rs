@@ -1,0 +1,135 @@
+//! A [`Store`] at either end: where objects are read and kept, what is offered, what is shown.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use narrowboat_storage::Store;
+use narrowboat_storage::catalogue::{Sealed, SnapshotRow};
+use narrowboat_storage::error::{Refusal, Result};
+use narrowboat_storage::id::{DatasetId, SnapshotId};
+use narrowboat_storage::name::{Kind, Name};
+use narrowboat_storage::pool::{Pool, StreamId};
+use narrowboat_storage::store::ReplicaSnapshot;
+use narrowboat_storage::units::Timestamp;
+
+use super::seam::{Admission, Hello, Sink, SnapshotOffer, Source, Stored};
+use super::sender::Replication;
+
+impl Source for Pool {
+    fn stored(&self, kind: Kind, name: &Name) -> Result<Stored> {
+        self.read_stored(kind, name)
+    }
+    fn read(&self, kind: Kind, name: &Name) -> Result<Bytes> {
+        Pool::read(self, kind, name)
+    }
+}
+
+impl Replication {
+    /// What it takes to replicate a snapshot of a store, from the store's [`Store::pool`]. Seals the snapshot if need
+    /// be, which may take as long as draining does. Refused where there is no such snapshot.
+    pub fn of(store: &Store, snapshot: SnapshotId) -> Result<Replication> {
+        let sealed = store.seal(snapshot)?;
+        let row = store.snapshot(snapshot)?;
+        let dataset = store.datasets()?.into_iter().map(|info| info.row).find(|dataset| dataset.id == row.dataset);
+        let dataset = dataset.ok_or_else(|| Refusal::NotFound(format!("the dataset of snapshot {}", row.name)))?;
+        let others: Vec<SnapshotRow> =
+            store.snapshots(Some(row.dataset)).into_iter().filter(|other| other.id != snapshot).collect();
+        Ok(Replication {
+            snapshot: SnapshotOffer {
+                dataset: dataset.id,
+                dataset_name: dataset.name,
+                kind: dataset.kind,
+                size: dataset.size,
+                snapshot,
+                snapshot_name: row.name,
+                time: row.time,
+                root: sealed.root,
+                logical_bytes: sealed.logical_bytes,
+                files: sealed.files,
+                next_inode: sealed.next_inode,
+                source: dataset.origin.unwrap_or_else(|| store.id()),
+            },
+            bases: bases(others, row.time),
+        })
+    }
+}
+
+/// Snapshots that the receiver may have: the nearest in time to the one that is sent first.
+fn bases(mut others: Vec<SnapshotRow>, time: Timestamp) -> Vec<(SnapshotId, Name)> {
+    others.sort_by_key(|other| (other.time.0.abs_diff(time.0), other.id));
+    others.into_iter().filter_map(|other| Some((other.id, other.sealed?.root?))).collect()
+}
+
+/// The time, from whoever may know it.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Where the snapshots of one peer go: objects into the store's pool, on the stream of their dataset; snapshots among
+/// its datasets, as replicas. One for each session.
+pub struct StoreSink {
+    store: Arc<Store>,
+    clock: Clock,
+    /// Put in front of a new replica's name.
+    prefix: String,
+    stream: AtomicU64,
+}
+
+impl StoreSink {
+    /// New replicas are called `prefix` and their name at the peer: `branch-3/` keeps those of different peers apart.
+    pub fn new(store: Arc<Store>, prefix: impl Into<String>, clock: Clock) -> Self {
+        let stream = AtomicU64::new(StreamId::MISC.0);
+        StoreSink { store, clock, prefix: prefix.into(), stream }
+    }
+}
+
+impl Sink for StoreSink {
+    fn has(&self, kind: Kind, names: &[Name]) -> Result<Vec<bool>> {
+        self.store.pool().contains_batch(kind, names)
+    }
+    fn verifies(&self) -> bool {
+        true
+    }
+    fn admit(&self, kind: Kind, name: &Name, object: Stored) -> Result<()> {
+        let stream = StreamId(self.stream.load(Ordering::Relaxed));
+        self.store.pool().put_stored(stream, kind, name, &object).map(|_| ())
+    }
+    fn sync(&self) -> Result<()> {
+        self.store.pool().sync()
+    }
+    fn newest_shared(&self, dataset: &DatasetId, offered: &[(SnapshotId, Name)]) -> Result<Option<(SnapshotId, Name)>> {
+        self.stream.store(self.store.stream(*dataset).0, Ordering::Relaxed);
+        Ok(self.store.newest_shared(*dataset, offered))
+    }
+    fn publish(&self, snapshot: &SnapshotOffer) -> Result<()> {
+        let replica = ReplicaSnapshot {
+            dataset: snapshot.dataset,
+            dataset_name: format!("{}{}", self.prefix, snapshot.dataset_name),
+            kind: snapshot.kind,
+            size: snapshot.size,
+            origin: snapshot.source,
+            snapshot: snapshot.snapshot,
+            name: snapshot.snapshot_name.clone(),
+            time: snapshot.time,
+            sealed: Sealed {
+                root: snapshot.root,
+                next_inode: snapshot.next_inode,
+                logical_bytes: snapshot.logical_bytes,
+                files: snapshot.files,
+            },
+        };
+        self.store.publish(&replica, (self.clock)())
+    }
+}
+
+/// Allows a peer what its own store made, and nothing else.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OwnSnapshots;
+
+impl Admission for OwnSnapshots {
+    fn admit(&self, peer: &Hello, snapshot: &SnapshotOffer) -> Result<()> {
+        if peer.store == snapshot.source {
+            return Ok(());
+        }
+        Err(Refusal::NotPermitted.into())
+    }
+}
