@@ -3,9 +3,8 @@
 //! Three things are added:
 //! * Errors come out in this crate's families: damage, environment, poisoned.
 //! * redb may panic on a damaged file. Such a panic ends here, as [`Damage`].
-//! * redb refuses everything, reads too, once an I/O operation failed. After a failed *write* (a full disk) the
-//!   database is opened again, so that reading goes on; after a failed *sync* it stays poisoned, because what the
-//!   system said was written may be gone.
+//! * redb refuses everything, reads too, once an I/O operation failed. The database is then opened again, so that
+//!   reading goes on. After a failed *sync* nothing is written any more: what the system said was written may be gone.
 
 use std::io::{self, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -60,14 +59,21 @@ impl Database {
 
     /// Runs `work` on a consistent state.
     pub fn read<T>(&self, work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>) -> Result<T> {
-        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(database) = live.as_ref() else { return Err(self.unusable()) };
-        self.fence(|| work(&redb::ReadableDatabase::begin_read(database)?))
+        let result = {
+            let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(database) = live.as_ref() else { return Err(self.unusable()) };
+            self.fence(|| work(&redb::ReadableDatabase::begin_read(database)?))
+        };
+        if result.is_err() {
+            self.reopen();
+        }
+        result
     }
 
     /// Runs `work` as one transaction: all of it is durable when this returns `Ok`, nothing of it happened otherwise
     /// (but after a failed sync, when [`Environment::Poisoned`] says that nobody knows).
     pub fn write<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>) -> Result<T> {
+        self.check_poison()?;
         let result = {
             let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
             let Some(database) = live.as_ref() else { return Err(self.unusable()) };
@@ -80,10 +86,19 @@ impl Database {
                 Ok(value)
             })
         };
-        if matches!(result, Err(crate::Error::Environment(_))) {
+        if result.is_err() {
             self.reopen();
+            self.check_poison()?;
         }
         result
+    }
+
+    /// Refused after a failed sync.
+    fn check_poison(&self) -> Result<()> {
+        if self.sync_failed.load(Ordering::Acquire) {
+            return Err(Environment::Poisoned(format!("sync of {} failed", self.path)).into());
+        }
+        Ok(())
     }
 
     /// Reads and checks every page. `Ok(false)` where something had to be repaired.
@@ -93,13 +108,11 @@ impl Database {
         self.fence(|| Ok(database.check_integrity()?))
     }
 
-    /// Starts over from the file after a failed operation.
+    /// Starts over from the file after a failed operation, so that reading goes on.
     fn reopen(&self) {
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
         *live = None;
-        if !self.sync_failed.load(Ordering::Acquire) {
-            *live = self.open_live(false).ok();
-        }
+        *live = self.open_live(false).ok();
     }
 
     fn unusable(&self) -> crate::Error {
@@ -115,9 +128,6 @@ impl Database {
     }
 
     fn translate(&self, error: redb::Error) -> crate::Error {
-        if self.sync_failed.load(Ordering::Acquire) {
-            return Environment::Poisoned(format!("sync of {} failed", self.path)).into();
-        }
         match error {
             redb::Error::Io(error)
                 if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData) =>

@@ -38,6 +38,9 @@ pub mod locality;
 pub const INDEX_FILE: &str = "index.redb";
 /// The saved filter's file.
 pub const FILTER_FILE: &str = "index.filter";
+/// Says that the index was found damaged while in use: the next opening builds it anew, also where it is too large to be
+/// verified whole each time.
+const SUSPECT_FILE: &str = "index.suspect";
 const FILTER_TEMPORARY: &str = "index.filter.new";
 
 const NAMES: TableDefinition<&[u8; 32], &[u8; format::LOCATION_BYTES]> = TableDefinition::new("names");
@@ -116,6 +119,9 @@ impl Index {
         realm: &[u8; 16],
         options: &IndexOptions,
     ) -> Result<(Index, u64)> {
+        if Database::exists(media.as_ref(), SUSPECT_FILE)? {
+            return Err(Damage::new(INDEX_FILE, 0, "a sound index", "one that was found damaged while in use").into());
+        }
         let created = !Database::exists(media.as_ref(), INDEX_FILE)?;
         let verify = !created && file_bytes(media.as_ref())? <= options.verify_bytes_max;
         let database = Database::open(media.clone(), INDEX_FILE, options.cache_bytes, verify)?;
@@ -141,7 +147,8 @@ impl Index {
     /// Removes the index, so that the next [`Index::open`] creates an empty one.
     pub fn remove(media: &dyn Media) -> Result<()> {
         remove(media, FILTER_FILE)?;
-        remove(media, INDEX_FILE)
+        remove(media, INDEX_FILE)?;
+        remove(media, SUSPECT_FILE)
     }
 
     fn create_tables(&self, realm: &[u8; 16]) -> Result<()> {
@@ -190,6 +197,10 @@ impl Index {
 
     /// Where objects lie, by looking into the database, whatever the filter says.
     pub fn probe(&self, names: &[Name]) -> Result<Vec<Option<Location>>> {
+        self.noted(self.probe_all(names))
+    }
+
+    fn probe_all(&self, names: &[Name]) -> Result<Vec<Option<Location>>> {
         let mut rotten = None;
         let found = self.database.read(|transaction| {
             let table = transaction.open_table(NAMES)?;
@@ -218,7 +229,7 @@ impl Index {
         next_container: u64,
     ) -> Result<()> {
         let generation = self.generation.load(Ordering::Relaxed) + 1;
-        let len = self.database.write(|transaction| {
+        let written = self.database.write(|transaction| {
             let mut table = transaction.open_table(NAMES)?;
             for (name, location) in names {
                 table.insert(&name.0, &format::encode_location(name, location))?;
@@ -231,7 +242,8 @@ impl Index {
             meta.insert("next container", next_container.to_le_bytes().as_slice())?;
             meta.insert("generation", generation.to_le_bytes().as_slice())?;
             Ok(table.len()?)
-        })?;
+        });
+        let len = self.noted(written)?;
         self.names.store(len, Ordering::Relaxed);
         self.generation.store(generation, Ordering::Relaxed);
         for part in self.filter.insert(names.iter().map(|(name, _)| *name)) {
@@ -266,14 +278,30 @@ impl Index {
     pub fn scan(&self, first: u8, mut visit: impl FnMut(&Name, Option<Location>)) -> Result<()> {
         let (mut low, mut high) = ([0; 32], [0xFF; 32]);
         (low[0], high[0]) = (first, first);
-        self.database.read(|transaction| {
+        let read = self.database.read(|transaction| {
             for entry in transaction.open_table(NAMES)?.range::<&[u8; 32]>(&low..=&high)? {
                 let (name, value) = entry?;
                 let name = Name(*name.value());
                 visit(&name, format::decode_location(&name, value.value()));
             }
             Ok(())
-        })
+        });
+        self.noted(read)
+    }
+
+    /// Remembers damage beyond this process, as well as the disk allows.
+    fn noted<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(crate::Error::Damage(_)) = &result {
+            self.suspect();
+        }
+        result
+    }
+
+    /// Has the next opening build the index anew: it lacks what it should have, or is otherwise not to be believed.
+    pub fn suspect(&self) {
+        if self.media.create(SUSPECT_FILE).is_ok() {
+            let _ = self.media.sync_dir("");
+        }
     }
 
     /// Reads and verifies every page of the database.

@@ -85,12 +85,15 @@ pub struct PoolOptions {
     pub index_cache_bytes: usize,
     /// How many containers of each class are open at once, each with up to about 1 MiB of buffer.
     pub streams_max: usize,
-    /// Names wait in memory (about 100 bytes each) until so many can go into the index at once.
+    /// Names wait in memory (about 100 bytes each) until so many can go into the index at once; never more than about
+    /// four times as many.
     pub index_batch: usize,
     /// Memory for the filter, per name.
     pub filter_bits_per_name: usize,
     /// The filter never grows beyond this.
     pub filter_bytes_max: usize,
+    /// An index of at most so many bytes is verified whole on opening; a larger one when it is used.
+    pub index_verify_bytes_max: u64,
     /// How many containers' files are kept open for reading.
     pub files_max: usize,
     /// What a node refers to.
@@ -109,6 +112,7 @@ impl PoolOptions {
             index_batch: 256 << 10,
             filter_bits_per_name: 10,
             filter_bytes_max: 128 << 20,
+            index_verify_bytes_max: 32 << 20,
             files_max: 128,
             references,
         }

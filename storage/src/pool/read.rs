@@ -36,7 +36,12 @@ impl Pool {
         if let Some(content) = inner.objects.get(kind, name) {
             return Ok(content);
         }
-        let content = inner.read_from_disk(kind, name)?;
+        let content = inner.read_from_disk(kind, name).inspect_err(|_| {
+            if inner.locate(kind, &[*name]).is_ok_and(|places| places[0].is_none()) {
+                // Whoever reads got the name from something that is present, so the index lost it.
+                inner.index.suspect();
+            }
+        })?;
         inner.objects.keep(kind, name, &content);
         Ok(content)
     }

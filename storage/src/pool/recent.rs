@@ -4,6 +4,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::id::ContainerId;
@@ -15,11 +16,12 @@ const SHARDS: usize = 32;
 /// Names with their places, in shards by name.
 pub(super) struct Recent {
     shards: Vec<Mutex<HashMap<Name, Location>>>,
+    len: AtomicUsize,
 }
 
 impl Recent {
     pub fn new() -> Recent {
-        Recent { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+        Recent { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), len: AtomicUsize::new(0) }
     }
 
     fn shard(&self, name: &Name) -> MutexGuard<'_, HashMap<Name, Location>> {
@@ -36,6 +38,7 @@ impl Recent {
             Entry::Occupied(_) => false,
             Entry::Vacant(place) => {
                 place.insert(location);
+                self.len.fetch_add(1, Ordering::Relaxed);
                 true
             }
         }
@@ -43,7 +46,9 @@ impl Recent {
 
     /// Points a name to `location`, wherever it pointed before.
     pub fn point(&self, name: &Name, location: Location) {
-        self.shard(name).insert(*name, location);
+        if self.shard(name).insert(*name, location).is_none() {
+            self.len.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// The names that lie in `containers`, sorted.
@@ -64,6 +69,7 @@ impl Recent {
             let mut shard = self.shard(name);
             if shard.get(name) == Some(location) {
                 shard.remove(name);
+                self.len.fetch_sub(1, Ordering::Relaxed);
             }
         }
         for shard in &self.shards {
@@ -72,6 +78,6 @@ impl Recent {
     }
 
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+        self.len.load(Ordering::Relaxed)
     }
 }

@@ -47,8 +47,6 @@ pub struct PoolReport {
     pub damage: Vec<Damage>,
 }
 
-/// A verified index of at most this length costs less time than anyone notices.
-const VERIFY_BYTES_MAX: u64 = 32 << 20;
 /// The filter is filled on opening for at most so many names; for more, settling does it bit by bit.
 const WARM_NAMES_MAX: u64 = 2_000_000;
 /// Largest container that can be addressed and is sensible.
@@ -147,7 +145,7 @@ fn open_index(
         cache_bytes: options.index_cache_bytes,
         filter_bits_per_name: options.filter_bits_per_name,
         filter_bytes_max: options.filter_bytes_max,
-        verify_bytes_max: VERIFY_BYTES_MAX,
+        verify_bytes_max: options.index_verify_bytes_max,
     };
     let open = || -> Result<Opened> {
         let (index, next) = Index::open(media.clone(), store, &realm.id(), &index_options)?;

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use crate::container::Class;
 use crate::container::format::Footer;
 use crate::container::writer::SyncError;
-use crate::error::Result;
+use crate::error::{Environment, Error, Result};
 use crate::id::ContainerId;
 use crate::index::Record;
 
@@ -153,7 +153,12 @@ impl Inner {
         let indexed = self.indexed.read().unwrap_or_else(PoisonError::into_inner);
         records.extend(amended.iter().filter_map(|id| indexed.get(id).map(|record| (*id, *record))));
         drop(indexed);
-        self.index.insert(&records, &names, self.streams.next_id())?;
+        self.index.insert(&records, &names, self.streams.next_id()).inspect_err(|error| {
+            if let Error::Environment(Environment::Poisoned(why)) = error {
+                // Names would pile up in memory.
+                let _ = self.poison.set(why.clone());
+            }
+        })?;
         self.amended.lock().unwrap_or_else(PoisonError::into_inner).retain(|id| !amended.contains(id));
         self.indexed.write().unwrap_or_else(PoisonError::into_inner).extend(records);
         // Look-ups that began before this may have missed the names in both places; puts look again when it changed.

@@ -85,6 +85,35 @@ fn a_harmed_index_or_filter_is_built_anew() {
 }
 
 #[test]
+fn damage_of_a_large_index_is_noticed_when_it_is_met() {
+    let disk = SimDisk::new(5);
+    let options = PoolOptions { index_verify_bytes_max: 0, ..options() };
+    let open = |disk: &SimDisk| Pool::open(Arc::new(disk.clone()), STORE, Realm::published(), options.clone()).unwrap();
+    let (pool, _) = open(&disk);
+    let objects = fill(&pool, 1, 12);
+    pool.close().unwrap();
+    drop(pool);
+    let len = disk.contents(INDEX_FILE).unwrap().len() as u64;
+    let (mut met, mut rebuilt) = (0, 0);
+    for at in (0..len).step_by(len as usize / 300) {
+        let disk = disk.fork(at);
+        Harm::Garbage(at, 60).apply(&disk, INDEX_FILE);
+        let (pool, report) = open(&disk);
+        rebuilt += u32::from(report.index_rebuilt.is_some());
+        let lost = verify(&pool, &objects, &format!("garbage at {at} of the index"));
+        drop(pool);
+        if lost > 0 {
+            met += 1;
+            let (pool, report) = open(&disk);
+            assert!(report.index_rebuilt.is_some(), "garbage at {at}: not remembered");
+            assert_all(&pool, &objects);
+            assert_sound(&pool);
+        }
+    }
+    assert!(met > 0 && rebuilt > 0, "{met} times met in use, {rebuilt} times on opening");
+}
+
+#[test]
 fn harmed_containers_are_named_and_the_rest_is_read() {
     let is_container = |file: &str| file.starts_with(CONTAINERS_DIR);
     harm_every(6, is_container, |what, pool, report, lost| {
