@@ -18,6 +18,8 @@ mod real;
 mod rng;
 #[path = "sim/seeds.rs"]
 mod seeds;
+#[path = "sim/speed.rs"]
+mod speed;
 #[path = "sim/store.rs"]
 mod store;
 #[path = "sim/tree.rs"]
