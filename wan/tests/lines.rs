@@ -12,7 +12,7 @@ use std::time::Duration;
 use narrowboat_wan::link::identity::Identity;
 use narrowboat_wan::link::socket::{ShapedSocket, Shaper};
 use narrowboat_wan::link::tls::{Doorkeeper, Tls};
-use narrowboat_wan::link::transport::{stripes, transport};
+use narrowboat_wan::link::transport::{peer_window, stripes, transport};
 use narrowboat_wan::shape::{NodeId, Rate};
 use quinn::{Endpoint, EndpointConfig, TokioRuntime, TransportConfig};
 use simnet::{Line, Loss, SimNet, Wire};
@@ -110,6 +110,7 @@ async fn bulk_with(
     let counter = received.clone();
     let receiver = tokio::spawn(async move {
         let connection = accept.accept().await.expect("open").await.expect("connects");
+        connection.set_receive_window(peer_window(1));
         while let Ok(mut stream) = connection.accept_uni().await {
             let counter = counter.clone();
             tokio::spawn(async move {
@@ -270,6 +271,7 @@ async fn a_cap_changes_under_way() {
     let accept = b.endpoint.clone();
     tokio::spawn(async move {
         let connection = accept.accept().await.expect("open").await.expect("connects");
+        connection.set_receive_window(peer_window(1));
         while let Ok(mut stream) = connection.accept_uni().await {
             tokio::spawn(async move { while let Ok(Some(_)) = stream.read_chunk(1 << 20, false).await {} });
         }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a failed step ends the test
 
+mod office;
 mod relay;
 #[path = "sim/rng.rs"]
 #[allow(dead_code)]
@@ -14,87 +15,18 @@ mod store;
 mod tree;
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use narrowboat_storage::error::Result;
-use narrowboat_storage::id::StoreId;
 use narrowboat_storage::name::Realm;
-use narrowboat_wan::link::{Cancel, Host, Identity, Link, LinkConfig, LinkError, PairingError, Progress, Stopped};
-use narrowboat_wan::peer::{PeerAddress, PeerRecord};
+use narrowboat_wan::link::{Cancel, Host, Link, LinkError, PairingError, Progress, Stopped};
+use narrowboat_wan::peer::PeerAddress;
 use narrowboat_wan::shape::Rate;
 use narrowboat_wan::sync::seam::SnapshotOffer;
-use narrowboat_wan::sync::{Admission, Failure, Replication, Report, Sink};
+use narrowboat_wan::sync::{Failure, Replication, Report};
+use office::{Office, dataset, replication};
 use relay::{Path, Relay};
 use rng::Rng;
-use store::{MemoryStore, OwnOnly};
-use tree::{Dataset, Size, references};
-
-/// A box: a store in memory, and what it was told.
-struct Office {
-    number: u8,
-    realm: Realm,
-    store: Arc<MemoryStore>,
-    pinned: Mutex<Vec<PeerRecord>>,
-    received: Mutex<Vec<(bool, Report)>>,
-}
-
-impl Office {
-    fn new(number: u8) -> Arc<Office> {
-        Self::in_realm(number, Realm::published())
-    }
-
-    fn in_realm(number: u8, realm: Realm) -> Arc<Office> {
-        let store = MemoryStore::new(&realm);
-        Arc::new(Office { number, realm, store, pinned: Mutex::default(), received: Mutex::default() })
-    }
-
-    fn id(&self) -> StoreId {
-        StoreId([self.number; 16])
-    }
-
-    async fn open(self: &Arc<Self>, listen: SocketAddr) -> Link {
-        let identity = Identity::from_seed([self.number; 32]);
-        let name = format!("box-{}", self.number).parse().unwrap();
-        let mut config = LinkConfig::new(listen, identity, name, self.realm.clone(), self.id(), references);
-        config.peers = self.pinned.lock().unwrap().clone();
-        config.retry_for = Duration::from_secs(30);
-        config.limits.window_bytes = 1 << 20;
-        for _ in 0..100 {
-            match Link::bind(config.clone(), self.clone()).await {
-                Ok(link) => return link,
-                // quinn's tasks let go of the port a moment after the last handle.
-                Err(LinkError::Bind { source, .. }) if source.kind() == std::io::ErrorKind::AddrInUse => {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                Err(error) => panic!("{error}"),
-            }
-        }
-        panic!("{listen} stays in use");
-    }
-
-    async fn open_anywhere(self: &Arc<Self>) -> Link {
-        self.open(SocketAddr::from(([127, 0, 0, 1], 0))).await
-    }
-}
-
-impl Host for Office {
-    fn sink(&self, _peer: &PeerRecord) -> Result<Arc<dyn Sink>> {
-        Ok(self.store.clone())
-    }
-    fn admission(&self, _peer: &PeerRecord) -> Arc<dyn Admission> {
-        Arc::new(OwnOnly)
-    }
-    fn pin(&self, peer: &PeerRecord) -> Result<()> {
-        let mut pinned = self.pinned.lock().unwrap();
-        pinned.retain(|known| known.id != peer.id);
-        pinned.push(peer.clone());
-        Ok(())
-    }
-    fn received(&self, _peer: &PeerRecord, outcome: std::result::Result<(), &Failure>, report: &Report) {
-        self.received.lock().unwrap().push((outcome.is_ok(), report.clone()));
-    }
-}
 
 fn address(link: &Link) -> PeerAddress {
     link.local_address().unwrap().into()
@@ -123,18 +55,6 @@ async fn paired_over(up: Path, down: Path) -> (Arc<Office>, Link, Arc<Office>, L
     let head_link = head.open(listen).await;
     let branch_link = branch.open_anywhere().await;
     (branch, branch_link, head, head_link, relay)
-}
-
-/// A dataset of about `megabytes` that does not compress.
-fn dataset(seed: u64, megabytes: u64) -> (Dataset, Rng, Size) {
-    let mut rng = Rng::new(seed);
-    let size = Size { files: megabytes * 10, chunks_max: 12, chunk_bytes_max: 32 << 10 };
-    (Dataset::random(&mut rng, size), rng, size)
-}
-
-fn replication(snapshot: &SnapshotOffer, earlier: &[&SnapshotOffer]) -> Replication {
-    let bases = earlier.iter().rev().map(|base| (base.snapshot, base.root.unwrap())).collect();
-    Replication { snapshot: snapshot.clone(), bases }
 }
 
 async fn send(link: &Link, office: &Office, what: Replication) -> std::result::Result<Report, Stopped> {

@@ -9,6 +9,7 @@ use narrowboat_storage::error::Refusal;
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, TokioRuntime, VarInt};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::cancel::Cancel;
@@ -19,7 +20,7 @@ use super::peers::{Peer, Peers};
 use super::socket::{Counters, ShapedSocket, Shaper, bind_udp};
 use super::tls::{Doorkeeper, Tls, controller_of};
 use super::transport::transport;
-use super::{Inner, door, keeper, lock, pair};
+use super::{Inner, SESSIONS, door, keeper, lock, pair};
 use crate::peer::{PeerAddress, PeerId, PeerName, PeerRecord};
 use crate::shape::Rate;
 use crate::sync::{Replication, Report, Source};
@@ -99,6 +100,7 @@ impl Link {
             endpoint,
             peers: Peers::default(),
             desk: Mutex::new(Desk::default()),
+            sessions: Semaphore::new(SESSIONS),
             pairing_limiter: door::pairing_limiter(),
             began: Instant::now(),
             closing: Cancel::new(),

@@ -16,7 +16,7 @@ use super::driver::{Conversation, Ends, drive};
 use super::job::Counting;
 use super::peers::Peer;
 use super::streams::read_preface;
-use super::transport::DATA_STREAMS_MAX;
+use super::transport::{DATA_STREAMS_MAX, peer_window};
 use crate::sync::{Admission, Failure, Report, Session, Worker};
 use crate::wire::{Hello, Preface, Role, SnapshotOffer, StreamClass};
 
@@ -33,6 +33,7 @@ pub(super) fn adopt(inner: &Arc<Inner>, peer: &Arc<Peer>, connection: Connection
     if !peer.take(&connection, inner.config.identity.id()) {
         return;
     }
+    connection.set_receive_window(peer_window(inner.peers.count()));
     tracing::info!(peer = %peer.name(), address = %connection.remote_address(), "connected");
     let (task_inner, peer) = (inner.clone(), peer.clone());
     inner.spawn(async move { serve(task_inner, peer, connection).await });
@@ -158,12 +159,14 @@ async fn receive(
         let _ = control.0.reset(UNWANTED);
         return;
     };
+    // In turn: what all sessions hold is bounded. A peer that waits too long comes again.
+    let Ok(_place) = inner.sessions.acquire().await else { return };
     let record = peer.record();
     let outcome = run(&inner, &peer, connection, control, data_in).await;
     sessions.end(number);
     if let Some((outcome, report)) = outcome {
-        let told =
-            tokio::task::spawn_blocking(move || inner.host.received(&record, outcome.as_ref().copied(), &report));
+        let host = inner.host.clone();
+        let told = tokio::task::spawn_blocking(move || host.received(&record, outcome.as_ref().copied(), &report));
         if told.await.is_err() {
             tracing::error!(peer = %peer.name(), "telling the box of a replication failed");
         }

@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use governor::DefaultDirectRateLimiter;
 use quinn::{Endpoint, TransportConfig};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -53,6 +54,9 @@ pub use job::{Progress, Stopped};
 pub use pairing::{Code, PairingError};
 pub use socket::Counters;
 
+/// Sessions in which peers send to us, all peers together; each holds up to its window.
+const SESSIONS: usize = 8;
+
 /// What all tasks of a link share.
 struct Inner {
     config: LinkConfig,
@@ -64,6 +68,8 @@ struct Inner {
     endpoint: Endpoint,
     peers: peers::Peers,
     desk: Mutex<pairing::Desk>,
+    /// Places for sessions in which peers send to us.
+    sessions: Semaphore,
     pairing_limiter: DefaultDirectRateLimiter,
     /// The origin of every time that is handed to a value.
     began: Instant,

@@ -160,6 +160,10 @@ impl Peers {
         lock(&self.0).get(id).cloned()
     }
 
+    pub(super) fn count(&self) -> usize {
+        lock(&self.0).len()
+    }
+
     pub(super) fn all(&self) -> Vec<Arc<Peer>> {
         lock(&self.0).values().cloned().collect()
     }

@@ -10,13 +10,18 @@ use super::congestion::SteadyFactory;
 /// What one stream may have under way. quinn gives a connection up when a stream has more than 1024 gaps; on a line that
 /// loses 3 % a window of 1.25 MB (about 870 datagrams) cannot have them. More rate takes more streams, not more window.
 pub const STREAM_WINDOW_BYTES: u32 = 1_250_000;
-/// What all streams of a connection may have under way, in both directions: bounds the memory that a peer can occupy.
-/// 32 MB are 1 Gbit/s at 250 ms.
-pub const CONNECTION_WINDOW_BYTES: u32 = 32_000_000;
+/// What all streams of a connection may have under way towards us before it has proved to be a peer's: enough to pair.
+const STRANGER_WINDOW_BYTES: u32 = 64_000;
+/// And afterwards, at most: 32 MB are 1 Gbit/s at 250 ms.
+const PEER_WINDOW_BYTES_MAX: u64 = 32_000_000;
+/// And at least, however many peers there are: 20 Mbit/s at 800 ms.
+const PEER_WINDOW_BYTES_MIN: u64 = 2_000_000;
+/// What all peers together may have under way towards us, as long as there are not too many for the least window.
+const WINDOW_BUDGET_BYTES: u64 = 128_000_000;
 /// Streams of data that a peer may have open at once.
 pub const DATA_STREAMS_MAX: u32 = 32;
 /// Streams of control that a peer may have open at once: one a job.
-pub const CONTROL_STREAMS_MAX: u32 = 16;
+pub const CONTROL_STREAMS_MAX: u32 = 8;
 /// A connection that is silent for longer is gone. The longest pause that a line of ours is known to take, a DSL
 /// resynchronisation, takes about as long; a longer one costs one handshake and no data.
 const IDLE: Duration = Duration::from_secs(30);
@@ -34,8 +39,8 @@ pub fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
-        .send_window(u64::from(CONNECTION_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))
+        .send_window(PEER_WINDOW_BYTES_MAX)
         .max_concurrent_uni_streams(VarInt::from_u32(DATA_STREAMS_MAX))
         .max_concurrent_bidi_streams(VarInt::from_u32(CONTROL_STREAMS_MAX))
         .keep_alive_interval(Some(KEEP_ALIVE))
@@ -44,6 +49,14 @@ pub fn transport() -> TransportConfig {
         .ack_frequency_config(Some(acks))
         .congestion_controller_factory(Arc::new(SteadyFactory));
     transport
+}
+
+/// What a peer's connection may have under way towards us, where there are so many peers: bounds the memory that they can
+/// occupy together below the sessions, whatever they do.
+pub fn peer_window(peers: usize) -> VarInt {
+    let share = WINDOW_BUDGET_BYTES / (peers.max(1) as u64);
+    let window = share.clamp(PEER_WINDOW_BYTES_MIN, PEER_WINDOW_BYTES_MAX);
+    VarInt::from_u64(window).unwrap_or(VarInt::from_u32(STREAM_WINDOW_BYTES))
 }
 
 /// How many streams data is spread over, so that two bandwidth-delay products fit into their windows.
@@ -55,6 +68,12 @@ pub fn stripes(bytes_per_second: u64, round_trip: Duration) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn peers_share_the_budget() {
+        let windows = [0, 1, 4, 10, 1000].map(|peers| peer_window(peers).into_inner());
+        assert_eq!(windows, [32_000_000, 32_000_000, 32_000_000, 12_800_000, 2_000_000]);
+    }
 
     #[test]
     fn stripes_hold_two_bandwidth_delay_products() {

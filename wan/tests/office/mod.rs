@@ -1,0 +1,102 @@
+//! A box for tests: a store in memory, and what it was told.
+
+#![allow(dead_code, reason = "every test uses a part of it")]
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use narrowboat_storage::error::Result;
+use narrowboat_storage::id::StoreId;
+use narrowboat_storage::name::Realm;
+use narrowboat_wan::link::{Host, Identity, Link, LinkConfig, LinkError};
+use narrowboat_wan::peer::PeerRecord;
+use narrowboat_wan::sync::seam::SnapshotOffer;
+use narrowboat_wan::sync::{Admission, Failure, Replication, Report, Sink};
+
+use crate::rng::Rng;
+use crate::store::{MemoryStore, OwnOnly};
+use crate::tree::{Dataset, Size, references};
+
+/// A box: a store in memory, and what it was told.
+pub struct Office {
+    number: u8,
+    realm: Realm,
+    pub store: Arc<MemoryStore>,
+    pub pinned: Mutex<Vec<PeerRecord>>,
+    pub received: Mutex<Vec<(bool, Report)>>,
+}
+
+impl Office {
+    pub fn new(number: u8) -> Arc<Office> {
+        Self::in_realm(number, Realm::published())
+    }
+
+    pub fn in_realm(number: u8, realm: Realm) -> Arc<Office> {
+        let store = MemoryStore::new(&realm);
+        Arc::new(Office { number, realm, store, pinned: Mutex::default(), received: Mutex::default() })
+    }
+
+    pub fn id(&self) -> StoreId {
+        StoreId([self.number; 16])
+    }
+
+    pub fn config(&self, listen: SocketAddr) -> LinkConfig {
+        let identity = Identity::from_seed([self.number; 32]);
+        let name = format!("box-{}", self.number).parse().unwrap();
+        let mut config = LinkConfig::new(listen, identity, name, self.realm.clone(), self.id(), references);
+        config.peers = self.pinned.lock().unwrap().clone();
+        config.retry_for = Duration::from_secs(300);
+        config.limits.window_bytes = 1 << 20;
+        config
+    }
+
+    pub async fn open(self: &Arc<Self>, listen: SocketAddr) -> Link {
+        let config = self.config(listen);
+        for _ in 0..100 {
+            match Link::bind(config.clone(), self.clone()).await {
+                Ok(link) => return link,
+                // quinn's tasks let go of the port a moment after the last handle.
+                Err(LinkError::Bind { source, .. }) if source.kind() == std::io::ErrorKind::AddrInUse => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("{listen} stays in use");
+    }
+
+    pub async fn open_anywhere(self: &Arc<Self>) -> Link {
+        self.open(SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+}
+
+impl Host for Office {
+    fn sink(&self, _peer: &PeerRecord) -> Result<Arc<dyn Sink>> {
+        Ok(self.store.clone())
+    }
+    fn admission(&self, _peer: &PeerRecord) -> Arc<dyn Admission> {
+        Arc::new(OwnOnly)
+    }
+    fn pin(&self, peer: &PeerRecord) -> Result<()> {
+        let mut pinned = self.pinned.lock().unwrap();
+        pinned.retain(|known| known.id != peer.id);
+        pinned.push(peer.clone());
+        Ok(())
+    }
+    fn received(&self, _peer: &PeerRecord, outcome: std::result::Result<(), &Failure>, report: &Report) {
+        self.received.lock().unwrap().push((outcome.is_ok(), report.clone()));
+    }
+}
+
+/// A dataset of about `megabytes` that does not compress.
+pub fn dataset(seed: u64, megabytes: u64) -> (Dataset, Rng, Size) {
+    let mut rng = Rng::new(seed);
+    let size = Size { files: megabytes * 10, chunks_max: 12, chunk_bytes_max: 32 << 10 };
+    (Dataset::random(&mut rng, size), rng, size)
+}
+
+pub fn replication(snapshot: &SnapshotOffer, earlier: &[&SnapshotOffer]) -> Replication {
+    let bases = earlier.iter().rev().map(|base| (base.snapshot, base.root.unwrap())).collect();
+    Replication { snapshot: snapshot.clone(), bases }
+}

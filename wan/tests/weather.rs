@@ -1,0 +1,97 @@
+//! Whole links over simulated lines, in simulated time: one seed, one weather. Lines lose, reorder, break for a minute and
+//! change; what is replicated is equal in the end, and no second was above the cap.
+//!
+//! `NARROWBOAT_SEEDS=200` runs that many; `NARROWBOAT_SEED=7` runs one.
+
+#![allow(clippy::unwrap_used)] // a failed step ends the test
+
+mod office;
+#[path = "sim/rng.rs"]
+#[allow(dead_code)]
+mod rng;
+mod simnet;
+#[path = "sim/store.rs"]
+#[allow(dead_code)]
+mod store;
+#[path = "sim/tree.rs"]
+#[allow(dead_code)]
+mod tree;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use narrowboat_wan::link::{Cancel, Link};
+use narrowboat_wan::shape::Rate;
+use office::{Office, dataset, replication};
+use rng::Rng;
+use simnet::{Line, Loss, SimNet};
+
+fn seeds() -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
+    match (number("NARROWBOAT_SEED"), number("NARROWBOAT_SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, count) => 0..count.unwrap_or(8),
+    }
+}
+
+fn weather(rng: &mut Rng) -> Line {
+    let bits = [512_000, 2_000_000, 10_000_000, 50_000_000][rng.below(4) as usize];
+    let mut line = Line::new(bits, Duration::from_millis(rng.within(2, 300)), rng.below(4) as f64 / 100.0);
+    if rng.one_in(3) {
+        line.loss = Loss::Bursts { worsens: 0.002, recovers: 0.1, loses: 0.8 };
+    }
+    line.reorder = if rng.one_in(3) { 0.02 } else { 0.0 };
+    let mut at = 4.0;
+    for _ in 0..rng.below(3) {
+        let lasts = [0.5, 5.0, 60.0][rng.below(3) as usize];
+        line.outages.push(Duration::from_secs_f64(at)..Duration::from_secs_f64(at + lasts));
+        at += lasts + 6.0;
+    }
+    line
+}
+
+async fn world(seed: u64) {
+    let mut rng = Rng::new(seed);
+    let net = SimNet::new(seed);
+    let (branch, head) = (Office::new(1), Office::new(2));
+    let [here, there] = [1, 2].map(|number| SocketAddr::from(([10, 0, 0, number], 7420)));
+    net.connect(here, there, weather(&mut rng));
+    let open = |office: &std::sync::Arc<Office>, at| -> Link {
+        Link::over(net.socket(at), office.config(at), office.clone()).unwrap()
+    };
+    let (branch_link, head_link) = (open(&branch, here), open(&head, there));
+    let (code, _) = head_link.invite(None);
+    branch_link.join(&code, &there.into()).await.unwrap();
+    let cap = Rate::from_bits(rng.within(4, 40) * 100_000).unwrap();
+    branch_link.set_limit("box-2", Some(cap)).unwrap();
+    // Half a minute of data at the cap or the line, whichever is slower, but at most 8 MB.
+    let (mut data, mut edits, size) = dataset(seed, rng.within(1, 3));
+    let mut earlier = Vec::new();
+    for day in 1..=2 {
+        let snapshot = data.snapshot(&branch.store, day, branch.id());
+        let bases: Vec<_> = earlier.iter().collect();
+        let what = replication(&snapshot, &bases);
+        let report = branch_link
+            .replicate("box-2", what, branch.store.clone(), &Cancel::new(), |_| ())
+            .await
+            .unwrap_or_else(|stopped| panic!("seed {seed}, day {day}: {stopped:?}"));
+        assert!(report.published, "seed {seed}");
+        head.store.check().unwrap_or_else(|what| panic!("seed {seed}: {what}"));
+        assert_eq!(head.store.published(&snapshot.snapshot), Some(snapshot.clone()), "seed {seed}");
+        data.edit(&mut edits, size, 5);
+        earlier.push(snapshot);
+    }
+    let worst = net.wire(here, there).worst_second() * 8;
+    // Pairing and the first handshake came before the cap was set.
+    assert!(worst <= cap.bits().max(1_000_000), "seed {seed}: {worst} bits in a second under {cap}");
+    branch_link.shutdown().await;
+    head_link.shutdown().await;
+}
+
+#[test]
+fn whatever_the_weather_roots_are_equal_in_the_end() {
+    for seed in seeds() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(world(seed));
+    }
+}
