@@ -30,11 +30,12 @@ struct totals totals;
 static double started;
 
 static const char help[] =
-        "nfsload put|sync|get|verify DIR HOST:/EXPORT [options]\n"
+        "nfsload put|sync|get|verify|drop DIR HOST:/EXPORT [options]\n"
         "  put      copy DIR into the share; what is there already is overwritten where it differs\n"
         "  sync     make the share equal to DIR: changed files are written, the rest of the share is removed\n"
         "  get      copy the share into DIR, which is new or empty\n"
         "  verify   compare both, every byte, and write nothing\n"
+        "  drop     read from the share what DIR names, and throw it away\n"
         "  --port N          of NFS and MOUNT (else the portmapper is asked)\n"
         "  --mount-port N    of MOUNT, where it is another\n"
         "  --connections N   TCP connections (2)\n"
@@ -222,6 +223,7 @@ int main(int argc, char **argv)
                                         : strcmp(mode, "sync") == 0   ? &sync_visitor
                                         : strcmp(mode, "get") == 0    ? &get_visitor
                                         : strcmp(mode, "verify") == 0 ? &verify_visitor
+                                        : strcmp(mode, "drop") == 0   ? &drop_visitor
                                                                       : NULL;
         if (!visitor)
                 fail(2, "no mode '%s'; try --help", mode);

@@ -68,7 +68,7 @@ void share_path(const struct folder *folder, const char *name, char *path);
 
 /* ---- the modes */
 
-extern const struct visitor put_visitor, sync_visitor, get_visitor, verify_visitor;
+extern const struct visitor put_visitor, sync_visitor, get_visitor, verify_visitor, drop_visitor;
 
 /* ---- attributes.c */
 
