@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 mod corpus;
+mod pipeline;
 
 /// Test data from the machine's own files, exact comparison of trees, and benches.
 #[derive(Parser)]
@@ -21,6 +22,17 @@ enum Command {
     /// Make and compare test data.
     #[command(subcommand)]
     Corpus(CorpusCommand),
+    /// Measure a store's own pipeline beside cutting, hashing and compressing alone.
+    Pipeline {
+        /// The folder whose files are stored, such as a day of the corpus.
+        dir: PathBuf,
+        /// Where the store is made and removed again; memory by default.
+        #[arg(long, default_value = "/dev/shm")]
+        scratch: PathBuf,
+        /// How often.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
 }
 
 #[derive(Subcommand)]
@@ -76,24 +88,9 @@ struct CompareArgs {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
-        Command::Corpus(CorpusCommand::Make(args)) => {
-            let order =
-                corpus::Order { dir: args.dir, from: args.from, size_bytes: args.size_mb * 1_000_000, seed: args.seed };
-            if args.day == 1 { corpus::make_day1(&order) } else { corpus::make_day2(&order) }.map(|summary| {
-                println!("{summary}");
-                true
-            })
-        }
-        Command::Corpus(CorpusCommand::Compare(args)) => corpus::Manifest::of(&args.a).and_then(|a| {
-            let difference = a.compare(&corpus::Manifest::of(&args.b)?, &args.ignore);
-            println!("{}", if args.json { difference.json() } else { difference.to_string() });
-            Ok(difference.is_equal())
-        }),
-        Command::Corpus(CorpusCommand::Scan { dir }) => corpus::Manifest::scan(&dir).and_then(|manifest| {
-            manifest.write(&mut std::io::stdout().lock())?;
-            Ok(true)
-        }),
+    let outcome: Result<bool, String> = match Cli::parse().command {
+        Command::Pipeline { dir, scratch, rounds } => pipeline::run(&dir, &scratch, rounds).map(|()| true),
+        Command::Corpus(command) => corpus(command).map_err(|error| error.to_string()),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -102,5 +99,28 @@ fn main() -> ExitCode {
             eprintln!("narrowboat-bench: {error}");
             ExitCode::from(2)
         }
+    }
+}
+
+/// Returns false where trees that were compared differ.
+fn corpus(command: CorpusCommand) -> corpus::Result<bool> {
+    match command {
+        CorpusCommand::Make(args) => {
+            let order =
+                corpus::Order { dir: args.dir, from: args.from, size_bytes: args.size_mb * 1_000_000, seed: args.seed };
+            if args.day == 1 { corpus::make_day1(&order) } else { corpus::make_day2(&order) }.map(|summary| {
+                println!("{summary}");
+                true
+            })
+        }
+        CorpusCommand::Compare(args) => corpus::Manifest::of(&args.a).and_then(|a| {
+            let difference = a.compare(&corpus::Manifest::of(&args.b)?, &args.ignore);
+            println!("{}", if args.json { difference.json() } else { difference.to_string() });
+            Ok(difference.is_equal())
+        }),
+        CorpusCommand::Scan { dir } => corpus::Manifest::scan(&dir).and_then(|manifest| {
+            manifest.write(&mut std::io::stdout().lock())?;
+            Ok(true)
+        }),
     }
 }

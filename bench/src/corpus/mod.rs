@@ -30,6 +30,7 @@ use std::time::{Duration, SystemTime};
 
 pub use manifest::{Aspect, Manifest};
 use random::Random;
+pub use tree::regular_files;
 
 /// An error with the path or program that it concerns, ready to be printed.
 #[derive(Debug)]
