@@ -206,6 +206,30 @@ fn a_failed_sync_poisons_and_what_recovery_then_shows_is_really_on_the_disk() {
     assert!(survived > 0);
 }
 
+/// Whichever sync fails, of records, of a mark, or of the folder when a segment gets its name.
+#[test]
+fn what_is_shown_after_any_failed_sync_stays() {
+    for seed in 0..seeds(120) {
+        let disk = SimDisk::new(seed);
+        let (journal, _) = open(&disk).unwrap();
+        disk.fail_sync_at(disk.syncs() + 1 + seed % 40);
+        let again = || {
+            let done = journal.append(Timestamp(1), DATASET, 1, Bytes::new(), vec![vec![1; 1500].into()])?;
+            journal.commit(done.lsn, NO_REFERENCES)?;
+            journal.vouch()
+        };
+        while again().is_ok() {}
+        let stable = journal.stable();
+        drop(journal);
+        let (journal, recovery) = open(&disk).unwrap();
+        assert!(recovery.last >= stable);
+        let shown = records(&journal, Lsn(0)).unwrap();
+        drop(journal);
+        disk.power_cut();
+        assert_eq!(records(&open(&disk).unwrap().0, Lsn(0)).unwrap(), shown, "seed {seed}");
+    }
+}
+
 #[test]
 fn a_panic_while_leading_poisons_and_frees_those_who_wait() {
     let (journal, _) = open(&SimDisk::new(1)).unwrap();

@@ -168,6 +168,25 @@ fn a_place_that_cannot_be_read_is_neither_damage_nor_a_torn_tail() {
     assert_eq!(disk.contents(&newest).unwrap(), before, "nothing was cut");
 }
 
+/// A record of a tail that was cut must not come back when what went before it is appended once more, byte for byte.
+#[test]
+fn a_tail_that_was_cut_never_continues_the_journal() {
+    let disk = SimDisk::new(1);
+    let path = segment::path(Lsn(1));
+    let (journal, _) = open(&disk).unwrap();
+    append(&journal, "first");
+    append(&journal, "second");
+    journal.commit(Lsn(2), NO_REFERENCES).unwrap();
+    drop(journal);
+    disk.overwrite(&path, 512, &[0; 72]).unwrap();
+    let (journal, recovery) = open(&disk).unwrap();
+    assert_eq!((recovery.last, recovery.torn.map(|torn| torn.offset)), (Lsn(0), Some(512)));
+    append(&journal, "first");
+    journal.commit(Lsn(1), NO_REFERENCES).unwrap();
+    drop(journal);
+    assert_eq!(records(&open(&disk).unwrap().0, Lsn(0)).unwrap().len(), 1);
+}
+
 /// A client that writes what looks like a record cannot make a torn tail look like damage: it does not know the salt.
 #[test]
 fn a_payload_that_looks_like_a_record_vouches_for_nothing() {
