@@ -187,36 +187,86 @@ fn a_tail_that_was_cut_never_continues_the_journal() {
     assert_eq!(records(&open(&disk).unwrap().0, Lsn(0)).unwrap().len(), 1);
 }
 
+/// A segment that is sound in itself, from another copy of the store that took another way, is not this journal's.
+#[test]
+fn a_segment_of_another_history_is_damage() {
+    let history = |byte: u8| {
+        let disk = SimDisk::new(1);
+        let (journal, _) = open(&disk).unwrap();
+        for number in 0..20 {
+            append(&journal, vec![if number < 3 { byte } else { 0 }; 1000]);
+            journal.commit(journal.last(), NO_REFERENCES).unwrap();
+        }
+        journal.vouch().unwrap();
+        disk
+    };
+    let (disk, other) = (history(1), history(2));
+    let paths: Vec<String> = disk.paths().into_iter().filter(|path| path.ends_with(".journal")).collect();
+    assert_eq!(paths.len(), 3);
+    for path in &paths[1..] {
+        let mixed = disk.fork(1);
+        mixed.overwrite(path, 0, &other.contents(path).unwrap()).unwrap();
+        let (journal, _) = open(&mixed).unwrap();
+        let found = records(&journal, Lsn(0));
+        assert!(matches!(found, Err(Error::Damage(_))), "{path}");
+    }
+}
+
+/// A header that is sound in itself, right behind the first record of a journal.
+fn forged(salt: u64, link: u32) -> [u8; 72] {
+    let header = format::RecordHeader {
+        link,
+        payload_len: 0,
+        head_len: 0,
+        kind: 1,
+        lsn: Lsn(2),
+        time: Timestamp(1),
+        stable: Lsn(1),
+        salt,
+        dataset: DATASET,
+        head_crc: 0,
+        payload_crc: 0,
+    };
+    header.encode().0
+}
+
+/// The salt of the first segment of a test's journal.
+fn first_salt() -> u64 {
+    SegmentHeader::new(STORE, Lsn(1), Timestamp(0), 0, 8 << 10).salt
+}
+
+#[test]
+fn a_record_is_taken_only_with_the_salt_and_the_link() {
+    let disk = SimDisk::new(1);
+    let path = segment::path(Lsn(1));
+    let (journal, _) = open(&disk).unwrap();
+    append(&journal, "");
+    journal.commit(Lsn(1), NO_REFERENCES).unwrap();
+    drop(journal);
+    let first = disk.contents(&path).unwrap();
+    let (_, link) = format::RecordHeader::decode(&first[512..]).unwrap();
+    for (salt, link, taken) in
+        [(0, 0, true), (1, 0, false), (0, 1, false)].map(|(s, l, t)| (first_salt() ^ s, link ^ l, t))
+    {
+        let disk = disk.fork(1);
+        disk.overwrite(&path, 512 + 80, &forged(salt, link)).unwrap();
+        let (journal, _) = open(&disk).unwrap();
+        assert_eq!(records(&journal, Lsn(0)).unwrap().len(), if taken { 2 } else { 1 });
+    }
+}
+
 /// A client that writes what looks like a record cannot make a torn tail look like damage: it does not know the salt.
 #[test]
 fn a_payload_that_looks_like_a_record_vouches_for_nothing() {
-    let forged = |salt: u64| {
-        let header = format::RecordHeader {
-            link: 0,
-            payload_len: 0,
-            head_len: 0,
-            kind: 1,
-            lsn: Lsn(9),
-            time: Timestamp(1),
-            stable: Lsn(8),
-            salt,
-            dataset: DATASET,
-            head_crc: 0,
-            payload_crc: 0,
-        };
-        header.encode().0
-    };
-    let salt = SegmentHeader::new(STORE, Lsn(1), Timestamp(0), 0, 8 << 10).salt;
-    for (salt, taken) in [(salt ^ 1, false), (salt, true)] {
+    for (salt, taken) in [(first_salt() ^ 1, false), (first_salt(), true)] {
         let disk = SimDisk::new(1);
         let (journal, _) = open(&disk).unwrap();
-        append(&journal, "");
         // The head is 4 bytes, so that the forgery lies where a record could begin.
-        append(&journal, [&[0; 4], forged(salt).as_slice()].concat());
-        journal.commit(Lsn(2), NO_REFERENCES).unwrap();
+        append(&journal, [&[0; 4], forged(salt, 0).as_slice()].concat());
+        journal.commit(Lsn(1), NO_REFERENCES).unwrap();
         drop(journal);
-        // The header of record 2 was torn away, its payload was not.
-        disk.overwrite(&segment::path(Lsn(1)), 512 + 80, &[0; 72]).unwrap();
+        // The header of the record was torn away, its payload was not.
+        disk.overwrite(&segment::path(Lsn(1)), 512, &[0; 72]).unwrap();
         assert_eq!(open(&disk).is_err(), taken);
     }
 }
