@@ -128,19 +128,20 @@ impl Journal {
         }
     }
 
-    /// Leaves a mark behind the last record where no later one vouches for it yet, so that bit rot in the last batch is
+    /// Leaves a voucher behind the last record where no later one vouches for it yet, so that bit rot in the last batch is
     /// told apart from a torn tail. For quiet moments and before closing: it costs a sync. Does nothing while records
     /// wait for a commit, or without room.
     pub fn vouch(&self) -> Result<()> {
         let mut state = self.lock();
         state.check_poison()?;
-        let mark = Draft::new(DatasetId::default(), KIND_OWN, Bytes::new(), Vec::new());
+        let voucher = Draft::new(DatasetId::default(), KIND_OWN, Bytes::new(), Vec::new());
         let quiet = !state.leader && state.buffer.runs.is_empty() && state.stable == state.last();
-        if !quiet || state.stable == Lsn(0) || state.vouched == state.stable || !state.buffer.has_room(mark.bytes()) {
+        if !quiet || state.stable == Lsn(0) || state.vouched == state.stable || !state.buffer.has_room(voucher.bytes())
+        {
             return Ok(());
         }
         let time = state.buffer.time;
-        let (lsn, _) = state.push(&mark, time);
+        let (lsn, _) = state.push(&voucher, time);
         state.vouched = lsn;
         self.lead(state, &|| Ok(()))
     }

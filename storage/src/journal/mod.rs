@@ -59,7 +59,7 @@ use crate::units::{Lsn, Timestamp};
 const DIR: &str = "journal";
 /// How files are called that are no segments yet.
 const SPARE_SUFFIX: &str = ".spare";
-/// The journal's own records, never handed to a visitor. An empty head: a mark, which vouches for the records before it
+/// The journal's own records, never handed to a visitor. An empty head: a voucher, which vouches for the records before it
 /// by its mere stable field. A head of 16 bytes: the clock stepped back, from when to when.
 const KIND_OWN: u8 = 0;
 /// Segments kept open for reading.
@@ -160,7 +160,7 @@ struct State {
     buffer: Buffer,
     /// Everything up to here is safe.
     stable: Lsn,
-    /// The mark that vouches for everything before it, if it is the last record.
+    /// The voucher that vouches for everything before it, if it is the last record.
     vouched: Lsn,
     /// Somebody is committing.
     leader: bool,

@@ -85,7 +85,7 @@ pub(super) fn recover(media: &dyn Media, store: StoreId, options: &JournalOption
     let torn = end.settle(&open, options.known_stable)?;
     // A process may have been killed, or a sync may have failed, between a rename and this.
     media.sync_dir(DIR).map_err(|error| io_error("sync", DIR, error))?;
-    let unproven = end.unproven_at < end.at && !end.marked;
+    let unproven = end.unproven_at < end.at && !end.ends_with_voucher;
     let End { at, next, link, time, samples, .. } = end;
     Ok(Some(Found { segments, open, end: at, next, link, time, samples, unproven, torn }))
 }
@@ -99,8 +99,8 @@ struct End {
     samples: Vec<(Lsn, u64)>,
     /// Where the first record begins that no later one vouches for.
     unproven_at: u64,
-    /// The last record is a mark, which vouches for all others.
-    marked: bool,
+    /// The last record is a voucher, which vouches for all others.
+    ends_with_voucher: bool,
     /// From where on another record could lie: behind a record whose header is sound and whose body is not.
     behind: u64,
     damage: Damage,
@@ -112,7 +112,7 @@ impl End {
         let mut time = segment.header.time;
         let mut samples: Vec<(Lsn, u64)> = Vec::new();
         let mut unproven = VecDeque::new();
-        let mut marked = false;
+        let mut ends_with_voucher = false;
         let (behind, damage) = loop {
             let Some(found) = walker.peek()? else { break (walker.at, walker.missing()?) };
             let header = &found.0;
@@ -126,13 +126,13 @@ impl End {
             while unproven.front().is_some_and(|(lsn, _)| *lsn <= header.stable) {
                 unproven.pop_front();
             }
-            marked = header.kind == KIND_OWN && header.head_len == 0 && header.stable.0 + 1 == header.lsn.0;
+            ends_with_voucher = header.kind == KIND_OWN && header.head_len == 0 && header.stable.0 + 1 == header.lsn.0;
             time = header.time;
             walker.advance(&found);
         };
         let (at, next, link) = (walker.at, walker.next, walker.link);
         let unproven_at = unproven.front().map_or(at, |(_, at)| *at);
-        Ok(End { at, next, link, time, samples, unproven_at, marked, behind, damage })
+        Ok(End { at, next, link, time, samples, unproven_at, ends_with_voucher, behind, damage })
     }
 
     /// Makes the end what it seems to be: refuses damage, cuts a torn tail, and makes all before it safe.

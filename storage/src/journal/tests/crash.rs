@@ -206,19 +206,19 @@ fn a_failed_sync_poisons_and_what_recovery_then_shows_is_really_on_the_disk() {
     assert!(survived > 0);
 }
 
-/// Whichever sync fails, of records, of a mark, or of the folder when a segment gets its name.
+/// Whichever sync fails, of records, of a voucher, or of the folder when a segment gets its name.
 #[test]
 fn what_is_shown_after_any_failed_sync_stays() {
     for seed in 0..seeds(120) {
         let disk = SimDisk::new(seed);
         let (journal, _) = open(&disk).unwrap();
         disk.fail_sync_at(disk.syncs() + 1 + seed / 2 % 20);
-        // Five of the second kind fill a segment, so that opening finds no room for a mark.
-        let (len, marks) = if seed % 2 == 0 { (1500, true) } else { (1464, false) };
+        // Five of the second kind fill a segment, so that opening finds no room for a voucher.
+        let (len, vouchers) = if seed % 2 == 0 { (1500, true) } else { (1464, false) };
         let again = || {
             let done = journal.append(Timestamp(1), DATASET, 1, Bytes::new(), vec![vec![1; len].into()])?;
             journal.commit(done.lsn, NO_REFERENCES)?;
-            if marks { journal.vouch() } else { Ok(()) }
+            if vouchers { journal.vouch() } else { Ok(()) }
         };
         while again().is_ok() {}
         let stable = journal.stable();

@@ -52,7 +52,7 @@ fn flip_everywhere(disk: &SimDisk, mut judge: impl FnMut(&str, u64, &SimDisk)) {
 }
 
 #[test]
-fn with_a_mark_at_the_end_no_flipped_bit_costs_a_record_in_silence() {
+fn with_a_voucher_at_the_end_no_flipped_bit_costs_a_record_in_silence() {
     let (disk, appended) = disk_with_journal(true);
     let (mut harmless, mut told) = (0, 0);
     flip_everywhere(&disk, |path, offset, fork| match outcome(fork, &appended) {
@@ -70,7 +70,7 @@ fn with_a_mark_at_the_end_no_flipped_bit_costs_a_record_in_silence() {
 }
 
 #[test]
-fn without_a_mark_only_the_last_batch_can_be_cut() {
+fn without_a_voucher_only_the_last_batch_can_be_cut() {
     let (disk, appended) = disk_with_journal(false);
     let mut cut = 0;
     flip_everywhere(&disk, |path, offset, fork| match outcome(fork, &appended) {
@@ -84,12 +84,12 @@ fn without_a_mark_only_the_last_batch_can_be_cut() {
 }
 
 #[test]
-fn opening_leaves_a_mark_so_the_last_batch_is_unproven_only_once() {
+fn opening_leaves_a_voucher_so_the_last_batch_is_unproven_only_once() {
     let (disk, appended) = disk_with_journal(false);
     assert_eq!(outcome(&disk, &appended).unwrap(), appended.len());
     let last = appended.iter().rev().find_map(|record| record.place).unwrap();
     let before = open(&disk).unwrap().1.last;
-    assert_eq!(open(&disk).unwrap().1.last, before, "one mark is enough");
+    assert_eq!(open(&disk).unwrap().1.last, before, "one voucher is enough");
     disk.rot(&segment::path(last.segment), last.offset, 1).unwrap();
     assert!(matches!(outcome(&disk, &appended), Err(Error::Damage(_))));
 }
@@ -122,7 +122,7 @@ fn overwritten_stretches_are_told_or_harmless() {
         }
         fork.overwrite(path, rng.random_range(0..7400), &garbage).unwrap();
         match outcome(&fork, &appended) {
-            // A stretch that takes the last record and its mark is what a torn tail looks like.
+            // A stretch that takes the last record and its voucher is what a torn tail looks like.
             Ok(found) => assert!(found >= appended.len() - 4, "seed {seed}: {found}"),
             Err(error) => assert!(named(&error), "seed {seed}: {error}"),
         }
