@@ -49,8 +49,10 @@ clean: ## remove what was built and what `make run` left (its boxes must be stop
 	@rm -rf target run
 
 .PHONY: bench
-bench: build ## speed, processor time and memory beside restic and borg (ARGS="--rounds 3" for less)
-	@bench/compare/run $(ARGS)
+bench: build ## speed, processor time and memory beside restic, borg and nfs-ganesha, into docs/performance.md
+	@bench/compare/run --page docs/performance.md $(ARGS)
+	@bench/compare/protocol --page docs/performance.md
+	@bench/compare/pipeline --page docs/performance.md
 
 .PHONY: client-vm
 client-vm: build ## the kernel's own NFS client, in a QEMU guest, against a box (about a quarter of an hour)
