@@ -111,6 +111,16 @@ impl Store {
         self.stages.catalogue.datasets().into_iter().map(|row| self.info(row)).collect()
     }
 
+    /// What is known of all datasets without looking into them, in the order of their names.
+    pub fn dataset_rows(&self) -> Vec<DatasetRow> {
+        self.stages.catalogue.datasets()
+    }
+
+    /// What is known of a dataset without looking into it.
+    pub fn dataset_row(&self, id: DatasetId) -> Option<DatasetRow> {
+        self.stages.catalogue.dataset(id)
+    }
+
     /// A dataset by its name.
     pub fn dataset_named(&self, name: &str) -> Result<DatasetInfo> {
         self.info(self.row_named(name)?)
