@@ -181,7 +181,9 @@ impl Config {
 
     /// Finds what TOML's types alone do not.
     fn validate(&self) -> Result<(), String> {
-        for (key, text) in [("nfs.listen", &self.nfs.listen), ("nfs.portmap", &self.nfs.portmap), ("wan.listen", &self.wan.listen)] {
+        for (key, text) in
+            [("nfs.listen", &self.nfs.listen), ("nfs.portmap", &self.nfs.portmap), ("wan.listen", &self.wan.listen)]
+        {
             listen_address(key, text)?;
         }
         Ok(())
@@ -229,7 +231,8 @@ mod tests {
 
     #[test]
     fn keys_are_read_and_wrong_ones_refused() {
-        let config = parse("name='b'\n[nfs]\nlisten=''\n[store]\ncache='64MiB'\n[share.backup]\nroot_squash=false").expect("sound");
+        let config = parse("name='b'\n[nfs]\nlisten=''\n[store]\ncache='64MiB'\n[share.backup]\nroot_squash=false")
+            .expect("sound");
         assert_eq!(config.nfs_address(), None);
         assert_eq!(config.store.cache, Some(ByteSize(64 << 20)));
         assert_eq!(config.share["backup"].root_squash, Some(false));

@@ -4,3 +4,22 @@
 
 /// Front doors: what clients speak to.
 pub mod ingest;
+
+/// The command line.
+pub mod cli;
+/// The only place that asks for the time.
+pub mod clock;
+/// The config file.
+pub mod config;
+/// One API for people.
+pub mod control;
+/// Work that takes its time.
+pub mod jobs;
+/// The running box.
+pub mod node;
+/// What peers meet.
+pub mod replicas;
+/// Replications under way.
+pub mod transfers;
+/// Sizes, rates and times for people.
+pub mod units;

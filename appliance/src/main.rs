@@ -1,3 +1,7 @@
-//! The box: front doors, jobs, people.
+//! The box: front doors, jobs, people. One binary; see `narrowboat help`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    narrowboat::cli::run()
+}

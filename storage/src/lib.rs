@@ -35,6 +35,11 @@ pub mod tree;
 /// The one public door.
 pub mod store;
 
+/// Every invariant in one function.
+pub mod check;
+/// What changed between two snapshots.
+pub mod compare;
+
 pub use error::{Error, Result};
 pub use pressure::PressureOptions;
 pub use store::{Store, StoreOptions};

@@ -80,10 +80,13 @@ impl Exports for StoreExports {
     }
 }
 
+/// Trees by snapshot, each with the number of its last use.
+type Trees = BTreeMap<SnapshotId, (u64, Arc<dyn FileTree>)>;
+
 /// Snapshot trees, the ones used last.
 struct OpenSnapshots {
     store: Arc<Store>,
-    trees: Mutex<BTreeMap<SnapshotId, (u64, Arc<dyn FileTree>)>>,
+    trees: Mutex<Trees>,
 }
 
 impl OpenSnapshots {
@@ -117,7 +120,7 @@ impl OpenSnapshots {
     }
 }
 
-fn next_use(trees: &BTreeMap<SnapshotId, (u64, Arc<dyn FileTree>)>) -> u64 {
+fn next_use(trees: &Trees) -> u64 {
     trees.values().map(|(used, _)| used + 1).max().unwrap_or_default()
 }
 

@@ -147,7 +147,7 @@ fn prepare(dest: &Path, is_dir: bool) -> Result<(), RestoreError> {
         Ok(_) => Err(failed("it exists already".into())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let parent = if is_dir { Some(dest) } else { dest.parent() };
-            parent.map_or(Ok(()), |parent| fs::create_dir_all(parent)).map_err(|error| failed(error.to_string()))
+            parent.map_or(Ok(()), fs::create_dir_all).map_err(|error| failed(error.to_string()))
         }
         Err(error) => Err(failed(error.to_string())),
     }
@@ -331,7 +331,8 @@ impl Restore<'_> {
             true => Ok(()),
             false => fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(attributes.mode)),
         };
-        let times = Timestamps { last_access: timespec(attributes.accessed), last_modification: timespec(attributes.modified) };
+        let times =
+            Timestamps { last_access: timespec(attributes.accessed), last_modification: timespec(attributes.modified) };
         let times = || utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from);
         if let Err(error) = owner.and_then(|()| mode()).and_then(|()| times()) {
             self.fail(path, error);

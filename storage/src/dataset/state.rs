@@ -52,6 +52,11 @@ pub(crate) struct Plan {
 }
 
 impl State {
+    /// A state without layers.
+    pub fn at(root: Option<Name>) -> Self {
+        State { base: Base { root, lsn: Lsn(0) }, ..State::default() }
+    }
+
     /// The layers, newest first.
     fn layers(&self) -> impl Iterator<Item = &Layer> {
         std::iter::once(&self.active).chain(self.frozen.iter().rev().map(Arc::as_ref))

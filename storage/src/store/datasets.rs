@@ -13,7 +13,7 @@ use crate::dataset::state::{Base, State};
 use crate::dataset::table::Transaction;
 use crate::error::{Refusal, Result};
 use crate::id::{DatasetId, SnapshotId};
-use crate::pool::StreamId;
+use crate::pool::{PoolStats, StreamId};
 use crate::tree::map;
 use crate::units::{Inode, Lsn, Timestamp};
 
@@ -29,6 +29,21 @@ pub struct DatasetInfo {
     pub head: Head,
     /// What it holds now, also what no root holds yet.
     pub totals: Totals,
+}
+
+/// Sizes and counts of everything that a store keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Containers, index and caches.
+    pub pool: PoolStats,
+    /// The journal on disk.
+    pub journal_bytes: u64,
+    /// Memory of what waits for the drain.
+    pub overlay_bytes: u64,
+    /// Size of the disk.
+    pub disk_bytes: u64,
+    /// Free on the disk, without the reserve.
+    pub disk_free_bytes: u64,
 }
 
 /// Checks a dataset's or snapshot's name: 1 to 255 bytes of UTF-8 without `@`, `:` and control characters, no part between
@@ -175,6 +190,18 @@ impl Store {
     pub fn snapshot(&self, id: SnapshotId) -> Result<SnapshotRow> {
         let row = self.stages.catalogue.snapshot(id);
         row.ok_or_else(|| Refusal::NotFound(format!("snapshot {id}")).into())
+    }
+
+    /// Sizes and counts of everything that is kept.
+    pub fn stats(&self) -> Result<StoreStats> {
+        let space = self.stages.space()?;
+        Ok(StoreStats {
+            pool: self.stages.pool.stats()?,
+            journal_bytes: self.stages.journal.disk_bytes(),
+            overlay_bytes: self.stages.pressure.bytes(),
+            disk_bytes: space.total_bytes,
+            disk_free_bytes: space.free_bytes,
+        })
     }
 
     /// All peers: name and record, opaque here.

@@ -36,7 +36,7 @@ use crate::stages::Stages;
 use crate::tree::references;
 
 pub(crate) use datasets::stream_of;
-pub use datasets::{DatasetInfo, LABEL_BYTES_MAX};
+pub use datasets::{DatasetInfo, LABEL_BYTES_MAX, StoreStats};
 pub use open::OpenReport;
 pub use replica::ReplicaSnapshot;
 
@@ -104,11 +104,15 @@ impl Store {
         &self.stages.realm
     }
 
+    pub(crate) fn stages(&self) -> &Stages {
+        &self.stages
+    }
+
     fn administration(&self) -> std::sync::MutexGuard<'_, ()> {
         self.administration.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open_datasets(&self) -> Vec<Arc<Dataset>> {
+    pub(crate) fn open_datasets(&self) -> Vec<Arc<Dataset>> {
         self.datasets.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 }

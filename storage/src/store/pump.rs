@@ -72,6 +72,11 @@ impl Store {
         self.stages.pressure.close();
     }
 
+    /// The root below all layers of a dataset.
+    pub(crate) fn base_root(&self, dataset: DatasetId) -> Result<Option<crate::name::Name>> {
+        Ok(self.dataset(dataset)?.base().root)
+    }
+
     fn owes_much(&self, dataset: &Dataset) -> bool {
         self.stages.journal.bytes_since(dataset.base().lsn) > self.stages.pressure.options.owed_bytes
     }

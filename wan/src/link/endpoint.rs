@@ -189,6 +189,11 @@ impl Link {
         Ok(peer.record())
     }
 
+    /// The cap of everything that the box sends.
+    pub fn box_limit(&self) -> Option<Rate> {
+        self.inner.shaper.limit(None)
+    }
+
     /// Changes the cap of everything that the box sends, from the next datagram on. The caller keeps it.
     pub fn set_box_limit(&self, limit: Option<Rate>) {
         self.inner.shaper.set_limit(None, limit);

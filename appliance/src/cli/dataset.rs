@@ -1,0 +1,184 @@
+//! `share`, `dataset`, `snapshot`, `clone` and `diff`.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use super::show::{count, or_dash, size, table};
+use super::{Context, Outcome};
+use crate::control::Request;
+use crate::control::reports::{Acknowledged, Dataset, Diff, Snapshot};
+
+#[derive(Subcommand)]
+pub(super) enum ShareCommand {
+    /// Create an empty share. It can be mounted at once.
+    Create {
+        /// Its name, which is also what clients mount.
+        name: String,
+        /// Deduplicate while it is written, later, or never (for data that is encrypted already).
+        #[arg(long, default_value = "inline", value_parser = ["inline", "deferred", "off"])]
+        dedup: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum DatasetCommand {
+    /// All datasets.
+    List,
+    /// Delete a dataset and all its snapshots.
+    Delete {
+        /// Its name.
+        name: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum SnapshotCommand {
+    /// Hold this moment fast. Instant: everything written before is in, nothing later is.
+    Create {
+        /// The dataset.
+        dataset: String,
+        /// The snapshot's name [default: the time]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// All snapshots, or those of one dataset, oldest first.
+    List {
+        /// The dataset.
+        dataset: Option<String>,
+    },
+    /// Delete a snapshot. Others are not touched.
+    Delete {
+        /// DATASET@NAME
+        snapshot: String,
+    },
+    /// Keep a snapshot from being deleted.
+    Hold {
+        /// DATASET@NAME
+        snapshot: String,
+    },
+    /// Allow a held snapshot to be deleted again.
+    Release {
+        /// DATASET@NAME
+        snapshot: String,
+    },
+}
+
+pub(super) fn share(context: &Context, command: ShareCommand) -> Outcome {
+    let ShareCommand::Create { name, dedup } = command;
+    if let Some(dataset) = context.ask::<Dataset>(&Request::ShareCreate { name, dedup })? {
+        println!("created the share {}", dataset.name);
+        match dataset.export {
+            Some(export) => println!("clients mount it as {export} (`narrowboat status` says where NFS is served)"),
+            None => println!("NFS is off on this box: set nfs.listen in its config file"),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn dataset(context: &Context, command: DatasetCommand) -> Outcome {
+    match command {
+        DatasetCommand::List => {
+            if let Some(datasets) = context.ask::<Vec<Dataset>>(&Request::DatasetList)? {
+                show_datasets(&datasets);
+            }
+        }
+        DatasetCommand::Delete { name } => acknowledge(context, &Request::DatasetDelete { name })?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn show_datasets(datasets: &[Dataset]) {
+    let row = |dataset: &Dataset| {
+        let kind = if dataset.read_only { format!("{}, replica", dataset.kind) } else { dataset.kind.clone() };
+        vec![
+            dataset.name.clone(),
+            kind,
+            size(dataset.logical_bytes),
+            count(dataset.files),
+            dataset.snapshots.to_string(),
+            or_dash(dataset.newest_snapshot.clone()),
+            dataset.dedup.clone(),
+        ]
+    };
+    let rows: Vec<_> = datasets.iter().map(row).collect();
+    table(&["DATASET", "KIND", "SIZE", "FILES", "SNAPSHOTS", "NEWEST", "DEDUP"], &rows);
+}
+
+fn acknowledge(context: &Context, request: &Request) -> Result<(), crate::control::Failed> {
+    if let Some(done) = context.ask::<Acknowledged>(request)? {
+        println!("{}", done.message);
+    }
+    Ok(())
+}
+
+pub(super) fn snapshot(context: &Context, command: SnapshotCommand) -> Outcome {
+    match command {
+        SnapshotCommand::Create { dataset, name } => {
+            if let Some(snapshot) = context.ask::<Snapshot>(&Request::SnapshotCreate { dataset, name })? {
+                println!("created {}@{}", snapshot.dataset, snapshot.name);
+            }
+        }
+        SnapshotCommand::List { dataset } => {
+            if let Some(snapshots) = context.ask::<Vec<Snapshot>>(&Request::SnapshotList { dataset })? {
+                show_snapshots(&snapshots);
+            }
+        }
+        SnapshotCommand::Delete { snapshot } => acknowledge(context, &Request::SnapshotDelete { snapshot })?,
+        SnapshotCommand::Hold { snapshot } => hold(context, snapshot, true)?,
+        SnapshotCommand::Release { snapshot } => hold(context, snapshot, false)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn hold(context: &Context, snapshot: String, held: bool) -> Result<(), crate::control::Failed> {
+    if let Some(snapshot) = context.ask::<Snapshot>(&Request::SnapshotHold { snapshot, held })? {
+        println!("{} {}@{}", if held { "holding" } else { "released" }, snapshot.dataset, snapshot.name);
+    }
+    Ok(())
+}
+
+fn show_snapshots(snapshots: &[Snapshot]) {
+    let row = |snapshot: &Snapshot| {
+        let root = match (&snapshot.root, snapshot.sealed) {
+            (Some(root), _) => root[..16.min(root.len())].to_owned(),
+            (None, true) => "empty".into(),
+            (None, false) => "not sealed yet".into(),
+        };
+        vec![
+            format!("{}@{}", snapshot.dataset, snapshot.name),
+            snapshot.time.clone(),
+            or_dash(snapshot.logical_bytes.map(size)),
+            or_dash(snapshot.files.map(count)),
+            root,
+            if snapshot.held { "held".into() } else { String::new() },
+        ]
+    };
+    let rows: Vec<_> = snapshots.iter().map(row).collect();
+    table(&["SNAPSHOT", "TIME", "SIZE", "FILES", "ROOT", ""], &rows);
+}
+
+pub(super) fn clone(context: &Context, snapshot: String, name: String) -> Outcome {
+    let source = snapshot.clone();
+    if let Some(dataset) = context.ask::<Dataset>(&Request::Clone { snapshot, name })? {
+        println!("{} starts as {source} was", dataset.name);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn diff(context: &Context, from: String, to: String) -> Outcome {
+    let Some(diff) = context.ask::<Diff>(&Request::Diff { from, to })? else { return Ok(ExitCode::SUCCESS) };
+    for change in &diff.changes {
+        match (change.what.as_str(), &change.was) {
+            ("added", _) => println!("+ {}", change.path),
+            ("removed", _) => println!("- {}", change.path),
+            (_, Some(was)) => println!("> {was} -> {}", change.path),
+            ("content", _) => println!("M {} ({} differ)", change.path, size(change.bytes)),
+            _ => println!("a {}", change.path),
+        }
+    }
+    if diff.changes.is_empty() {
+        println!("nothing changed");
+    }
+    Ok(ExitCode::SUCCESS)
+}

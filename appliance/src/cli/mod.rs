@@ -1,0 +1,242 @@
+//! The command line: one file a noun. Errors become prose here, and nowhere else.
+
+mod check;
+mod dataset;
+mod peer;
+mod restore;
+mod serve;
+mod show;
+mod status;
+
+use std::io::{IsTerminal, Write, stderr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::control::{Failed, Request, client};
+use crate::jobs::Progress;
+use crate::units::{ByteSize, duration};
+
+/// Backup for branch offices on thin lines: keeps backups deduplicated, and ships only what is new.
+#[derive(Parser)]
+#[command(name = "narrowboat", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Cli {
+    /// Data folder: it picks the box.
+    #[arg(long, global = true, env = "NARROWBOAT_DATA", default_value = "/var/lib/narrowboat", value_name = "DIR")]
+    data: PathBuf,
+    /// Print facts as JSON, for programs.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+A first backup:
+  narrowboat serve --data /srv/box &           the box itself
+  narrowboat share create office               a share; mount it: mount -t nfs -o port=2049,mountport=2049 HOST:/office /mnt
+  narrowboat snapshot create office            holds this moment
+  narrowboat peer join CODE head-office:4433   CODE comes from `narrowboat peer invite` over there
+  narrowboat replicate office --to head-office --wait
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong use, 3 no box runs there, 4 damage was found.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the box in the foreground: NFS, replication and the control socket.
+    Serve {
+        /// Config file [default: narrowboat.toml in the data folder]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// What the box holds, what it saves, and how far each peer is behind.
+    Status,
+    /// Shares: file trees that are exported over NFS.
+    #[command(subcommand)]
+    Share(dataset::ShareCommand),
+    /// Datasets: shares, volumes and replicas.
+    #[command(subcommand)]
+    Dataset(dataset::DatasetCommand),
+    /// Snapshots: moments of a dataset, held fast.
+    #[command(subcommand)]
+    Snapshot(dataset::SnapshotCommand),
+    /// Make a writable dataset that starts as a snapshot was. Instant, takes no room.
+    Clone {
+        /// DATASET@NAME
+        snapshot: String,
+        /// The new dataset's name.
+        name: String,
+    },
+    /// What changed between two snapshots, by path.
+    Diff {
+        /// The earlier, DATASET@NAME.
+        from: String,
+        /// The later, DATASET@NAME.
+        to: String,
+    },
+    /// Bring files back out of the store, without a mount. Works with or without a running box.
+    ///
+    /// Every byte is verified before it is written. DEST must not exist or be an empty folder.
+    Restore {
+        /// DATASET[@NAME][:PATH]: the newest state where no snapshot is named, everything where no path is.
+        source: String,
+        /// Where to.
+        dest: PathBuf,
+    },
+    /// Peers: other boxes that this one trusts.
+    #[command(subcommand)]
+    Peer(peer::PeerCommand),
+    /// Send a snapshot to a peer: only what it lacks travels, and a broken transfer goes on where it stopped.
+    Replicate {
+        /// DATASET[@NAME]: the newest snapshot where none is named.
+        source: String,
+        /// The peer.
+        #[arg(long, value_name = "PEER")]
+        to: String,
+        /// Wait for the end, with progress; otherwise it goes on by itself and `status` shows it.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Cap what is sent on the wire, headers and repetitions included. Counts from the next datagram on.
+    Limit {
+        /// The peer; all traffic of the box where none is named.
+        peer: Option<String>,
+        /// As in 20Mbit, 512kbit, pause or unlimited; without it, the present cap is shown.
+        #[arg(long)]
+        rate: Option<String>,
+    },
+    /// What the line to a peer is like.
+    Probe {
+        /// The peer.
+        peer: String,
+    },
+    /// Prove every invariant of the store. Works with or without a running box.
+    Check {
+        /// Read and verify every byte, too.
+        #[arg(long)]
+        deep: bool,
+    },
+    /// End the running box in order.
+    Stop,
+}
+
+/// How a command ends: with a failure, or with an exit code.
+type Outcome = Result<ExitCode, Failed>;
+
+/// What every command needs to know.
+struct Context {
+    data: PathBuf,
+    json: bool,
+}
+
+/// Reads the command line and does what it says.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let data = std::path::absolute(&cli.data).unwrap_or(cli.data);
+    let context = Context { data, json: cli.json };
+    let outcome = match cli.command {
+        Command::Serve { config } => serve::serve(&context, config.as_deref()),
+        Command::Status => status::status(&context),
+        Command::Share(command) => dataset::share(&context, command),
+        Command::Dataset(command) => dataset::dataset(&context, command),
+        Command::Snapshot(command) => dataset::snapshot(&context, command),
+        Command::Clone { snapshot, name } => dataset::clone(&context, snapshot, name),
+        Command::Diff { from, to } => dataset::diff(&context, from, to),
+        Command::Restore { source, dest } => restore::restore(&context, source, &dest),
+        Command::Peer(command) => peer::peer(&context, command),
+        Command::Replicate { source, to, wait } => peer::replicate(&context, source, to, wait),
+        Command::Limit { peer, rate } => peer::limit(&context, peer, rate),
+        Command::Probe { peer } => peer::probe(&context, peer),
+        Command::Check { deep } => check::check(&context, deep),
+        Command::Stop => serve::stop(&context),
+    };
+    outcome.unwrap_or_else(|failed| {
+        if context.json {
+            eprintln!("{}", serde_json::json!({ "error": failed }));
+        } else {
+            eprintln!("narrowboat: {failed}");
+        }
+        ExitCode::from(match failed.kind.as_str() {
+            "absent" => 3,
+            "damage" => 4,
+            _ => 1,
+        })
+    })
+}
+
+impl Context {
+    /// Asks the running box. With `--json`, prints the answer as it is and returns `None`.
+    fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<Option<T>, Failed> {
+        let mut line = ProgressLine::default();
+        let value = client::ask(&self.data, request, &mut |progress| line.show(&progress));
+        line.clear();
+        self.answer(value?)
+    }
+
+    /// Prints an answer as JSON where that was asked for, or returns it to be shown.
+    fn answer<T: DeserializeOwned>(&self, value: Value) -> Result<Option<T>, Failed> {
+        if self.json {
+            println!("{value:#}");
+            return Ok(None);
+        }
+        serde_json::from_value(value).map(Some).map_err(|error| Failed {
+            kind: "environment".into(),
+            message: format!("the box is of another version than this program ({error}); restart it"),
+        })
+    }
+
+    fn config(&self, file: Option<&Path>) -> Result<Config, Failed> {
+        Config::load(file, &self.data).map_err(|error| Failed::refused(error.to_string()))
+    }
+
+    /// Does something with the store itself where no box runs in the data folder.
+    fn with_store(
+        &self,
+        work: impl FnOnce(&narrowboat_storage::Store, &mut dyn FnMut(Progress)) -> Result<Value, Failed>,
+    ) -> Result<Value, Failed> {
+        if !self.data.join("store.format").exists() {
+            return Err(Failed::refused(format!("there is no box in {}", self.data.display())));
+        }
+        let config = self.config(None)?;
+        let (store, _) =
+            crate::node::open_store(&self.data, &config).map_err(|error| Failed::refused(error.to_string()))?;
+        let mut line = ProgressLine::default();
+        let value = work(&store, &mut |progress| line.show(&progress));
+        line.clear();
+        value
+    }
+}
+
+/// One line at the terminal's bottom that says how far something is.
+#[derive(Default)]
+struct ProgressLine {
+    shown: bool,
+}
+
+impl ProgressLine {
+    fn show(&mut self, progress: &Progress) {
+        if !stderr().is_terminal() {
+            return;
+        }
+        let count = |units: u64| match progress.unit.as_str() {
+            "bytes" => ByteSize(units).to_string(),
+            unit => format!("{units} {unit}"),
+        };
+        let of = progress.total.map(|total| format!(" of {}", count(total))).unwrap_or_default();
+        let left = progress.seconds_left.map(|left| format!(", {} left", duration(left))).unwrap_or_default();
+        let rate = count(progress.per_second as u64);
+        eprint!("\r\x1b[K{}: {}{of}, {rate}/s{left}", progress.what, count(progress.done));
+        let _ = stderr().flush();
+        self.shown = true;
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            eprint!("\r\x1b[K");
+        }
+    }
+}

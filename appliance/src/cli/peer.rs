@@ -1,0 +1,151 @@
+//! `peer`, `replicate`, `limit` and `probe`.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use super::show::{or_dash, size, table};
+use super::{Context, Outcome};
+use crate::control::Request;
+use crate::control::reports::{Acknowledged, Invitation, Limit, Line, Peer, Replication};
+use crate::units::{bit_rate, duration};
+
+#[derive(Subcommand)]
+pub(super) enum PeerCommand {
+    /// Let one other box pair with this one: prints a code to be read out over the telephone.
+    Invite {
+        /// What the other box will be called here [default: what it calls itself]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Pair with the box that gave out a code.
+    Join {
+        /// The code.
+        code: String,
+        /// Where the other box listens, HOST:PORT.
+        address: String,
+    },
+    /// All peers.
+    List,
+    /// Forget a peer. Its replicas here stay.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+}
+
+pub(super) fn peer(context: &Context, command: PeerCommand) -> Outcome {
+    match command {
+        PeerCommand::Invite { name } => {
+            if let Some(invitation) = context.ask::<Invitation>(&Request::PeerInvite { name })? {
+                let minutes = duration(invitation.seconds as f64);
+                println!("{}", invitation.code);
+                eprintln!(
+                    "good for {minutes}, once. On the other box: narrowboat peer join {} HOST:PORT",
+                    invitation.code
+                );
+                eprintln!("HOST:PORT is where this box is reached; it listens on {}", invitation.listen);
+            }
+        }
+        PeerCommand::Join { code, address } => {
+            if let Some(peer) = context.ask::<Peer>(&Request::PeerJoin { code, address })? {
+                println!("paired with {} ({})", peer.name, peer.id);
+            }
+        }
+        PeerCommand::List => {
+            if let Some(peers) = context.ask::<Vec<Peer>>(&Request::PeerList)? {
+                show_peers(&peers);
+            }
+        }
+        PeerCommand::Remove { name } => {
+            if let Some(done) = context.ask::<Acknowledged>(&Request::PeerRemove { name })? {
+                println!("{}", done.message);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn show_peers(peers: &[Peer]) {
+    let row = |peer: &Peer| {
+        let state = match (&peer.connected_from, &peer.last_error) {
+            (Some(address), _) => format!("connected {address}"),
+            (None, Some(error)) => format!("away: {error}"),
+            (None, None) => "away".into(),
+        };
+        vec![
+            peer.name.clone(),
+            state,
+            limit_text(peer.limit),
+            or_dash(peer.round_trip_ms.map(|ms| format!("{ms:.1} ms"))),
+            size(peer.wire_bytes_sent),
+            size(peer.wire_bytes_received),
+        ]
+    };
+    let rows: Vec<_> = peers.iter().map(row).collect();
+    table(&["PEER", "LINE", "CAP", "ROUND TRIP", "SENT", "RECEIVED"], &rows);
+}
+
+fn limit_text(limit: Option<u64>) -> String {
+    match limit {
+        None => "none".into(),
+        Some(0) => "paused".into(),
+        Some(bits) => bit_rate(bits as f64),
+    }
+}
+
+pub(super) fn replicate(context: &Context, source: String, peer: String, wait: bool) -> Outcome {
+    if let Some(report) = context.ask::<Replication>(&Request::Replicate { source, peer, wait })? {
+        show_replication(&report);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_replication(report: &Replication) {
+    if report.state == "running" {
+        println!("{} is on its way to {}: `narrowboat status` shows how far it is", report.snapshot, report.peer);
+        return;
+    }
+    println!("{} is at {}, whole and verified", report.snapshot, report.peer);
+    println!("  snapshot      {}", size(report.logical_bytes));
+    println!(
+        "  chunks        {} offered, {} known, {} sent",
+        report.chunks.offered, report.chunks.known, report.chunks.sent
+    );
+    println!(
+        "  tree nodes    {} offered, {} known, {} sent",
+        report.nodes.offered, report.nodes.known, report.nodes.sent
+    );
+    println!("  payload       {} ({} before compression)", size(report.payload_bytes), size(report.raw_bytes));
+    println!("  on the wire   {} there, {} back", size(report.wire_bytes_sent), size(report.wire_bytes_received));
+    println!(
+        "  time          {}, highest second {}",
+        duration(report.seconds),
+        bit_rate(report.peak_bits_per_second as f64)
+    );
+    let root = report.root.clone().unwrap_or_else(|| "none (empty)".into());
+    println!("  root          {root}, {}", if report.proved { "equal at both ends" } else { "NOT PROVED" });
+}
+
+pub(super) fn limit(context: &Context, peer: Option<String>, rate: Option<String>) -> Outcome {
+    if let Some(limit) = context.ask::<Limit>(&Request::Limit { peer, rate })? {
+        let whose = limit.peer.map_or("the whole box".to_owned(), |peer| format!("what goes to {peer}"));
+        println!("cap of {whose}: {}", limit_text(limit.limit));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn probe(context: &Context, peer: String) -> Outcome {
+    if let Some(line) = context.ask::<Line>(&Request::Probe { peer })? {
+        let lost = 100.0 * line.lost_packets as f64 / line.sent_packets.max(1) as f64;
+        println!("the line to {}", line.peer);
+        println!("  round trip  {:.1} ms, at best {:.1} ms", line.round_trip_ms, line.round_trip_min_ms);
+        println!("  loss        {lost:.2} % ({} of {} packets)", line.lost_packets, line.sent_packets);
+        println!("  packets     up to {} bytes", line.mtu);
+        match line.bits_per_second {
+            0 => println!("  rate        not known yet: nothing was sent"),
+            bits => println!("  rate        {} at most, lately", bit_rate(bits as f64)),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,79 @@
+//! `serve` and `stop`.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::{Context, Outcome};
+use crate::config::Config;
+use crate::control::reports::Acknowledged;
+use crate::control::{Failed, Request};
+use crate::node::{Node, Running};
+
+pub(super) fn serve(context: &Context, config: Option<&Path>) -> Outcome {
+    std::fs::create_dir_all(&context.data)
+        .map_err(|error| Failed::refused(format!("can't create {}: {error}", context.data.display())))?;
+    let config = context.config(config)?;
+    log_to_stderr(&config)?;
+    let running = Node::start(&context.data, config).map_err(|error| Failed::refused(error.to_string()))?;
+    announce(&running);
+    let node = running.node().clone();
+    node.block_on(wait_for_end(&node));
+    tracing::info!("stopping: what was written is brought to its end");
+    drop(node);
+    running.stop()?;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn log_to_stderr(config: &Config) -> Result<(), Failed> {
+    let filter = EnvFilter::try_new(&config.log.level)
+        .map_err(|error| Failed::refused(format!("log.level = {:?}: {error}", config.log.level)))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
+}
+
+fn announce(running: &Running) {
+    let node = running.node();
+    let opened = &node.opened;
+    if let Some((lsn, why)) = &opened.catalogue.rebuilt {
+        tracing::warn!(%lsn, why, "the catalogue was built again");
+    }
+    if let Some(why) = &opened.pool.index_rebuilt {
+        tracing::warn!(why, containers = opened.pool.containers, "the index was built again from the containers");
+    }
+    for damage in &opened.pool.damage {
+        tracing::error!(%damage, "run `narrowboat check --deep`");
+    }
+    let nfs = node.nfs_address.map_or("off".into(), |address| address.to_string());
+    let link = node.link.as_ref().and_then(|link| link.local_address().ok());
+    let wan = link.map_or("off".into(), |address| address.to_string());
+    tracing::info!(name = node.name, nfs, wan, data = %node.data.display(), replayed = opened.replayed, "serving");
+}
+
+async fn wait_for_end(node: &Node) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return tracing::error!("signals can't be caught");
+    };
+    let asked = async {
+        while !node.is_stopping() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = asked => {}
+    }
+}
+
+pub(super) fn stop(context: &Context) -> Outcome {
+    if let Some(done) = context.ask::<Acknowledged>(&Request::Stop)? {
+        println!("{}", done.message);
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,424 @@
+//! What each request does.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use narrowboat_storage::catalogue::{DatasetKind, Policy, SnapshotRow};
+use narrowboat_storage::dataset::FileTree;
+use narrowboat_storage::store::DatasetInfo;
+use narrowboat_wan::link::{Link, PeerStatus};
+use narrowboat_wan::shape::{Rate, parse_limit, print_limit};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::reports::{self, Acknowledged};
+use super::{Failed, Request};
+use crate::clock;
+use crate::jobs::restore::restore;
+use crate::jobs::{Meter, Progress};
+use crate::node::{LIMIT_SETTING, Node};
+use crate::replicas::{proof_setting, replication};
+use crate::units::rfc3339;
+
+/// Does what was asked. `gone` is set once nobody waits for the answer any more: long work that changes nothing ends then.
+pub fn handle(
+    node: &Arc<Node>,
+    request: Request,
+    gone: &AtomicBool,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<Value, Failed> {
+    match request {
+        Request::Status => done(status(node)?),
+        Request::ShareCreate { name, dedup } => {
+            done(dataset(node, &node.store.create_share(&name, policy(&dedup)?, clock::now())?))
+        }
+        Request::DatasetList => done(datasets(node)?),
+        Request::DatasetDelete { name } => {
+            node.store.delete_dataset(&name, clock::now())?;
+            done(Acknowledged { message: format!("deleted {name} and its snapshots") })
+        }
+        Request::SnapshotCreate { dataset, name } => done(snapshot_create(node, &dataset, name)?),
+        Request::SnapshotList { dataset } => done(snapshots(node, dataset.as_deref())?),
+        Request::SnapshotDelete { snapshot } => {
+            let (dataset, name) = split(&snapshot)?;
+            node.store.delete_snapshot(dataset, name, clock::now())?;
+            done(Acknowledged { message: format!("deleted {snapshot}") })
+        }
+        Request::SnapshotHold { snapshot, held } => {
+            let (dataset, name) = split(&snapshot)?;
+            done(snapshot_report(dataset, &node.store.hold_snapshot(dataset, name, held, clock::now())?))
+        }
+        Request::Clone { snapshot, name } => {
+            let (source, snapshot) = split(&snapshot)?;
+            done(dataset(node, &node.store.clone_snapshot(source, snapshot, &name, clock::now())?))
+        }
+        Request::Diff { from, to } => done(diff(node, from, to)?),
+        Request::Restore { source, dest } => done(restore_files(node, &source, Path::new(&dest), gone, tell)?),
+        Request::PeerInvite { name } => done(invite(node, name)?),
+        Request::PeerJoin { code, address } => done(join(node, &code, &address)?),
+        Request::PeerList => done(peers(node)),
+        Request::PeerRemove { name } => {
+            let record = link(node)?.remove(&name)?;
+            node.store.set_peer(record.name.as_str(), None, clock::now())?;
+            done(Acknowledged { message: format!("{} is no peer any more", record.name) })
+        }
+        Request::Replicate { source, peer, wait } => done(replicate(node, &source, &peer, wait, tell)?),
+        Request::ReplicationList => done(node.transfers.list()),
+        Request::Limit { peer, rate } => done(limit(node, peer, rate)?),
+        Request::Probe { peer } => done(probe(node, &peer)?),
+        Request::Check { deep } => done(check(&node.store, deep, gone, tell)?),
+        Request::Stop => {
+            node.ask_to_stop();
+            done(Acknowledged { message: "the box is stopping".into() })
+        }
+    }
+}
+
+fn done(report: impl Serialize) -> Result<Value, Failed> {
+    serde_json::to_value(report).map_err(|error| Failed { kind: "environment".into(), message: error.to_string() })
+}
+
+fn link(node: &Node) -> Result<&Link, Failed> {
+    let off =
+        || Failed::refused("replication is off on this box: set wan.listen in its config file and start it again");
+    node.link.as_ref().ok_or_else(off)
+}
+
+/// `DATASET@NAME` in its two parts.
+fn split(snapshot: &str) -> Result<(&str, &str), Failed> {
+    let wrong = || Failed::refused(format!("{snapshot:?} is no snapshot: write it as DATASET@NAME"));
+    snapshot.split_once('@').ok_or_else(wrong)
+}
+
+fn policy(text: &str) -> Result<Policy, Failed> {
+    match text {
+        "inline" => Ok(Policy::Inline),
+        "deferred" => Ok(Policy::Deferred),
+        "off" => Ok(Policy::Off),
+        other => Err(Failed::refused(format!("dedup is inline, deferred or off, not {other:?}"))),
+    }
+}
+
+fn dataset(node: &Node, info: &DatasetInfo) -> reports::Dataset {
+    let row = &info.row;
+    let snapshots = node.store.snapshots(Some(row.id));
+    let is_share = row.kind == DatasetKind::Share;
+    reports::Dataset {
+        name: row.name.clone(),
+        id: row.id.to_string(),
+        kind: if is_share { "share" } else { "volume" }.into(),
+        dedup: match row.policy {
+            Policy::Inline => "inline",
+            Policy::Deferred => "deferred",
+            Policy::Off => "off",
+        }
+        .into(),
+        read_only: row.read_only,
+        origin: row.origin.map(|store| store.to_string()),
+        created: rfc3339(row.created),
+        logical_bytes: if is_share { info.totals.logical_bytes } else { row.size },
+        files: info.totals.files,
+        directories: info.totals.directories,
+        snapshots: snapshots.len(),
+        newest_snapshot: snapshots.last().map(|row| row.name.clone()),
+        export: node.nfs_address.filter(|_| is_share).map(|_| format!("/{}", row.name)),
+    }
+}
+
+fn datasets(node: &Node) -> Result<Vec<reports::Dataset>, Failed> {
+    Ok(node.store.datasets()?.iter().map(|info| dataset(node, info)).collect())
+}
+
+fn status(node: &Node) -> Result<reports::Status, Failed> {
+    let stats = node.store.stats()?;
+    let datasets = datasets(node)?;
+    let logical_bytes = datasets.iter().map(|dataset| dataset.logical_bytes).sum();
+    let sealed = node.store.snapshots(None).into_iter().filter_map(|row| row.sealed);
+    let protected_bytes = sealed.map(|sealed| sealed.logical_bytes).sum();
+    let unique = stats.pool.raw_bytes;
+    Ok(reports::Status {
+        name: node.name.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        store: node.store.id().to_string(),
+        realm: node.store.realm().id().iter().map(|byte| format!("{byte:02x}")).collect(),
+        peer_id: node.link.as_ref().map(|link| link.id().to_string()),
+        nfs: node.nfs_address.map(|address| address.to_string()),
+        wan: node.link.as_ref().and_then(|link| link.local_address().ok()).map(|address| address.to_string()),
+        logical_bytes,
+        protected_bytes,
+        unique_bytes: unique,
+        stored_bytes: stats.pool.stored_bytes,
+        dedup_ratio: if unique == 0 { 1.0 } else { protected_bytes.max(logical_bytes) as f64 / unique as f64 },
+        objects: stats.pool.objects,
+        containers: stats.pool.containers,
+        index_bytes: stats.pool.index_bytes,
+        journal_bytes: stats.journal_bytes,
+        overlay_bytes: stats.overlay_bytes,
+        disk_bytes: stats.disk_bytes,
+        disk_free_bytes: stats.disk_free_bytes,
+        stalled: node.stalled(),
+        datasets,
+        peers: peers(node),
+        replications: node.transfers.list(),
+    })
+}
+
+fn snapshot_report(dataset: &str, row: &SnapshotRow) -> reports::Snapshot {
+    reports::Snapshot {
+        dataset: dataset.to_owned(),
+        name: row.name.clone(),
+        id: row.id.to_string(),
+        time: rfc3339(row.time),
+        root: row.sealed.and_then(|sealed| sealed.root).map(|root| root.to_string()),
+        sealed: row.sealed.is_some(),
+        held: row.held,
+        logical_bytes: row.sealed.map(|sealed| sealed.logical_bytes),
+        files: row.sealed.map(|sealed| sealed.files),
+    }
+}
+
+fn snapshot_create(node: &Node, dataset: &str, name: Option<String>) -> Result<reports::Snapshot, Failed> {
+    let now = clock::now();
+    // Without colons, which separate a path from a snapshot's name.
+    let name = name.unwrap_or_else(|| rfc3339(now).replace(':', "-"));
+    let row = node.store.create_snapshot(dataset, &name, now)?;
+    Ok(snapshot_report(dataset, &row))
+}
+
+fn snapshots(node: &Node, dataset: Option<&str>) -> Result<Vec<reports::Snapshot>, Failed> {
+    let wanted = dataset.map(|name| node.store.dataset_named(name)).transpose()?.map(|info| info.row.id);
+    let rows = node.store.dataset_rows();
+    let name_of = |row: &SnapshotRow| rows.iter().find(|dataset| dataset.id == row.dataset);
+    let snapshots = node.store.snapshots(wanted);
+    Ok(snapshots.iter().filter_map(|row| Some(snapshot_report(&name_of(row)?.name, row))).collect())
+}
+
+fn diff(node: &Node, from: String, to: String) -> Result<reports::Diff, Failed> {
+    use narrowboat_storage::compare::What;
+    let ((from_dataset, from_name), (to_dataset, to_name)) = (split(&from)?, split(&to)?);
+    let earlier = node.store.snapshot_named(from_dataset, from_name)?;
+    let later = node.store.snapshot_named(to_dataset, to_name)?;
+    let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+    let changes = node.store.compare(earlier.id, later.id)?.into_iter().map(|change| {
+        let (what, was, bytes) = match change.what {
+            What::Added => ("added", None, 0),
+            What::Removed => ("removed", None, 0),
+            What::Renamed { was } => ("renamed", Some(text(&was)), 0),
+            What::Content { bytes } => ("content", None, bytes),
+            What::Attributes => ("attributes", None, 0),
+        };
+        reports::Changed { what: what.into(), path: text(&change.path), was, bytes }
+    });
+    let changes = changes.collect();
+    Ok(reports::Diff { from, to, changes })
+}
+
+/// What is to be restored: a tree, a path in it, and the bytes below, where they are known.
+struct Origin {
+    tree: Arc<dyn FileTree>,
+    path: String,
+    bytes: Option<u64>,
+}
+
+/// Finds what `DATASET[@NAME][:PATH]` stands for.
+fn find_origin(store: &narrowboat_storage::Store, source: &str) -> Result<Origin, Failed> {
+    let (dataset, path) = source.split_once(':').unwrap_or((source, ""));
+    let (dataset, snapshot) = match dataset.split_once('@') {
+        Some((dataset, snapshot)) => (dataset, Some(snapshot)),
+        None => (dataset, None),
+    };
+    let info = store.dataset_named(dataset)?;
+    let (tree, bytes) = match snapshot {
+        Some(name) => {
+            let row = store.snapshot_named(dataset, name)?;
+            (store.snapshot_tree(row.id)?, store.seal(row.id)?.logical_bytes)
+        }
+        None => (store.tree(info.row.id)?, info.totals.logical_bytes),
+    };
+    Ok(Origin { tree, path: path.to_owned(), bytes: path.is_empty().then_some(bytes) })
+}
+
+/// Restores files to a folder of this machine.
+pub fn restore_from(
+    store: &narrowboat_storage::Store,
+    source: &str,
+    dest: &Path,
+    gone: &AtomicBool,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<reports::RestoreReport, Failed> {
+    if !dest.is_absolute() {
+        return Err(Failed::refused("the destination must be an absolute path"));
+    }
+    let Origin { tree, path, bytes } = find_origin(store, source)?;
+    restore(&tree, &path, dest, bytes, gone, tell).map_err(|error| Failed::refused(error.to_string()))
+}
+
+fn restore_files(
+    node: &Node,
+    source: &str,
+    dest: &Path,
+    gone: &AtomicBool,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<reports::RestoreReport, Failed> {
+    restore_from(&node.store, source, dest, gone, tell)
+}
+
+fn invite(node: &Node, name: Option<String>) -> Result<reports::Invitation, Failed> {
+    let link = link(node)?;
+    let name = name.map(|name| name.parse()).transpose()?;
+    let (code, good_for) = link.invite(name);
+    let listen = link.local_address()?.to_string();
+    Ok(reports::Invitation { code: code.to_string(), seconds: good_for.as_secs(), listen })
+}
+
+fn join(node: &Node, code: &str, address: &str) -> Result<reports::Peer, Failed> {
+    let link = link(node)?;
+    let (code, address) = (code.parse()?, address.parse()?);
+    let record = node.block_on(link.join(&code, &address))?;
+    let paired = peers(node).into_iter().find(|peer| peer.name == record.name.as_str());
+    paired.ok_or_else(|| Failed::refused("the peer was removed at once"))
+}
+
+fn peers(node: &Node) -> Vec<reports::Peer> {
+    let Some(link) = &node.link else { return Vec::new() };
+    link.peers().iter().map(|peer| peer_report(node, peer)).collect()
+}
+
+fn peer_report(node: &Node, peer: &PeerStatus) -> reports::Peer {
+    reports::Peer {
+        name: peer.record.name.to_string(),
+        id: peer.record.id.to_string(),
+        addresses: peer.record.addresses.iter().map(ToString::to_string).collect(),
+        paired: rfc3339(peer.record.paired_at),
+        connected_from: peer.connected_from.map(|address| address.to_string()),
+        last_error: peer.last_error.clone().filter(|_| peer.connected_from.is_none()),
+        limit: peer.record.limit.map(Rate::bits),
+        round_trip_ms: peer.line.map(|line| line.round_trip.as_secs_f64() * 1e3),
+        wire_bytes_sent: peer.counters.sent.bytes,
+        wire_bytes_received: peer.counters.received.bytes,
+        lag: lag(node, peer.record.name.as_str()),
+    }
+}
+
+fn lag(node: &Node, peer: &str) -> Vec<reports::Lag> {
+    let now = clock::now();
+    let rows = node.store.dataset_rows();
+    let known = rows.iter().filter(|row| row.origin.is_none()).filter_map(|row| {
+        let id = node.store.setting(&proof_setting(peer, &row.id))?;
+        let id = std::str::from_utf8(&id).ok()?.parse().ok()?;
+        let snapshots = node.store.snapshots(Some(row.id));
+        let there = snapshots.iter().find(|snapshot| snapshot.id == id)?;
+        Some(reports::Lag {
+            dataset: row.name.clone(),
+            newest_there: there.name.clone(),
+            time: rfc3339(there.time),
+            seconds: (now.0 - there.time.0) as f64 / 1e9,
+            snapshots_behind: snapshots.iter().filter(|snapshot| snapshot.time > there.time).count(),
+        })
+    });
+    known.collect()
+}
+
+fn replicate(
+    node: &Arc<Node>,
+    source: &str,
+    peer: &str,
+    wait: bool,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<reports::Replication, Failed> {
+    let peer = link(node)?.find(peer)?.name.to_string();
+    let (dataset, name) = match source.split_once('@') {
+        Some((dataset, name)) => (dataset, name.to_owned()),
+        None => (source, newest_or_new(node, source)?),
+    };
+    let what = replication(&node.store, dataset, &name)?;
+    let id = node.transfers.begin(node, format!("{dataset}@{name}"), peer, what)?;
+    let mut meter = Meter::new("sending", "bytes", None);
+    loop {
+        let vanished = || Failed::refused("the replication was forgotten");
+        let (report, _) = node.transfers.wait(id).ok_or_else(vanished)?;
+        match report.state.as_str() {
+            "running" if wait => drop(meter.at(report.wire_bytes_sent).map(&mut *tell)),
+            "failed" if wait => {
+                let why = report.error.unwrap_or_default();
+                return Err(Failed {
+                    kind: "link".into(),
+                    message: format!("{dataset}@{name} was not replicated: {why}"),
+                });
+            }
+            _ => return Ok(report),
+        }
+    }
+}
+
+fn newest_or_new(node: &Node, dataset: &str) -> Result<String, Failed> {
+    let info = node.store.dataset_named(dataset)?;
+    match node.store.snapshots(Some(info.row.id)).pop() {
+        Some(row) => Ok(row.name),
+        None => Ok(snapshot_create(node, dataset, None)?.name),
+    }
+}
+
+fn limit(node: &Node, peer: Option<String>, rate: Option<String>) -> Result<reports::Limit, Failed> {
+    let link = link(node)?;
+    let parsed = rate.as_deref().map(parse_limit).transpose()?;
+    let limit = match (&peer, parsed) {
+        (Some(peer), Some(limit)) => {
+            let record = link.set_limit(peer, limit)?;
+            node.store.set_peer(record.name.as_str(), Some(&record.encode()), clock::now())?;
+            limit
+        }
+        (Some(peer), None) => link.find(peer)?.limit,
+        (None, Some(limit)) => {
+            node.store.set_setting(LIMIT_SETTING, Some(print_limit(limit).as_bytes()), clock::now())?;
+            link.set_box_limit(limit);
+            limit
+        }
+        (None, None) => link.box_limit(),
+    };
+    Ok(reports::Limit { peer, limit: limit.map(Rate::bits) })
+}
+
+fn probe(node: &Node, peer: &str) -> Result<reports::Line, Failed> {
+    let line = node.block_on(link(node)?.probe(peer))?;
+    Ok(reports::Line {
+        peer: peer.to_owned(),
+        round_trip_ms: line.round_trip.as_secs_f64() * 1e3,
+        round_trip_min_ms: line.round_trip_min.as_secs_f64() * 1e3,
+        sent_packets: line.sent_packets,
+        lost_packets: line.lost_packets,
+        mtu: line.mtu,
+        bits_per_second: line.bits_per_second,
+    })
+}
+
+/// Proves every invariant of a store.
+pub fn check(
+    store: &narrowboat_storage::Store,
+    deep: bool,
+    gone: &AtomicBool,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<reports::Check, Failed> {
+    let begun = std::time::Instant::now();
+    let total = store.stats()?.pool.containers;
+    let mut meter = Meter::new("checking", "containers", Some(total));
+    let found = store.check(deep, &mut |now| {
+        if let Some(progress) = meter.at(now.containers) {
+            tell(progress);
+        }
+        !gone.load(std::sync::atomic::Ordering::Relaxed)
+    })?;
+    Ok(reports::Check {
+        sound: found.is_sound(),
+        containers: found.progress.containers,
+        objects: found.progress.objects,
+        bytes: found.progress.bytes,
+        roots: found.progress.roots,
+        files: found.progress.files,
+        deep,
+        seconds: begun.elapsed().as_secs_f64(),
+        problems: found.problems,
+        problems_unnamed: found.problems_unnamed,
+    })
+}

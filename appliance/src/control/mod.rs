@@ -1,0 +1,186 @@
+//! One API for people: what the command line speaks to a running box, and what the web pages will.
+//!
+//! A request is one JSON value; the answer is any number of progress messages and then a result or a failure. Over the
+//! control socket (`control.sock` in the data folder, for its owner alone) each is one line.
+
+pub mod api;
+pub mod client;
+pub mod reports;
+pub mod server;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::jobs::Progress;
+
+/// The name of the control socket in the data folder.
+pub const SOCKET: &str = "control.sock";
+
+/// What can be asked of a box.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// What it holds and how far peers are.
+    Status,
+    /// Creates a share.
+    ShareCreate {
+        /// Its name.
+        name: String,
+        /// "inline", "deferred" or "off".
+        dedup: String,
+    },
+    /// All datasets.
+    DatasetList,
+    /// Deletes a dataset and its snapshots.
+    DatasetDelete {
+        /// Its name.
+        name: String,
+    },
+    /// Makes a snapshot.
+    SnapshotCreate {
+        /// Of which dataset.
+        dataset: String,
+        /// Its name; the time where there is none.
+        name: Option<String>,
+    },
+    /// All snapshots, or those of one dataset.
+    SnapshotList {
+        /// Of which dataset.
+        dataset: Option<String>,
+    },
+    /// Deletes a snapshot.
+    SnapshotDelete {
+        /// `DATASET@NAME`.
+        snapshot: String,
+    },
+    /// Holds or releases a snapshot.
+    SnapshotHold {
+        /// `DATASET@NAME`.
+        snapshot: String,
+        /// Whether it is held from now on.
+        held: bool,
+    },
+    /// A new dataset that starts as a snapshot was.
+    Clone {
+        /// `DATASET@NAME`.
+        snapshot: String,
+        /// The new dataset's name.
+        name: String,
+    },
+    /// What changed between two snapshots.
+    Diff {
+        /// The earlier, `DATASET@NAME`.
+        from: String,
+        /// The later, `DATASET@NAME`.
+        to: String,
+    },
+    /// Files out of the store into a folder of this machine.
+    Restore {
+        /// `DATASET[@NAME][:PATH]`.
+        source: String,
+        /// An absolute path.
+        dest: String,
+    },
+    /// Opens an invitation for another box.
+    PeerInvite {
+        /// What it will be called here.
+        name: Option<String>,
+    },
+    /// Pairs with a box that gave out a code.
+    PeerJoin {
+        /// The code.
+        code: String,
+        /// Host and port.
+        address: String,
+    },
+    /// All peers.
+    PeerList,
+    /// Forgets a peer.
+    PeerRemove {
+        /// Its name.
+        name: String,
+    },
+    /// Sends a snapshot to a peer.
+    Replicate {
+        /// `DATASET[@NAME]`; the newest snapshot where no name is given, a new one where there is none.
+        source: String,
+        /// The peer.
+        peer: String,
+        /// Whether to wait for the end.
+        wait: bool,
+    },
+    /// Replications: under way and ended.
+    ReplicationList,
+    /// Caps what is sent.
+    Limit {
+        /// The peer; all traffic of the box where there is none.
+        peer: Option<String>,
+        /// As in "20Mbit", "pause" or "unlimited"; only tells where there is none.
+        rate: Option<String>,
+    },
+    /// The line to a peer.
+    Probe {
+        /// The peer.
+        peer: String,
+    },
+    /// Proves every invariant of the store.
+    Check {
+        /// Whether every byte is read, too.
+        deep: bool,
+    },
+    /// Ends the box in order.
+    Stop,
+}
+
+/// One message of an answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Message {
+    /// How far it is.
+    Progress(Progress),
+    /// It is done; the value is one of [`reports`].
+    Done(Value),
+    /// It is not, and why.
+    Failed(Failed),
+}
+
+/// A failure as people and programs see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failed {
+    /// "refused", "damage", "environment" or "link".
+    pub kind: String,
+    /// A sentence that says what to do.
+    pub message: String,
+}
+
+impl Failed {
+    /// A request that makes no sense.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Failed { kind: "refused".into(), message: message.into() }
+    }
+}
+
+impl From<narrowboat_storage::Error> for Failed {
+    fn from(error: narrowboat_storage::Error) -> Self {
+        use narrowboat_storage::Error;
+        let kind = match &error {
+            Error::Damage(_) => "damage",
+            Error::Environment(_) => "environment",
+            Error::Refused(_) => "refused",
+        };
+        Failed { kind: kind.into(), message: error.to_string() }
+    }
+}
+
+impl From<narrowboat_storage::error::Refusal> for Failed {
+    fn from(refusal: narrowboat_storage::error::Refusal) -> Self {
+        narrowboat_storage::Error::from(refusal).into()
+    }
+}
+
+impl From<narrowboat_wan::link::LinkError> for Failed {
+    fn from(error: narrowboat_wan::link::LinkError) -> Self {
+        Failed { kind: "link".into(), message: error.to_string() }
+    }
+}

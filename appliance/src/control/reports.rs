@@ -1,0 +1,301 @@
+//! What answers hold. Sizes are bytes, times RFC 3339, rates bits per second.
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::jobs::restore::RestoreReport;
+
+/// What a box holds, what it saves, and how far its peers are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The box's name.
+    pub name: String,
+    /// The program's version.
+    pub version: String,
+    /// The store's id.
+    pub store: String,
+    /// The realm's public id.
+    pub realm: String,
+    /// The box's own key, as a fingerprint to compare.
+    pub peer_id: Option<String>,
+    /// Where NFS is served, if it is.
+    pub nfs: Option<String>,
+    /// Where peers are answered, if they are.
+    pub wan: Option<String>,
+    /// What clients see: the sum of all datasets now.
+    pub logical_bytes: u64,
+    /// The same over all snapshots: what restoring each of them would take.
+    pub protected_bytes: u64,
+    /// What is left after deduplication.
+    pub unique_bytes: u64,
+    /// What is left after compression, on disk.
+    pub stored_bytes: u64,
+    /// Protected (or logical, where that is more) bytes by unique bytes.
+    pub dedup_ratio: f64,
+    /// Objects: chunks and tree nodes.
+    pub objects: u64,
+    /// Containers.
+    pub containers: u64,
+    /// Bytes of the index.
+    pub index_bytes: u64,
+    /// Bytes of journal on disk.
+    pub journal_bytes: u64,
+    /// Memory of data that waits for the drain.
+    pub overlay_bytes: u64,
+    /// Size of the disk.
+    pub disk_bytes: u64,
+    /// Free on the disk.
+    pub disk_free_bytes: u64,
+    /// What the last drain step failed with, if it did.
+    pub stalled: Option<String>,
+    /// Datasets.
+    pub datasets: Vec<Dataset>,
+    /// Peers.
+    pub peers: Vec<Peer>,
+    /// Replications, the newest first.
+    pub replications: Vec<Replication>,
+}
+
+/// A dataset.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Dataset {
+    /// Its name.
+    pub name: String,
+    /// Its id, on every box.
+    pub id: String,
+    /// "share" or "volume".
+    pub kind: String,
+    /// "inline", "deferred" or "off".
+    pub dedup: String,
+    /// True for replicas.
+    pub read_only: bool,
+    /// The store that it is a replica of.
+    pub origin: Option<String>,
+    /// When it was created here.
+    pub created: String,
+    /// Sum of file lengths.
+    pub logical_bytes: u64,
+    /// Files, directories not counted.
+    pub files: u64,
+    /// Directories.
+    pub directories: u64,
+    /// How many snapshots it has.
+    pub snapshots: usize,
+    /// The newest one's name.
+    pub newest_snapshot: Option<String>,
+    /// What clients mount.
+    pub export: Option<String>,
+}
+
+/// A snapshot.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Its dataset's name.
+    pub dataset: String,
+    /// Its name.
+    pub name: String,
+    /// Its id, on every box.
+    pub id: String,
+    /// The moment it holds.
+    pub time: String,
+    /// The root hash, once it is sealed; none for an empty dataset.
+    pub root: Option<String>,
+    /// True once it has its root.
+    pub sealed: bool,
+    /// True while it can't be deleted.
+    pub held: bool,
+    /// Sum of file lengths.
+    pub logical_bytes: Option<u64>,
+    /// Files.
+    pub files: Option<u64>,
+}
+
+/// A peer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its name here.
+    pub name: String,
+    /// Its key, as a fingerprint to compare.
+    pub id: String,
+    /// Where it is dialled.
+    pub addresses: Vec<String>,
+    /// When it was paired.
+    pub paired: String,
+    /// Where it is connected from.
+    pub connected_from: Option<String>,
+    /// Why it was not reached when tried last.
+    pub last_error: Option<String>,
+    /// The cap of what is sent to it, in bits per second.
+    pub limit: Option<u64>,
+    /// Round trip in milliseconds.
+    pub round_trip_ms: Option<f64>,
+    /// Bytes sent to it on the wire since the box started.
+    pub wire_bytes_sent: u64,
+    /// Bytes received from it on the wire since the box started.
+    pub wire_bytes_received: u64,
+    /// How far it is behind, for each dataset that was ever sent to it.
+    pub lag: Vec<Lag>,
+}
+
+/// How far a peer is behind with one dataset.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Lag {
+    /// The dataset.
+    pub dataset: String,
+    /// The newest snapshot that the peer has whole.
+    pub newest_there: String,
+    /// The moment that it holds.
+    pub time: String,
+    /// Seconds between that moment and now.
+    pub seconds: f64,
+    /// Newer snapshots here that it does not have.
+    pub snapshots_behind: usize,
+}
+
+/// An invitation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Invitation {
+    /// The code to be read out.
+    pub code: String,
+    /// For how many seconds it is good.
+    pub seconds: u64,
+    /// What the other box's command needs besides the code.
+    pub listen: String,
+}
+
+/// A cap.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Limit {
+    /// The peer; none for the whole box.
+    pub peer: Option<String>,
+    /// In bits per second; none for no cap, 0 for pause.
+    pub limit: Option<u64>,
+}
+
+/// The line to a peer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Line {
+    /// The peer.
+    pub peer: String,
+    /// Round trip, smoothed, in milliseconds.
+    pub round_trip_ms: f64,
+    /// The shortest round trip, in milliseconds.
+    pub round_trip_min_ms: f64,
+    /// Packets sent.
+    pub sent_packets: u64,
+    /// Of these, lost.
+    pub lost_packets: u64,
+    /// Largest UDP payload that passes.
+    pub mtu: u16,
+    /// What the line has delivered lately at most; 0 before anything was sent.
+    pub bits_per_second: u64,
+}
+
+/// Objects of one sort in a replication.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Named to the peer.
+    pub offered: u64,
+    /// Of these, what it had.
+    pub known: u64,
+    /// Sent.
+    pub sent: u64,
+}
+
+/// A replication.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Replication {
+    /// Its number on this box since the start.
+    pub id: u64,
+    /// `DATASET@SNAPSHOT`.
+    pub snapshot: String,
+    /// To whom.
+    pub peer: String,
+    /// "running", "done" or "failed".
+    pub state: String,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// When it began.
+    pub begun: String,
+    /// Bytes that clients see in the snapshot.
+    pub logical_bytes: u64,
+    /// Chunks.
+    pub chunks: Tally,
+    /// Tree nodes.
+    pub nodes: Tally,
+    /// References that were skipped because an earlier snapshot that both have holds them.
+    pub shared: u64,
+    /// Bytes of objects as sent.
+    pub payload_bytes: u64,
+    /// The same before compression.
+    pub raw_bytes: u64,
+    /// Bytes on the wire to the peer, all headers and repetitions counted.
+    pub wire_bytes_sent: u64,
+    /// Bytes on the wire from the peer.
+    pub wire_bytes_received: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// Highest rate on the wire in any second.
+    pub peak_bits_per_second: u64,
+    /// The root here.
+    pub root: Option<String>,
+    /// The root that the peer answered with.
+    pub root_there: Option<String>,
+    /// True where both are the same and the peer shows the snapshot.
+    pub proved: bool,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Check {
+    /// True where nothing is wrong.
+    pub sound: bool,
+    /// Containers looked at.
+    pub containers: u64,
+    /// Objects looked at.
+    pub objects: u64,
+    /// Bytes of objects.
+    pub bytes: u64,
+    /// Snapshots and heads walked.
+    pub roots: u64,
+    /// Files whose records were compared with their names.
+    pub files: u64,
+    /// Whether every byte was read.
+    pub deep: bool,
+    /// How long it took.
+    pub seconds: f64,
+    /// What is wrong, the first of it.
+    pub problems: Vec<String>,
+    /// How many more problems there are than are named.
+    pub problems_unnamed: u64,
+}
+
+/// What changed between two snapshots.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Diff {
+    /// The earlier.
+    pub from: String,
+    /// The later.
+    pub to: String,
+    /// Changes in the order of paths.
+    pub changes: Vec<Changed>,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// "added", "removed", "content", "attributes" or "renamed".
+    pub what: String,
+    /// The path in the later snapshot (in the earlier one for "removed").
+    pub path: String,
+    /// The path in the earlier snapshot, for "renamed".
+    pub was: Option<String>,
+    /// Bytes that differ, where the content does.
+    pub bytes: u64,
+}
+
+/// Nothing but that it was done.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Acknowledged {
+    /// A sentence.
+    pub message: String,
+}

@@ -1,0 +1,116 @@
+//! The control socket: a thread a connection, a request a connection.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::{Failed, Message, Request, api};
+use crate::node::Node;
+
+/// Longest request, in bytes.
+const REQUEST_BYTES_MAX: u64 = 64 << 10;
+/// Requests at once.
+const CONNECTIONS_MAX: usize = 64;
+/// How long a client may take to say what it wants.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A control socket that is being served.
+pub struct ControlServer {
+    path: PathBuf,
+    stopping: Arc<AtomicBool>,
+    acceptor: JoinHandle<()>,
+}
+
+impl ControlServer {
+    /// Serves requests at `path`, which only the owner of the data folder may open. A socket that an earlier run left
+    /// is replaced: the data folder's lock has shown that no other box runs there.
+    pub fn start(node: Arc<Node>, path: &Path) -> io::Result<ControlServer> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        let stopping = Arc::new(AtomicBool::new(false));
+        let flag = stopping.clone();
+        let acceptor =
+            std::thread::Builder::new().name("control".into()).spawn(move || accept(&listener, &node, &flag))?;
+        Ok(ControlServer { path: path.to_owned(), stopping, acceptor })
+    }
+
+    /// Takes no more requests. Those under way are left to end.
+    pub fn stop(self) {
+        self.stopping.store(true, Ordering::Release);
+        // The acceptor waits for a connection: here is one.
+        drop(UnixStream::connect(&self.path));
+        if self.acceptor.join().is_err() {
+            tracing::error!("the control thread had panicked");
+        }
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(%error, "the control socket could not be removed");
+        }
+    }
+}
+
+fn accept(listener: &UnixListener, node: &Arc<Node>, stopping: &AtomicBool) {
+    let open = Arc::new(AtomicUsize::new(0));
+    for connection in listener.incoming() {
+        if stopping.load(Ordering::Acquire) {
+            return;
+        }
+        let stream = match connection {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "the control socket could not accept");
+                std::thread::sleep(Duration::from_millis(100));
+                continue;
+            }
+        };
+        if open.fetch_add(1, Ordering::AcqRel) >= CONNECTIONS_MAX {
+            open.fetch_sub(1, Ordering::AcqRel);
+            continue;
+        }
+        let (node, count) = (node.clone(), open.clone());
+        let spawned = std::thread::Builder::new().name("request".into()).spawn(move || {
+            if let Err(error) = serve(&stream, &node) {
+                tracing::debug!(%error, "a control client left");
+            }
+            count.fetch_sub(1, Ordering::AcqRel);
+        });
+        if spawned.is_err() {
+            open.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+fn serve(stream: &UnixStream, node: &Arc<Node>) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut line = String::new();
+    BufReader::new(stream.take(REQUEST_BYTES_MAX)).read_line(&mut line)?;
+    if line.is_empty() {
+        return Ok(());
+    }
+    let gone = AtomicBool::new(false);
+    let mut tell = |progress| {
+        if send(stream, &Message::Progress(progress)).is_err() {
+            gone.store(true, Ordering::Relaxed);
+        }
+    };
+    let _tasks = node.enter();
+    let outcome = match serde_json::from_str::<Request>(&line) {
+        Ok(request) => api::handle(node, request, &gone, &mut tell),
+        Err(error) => Err(Failed::refused(format!("this is no request: {error}"))),
+    };
+    send(stream, &outcome.map_or_else(Message::Failed, Message::Done))
+}
+
+fn send(mut stream: &UnixStream, message: &Message) -> io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}

@@ -1,0 +1,316 @@
+//! The running box: the only place that starts threads and tasks.
+//!
+//! ```text
+//! store ◄── pump threads            drain whatever waits
+//!   ▲ ◄──── NFS server              its own threads
+//!   ▲ ◄──── link (tokio runtime)    QUIC, replications
+//!   └ ◄──── control socket          one thread a request
+//! ```
+//!
+//! [`Node::stop`] ends them in the opposite order of their need: front doors first, then replication, then the drain is
+//! brought to its end and the store is closed. A box that is killed instead loses nothing stable.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use narrowboat_storage::chunk::ChunkSizes;
+use narrowboat_storage::error::{Environment, Refusal};
+use narrowboat_storage::media::FileMedia;
+use narrowboat_storage::name::Realm;
+use narrowboat_storage::store::OpenReport;
+use narrowboat_storage::{Error, Store, StoreOptions, tree};
+use narrowboat_wan::link::{Identity, Link, LinkConfig};
+use narrowboat_wan::peer::PeerName;
+use narrowboat_wan::shape::parse_limit;
+
+use crate::clock;
+use crate::config::Config;
+use crate::control::{SOCKET, server};
+use crate::ingest::exports::{StoreExports, check_networks};
+use crate::ingest::nfs::portmap::Portmap;
+use crate::ingest::nfs::rpc::Service;
+use crate::ingest::nfs::{HandleKey, Server, ServerConfig, Session};
+use crate::replicas::{Replicas, peers};
+use crate::transfers::Transfers;
+
+/// Threads that drain.
+const PUMPS: usize = 2;
+/// How long a pump sleeps where nothing calls it.
+const PUMP_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a pump that could not work waits before it tries again.
+const PUMP_RETRY: Duration = Duration::from_secs(2);
+/// How long clients have to take their last replies.
+const NFS_GRACE: Duration = Duration::from_secs(5);
+/// The setting that keeps the cap of the whole box.
+pub const LIMIT_SETTING: &str = "wan.limit";
+
+/// Why a box could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] Error),
+    /// The config file says something impossible.
+    #[error("{0}")]
+    Config(String),
+    /// A socket could not be opened.
+    #[error("can't listen on {address} for {what}: {source}")]
+    Listen {
+        /// What for.
+        what: &'static str,
+        /// Where.
+        address: String,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// The link to peers.
+    #[error(transparent)]
+    Link(#[from] narrowboat_wan::link::LinkError),
+    /// A thread or runtime could not be started.
+    #[error("can't start {0}: {1}")]
+    Thread(&'static str, io::Error),
+}
+
+/// A running box.
+pub struct Node {
+    /// How it calls itself.
+    pub name: String,
+    /// Its data folder.
+    pub data: PathBuf,
+    /// Its config.
+    pub config: Config,
+    /// Its store.
+    pub store: Arc<Store>,
+    /// Its link to peers, if it has one.
+    pub link: Option<Link>,
+    /// Where NFS is served, if it is.
+    pub nfs_address: Option<SocketAddr>,
+    /// Replications.
+    pub transfers: Transfers,
+    /// What opening the store found.
+    pub opened: OpenReport,
+    runtime: tokio::runtime::Runtime,
+    stopping: AtomicBool,
+    stalled: Mutex<Option<String>>,
+}
+
+/// What has to be ended when the node stops.
+pub struct Running {
+    node: Arc<Node>,
+    nfs: Option<Server>,
+    control: server::ControlServer,
+    pumps: Vec<JoinHandle<()>>,
+}
+
+/// The options of a store that a config asks for.
+pub fn store_options(config: &Config) -> Result<StoreOptions, StartError> {
+    let mut options = StoreOptions::default();
+    if let Some(bytes) = config.store.chunk_bytes {
+        options.chunk_sizes = ChunkSizes::around(bytes)?;
+    }
+    if let Some(cache) = config.store.cache {
+        options.pool.cache_bytes = cache.0 as usize;
+    }
+    if let Some(overlay) = config.store.overlay {
+        options.pressure.block_bytes = overlay.0.max(16 << 20);
+        options.pressure.freeze_bytes = options.pressure.block_bytes * 2 / 5;
+    }
+    if let Some(reserve) = config.store.reserve {
+        options.reserve_bytes = reserve.0;
+    }
+    if let Some(file) = &config.store.realm_key_file {
+        options.realm = read_realm(file)?;
+    }
+    Ok(options)
+}
+
+fn read_realm(file: &Path) -> Result<Realm, StartError> {
+    let wrong = |why: String| StartError::Config(format!("store.realm_key_file {}: {why}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+    let digits = text.trim();
+    let byte = |at: usize| digits.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    let bytes: Option<Vec<u8>> = (0..64).step_by(2).map(byte).collect();
+    match bytes.map(<[u8; 32]>::try_from) {
+        Some(Ok(secret)) if digits.len() == 64 => Ok(Realm::new(secret)),
+        _ => Err(wrong("expected 64 hexadecimal digits".into())),
+    }
+}
+
+/// Opens the store in a data folder, as the box itself does, for commands that work without a running box.
+pub fn open_store(data: &Path, config: &Config) -> Result<(Store, OpenReport), StartError> {
+    let media = FileMedia::open(data)?;
+    Ok(Store::open(Arc::new(media), store_options(config)?)?)
+}
+
+impl Node {
+    /// Starts a box in `data`, which is created where it does not exist.
+    pub fn start(data: &Path, config: Config) -> Result<Running, StartError> {
+        check_networks(&config).map_err(StartError::Config)?;
+        let name = config.name.clone().unwrap_or_else(host_name);
+        let (store, opened) = open_store(data, &config)?;
+        let store = Arc::new(store);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("link")
+            .enable_all()
+            .build()
+            .map_err(|error| StartError::Thread("the runtime", error))?;
+        let link = start_link(&runtime, data, &config, &name, &store)?;
+        let (nfs, nfs_address) = start_nfs(&store, &config)?;
+        let node = Arc::new(Node {
+            name,
+            data: data.to_owned(),
+            config,
+            store,
+            link,
+            nfs_address,
+            transfers: Transfers::default(),
+            opened,
+            runtime,
+            stopping: AtomicBool::new(false),
+            stalled: Mutex::default(),
+        });
+        let pumps = (0..PUMPS).map(|number| start_pump(node.clone(), number)).collect::<Result<_, _>>()?;
+        let control = server::ControlServer::start(node.clone(), &data.join(SOCKET))
+            .map_err(|source| StartError::Listen { what: "control", address: SOCKET.into(), source })?;
+        Ok(Running { node, nfs, control, pumps })
+    }
+
+    /// Lets this thread call what starts tasks of the link, as long as the guard lives.
+    pub fn enter(&self) -> tokio::runtime::EnterGuard<'_> {
+        self.runtime.enter()
+    }
+
+    /// Runs a future of the link to its end, from a thread that may block.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// Runs a task beside everything else.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
+    }
+
+    /// Asks the box to end; whoever holds [`Running`] ends it.
+    pub fn ask_to_stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// True once the box was asked to end.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// What the last drain step failed with, if it did.
+    pub fn stalled(&self) -> Option<String> {
+        self.stalled.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn pump(&self) {
+        while self.store.wait_for_work(PUMP_PATIENCE) {
+            let outcome = self.drain();
+            let stalled = outcome.as_ref().err().map(ToString::to_string);
+            let mut known = self.stalled.lock().unwrap_or_else(PoisonError::into_inner);
+            if *known != stalled {
+                match &stalled {
+                    Some(why) => tracing::error!(why, "the drain stands still"),
+                    None => tracing::info!("the drain goes on"),
+                }
+                *known = stalled;
+            }
+            drop(known);
+            if matches!(outcome, Err(Error::Environment(Environment::Full) | Error::Damage(_))) {
+                std::thread::sleep(PUMP_RETRY);
+            }
+        }
+    }
+
+    fn drain(&self) -> Result<(), Error> {
+        while self.store.drain_step(clock::now())? {}
+        Ok(())
+    }
+}
+
+impl Running {
+    /// The box.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Ends everything in order; all that was written is drained and the store is closed.
+    pub fn stop(self) -> Result<(), Error> {
+        let Running { node, nfs, control, pumps } = self;
+        node.ask_to_stop();
+        control.stop();
+        if let Some(server) = nfs {
+            server.stop(NFS_GRACE);
+        }
+        node.transfers.cancel_all();
+        if let Some(link) = &node.link {
+            node.block_on(link.shutdown());
+        }
+        node.store.stop_waiting();
+        for pump in pumps {
+            if pump.join().is_err() {
+                tracing::error!("a pump thread had panicked");
+            }
+        }
+        node.store.close(clock::now())
+    }
+}
+
+fn start_pump(node: Arc<Node>, number: usize) -> Result<JoinHandle<()>, StartError> {
+    let builder = std::thread::Builder::new().name(format!("pump-{number}"));
+    builder.spawn(move || node.pump()).map_err(|error| StartError::Thread("a pump", error))
+}
+
+fn start_nfs(store: &Arc<Store>, config: &Config) -> Result<(Option<Server>, Option<SocketAddr>), StartError> {
+    let Some(address) = config.nfs_address() else { return Ok((None, None)) };
+    let failed =
+        |what, address: SocketAddr| move |source| StartError::Listen { what, address: address.to_string(), source };
+    let exports = Arc::new(StoreExports::new(store.clone(), config.clone()));
+    let session = Arc::new(Session::new(exports, HandleKey::new(&store.id().0)));
+    let listener = TcpListener::bind(address).map_err(failed("NFS", address))?;
+    let local = listener.local_addr().map_err(failed("NFS", address))?;
+    let mut streams: Vec<(TcpListener, Arc<dyn Service>)> = vec![(listener, session)];
+    let mut datagrams: Vec<(UdpSocket, Arc<dyn Service>)> = Vec::new();
+    if let Some(asked) = config.portmap_address() {
+        let portmap = Arc::new(Portmap::new(local.port()));
+        streams.push((TcpListener::bind(asked).map_err(failed("the portmapper", asked))?, portmap.clone()));
+        datagrams.push((UdpSocket::bind(asked).map_err(failed("the portmapper", asked))?, portmap));
+    }
+    let server = Server::start(ServerConfig::new(Arc::new(clock::now)), streams, datagrams)
+        .map_err(|error| StartError::Thread("the NFS server", error))?;
+    Ok((Some(server), Some(local)))
+}
+
+fn start_link(
+    runtime: &tokio::runtime::Runtime,
+    data: &Path,
+    config: &Config,
+    name: &str,
+    store: &Arc<Store>,
+) -> Result<Option<Link>, StartError> {
+    let Some(listen) = config.wan_address() else { return Ok(None) };
+    let identity = Identity::load_or_create(&data.join("identity.key"), rand::random)?;
+    let name: PeerName = name.parse().map_err(|error: Refusal| StartError::Config(error.to_string()))?;
+    let realm = store.realm().clone();
+    let mut link = LinkConfig::new(listen, identity, name, realm, store.id(), tree::references);
+    let setting = store.setting(LIMIT_SETTING).map(|text| String::from_utf8_lossy(&text).into_owned());
+    if let Some(text) = setting.or_else(|| config.wan.rate.clone()) {
+        link.limit = parse_limit(&text).map_err(|refusal| StartError::Config(refusal.to_string()))?;
+    }
+    link.extra_bytes = config.wan.overhead_bytes.into();
+    link.peers = peers(store);
+    Ok(Some(runtime.block_on(Link::bind(link, Arc::new(Replicas::new(store.clone()))))?))
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "narrowboat".into() } else { name.trim().to_owned() }
+}
