@@ -122,22 +122,6 @@ pub fn wrote(table: &mut dyn Table, call: &Call, inode: Inode, offset: u64, len:
     Ok(Outcome::plain(Change { before, after: record.attributes(inode) }))
 }
 
-/// Corrects how many bytes of a regular file are not holes, once drain has counted them; more than its length counts as
-/// its length. Nothing happens where the file is gone, is of another type or had that number already.
-pub fn set_used(table: &mut dyn Table, inode: Inode, bytes: u64) -> Result<()> {
-    let mut record = match Record::load(table, inode) {
-        Err(crate::Error::Refused(Refusal::Stale)) => return Ok(()),
-        record => record?,
-    };
-    let exact = bytes.min(record.size);
-    match &mut record.body {
-        Body::Regular { used, .. } if *used != exact => *used = exact,
-        _ => return Ok(()),
-    }
-    record.store(table, inode);
-    Ok(())
-}
-
 /// Sets the length of a regular file.
 pub(super) fn resize(record: &mut Record, size: u64) {
     record.size = size;

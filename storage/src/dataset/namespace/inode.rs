@@ -25,7 +25,8 @@ pub(super) const MODE_MASK: u32 = 0o7777;
 pub enum Body {
     /// A regular file.
     Regular {
-        /// Never less than the bytes that are not holes; exact after a drain.
+        /// How many bytes were written, at most `size`: never less than the bytes that are not holes, exact for what was
+        /// written once, and too much for a sparse file that is written over.
         used: u64,
         /// The verifier of the exclusive creation, until the file is first written or its attributes are set.
         verifier: Option<[u8; 8]>,

@@ -53,7 +53,7 @@ use super::Attributes;
 use crate::error::{Damage, Error, Refusal, Result};
 use crate::units::Inode;
 
-pub use attributes::{set_attributes, set_used, wrote};
+pub use attributes::{set_attributes, wrote};
 pub use check::check;
 pub use entry::{Entry, Listed};
 pub use inode::{Body, Record};
