@@ -1,10 +1,11 @@
 #!/bin/bash
 # What the NFS protocol alone costs: the server's processor seconds per GiB, ours over a store that does nothing beside
-# nfs-ganesha over a tmpfs, under the same client (qemu-img bench over libnfs) in the same run.
+# nfs-ganesha over its own memory and over a tmpfs, under the same client (qemu-img bench over libnfs) in the same run.
 #
 #   bench/compare/nfs-protocol.sh [ROUNDS]
 #
-# Needs root (network namespaces), qemu-utils, qemu-block-extra, rpcbind, nfs-ganesha and nfs-ganesha-vfs; what is not
+# Needs root (network namespaces), qemu-utils, qemu-block-extra, rpcbind, nfs-ganesha, nfs-ganesha-mem and
+# nfs-ganesha-vfs; what is not
 # there is left out with a word. Prints the median and the range of ROUNDS (3) runs.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -60,18 +61,29 @@ mkdir -p "$work/export" "$work/run"
 mount -t tmpfs tmpfs /run
 mkdir -p /run/ganesha /run/rpcbind
 truncate -s 1G "$work/export/file"
-cat >"$work/ganesha.conf" <<CONF
-NFS_CORE_PARAM { Protocols = 3; NFS_Port = 2049; MNT_Port = 20048; Enable_NLM = false; Enable_RQUOTA = false; }
-EXPORT { Export_Id = 1; Path = $work/export; Pseudo = /share; Access_Type = RW; Squash = No_Root_Squash;
-         Protocols = 3; Transports = TCP; SecType = sys; FSAL { Name = VFS; }
-         MaxRead = 1048576; MaxWrite = 1048576; PrefRead = 1048576; PrefWrite = 1048576; }
-CONF
 rpcbind -f & servers+=("$!")
 sleep 1
-ganesha.nfsd -F -f "$work/ganesha.conf" -L "$work/ganesha.log" -p "$work/run/ganesha.pid" -N CRIT &
-rival=$!; servers+=("$rival")
-for _ in $(seq 40); do
-    sleep 0.5
-    qemu-img info -f raw "nfs://127.0.0.1$work/export/file" >/dev/null 2>&1 && break
-done
-measure "nfs-ganesha, tmpfs" "$rival" "nfs://127.0.0.1$work/export/file" || tail -5 "$work/ganesha.log"
+
+# rival NAME FSAL PATH: nfs-ganesha over one of its stores.
+rival() {
+    local name=$1 fsal=$2 path=$3 pid url
+    cat >"$work/ganesha.conf" <<CONF
+NFS_CORE_PARAM { Protocols = 3; NFS_Port = 2049; MNT_Port = 20048; Enable_NLM = false; Enable_RQUOTA = false; }
+EXPORT { Export_Id = 1; Path = $path; Pseudo = /share; Access_Type = RW; Squash = No_Root_Squash;
+         Protocols = 3; Transports = TCP; SecType = sys; FSAL { Name = $fsal; }
+         MaxRead = 1048576; MaxWrite = 1048576; PrefRead = 1048576; PrefWrite = 1048576; }
+CONF
+    ganesha.nfsd -F -f "$work/ganesha.conf" -L "$work/ganesha.log" -p "$work/run/ganesha.pid" -N CRIT &
+    pid=$!; servers+=("$pid")
+    url="nfs://127.0.0.1$path/file"
+    for _ in $(seq 40); do
+        sleep 0.5
+        qemu-img info -f raw "$url" >/dev/null 2>&1 && break
+        qemu-img create -f raw "$url" 1G >/dev/null 2>&1 && break
+    done
+    if qemu-img info -f raw "$url" >/dev/null; then measure "$name" "$pid" "$url"; else tail -5 "$work/ganesha.log"; fi
+    kill "$pid"; wait "$pid" || true
+}
+
+rival "nfs-ganesha, its memory store" MEM /mem
+rival "nfs-ganesha, tmpfs" VFS "$work/export"

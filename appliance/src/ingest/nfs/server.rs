@@ -21,7 +21,7 @@
 //! * connections: the one that was idle longest makes room, else the newcomer is closed;
 //! * idle connections: closed after [`ServerConfig::idle`]; NFS clients come back by themselves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -76,7 +76,7 @@ impl ServerConfig {
     pub fn new(clock: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
         ServerConfig {
             connections_max: 512,
-            workers_max: 64,
+            workers_max: 128,
             connection_calls_max: 64,
             connection_reply_bytes_max: 8 << 20,
             memory_bytes: 64 << 20,
@@ -116,7 +116,7 @@ struct Shared {
     budget: Budget,
     connections: RwLock<BTreeMap<u64, Arc<Connection>>>,
     /// Connections that are not read from until memory is free.
-    parked: Mutex<Vec<u64>>,
+    parked: Mutex<BTreeSet<u64>>,
     /// Workers that wait for events.
     waiting: AtomicUsize,
     workers: Mutex<usize>,
@@ -298,7 +298,7 @@ impl Shared {
         if state.pending_bytes > 0 || self.budget.has_room() {
             return true;
         }
-        lock(&self.parked).push(connection.id);
+        lock(&self.parked).insert(connection.id);
         // Memory may have come free before the connection was parked; then nobody else would look.
         self.budget.has_room()
     }

@@ -272,6 +272,7 @@ fn a_new_connection_takes_the_place_of_the_one_that_was_idle_longest() {
     let mut clients: Vec<Wire> = (0..3).map(|_| rig.connect()).collect();
     for client in clients.iter_mut().rev() {
         client.works();
+        rig.until("its worker is done with it", |status| status.bytes_under_way == 0);
     }
     clients[2].send(&[1, WAIT], b"");
     rig.entered.recv().unwrap();

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 use super::harness::{Client, NOW, procedure};
-use super::recorded::{LIBNFS, conversation};
+use super::recorded::{LIBNFS, LINUX, conversation};
 use crate::ingest::nfs::portmap::Portmap;
 use crate::ingest::nfs::record::RECORD_BYTES_MAX;
 use crate::ingest::nfs::rpc::{Outcome, Service};
@@ -50,7 +50,8 @@ fn mutate(random: &mut StdRng, call: &[u8]) -> Vec<u8> {
 fn corpus(client: &Client) -> Vec<Bytes> {
     let root = client.root();
     let file = client.create(&root, b"file");
-    let mut calls: Vec<Bytes> = conversation(LIBNFS).into_iter().map(|(call, _)| call).collect();
+    let recorded = [LIBNFS, LINUX].into_iter().flat_map(conversation);
+    let mut calls: Vec<Bytes> = recorded.map(|(call, _)| call).collect();
     for number in 0..=procedure::COMMIT {
         for handle in [&root, &file] {
             calls.push(client.encode(client.next_xid(), NFS_PROGRAM, 3, number, |out| {
