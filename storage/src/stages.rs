@@ -68,8 +68,17 @@ impl Stages {
         head: Bytes,
         payload: Vec<Bytes>,
     ) -> Result<Appended> {
+        self.append_patiently(&|| self.journal.append(now, dataset, kind, head.clone(), payload.clone()))
+    }
+
+    /// The same for a record that gives room back: it may use what the journal keeps for such when the disk is full.
+    pub fn append_freeing(&self, now: Timestamp, dataset: DatasetId, kind: u8, head: Bytes) -> Result<Appended> {
+        self.append_patiently(&|| self.journal.append_freeing(now, dataset, kind, head.clone(), Vec::new()))
+    }
+
+    fn append_patiently(&self, append: &dyn Fn() -> Result<Appended>) -> Result<Appended> {
         loop {
-            match self.journal.append(now, dataset, kind, head.clone(), payload.clone()) {
+            match append() {
                 Err(Error::Refused(Refusal::Busy)) => self.make_stable(self.journal.last())?,
                 outcome => return outcome,
             }

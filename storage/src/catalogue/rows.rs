@@ -243,6 +243,11 @@ impl Change {
         Change { key: key(CALLS, &dataset.0), value }
     }
 
+    /// True where a row goes.
+    pub fn removes(&self) -> bool {
+        self.value.is_none()
+    }
+
     /// The snapshot that this creates or changes, if it does.
     pub fn snapshot_id(&self) -> Option<SnapshotId> {
         match (self.row_key(), &self.value) {

@@ -143,7 +143,10 @@ impl Dataset {
         let (sums, edits): (Vec<_>, Vec<_>) = edits.into_iter().partition(|(key, _)| is_totals(key));
         let tag = call.tag.map(|tag| (tag, effects.inode));
         let record = Record::Edits { tag, truncated: effects.truncated, edits };
-        let lsn = self.append(&mut state, call.now, &record, Vec::new())?.lsn;
+        let lsn = match gives_room(&record) {
+            true => self.append_freeing(&mut state, call.now, &record)?,
+            false => self.append(&mut state, call.now, &record, Vec::new())?.lsn,
+        };
         state.next_inode = next_inode;
         self.apply(&mut state, record);
         self.apply_unjournaled(&mut state, sums);
@@ -191,6 +194,14 @@ impl Dataset {
         let appended = self.stages.append(now, self.id, kind, head, payload)?;
         state.active.last = appended.lsn;
         Ok(appended)
+    }
+
+    /// Appends a record that gives room back, which a full disk does not refuse.
+    fn append_freeing(&self, state: &mut State, now: Timestamp, record: &Record) -> Result<Lsn> {
+        let (kind, head) = record.encode();
+        let appended = self.stages.append_freeing(now, self.id, kind, head)?;
+        state.active.last = appended.lsn;
+        Ok(appended.lsn)
     }
 
     /// Brings everything pending of one file into the journal: chunks by reference, the rest inline.
@@ -333,6 +344,14 @@ impl Dataset {
     pub fn restore_calls(&self, calls: impl IntoIterator<Item = (CallTag, Inode)>) {
         let mut remembered = self.lock_calls();
         calls.into_iter().for_each(|(tag, inode)| remembered.remember(tag, inode));
+    }
+}
+
+/// True for what removes or cuts off something: a full disk must not refuse it.
+fn gives_room(record: &Record) -> bool {
+    match record {
+        Record::Edits { truncated, edits, .. } => truncated.is_some() || edits.iter().any(|(_, value)| value.is_none()),
+        _ => false,
     }
 }
 

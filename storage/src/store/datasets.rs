@@ -115,7 +115,10 @@ impl Store {
     /// when it returns. The caller holds the administration.
     pub(super) fn administer(&self, changes: &[Change], now: Timestamp) -> Result<()> {
         let (kind, head) = Record::Catalogue(encode_changes(changes)).encode();
-        let lsn = self.stages.append(now, NO_DATASET, kind, head, Vec::new())?.lsn;
+        let lsn = match changes.iter().all(Change::removes) {
+            true => self.stages.append_freeing(now, NO_DATASET, kind, head)?.lsn,
+            false => self.stages.append(now, NO_DATASET, kind, head, Vec::new())?.lsn,
+        };
         self.stages.make_stable(lsn)?;
         let changes = [changes, &[applied_change(lsn)]].concat();
         self.stages.catalogue.apply(&changes)
