@@ -23,7 +23,7 @@ pub struct PressureOptions {
 
 impl Default for PressureOptions {
     fn default() -> Self {
-        PressureOptions { freeze_bytes: 64 << 20, block_bytes: 160 << 20, owed_bytes: 256 << 20 }
+        PressureOptions { freeze_bytes: 64 << 20, block_bytes: 128 << 20, owed_bytes: 256 << 20 }
     }
 }
 

@@ -268,3 +268,38 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
         assert!(read(&*tree, inode) == noise(number, 1 << 20), "file {number} after a restart");
     });
 }
+
+#[test]
+fn snapshots_drains_and_writes_at_once_do_not_wait_for_one_another_for_ever() {
+    let (_disk, store, tree) = with_share(4);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let (finished, watch) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    store.drain_step(Timestamp(4)).expect("room");
+                }
+            });
+        }
+        scope.spawn(|| {
+            for round in 0..60_u64 {
+                let file = create(&*tree, ROOT, &format!("f{round}"), 2);
+                write(&*tree, file, 0, &noise(round, 400_000), 3);
+                commit(&*tree, file).expect("room");
+                let snapshot = store.create_snapshot("share", &format!("s{round}"), Timestamp(5)).expect("room");
+                if round % 7 == 0 {
+                    store.seal(snapshot.id).expect("room");
+                }
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            finished.send(()).expect("somebody waits");
+        });
+        // A deadlock would hang the test run: end it with a word instead.
+        if watch.recv_timeout(std::time::Duration::from_secs(120)).is_err() {
+            eprintln!("a deadlock between snapshots and drains");
+            std::process::abort();
+        }
+    });
+    assert_eq!(store.snapshots(None).len(), 60);
+}

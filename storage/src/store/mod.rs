@@ -84,7 +84,8 @@ pub struct Store {
     id: StoreId,
     stages: Arc<Stages>,
     datasets: RwLock<BTreeMap<DatasetId, Arc<Dataset>>>,
-    /// Held while the catalogue and the set of datasets change together.
+    /// Held while the catalogue and the set of datasets change together. Taken before a dataset is claimed in
+    /// `draining`, never by whoever has claimed one.
     administration: Mutex<()>,
     /// Datasets that a drain step works on.
     draining: Mutex<BTreeSet<DatasetId>>,

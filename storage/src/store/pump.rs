@@ -123,6 +123,10 @@ impl Store {
         let outcome = self.drain_claimed(dataset);
         self.lock_draining().remove(&dataset.id);
         self.drained.notify_all();
+        // Only now: whoever holds the administration may be waiting for this dataset's drain to end.
+        if matches!(outcome, Ok(Step::Drained)) {
+            self.trim_journal_if_due()?;
+        }
         outcome
     }
 
@@ -132,7 +136,6 @@ impl Store {
         self.stages.make_stable(drained.layer.last)?;
         self.stages.catalogue.apply(&self.head_changes(dataset, &drained)?)?;
         dataset.drained(&drained);
-        self.trim_journal_if_due()?;
         Ok(Step::Drained)
     }
 
