@@ -44,7 +44,7 @@ async fn serve(inner: Arc<Inner>, peer: Arc<Peer>, connection: Connection) {
     let mut tasks = JoinSet::new();
     let mut address = connection.remote_address();
     let mut look = tokio::time::interval(ADDRESS);
-    let why = loop {
+    let ended = loop {
         while tasks.try_join_next().is_some() {}
         tokio::select! {
             stream = connection.accept_bi() => match stream {
@@ -52,15 +52,16 @@ async fn serve(inner: Arc<Inner>, peer: Arc<Peer>, connection: Connection) {
                     let serving = receive(inner.clone(), peer.clone(), connection.clone(), sessions.clone(), control);
                     tasks.spawn(serving);
                 }
-                Err(error) => break error,
+                Err(error) => break Some(error),
             },
             stream = connection.accept_uni() => match stream {
                 Ok(stream) => {
                     let sessions = sessions.clone();
                     tasks.spawn(async move { sessions.route(stream).await });
                 }
-                Err(error) => break error,
+                Err(error) => break Some(error),
             },
+            () = inner.closing.cancelled() => break None,
             _ = look.tick() => {
                 let seen = connection.remote_address();
                 if seen != address {
@@ -71,7 +72,7 @@ async fn serve(inner: Arc<Inner>, peer: Arc<Peer>, connection: Connection) {
             }
         }
     };
-    tracing::info!(peer = %peer.name(), %why, "disconnected");
+    tracing::info!(peer = %peer.name(), why = ?ended, "disconnected");
     // Sessions notice the end by themselves, and have their reports to make.
     while tasks.join_next().await.is_some() {}
     if peer.current().is_none_or(|current| current.remote_address() != address) {

@@ -9,8 +9,9 @@ use std::time::Duration;
 use narrowboat_storage::error::Result;
 use narrowboat_storage::id::StoreId;
 use narrowboat_storage::name::Realm;
+use narrowboat_storage::units::Timestamp;
 use narrowboat_wan::link::{Host, Identity, Link, LinkConfig, LinkError};
-use narrowboat_wan::peer::PeerRecord;
+use narrowboat_wan::peer::{PeerAddress, PeerRecord};
 use narrowboat_wan::sync::seam::SnapshotOffer;
 use narrowboat_wan::sync::{Admission, Failure, Replication, Report, Sink};
 
@@ -41,6 +42,19 @@ impl Office {
         StoreId([self.number; 16])
     }
 
+    /// What another box would have pinned of this one.
+    pub fn record(&self, addresses: Vec<PeerAddress>) -> PeerRecord {
+        PeerRecord {
+            name: format!("box-{}", self.number).parse().unwrap(),
+            id: Identity::from_seed([self.number; 32]).id(),
+            addresses,
+            realm: self.realm.id(),
+            store: self.id(),
+            paired_at: Timestamp::default(),
+            limit: None,
+        }
+    }
+
     pub fn config(&self, listen: SocketAddr) -> LinkConfig {
         let identity = Identity::from_seed([self.number; 32]);
         let name = format!("box-{}", self.number).parse().unwrap();
@@ -53,7 +67,7 @@ impl Office {
 
     pub async fn open(self: &Arc<Self>, listen: SocketAddr) -> Link {
         let config = self.config(listen);
-        for _ in 0..100 {
+        for _ in 0..300 {
             match Link::bind(config.clone(), self.clone()).await {
                 Ok(link) => return link,
                 // quinn's tasks let go of the port a moment after the last handle.
