@@ -347,3 +347,69 @@ async fn only_pinned_keys_shake_hands() {
     b.door.unpin(&a.identity.id());
     assert!(try_dial(&a, &b, b.address, false).await.is_err(), "a key that was removed does not come back");
 }
+
+/// How a line is shared with another flow: of our own kind, or of quinn's default.
+#[tokio::test(start_paused = true)]
+#[ignore = "a measurement for docs/performance/wan.md"]
+async fn company() {
+    for (mbit, milli, queue_bdp) in [(20, 50, 1.0), (20, 50, 4.0), (20, 50, 0.3), (5, 200, 1.0), (100, 10, 1.0)] {
+        for cubic in [false, true] {
+            let mut line = Line::new(mbit * 1_000_000, Duration::from_millis(milli), 0.0);
+            line.queue_bytes = ((line.queue_bytes as f64) * queue_bdp) as u64;
+            let net = SimNet::new(9);
+            let (a, b) = (Node::new(&net, 1, None), Node::new(&net, 2, None));
+            net.connect(a.address, b.address, line.clone());
+            a.know(&b, None);
+            b.know(&a, None);
+            let accept = b.endpoint.clone();
+            tokio::spawn(async move {
+                while let Some(incoming) = accept.accept().await {
+                    let connection = incoming.await.expect("connects");
+                    connection.set_receive_window(peer_window(1));
+                    tokio::spawn(async move {
+                        while let Ok(mut stream) = connection.accept_uni().await {
+                            tokio::spawn(
+                                async move { while let Ok(Some(_)) = stream.read_chunk(1 << 20, false).await {} },
+                            );
+                        }
+                    });
+                }
+            });
+            let mut connections = Vec::new();
+            for second in [false, true] {
+                let mut config = a.tls.dial(b.identity.id()).expect("sound");
+                let mut transport = transport();
+                if second && cubic {
+                    transport.congestion_controller_factory(Arc::new(quinn::congestion::CubicConfig::default()));
+                }
+                config.transport_config(Arc::new(transport));
+                let connection =
+                    a.endpoint.connect_with(config, b.address, "narrowboat").expect("sound").await.expect("connects");
+                for _ in 0..4 {
+                    let mut stream = connection.open_uni().await.expect("open");
+                    tokio::spawn(async move { while stream.write_all(&[0; 4096]).await.is_ok() {} });
+                }
+                connections.push(connection);
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+            let before: Vec<u64> = connections.iter().map(|connection| connection.stats().udp_tx.bytes).collect();
+            let wire_before = net.wire(a.address, b.address);
+            tokio::time::sleep(Duration::from_secs(40)).await;
+            let sent: Vec<f64> = connections
+                .iter()
+                .zip(before)
+                .map(|(connection, before)| (connection.stats().udp_tx.bytes - before) as f64 * 8e-6 / 40.0)
+                .collect();
+            let wire = net.wire(a.address, b.address);
+            println!(
+                "| {mbit} Mbit/s, {milli} ms, queue {queue_bdp} BDP, beside {} | {:.1} | {:.1} | {:.1} % dropped | RTT {:?} |",
+                if cubic { "Cubic" } else { "its like" },
+                sent[0],
+                sent[1],
+                (wire.dropped_by_queue - wire_before.dropped_by_queue) as f64 * 100.0
+                    / (wire.packets - wire_before.packets) as f64,
+                connections[0].rtt(),
+            );
+        }
+    }
+}

@@ -17,8 +17,9 @@
 //! * **Start**: the window doubles every round until the rate stops growing, a queue appears, or much is lost. A queue shows
 //!   one round trip late, when the window is twice what made it; so it is halved, and held for two rounds to be measured.
 //! * **Yielding**: a queue that stays (half a round trip and 50 ms over two rounds) drops the remembered rates for the
-//!   present one. Loss of a tenth beyond the usual lowers a ceiling on the window by 15 %, which rises again by 1 %, 2 %,
-//!   4 %, … a round without such loss. When everything was lost for long ("persistent congestion", RFC 9002, 7.6), it starts anew.
+//!   present one. Loss of a tenth beyond the usual, or of 4 % beyond it for three rounds, lowers a ceiling on the window by
+//!   15 %, which rises again by 1 %, 2 %, 4 %, … a round without such loss. When everything was lost for long ("persistent
+//!   congestion", RFC 9002, 7.6), it starts anew.
 //!
 //! It never asks for the time, and what it does follows from its calls alone. Measured in `docs/performance/wan.md`.
 
@@ -60,6 +61,9 @@ const DRAIN: usize = 1;
 const GROWTH_PERCENT: u64 = 10;
 /// Loss beyond the usual that is taken for an overflowing queue or a policer, in thousandths.
 const EXCESS_LOSS_MILLI: u64 = 100;
+/// The same, where it lasts for [`LASTING_ROUNDS`].
+const LASTING_LOSS_MILLI: u64 = 40;
+const LASTING_ROUNDS: u32 = 3;
 /// Packets that a round needs before its loss says anything.
 const TELLING_PACKETS: u64 = 20;
 const WINDOW_MIN_PACKETS: u64 = 4;
@@ -95,7 +99,9 @@ pub struct Steady {
     /// Rounds in a row that had a queue which should not be there.
     queued_rounds: u32,
     /// Rounds in a row with much more loss than usual.
-    lossy_rounds: u32,
+    much_rounds: u32,
+    /// Rounds in a row with some more loss than usual.
+    some_rounds: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,7 +161,8 @@ impl Steady {
             rise_milli: RISE_MILLI,
             queue_samples: 0,
             queued_rounds: 0,
-            lossy_rounds: 0,
+            much_rounds: 0,
+            some_rounds: 0,
         }
     }
 
@@ -257,25 +264,29 @@ impl Steady {
         self.phase = Phase::Settle { rounds: 2 };
     }
 
-    /// True where more was lost than usual. Then the ceiling sinks; else it rises and in the end goes.
+    /// True where more was lost than usual: much more once, or some more over and over. Then the ceiling sinks; else it
+    /// rises and in the end goes.
     fn watch_loss(&mut self, round: &Round, usual_milli: u64, rate: u64) -> bool {
         let lost_packets = round.lost / self.mtu.max(1);
-        let excess = lost_packets >= 8 && round.loss_milli() > usual_milli + EXCESS_LOSS_MILLI;
-        if excess {
-            self.lossy_rounds += 1;
+        let excess_milli = round.loss_milli().saturating_sub(usual_milli);
+        let much = lost_packets >= 8 && excess_milli > EXCESS_LOSS_MILLI;
+        let some = lost_packets >= 4 && excess_milli > LASTING_LOSS_MILLI;
+        self.much_rounds = if much { self.much_rounds + 1 } else { 0 };
+        self.some_rounds = if some { self.some_rounds + 1 } else { 0 };
+        if self.much_rounds >= 2 {
+            self.believe_only(rate);
+        }
+        if much || self.some_rounds >= LASTING_ROUNDS {
             let from = self.ceiling.map_or(self.window, |ceiling| ceiling.min(self.window));
             self.ceiling = Some((from * 85 / 100).max(WINDOW_MIN_PACKETS * self.mtu));
             self.rise_milli = RISE_MILLI;
-            if self.lossy_rounds >= 2 {
-                self.believe_only(rate);
-            }
-        } else {
-            self.lossy_rounds = 0;
+            self.some_rounds = 0;
+        } else if !some {
             let risen = self.ceiling.map(|ceiling| ceiling + ceiling * self.rise_milli / 1000);
             self.ceiling = risen.filter(|ceiling| *ceiling < 2 * self.window);
             self.rise_milli = (self.rise_milli * 2).min(RISE_MILLI_MAX);
         }
-        excess
+        much
     }
 
     fn next_phase(&mut self, rate: u64, best_before: u64, lossy: bool) {
@@ -310,14 +321,8 @@ impl Steady {
         u64::try_from(enlarged + slack).unwrap_or(WINDOW_MAX) + 3 * self.mtu
     }
 
-    fn bounded(&self, window: u64) -> u64 {
-        let ceiling = self.ceiling.unwrap_or(WINDOW_MAX).min(WINDOW_MAX);
-        window.min(ceiling).max(WINDOW_MIN_PACKETS * self.mtu)
-    }
-}
-
-impl Controller for Steady {
-    fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, _rtt: &RttEstimator) {
+    /// One packet was acknowledged.
+    fn acked(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool) {
         self.round.delivered += bytes;
         self.round.packets += 1;
         self.round.app_limited &= app_limited;
@@ -336,6 +341,17 @@ impl Controller for Steady {
             // Grow no faster than the line delivers; shrink at once.
             Phase::Cycle { .. } => self.window = self.bounded(self.target().min(self.window + bytes)),
         }
+    }
+
+    fn bounded(&self, window: u64) -> u64 {
+        let ceiling = self.ceiling.unwrap_or(WINDOW_MAX).min(WINDOW_MAX);
+        window.min(ceiling).max(WINDOW_MIN_PACKETS * self.mtu)
+    }
+}
+
+impl Controller for Steady {
+    fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, _rtt: &RttEstimator) {
+        self.acked(now, sent, bytes, app_limited);
     }
 
     fn on_end_acks(&mut self, now: Instant, _in_flight: u64, app_limited: bool, _largest: Option<u64>) {
@@ -385,3 +401,7 @@ impl Controller for Steady {
         self
     }
 }
+
+#[cfg(test)]
+#[path = "congestion_tests.rs"]
+mod tests;

@@ -434,3 +434,7 @@ impl std::fmt::Debug for ShapedPoller {
         f.debug_struct("ShapedPoller").field("id", &self.id).field("refused", &self.refused).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "socket_tests.rs"]
+mod tests;

@@ -1,0 +1,194 @@
+//! The controller alone, over a bottleneck of a few lines: what it comes to, how it yields, how it starts anew.
+
+use std::collections::VecDeque;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+
+const MTU: u64 = 1400;
+
+/// A sender with a window over a line with a rate, a round trip, a queue and random loss. Pacing is the line's.
+struct World {
+    steady: Steady,
+    rng: SmallRng,
+    now: Instant,
+    bits_per_second: u64,
+    round_trip: Duration,
+    queue_bytes: u64,
+    loss: f64,
+    free_at: Instant,
+    /// Of packets under way: when the sender learns of them, when they were sent, whether they were lost.
+    under_way: VecDeque<(Instant, Instant, bool)>,
+    delivered: u64,
+    dropped: u64,
+}
+
+impl World {
+    fn new(bits_per_second: u64, milli: u64, loss: f64) -> World {
+        let now = Instant::now();
+        let round_trip = Duration::from_millis(milli);
+        World {
+            steady: Steady::new(now, MTU as u16),
+            rng: SmallRng::seed_from_u64(3),
+            now,
+            bits_per_second,
+            round_trip,
+            queue_bytes: (bits_per_second * milli / 8000).max(20 * MTU),
+            loss,
+            free_at: now,
+            under_way: VecDeque::new(),
+            delivered: 0,
+            dropped: 0,
+        }
+    }
+
+    fn bdp(&self) -> u64 {
+        self.bits_per_second * self.round_trip.as_millis() as u64 / 8000
+    }
+
+    fn send(&mut self) {
+        while (self.under_way.len() as u64 + 1) * MTU <= self.steady.window() {
+            let backlog = self.free_at.saturating_duration_since(self.now).as_secs_f64();
+            let full = backlog * self.bits_per_second as f64 / 8.0 + MTU as f64 > self.queue_bytes as f64;
+            if full {
+                self.dropped += 1;
+            } else {
+                let takes = Duration::from_secs_f64(MTU as f64 * 8.0 / self.bits_per_second as f64);
+                self.free_at = self.free_at.max(self.now) + takes;
+            }
+            let lost = full || self.rng.random_bool(self.loss);
+            self.under_way.push_back((self.free_at + self.round_trip, self.now, lost));
+        }
+    }
+
+    /// Lets time pass in steps of a millisecond. Returns the bits per second that arrived.
+    fn run(&mut self, seconds: u64) -> f64 {
+        let (until, before) = (self.now + Duration::from_secs(seconds), self.delivered);
+        while self.now < until {
+            self.now += Duration::from_millis(1);
+            let mut lost = 0;
+            let mut any = false;
+            while self.under_way.front().is_some_and(|(known, ..)| *known <= self.now) {
+                let Some((_, sent, was_lost)) = self.under_way.pop_front() else { break };
+                if was_lost {
+                    lost += MTU;
+                } else {
+                    self.delivered += MTU;
+                    self.steady.acked(self.now, sent, MTU, false);
+                    any = true;
+                }
+            }
+            if any {
+                self.steady.on_end_acks(self.now, 0, false, None);
+            }
+            if lost > 0 {
+                self.steady.on_congestion_event(self.now, self.now, false, lost);
+            }
+            self.send();
+        }
+        (self.delivered - before) as f64 * 8.0 / seconds as f64
+    }
+}
+
+#[test]
+fn random_loss_does_not_make_it_small() {
+    for (bits, milli) in [(2_000_000, 300), (20_000_000, 100), (100_000_000, 30)] {
+        for loss in [0.0, 0.01, 0.03, 0.05] {
+            let mut world = World::new(bits, milli, loss);
+            world.run(8);
+            let rate = world.run(20);
+            assert!(rate >= 0.95 * (1.0 - loss) * bits as f64, "{bits} bit/s, {milli} ms, {loss}: {rate}");
+            assert!(
+                world.steady.window() < 3 * world.bdp() / 2 + 20 * MTU,
+                "{} of {}",
+                world.steady.window(),
+                world.bdp()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_start_fills_the_line_and_hardly_floods_the_queue() {
+    let mut world = World::new(20_000_000, 100, 0.0);
+    world.run(3);
+    let in_bdp = world.dropped * MTU * 100 / world.bdp();
+    assert!(in_bdp <= 50, "dropped {in_bdp} % of a bandwidth-delay product");
+    assert!(world.run(1) > 19_000_000.0 * 0.95);
+}
+
+#[test]
+fn a_line_that_becomes_slower_is_believed() {
+    let mut world = World::new(50_000_000, 40, 0.01);
+    world.run(5);
+    world.bits_per_second = 5_000_000;
+    world.run(5);
+    let rate = world.run(10);
+    assert!(rate > 0.93 * 5e6, "{rate}");
+    assert!(world.steady.window() <= 2 * world.bdp() + 20 * MTU, "{} of {}", world.steady.window(), world.bdp());
+}
+
+#[test]
+fn a_line_that_becomes_faster_is_found_out() {
+    let mut world = World::new(2_000_000, 60, 0.01);
+    world.run(10);
+    world.bits_per_second = 40_000_000;
+    world.queue_bytes *= 20;
+    world.run(12);
+    let rate = world.run(5);
+    assert!(rate > 0.9 * 40e6, "{rate}");
+}
+
+#[test]
+fn a_shallow_queue_costs_little() {
+    let mut world = World::new(20_000_000, 60, 0.0);
+    world.queue_bytes = 6 * MTU;
+    world.run(10);
+    let (delivered, dropped) = (world.delivered, world.dropped);
+    let rate = world.run(20);
+    let lost = (world.dropped - dropped) as f64 * MTU as f64 / (world.delivered - delivered) as f64;
+    assert!(rate > 0.85 * 20e6 && lost < 0.08, "{rate} bit/s, {lost} of it dropped");
+}
+
+#[test]
+fn a_dead_line_starts_anew() {
+    let mut world = World::new(20_000_000, 50, 0.0);
+    world.run(5);
+    let now = world.now;
+    world.steady.on_congestion_event(now, now, true, 100_000);
+    assert_eq!(world.steady.window(), WINDOW_MIN_PACKETS * MTU);
+    assert_eq!(world.steady.bytes_per_second(), 0);
+    world.run(4);
+    assert!(world.run(2) > 18_000_000.0);
+}
+
+#[test]
+fn a_mark_of_a_router_makes_it_smaller() {
+    let mut world = World::new(20_000_000, 50, 0.0);
+    world.run(5);
+    let (before, now) = (world.steady.window(), world.now);
+    world.steady.on_congestion_event(now, now, false, 0);
+    assert!(world.steady.window() <= before * 85 / 100);
+}
+
+#[test]
+fn the_window_is_never_zero_and_never_boundless() {
+    let mut rng = SmallRng::seed_from_u64(5);
+    let mut now = Instant::now();
+    let mut steady = Steady::new(now, 1200);
+    for _ in 0..200_000 {
+        now += Duration::from_micros(rng.random_range(0..50_000));
+        match rng.random_range(0..8) {
+            0 => steady.on_congestion_event(now, now, rng.random_bool(0.01), rng.random_range(0..3_000_000)),
+            1 => steady.on_mtu_update(rng.random_range(1200..9000)),
+            2 => steady.on_end_acks(now, 0, rng.random(), None),
+            _ => {
+                let sent = now.checked_sub(Duration::from_micros(rng.random_range(0..2_000_000))).unwrap_or(now);
+                steady.acked(now, sent, rng.random_range(0..20_000), rng.random());
+            }
+        }
+        assert!((WINDOW_MIN_PACKETS * 1200..=WINDOW_MAX).contains(&steady.window()), "{}", steady.window());
+    }
+}
