@@ -1,0 +1,163 @@
+//! What the tests of the whole program share: a box as a process, the command line, and a small NFS client of its own.
+
+#![allow(dead_code, reason = "each test file uses a part")]
+
+pub mod nfs;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use narrowboat::control::reports::Status;
+use narrowboat::control::{Failed, Request, client};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// The program under test.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_narrowboat");
+/// How long anything may take before a test fails.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A config for tests: ports that the system picks, root is root, and a small overlay, so that the drain has work.
+pub const CONFIG: &str = "\
+name = 'NAME'
+[nfs]
+listen = '127.0.0.1:0'
+root_squash = false
+[wan]
+listen = '127.0.0.1:0'
+[store]
+overlay = '16MiB'
+reserve = '64MiB'
+cache = '16MiB'
+";
+
+/// Makes the data folder `name` in `folder`, with the config for tests.
+pub fn data_folder(folder: &Path, name: &str) -> PathBuf {
+    let data = folder.join(name);
+    fs::create_dir_all(&data).expect("a data folder");
+    fs::write(data.join("narrowboat.toml"), CONFIG.replace("NAME", name)).expect("a config");
+    data
+}
+
+/// A box that runs as a process of its own. Killed when dropped.
+pub struct Served {
+    child: Child,
+    pub data: PathBuf,
+    /// Where it serves NFS.
+    pub nfs: String,
+}
+
+impl Served {
+    /// Starts a box and waits until it answers.
+    pub fn start(data: &Path) -> Served {
+        let mut served = Served::launch(data);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Ok(status) = served.ask::<Status>(&Request::Status) {
+                served.nfs = status.nfs.expect("NFS is on");
+                return served;
+            }
+            let ended = served.child.try_wait().expect("a child");
+            assert!(ended.is_none(), "the box ended at its start ({ended:?}):\n{}", served.log());
+            assert!(Instant::now() < deadline, "the box does not answer:\n{}", served.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    /// Starts a box and does not wait.
+    pub fn launch(data: &Path) -> Served {
+        let log = fs::File::options().create(true).append(true).open(log_of(data)).expect("a log");
+        let mut command = Command::new(PROGRAM);
+        command.args(["serve", "--data"]).arg(data).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Served { child: command.spawn().expect("the program"), data: data.to_owned(), nfs: String::new() }
+    }
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(log_of(&self.data)).unwrap_or_default()
+    }
+    /// Asks over the control socket.
+    pub fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Failed> {
+        ask(&self.data, request)
+    }
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("a child");
+    }
+    /// Sends a signal and waits for the end.
+    pub fn end_with(mut self, signal: Signal) -> ExitStatus {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+        self.wait()
+    }
+    /// Waits for an end that was asked for.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the box does not end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    /// A connection to its NFS server.
+    pub fn connect(&self) -> nfs::Client {
+        nfs::Client::connect(&self.nfs).expect("it serves")
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn log_of(data: &Path) -> PathBuf {
+    data.with_extension("log")
+}
+
+/// Asks the box in a data folder over its control socket.
+pub fn ask<T: DeserializeOwned>(data: &Path, request: &Request) -> Result<T, Failed> {
+    let value = client::ask(data, request, &mut |_| {})?;
+    Ok(serde_json::from_value(value).expect("the report that belongs to the request"))
+}
+
+/// How a command ended and what it said.
+#[derive(Debug)]
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+/// Runs a command on the box in a data folder.
+pub fn narrowboat(data: &Path, args: &[&str]) -> Said {
+    let output = Command::new(PROGRAM).arg("--data").arg(data).args(args).stdin(Stdio::null()).output();
+    let output = output.expect("the program");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    Said { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// Runs a command that must succeed and returns what it printed.
+pub fn fine(data: &Path, args: &[&str]) -> String {
+    let said = narrowboat(data, args);
+    assert_eq!(said.code, 0, "narrowboat {args:?}: {said:?}");
+    said.out
+}
+
+/// Runs a command that must succeed with `--json` and returns what it printed.
+pub fn facts(data: &Path, args: &[&str]) -> Value {
+    let out = fine(data, &[&["--json"], args].concat());
+    serde_json::from_str(&out).unwrap_or_else(|error| panic!("narrowboat {args:?}: {error}: {out}"))
+}
+
+/// Noise from a seed: bytes that neither compress nor repeat.
+pub fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
