@@ -4,9 +4,11 @@
 //! last. Clients send one fragment a record; several are put together here, and an empty one that is not the last is
 //! refused, so that nobody can send markers for ever.
 //!
-//! [`Assembler`] is a value: it is told which bytes came and says which buffer the next are to be read into. A record of
-//! bulk data is read from the socket into the very buffer that is handed on; only what arrived together with its marker
-//! is copied. Records over [`RECORD_BYTES_MAX`] are refused before anything is allocated.
+//! [`Assembler`] is a value: it is told which bytes came and says where the next are to be read into. A record of bulk data
+//! is read from the socket into the very buffer that is handed on; only what arrived together with its marker is copied.
+//!
+//! A record takes at most one buffer, and [`Assembler::wanted`] says how long it will be before it is taken, so that memory
+//! can be refused. Records over [`RECORD_BYTES_MAX`] are refused before anything is allocated.
 
 use bytes::Bytes;
 
@@ -48,7 +50,7 @@ struct Growing<B> {
     buffer: B,
     /// How much of it is filled.
     filled: usize,
-    /// How long the record is as far as is known: the end of the current fragment.
+    /// The end of the current fragment. Never beyond the buffer.
     fragment_end: usize,
     last: bool,
     /// The bytes of the next fragment's marker that have come.
@@ -72,8 +74,8 @@ impl<P: Buffers> Assembler<P> {
         Assembler { buffers, stage: Vec::new(), from: 0, to: 0, growing: None, bulk: false }
     }
 
-    /// Where the next bytes of the stream are to be read into. Never empty. To be asked only after
-    /// [`Assembler::next_record`] said that there is none.
+    /// Where the next bytes of the stream are to be read into. Never empty after [`Assembler::next_record`] said that
+    /// bytes are missing.
     pub fn room(&mut self) -> &mut [u8] {
         if let Some(growing) = &mut self.growing
             && growing.filled < growing.fragment_end
@@ -99,9 +101,9 @@ impl<P: Buffers> Assembler<P> {
         }
     }
 
-    /// How many bytes are held for a record that is not whole yet.
-    pub fn pending_bytes(&self) -> usize {
-        self.to - self.from + self.growing.as_ref().map_or(0, |growing| growing.fragment_end)
+    /// How long a buffer is held for a record that is not whole yet: what staging holds is not counted.
+    pub fn held_bytes(&mut self) -> usize {
+        self.growing.as_mut().map_or(0, |growing| growing.buffer.as_mut().len())
     }
 
     /// True where bytes are here that no record was made of yet: another call may be complete already.
@@ -109,28 +111,44 @@ impl<P: Buffers> Assembler<P> {
         self.from < self.to
     }
 
+    /// How long a buffer [`Assembler::next_record`] is about to take; `None` where it takes none.
+    pub fn wanted(&self) -> Result<Option<usize>, Broken> {
+        match (&self.growing, self.first_marker()?) {
+            (None, Some(first)) => Ok(first.buffer_bytes()),
+            _ => Ok(None),
+        }
+    }
+
+    /// The marker at the front of what is staged, and what is behind it.
+    fn first_marker(&self) -> Result<Option<First>, Broken> {
+        let staged = self.stage.get(self.from..self.to).unwrap_or_default();
+        let Some((marker, body)) = staged.split_first_chunk::<MARKER_BYTES>() else { return Ok(None) };
+        let (len, last) = parse(*marker, 0)?;
+        Ok(Some(First { len, last, here: body.len() }))
+    }
+
     /// The next whole record, or `None` where bytes are missing.
     pub fn next_record(&mut self) -> Result<Option<Bytes>, Broken> {
-        loop {
-            if self.growing.is_some() {
-                return self.grow();
+        if self.growing.is_none() {
+            let Some(first) = self.first_marker()? else { return Ok(None) };
+            self.bulk = first.len >= BULK_BYTES;
+            match first.buffer_bytes() {
+                Some(len) => {
+                    self.from += MARKER_BYTES;
+                    let buffer = self.buffers.take(len);
+                    let (fragment_end, last) = (first.len, first.last);
+                    self.growing = Some(Growing { buffer, filled: 0, fragment_end, last, marker: Vec::new() });
+                }
+                None if first.here < first.len => return Ok(None),
+                None => {
+                    let begin = self.from + MARKER_BYTES;
+                    let record = self.stage.get(begin..begin + first.len).map(Bytes::copy_from_slice);
+                    self.from = begin + first.len;
+                    return Ok(record);
+                }
             }
-            let staged = self.stage.get(self.from..self.to).unwrap_or_default();
-            let Some((marker, body)) = staged.split_first_chunk::<MARKER_BYTES>() else { return Ok(None) };
-            let (len, last) = parse(*marker, 0)?;
-            self.bulk = len >= BULK_BYTES;
-            if last && body.len() >= len {
-                let record = Bytes::copy_from_slice(&body[..len]);
-                self.from += MARKER_BYTES + len;
-                return Ok(Some(record));
-            }
-            if last && !self.bulk {
-                return Ok(None);
-            }
-            self.from += MARKER_BYTES;
-            let buffer = self.buffers.take(len);
-            self.growing = Some(Growing { buffer, filled: 0, fragment_end: len, last, marker: Vec::new() });
         }
+        self.grow()
     }
 
     /// Moves what is staged into the growing record, over as many fragments as there are.
@@ -156,18 +174,33 @@ impl<P: Buffers> Assembler<P> {
             let Ok(marker) = <[u8; MARKER_BYTES]>::try_from(&growing.marker[..]) else { return Ok(None) };
             growing.marker.clear();
             let (len, last) = parse(marker, growing.filled)?;
-            growing.fragment_end = growing.filled + len;
-            let room = growing.buffer.as_mut().len();
-            if growing.fragment_end > room {
-                // Twice as long each time: a record in tiny fragments costs its length, not its square.
-                let mut buffer = self.buffers.take(growing.fragment_end.max(2 * room).min(RECORD_BYTES_MAX));
-                buffer.as_mut()[..growing.filled].copy_from_slice(&growing.buffer.as_mut()[..growing.filled]);
-                growing.buffer = buffer;
-            }
-            growing.last = last;
+            (growing.fragment_end, growing.last) = (growing.filled + len, last);
         }
-        let len = growing.filled;
-        Ok(self.growing.take().map(|growing| self.buffers.seal(growing.buffer, len)))
+        let Some(mut whole) = self.growing.take() else { return Ok(None) };
+        if whole.filled < whole.buffer.as_mut().len() / 2 {
+            // A short record in many fragments must not pin a long buffer.
+            return Ok(whole.buffer.as_mut().get(..whole.filled).map(Bytes::copy_from_slice));
+        }
+        Ok(Some(self.buffers.seal(whole.buffer, whole.filled)))
+    }
+}
+
+/// The first fragment of a record.
+struct First {
+    len: usize,
+    last: bool,
+    /// How many of its bytes, or of what follows it, are staged.
+    here: usize,
+}
+
+impl First {
+    /// Short records are put together in staging and copied; others get a buffer, those of unknown length the longest.
+    fn buffer_bytes(&self) -> Option<usize> {
+        match (self.last, self.len >= BULK_BYTES) {
+            (true, false) => None,
+            (true, true) => Some(self.len),
+            (false, _) => Some(RECORD_BYTES_MAX),
+        }
     }
 }
 
@@ -265,10 +298,34 @@ mod tests {
         assert_eq!(records(&huge, 4), Err(Broken::TooLong(0x7fff_ffff)));
         let one_over = (RECORD_BYTES_MAX as u32 + 1) | LAST_FRAGMENT;
         assert_eq!(records(&one_over.to_be_bytes(), 4), Err(Broken::TooLong(RECORD_BYTES_MAX as u64 + 1)));
+        let mut assembler = Assembler::new(Plain);
+        assembler.room()[..4].copy_from_slice(&one_over.to_be_bytes());
+        assembler.filled(4);
+        assert_eq!(assembler.wanted(), Err(Broken::TooLong(RECORD_BYTES_MAX as u64 + 1)));
         let mut stream = fragment(&body(RECORD_BYTES_MAX), false);
         stream.extend(fragment(b"x", true));
         assert_eq!(records(&stream, usize::MAX), Err(Broken::TooLong(RECORD_BYTES_MAX as u64 + 1)));
         assert_eq!(records(&fragment(b"", false), 4), Err(Broken::EmptyFragment));
+    }
+
+    #[test]
+    fn buffers_are_announced_before_they_are_taken() {
+        let announced = |stream: &[u8]| {
+            let mut assembler = Assembler::new(Plain);
+            assembler.room()[..stream.len()].copy_from_slice(stream);
+            assembler.filled(stream.len());
+            let wanted = assembler.wanted().unwrap();
+            assert!(assembler.next_record().unwrap().is_none() || wanted.is_none());
+            assert_eq!(assembler.held_bytes(), wanted.unwrap_or(0), "what is taken is what was announced");
+            assert_eq!(assembler.wanted(), Ok(None), "and nothing more after that");
+            wanted
+        };
+        assert_eq!(announced(&[0x80]), None);
+        assert_eq!(announced(&fragment(&body(100), true)), None);
+        assert_eq!(announced(&fragment(&body(BULK_BYTES - 1), true)[..9]), None);
+        assert_eq!(announced(&fragment(&body(BULK_BYTES), true)[..9]), Some(BULK_BYTES));
+        assert_eq!(announced(&fragment(&body(RECORD_BYTES_MAX), true)[..4]), Some(RECORD_BYTES_MAX));
+        assert_eq!(announced(&fragment(b"x", false)), Some(RECORD_BYTES_MAX), "how much follows is not known");
     }
 
     #[test]

@@ -16,6 +16,13 @@ use super::xdr::{Decoder, Encoder, Malformed, Message};
 pub trait Service: Send + Sync {
     /// Carries out one call.
     fn call(&self, record: Bytes, peer: &Peer, now: Timestamp) -> Outcome;
+
+    /// About how many bytes of bulk data the reply to a call will hold at most, so that memory is accounted for before the
+    /// call is begun. Must be quick; what is wrong with the call is found out later.
+    fn reply_bytes(&self, record: &Bytes) -> usize {
+        let _ = record;
+        0
+    }
 }
 
 /// Both ends of a connection.

@@ -295,7 +295,7 @@ impl Shared {
             return false;
         }
         // What was begun has its memory already.
-        if state.pending_bytes > 0 || self.budget.has_room() {
+        if state.held_bytes > 0 || self.budget.has_room() {
             return true;
         }
         lock(&self.parked).insert(connection.id);

@@ -17,8 +17,8 @@ use super::procedures::{Context, PROCEDURES, Repeat};
 use super::replies::{self, Replies, Verdict};
 use super::rpc::{self, CallHeader, NotACall, Outcome, Peer, Refused, Service};
 use super::status::Status;
-use super::wire::{MOUNT_PROGRAM, MOUNT_VERSION, NFS_PROGRAM, NFS_VERSION};
-use super::xdr::{Decoder, Encoder, Message};
+use super::wire::{MOUNT_PROGRAM, MOUNT_VERSION, NFS_PROGRAM, NFS_VERSION, TRANSFER_BYTES_MAX};
+use super::xdr::{Decoder, Encoder, Malformed, Message};
 
 /// How many answers are kept for repetitions.
 const REPLIES_MAX: usize = 16 << 10;
@@ -153,6 +153,32 @@ impl Service for Session {
             _ => self.refuse(header.xid, Refused::ProgramUnavailable),
         }
     }
+
+    fn reply_bytes(&self, record: &Bytes) -> usize {
+        asked_bytes(&mut Decoder::new(record)).unwrap_or(0).min(TRANSFER_BYTES_MAX) as usize
+    }
+}
+
+/// How many bytes a READ or a listing asks for.
+fn asked_bytes(input: &mut Decoder) -> Result<u32, Malformed> {
+    const READ: u32 = 6;
+    const READDIR: u32 = 16;
+    const READDIRPLUS: u32 = 17;
+    let [_xid, _call, _rpc, program, _version, procedure] = input.words()?;
+    if program != NFS_PROGRAM || !matches!(procedure, READ | READDIR | READDIRPLUS) {
+        return Ok(0);
+    }
+    for _credential_then_verifier in 0..2 {
+        input.u32()?;
+        input.opaque(usize::MAX)?;
+    }
+    input.handle()?;
+    input.u64()?; // Offset or cookie.
+    if procedure != READ {
+        input.u64()?; // Cookie verifier.
+    }
+    let first = input.u32()?;
+    if procedure == READDIRPLUS { input.u32() } else { Ok(first) }
 }
 
 /// A changing call that is under way. Dropped without an answer, it is forgotten, so that a repetition is carried out.

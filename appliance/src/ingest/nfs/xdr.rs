@@ -64,6 +64,15 @@ impl<'a> Decoder<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
+    /// Some unsigned integers in a row.
+    pub fn words<const N: usize>(&mut self) -> Result<[u32; N], Malformed> {
+        let mut words = [0; N];
+        for word in &mut words {
+            *word = self.u32()?;
+        }
+        Ok(words)
+    }
+
     /// A boolean (section 4.4): anything but 0 and 1 is malformed.
     pub fn bool(&mut self) -> Result<bool, Malformed> {
         match self.u32()? {

@@ -130,7 +130,7 @@ fn sweep(shared: &Shared, now: Instant) {
             let mut state = connection.state();
             let quiet = now.saturating_duration_since(state.stirred);
             let crawls = state.crawls(now, config.crawl_window, config.crawl_bytes);
-            let waits_for_client = state.queued_bytes > 0 || (state.pending_bytes > 0 && state.calls == 0);
+            let waits_for_client = state.queued_bytes > 0 || (state.held_bytes > 0 && state.calls == 0);
             (pressed && crawls)
                 || (waits_for_client && quiet > config.stall)
                 || (state.is_idle() && quiet > config.idle)

@@ -98,9 +98,15 @@ impl Budget {
     }
 
     /// True while another record may be begun. What was begun is carried through, so the bound is passed by at most
-    /// one record or reply for each worker.
+    /// one call and its reply for each worker that reads at that moment.
     pub(super) fn has_room(&self) -> bool {
         self.used.load(Relaxed) < self.max
+    }
+
+    /// Takes room for a record where there is some left.
+    pub(super) fn reserve(&self, bytes: usize) -> bool {
+        let more = |used| (used < self.max).then_some(used + bytes);
+        self.used.fetch_update(Relaxed, Relaxed, more).is_ok()
     }
 
     pub(super) fn used(&self) -> usize {
@@ -160,5 +166,8 @@ mod tests {
         assert!(budget.release(1));
         assert!(!budget.release(9));
         assert_eq!(budget.used(), 90);
+        assert!(budget.reserve(500), "what is begun may be long");
+        assert!(!budget.reserve(1), "but nothing more is begun");
+        assert_eq!(budget.used(), 590);
     }
 }

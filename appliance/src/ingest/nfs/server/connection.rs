@@ -48,8 +48,8 @@ pub(super) struct State {
     pub closed: bool,
     /// Calls under way.
     pub calls: usize,
-    /// Bytes charged for a record that is being received.
-    pub pending_bytes: usize,
+    /// Bytes of the buffer that a record is being received into.
+    pub held_bytes: usize,
     /// A worker writes.
     writing: bool,
     queue: VecDeque<Bytes>,
@@ -91,7 +91,7 @@ impl Connection {
             ended: false,
             closed: false,
             calls: 0,
-            pending_bytes: 0,
+            held_bytes: 0,
             writing: false,
             queue: VecDeque::new(),
             queued_bytes: 0,
@@ -174,7 +174,7 @@ impl Connection {
         state.queue.clear();
         // The client may be gone already.
         let _ = self.socket.shutdown(Shutdown::Both);
-        Some(std::mem::take(&mut state.queued_bytes) + std::mem::take(&mut state.pending_bytes))
+        Some(std::mem::take(&mut state.queued_bytes) + std::mem::take(&mut state.held_bytes))
     }
 }
 
@@ -200,7 +200,7 @@ impl State {
     /// True where the client has held memory for `window`, and moved fewer than `bytes_min` bytes meanwhile. To be asked
     /// every now and then: each window begins when the one before was judged.
     pub(super) fn crawls(&mut self, now: Instant, window: Duration, bytes_min: usize) -> bool {
-        let holds = self.queued_bytes > 0 || self.pending_bytes > 0;
+        let holds = self.queued_bytes > 0 || self.held_bytes > 0;
         let over = now.saturating_duration_since(self.watched) >= window;
         let crawls = holds && over && self.watched_bytes < bytes_min;
         if !holds || over {

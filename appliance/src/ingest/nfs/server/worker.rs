@@ -82,9 +82,9 @@ fn serve(shared: &Arc<Shared>, connection: &Arc<Connection>, flags: EventFlags) 
         return;
     }
     match read_record(shared, connection) {
-        Ok(Some(record)) => {
+        Ok(Some(begun)) => {
             shared.arm(connection);
-            carry_out(shared, connection, record);
+            carry_out(shared, connection, begun);
         }
         Ok(None) => settle(shared, connection),
         Err(error) => {
@@ -94,18 +94,27 @@ fn serve(shared: &Arc<Shared>, connection: &Arc<Connection>, flags: EventFlags) 
     }
 }
 
-/// Reads until a record is whole or the socket has nothing more, then lets others read.
-fn read_record(shared: &Shared, connection: &Connection) -> io::Result<Option<Bytes>> {
+/// A call that is to be carried out, and what is charged for it and its reply.
+struct Begun {
+    record: Bytes,
+    charged: usize,
+}
+
+/// Reads until a record is whole, the socket has nothing more, or memory is missing; then lets others read.
+fn read_record(shared: &Shared, connection: &Connection) -> io::Result<Option<Begun>> {
     let mut assembler = connection.reader.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut heard = 0;
-    let mut ended = false;
+    let (mut heard, mut ended, mut hungry) = (0, false, false);
+    let broken = |broken| io::Error::new(io::ErrorKind::InvalidData, broken);
     let record = loop {
-        if let Some(record) =
-            assembler.next_record().map_err(|broken| io::Error::new(io::ErrorKind::InvalidData, broken))?
+        if let Some(len) = assembler.wanted().map_err(broken)?
+            && !hold(shared, connection, len)
         {
+            hungry = true;
+            break None;
+        }
+        if let Some(record) = assembler.next_record().map_err(broken)? {
             break Some(record);
         }
-        charge_pending(shared, connection, assembler.pending_bytes());
         match (&connection.socket).read(assembler.room()) {
             Ok(0) => {
                 ended = true;
@@ -120,45 +129,45 @@ fn read_record(shared: &Shared, connection: &Connection) -> io::Result<Option<By
             Err(error) => return Err(error),
         }
     };
-    let len = record.as_ref().map_or(0, Bytes::len);
-    shared.budget.charge(len);
-    charge_pending(shared, connection, assembler.pending_bytes());
+    let begun = record.map(|record| {
+        let charged = record.len() + connection.service.reply_bytes(&record);
+        shared.budget.charge(charged);
+        Begun { record, charged }
+    });
     let mut state = connection.state();
-    state.staged = record.is_some() && assembler.has_staged();
+    let held = assembler.held_bytes();
+    let released = if state.closed { 0 } else { state.held_bytes - held.min(state.held_bytes) };
+    state.held_bytes -= released;
+    state.staged = hungry || begun.is_some() && assembler.has_staged();
     state.reading = false;
     state.ended |= ended;
-    state.calls += usize::from(record.is_some());
+    state.calls += usize::from(begun.is_some());
     if heard > 0 {
         state.moved(heard);
     }
-    Ok(record)
+    drop(state);
+    shared.release(released);
+    Ok(begun)
 }
 
-/// Accounts for the part of a record that is held while the rest is on its way.
-fn charge_pending(shared: &Shared, connection: &Connection, bytes: usize) {
-    let before = {
-        let mut state = connection.state();
-        if state.closed || state.pending_bytes == bytes {
-            return;
-        }
-        std::mem::replace(&mut state.pending_bytes, bytes)
-    };
-    if bytes > before {
-        shared.budget.charge(bytes - before);
-    } else {
-        shared.release(before - bytes);
+/// Takes memory for the buffer of a record, where there is some.
+fn hold(shared: &Shared, connection: &Connection, len: usize) -> bool {
+    let mut state = connection.state();
+    let held = !state.closed && shared.budget.reserve(len);
+    if held {
+        state.held_bytes += len;
     }
+    held
 }
 
 /// Carries one call out and sends its reply. Our own mistakes are answered as such and harm nobody else.
-fn carry_out(shared: &Arc<Shared>, connection: &Arc<Connection>, record: Bytes) {
+fn carry_out(shared: &Arc<Shared>, connection: &Arc<Connection>, Begun { record, charged }: Begun) {
     if shared.waiting.load(SeqCst) == 0
         && *lock(&shared.workers) < shared.config.workers_max
         && let Err(error) = start(shared)
     {
         tracing::warn!(%error, "cannot start another NFS worker");
     }
-    let len = record.len();
     let xid = record.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
     let now = (shared.config.clock)();
     let outcome = catch_unwind(AssertUnwindSafe(|| connection.service.call(record, &connection.peer, now)))
@@ -182,7 +191,7 @@ fn carry_out(shared: &Arc<Shared>, connection: &Arc<Connection>, record: Bytes) 
         Outcome::Close => shared.close(connection),
     }
     connection.state().calls -= 1;
-    shared.release(len);
+    shared.release(charged);
     settle(shared, connection);
 }
 
