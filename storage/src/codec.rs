@@ -83,6 +83,14 @@ impl<'a> Reader<'a> {
         self.at += len;
         Ok(self.bytes.slice(self.at - len..self.at))
     }
+    /// Where the next `len` bytes lie, which are passed.
+    pub fn skip(&mut self, len: usize) -> Result<std::ops::Range<usize>, Malformed> {
+        if len > self.left() {
+            return Err(self.malformed());
+        }
+        self.at += len;
+        Ok(self.at - len..self.at)
+    }
     /// The next `N` bytes.
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let part = self.bytes.get(self.at..self.at + N).and_then(|part| part.try_into().ok());

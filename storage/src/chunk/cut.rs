@@ -119,11 +119,11 @@ impl Cutter {
     fn next_chunk(&self, bytes: &[u8], is_end: bool) -> Cut {
         let ChunkSizes { min, avg, max } = self.sizes;
         let window = &bytes[..bytes.len().min(max)];
-        let (_, at) = cut(window, min, avg, max, self.mask_s, self.mask_l, self.mask_s << 1, self.mask_l << 1);
+        let (hash, at) = cut(window, min, avg, max, self.mask_s, self.mask_l, self.mask_s << 1, self.mask_l << 1);
         // The crate answers with the offset of the byte that triggered. It becomes the chunk's last byte (not, as in the
         // paper, the first of the next): so that the chunk's own bytes settle its end.
-        let found = at < window.len();
-        let len = if found { at + 1 } else { window.len() };
+        let found = at < window.len() || self.last_odd_byte_triggers(window.len(), hash);
+        let len = window.len().min(at + 1);
         if let Some(run) = first_run(&window[..len]) {
             return Cut::Chunk { len: run, ending: Ending::Hole };
         }
@@ -131,5 +131,13 @@ impl Cutter {
             return Cut::Chunk { len, ending: Ending::Own };
         }
         if is_end { Cut::Chunk { len, ending: Ending::End } } else { Cut::NeedMore }
+    }
+
+    /// The crate looks at pairs of bytes: where their number is odd it hashes the last one and leaves the test out. Without it,
+    /// every other chunk would need a byte that follows it to be known as a chunk.
+    fn last_odd_byte_triggers(&self, len: usize, hash: u64) -> bool {
+        let ChunkSizes { min, avg, .. } = self.sizes;
+        let mask = if len - 1 < avg { self.mask_s } else { self.mask_l };
+        !len.is_multiple_of(2) && len > min && hash & mask == 0
     }
 }

@@ -153,11 +153,24 @@ impl Feed {
             let is_end = feed.ended && feed.joined.len() as u64 == feed.queued;
             cutter.next(&feed.joined, feed.at, feed.open_hole, is_end)
         };
-        let cut = attempt(self);
-        let wanted = self.queued.min(cutter.window_bytes() as u64) as usize;
-        if cut != Cut::NeedMore || self.joined.len() >= wanted {
-            return cut;
+        let mut cut = attempt(self);
+        // Where a large piece follows, only one chunk straddles: little of that piece is worth copying. Otherwise all are.
+        let avg = cutter.sizes().avg_bytes() as u64;
+        let front = self.pieces.front().map_or(0, Piece::len);
+        let next_is_large = self.pieces.get(1).is_some_and(|next| next.len() > 2 * avg);
+        let first = if next_is_large { front + 2 * avg } else { u64::MAX };
+        for wanted in [first, u64::MAX] {
+            let wanted = self.queued.min(cutter.window_bytes() as u64).min(wanted) as usize;
+            if cut == Cut::NeedMore && self.joined.len() < wanted {
+                self.join(wanted);
+                cut = attempt(self);
+            }
         }
+        cut
+    }
+
+    /// Copies the first `wanted` bytes of what is queued together.
+    fn join(&mut self, wanted: usize) {
         let mut joined = BytesMut::with_capacity(wanted);
         for piece in &self.pieces {
             let room = wanted - joined.len();
@@ -170,7 +183,6 @@ impl Feed {
             }
         }
         self.joined = joined.freeze();
-        attempt(self)
     }
 
     /// Drops the first `len` bytes.

@@ -51,9 +51,8 @@ impl Node {
             return Err(reader.malformed().into());
         }
         let part = |reader: &mut Reader, len: usize| -> Result<Range<u32>, NodeFault> {
-            let from = (bytes.len() - reader.left()) as u32;
-            reader.take(len)?;
-            Ok(from..from + len as u32)
+            let Range { start, end } = reader.skip(len)?;
+            Ok(start as u32..end as u32)
         };
         let prefix_len = read_short_len(&mut reader, KEY_BYTES_MAX)?;
         let prefix = part(&mut reader, prefix_len)?;

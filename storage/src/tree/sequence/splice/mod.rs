@@ -79,8 +79,16 @@ pub fn splice<'p>(
     }
     let start = Cursor::new(objects, base)?;
     let output = Output::new(objects, put, start.clone(), base.len());
-    let splice =
-        Splice { objects, cutter, old_len: base.len(), new_len, patches, output, stats: SpliceStats::default() };
+    let splice = Splice {
+        objects,
+        cutter,
+        old_len: base.len(),
+        new_len,
+        patches,
+        output,
+        last_read: None,
+        stats: SpliceStats::default(),
+    };
     splice.run(start)
 }
 
@@ -91,6 +99,8 @@ struct Splice<'a, 'p> {
     new_len: u64,
     patches: Patches<'a, 'p>,
     output: Output<'a>,
+    /// The chunk that was read last.
+    last_read: Option<(Name, Bytes)>,
     stats: SpliceStats,
 }
 
@@ -149,7 +159,13 @@ impl<'a> Splice<'a, '_> {
                     self.output.chunk(bytes)?;
                 }
                 Fed::Hole(len) => self.output.entry(Entry::Hole(len))?,
-                Fed::NeedMore => self.pull(&mut feed, &mut input)?,
+                Fed::NeedMore => {
+                    self.pull(&mut feed, &mut input)?;
+                    // Bytes at hand cost nothing to feed, and small ones are joined best a window at a time.
+                    while feed.queued_bytes() < self.cutter.window_bytes() as u64 && self.patches.at_hand(input.fed) {
+                        self.pull(&mut feed, &mut input)?;
+                    }
+                }
                 Fed::End => return Ok(None),
             }
         }
@@ -234,12 +250,19 @@ impl<'a> Splice<'a, '_> {
 
     /// A whole chunk, as long as it was said to be.
     fn read_chunk(&mut self, name: &Name, len: u32) -> Result<Bytes> {
+        // What lies before a small patch and what lies behind it is mostly the same chunk.
+        if let Some((_, bytes)) =
+            self.last_read.as_ref().filter(|(last, bytes)| last == name && bytes.len() == len as usize)
+        {
+            return Ok(bytes.clone());
+        }
         let bytes = self.objects.read(Kind::Chunk, name)?;
         if bytes.len() != len as usize {
             let (expected, found) = (format!("{len} bytes"), format!("{} bytes", bytes.len()));
             return Err(Damage::new(format!("Chunk {name}"), 0, expected, found).into());
         }
         self.stats.reread_bytes += u64::from(len);
+        self.last_read = Some((*name, bytes.clone()));
         Ok(bytes)
     }
 }

@@ -76,6 +76,12 @@ impl<'a, 'p> Patches<'a, 'p> {
         self.used == 0 && self.next_offset() == Some(at)
     }
 
+    /// True where the bytes at `at` are those of a patch, and in memory.
+    pub fn at_hand(&self, at: u64) -> bool {
+        let current = self.current.as_ref().filter(|_| self.next_offset() == Some(at));
+        current.is_some_and(|patch| matches!(patch.source, Source::Bytes(_)))
+    }
+
     /// Uses up the next bytes of the patch at `at`, if there is one: how many, and what they are. Bytes that are read
     /// later come in parts of at most `later_max`.
     pub fn part_at(&mut self, at: u64, later_max: u64) -> Result<Option<(u64, Part)>> {
