@@ -81,7 +81,6 @@ pub(super) async fn drive(
             biased;
             () = ends.cancel.cancelled() => Input::Cancel,
             () = ends.closing.cancelled() => Input::Lost(Failure::Lost),
-            _ = connection.closed() => Input::Lost(Failure::Lost),
             Some(done) = rim.jobs.done.recv() => match done {
                 Ok(done) => Input::Done(done),
                 Err(failure) => Input::Lost(failure),
@@ -94,6 +93,8 @@ pub(super) async fn drive(
                 rim.listen(stream, Channel::Data);
                 continue;
             }
+            // After what was heard before it.
+            _ = connection.closed() => Input::Lost(Failure::Lost),
             () = rim.shared.room.notified() => continue,
             () = sleep_until(deadline) => match borne {
                 true => continue,

@@ -16,7 +16,7 @@ use super::driver::{Conversation, Ends, drive};
 use super::job::Counting;
 use super::peers::Peer;
 use super::streams::read_preface;
-use super::transport::{DATA_STREAMS_MAX, peer_window};
+use super::transport::{DATA_STREAMS_MAX, STRIPES_MAX, peer_window};
 use crate::sync::{Admission, Failure, Report, Session, Worker};
 use crate::wire::{Hello, Preface, Role, SnapshotOffer, StreamClass};
 
@@ -29,10 +29,10 @@ const UNWANTED: VarInt = VarInt::from_u32(3);
 
 /// Takes a connection that has proved the peer's key, and serves it until it ends.
 pub(super) fn adopt(inner: &Arc<Inner>, peer: &Arc<Peer>, connection: Connection) {
-    inner.shaper.route(connection.remote_address(), peer.node);
     if !peer.take(&connection, inner.config.identity.id()) {
         return;
     }
+    inner.shaper.route(connection.remote_address(), peer.node);
     connection.set_receive_window(peer_window(inner.peers.count()));
     tracing::info!(peer = %peer.name(), address = %connection.remote_address(), "connected");
     let (task_inner, peer) = (inner.clone(), peer.clone());
@@ -64,8 +64,8 @@ async fn serve(inner: Arc<Inner>, peer: Arc<Peer>, connection: Connection) {
             () = inner.closing.cancelled() => break None,
             _ = look.tick() => {
                 let seen = connection.remote_address();
+                inner.shaper.route(seen, peer.node);
                 if seen != address {
-                    inner.shaper.route(seen, peer.node);
                     inner.shaper.unroute(address);
                     address = seen;
                 }
@@ -75,7 +75,7 @@ async fn serve(inner: Arc<Inner>, peer: Arc<Peer>, connection: Connection) {
     tracing::info!(peer = %peer.name(), why = ?ended, "disconnected");
     // Sessions notice the end by themselves, and have their reports to make.
     while tasks.join_next().await.is_some() {}
-    if peer.current().is_none_or(|current| current.remote_address() != address) {
+    if !peer.is_connected_from(address) {
         inner.shaper.unroute(address);
     }
 }
@@ -106,7 +106,7 @@ impl Sessions {
         };
         let mut table = self.table();
         match table.running.get(&session) {
-            // A queue that is full has as many streams as a connection can have: this one is of no use.
+            // A queue that is full has as many streams as a session may have: this one is of no use.
             Some(queue) => drop(queue.try_send(stream)),
             None => {
                 table.early.push_back((session, stream));
@@ -123,7 +123,7 @@ impl Sessions {
         if table.running.contains_key(&session) {
             return None;
         }
-        let (queue, streams) = mpsc::channel(DATA_STREAMS_MAX as usize);
+        let (queue, streams) = mpsc::channel(STRIPES_MAX as usize);
         let early = std::mem::take(&mut table.early);
         for (number, stream) in early {
             if number == session {

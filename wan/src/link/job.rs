@@ -139,8 +139,11 @@ impl Running<'_> {
         let session = Session::send(hello, replication.clone(), self.inner.config.limits.clone(), now);
         let rate = self.rate_expected(connection);
         let number = self.peer.next_session();
-        let opened = open_streams(connection, number, stripes(rate, connection.rtt())).await;
-        let Ok((control, data_out)) = opened else { return Err(Failure::Lost) };
+        let (control, data_out) = tokio::select! {
+            opened = open_streams(connection, number, stripes(rate, connection.rtt())) => opened?,
+            () = cancel.cancelled() => return Err(Failure::Cancelled),
+            () = self.inner.closing.cancelled() => return Err(Failure::Lost),
+        };
         let connection = connection.clone();
         let conversation =
             Conversation { session, worker: worker.clone(), connection, control, data_out, data_in: None };

@@ -1,5 +1,6 @@
 //! Keeps a connection to a peer up: dials whenever there is none, ever less often while it fails.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,6 +120,7 @@ async fn dial(inner: &Inner, peer: &Peer, address: &PeerAddress) -> Result<quinn
         config.transport_config(inner.transport.clone());
         // Charged to the peer from its first datagram on.
         inner.shaper.route(socket_address, peer.node);
+        let _route = Route { inner, peer, address: socket_address };
         let connecting = match inner.endpoint.connect_with(config, socket_address, SERVER_NAME) {
             Ok(connecting) => connecting,
             Err(error) => {
@@ -136,6 +138,22 @@ async fn dial(inner: &Inner, peer: &Peer, address: &PeerAddress) -> Result<quinn
         }
     }
     Err(why)
+}
+
+/// Takes the route of an address back where there is no connection to it in the end, also when dialling is given up. A
+/// connection that was made has it set again when it is adopted.
+struct Route<'a> {
+    inner: &'a Inner,
+    peer: &'a Peer,
+    address: SocketAddr,
+}
+
+impl Drop for Route<'_> {
+    fn drop(&mut self) {
+        if !self.peer.is_connected_from(self.address) {
+            self.inner.shaper.unroute(self.address);
+        }
+    }
 }
 
 /// In TLS 1.3 the side that dials is done before the other has judged its key; so the verdict is waited for.

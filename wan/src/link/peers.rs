@@ -1,6 +1,7 @@
 //! The peers of a link: for each its record, its node in the tree of caps, and its connection, if there is one.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -67,6 +68,11 @@ impl Peer {
     pub(super) fn current(&self) -> Option<Connection> {
         let current = self.connection.borrow();
         current.as_ref().map(|(connection, _)| connection.clone()).filter(is_up)
+    }
+
+    /// Is this where the peer is connected from?
+    pub(super) fn is_connected_from(&self, address: SocketAddr) -> bool {
+        self.current().is_some_and(|connection| connection.remote_address() == address)
     }
 
     /// Waits for a connection that is up, and has one made if there is none. None where the peer was removed.

@@ -18,10 +18,12 @@ const PEER_WINDOW_BYTES_MAX: u64 = 32_000_000;
 const PEER_WINDOW_BYTES_MIN: u64 = 2_000_000;
 /// What all peers together may have under way towards us, as long as there are not too many for the least window.
 const WINDOW_BUDGET_BYTES: u64 = 128_000_000;
-/// Streams of data that a peer may have open at once.
-pub const DATA_STREAMS_MAX: u32 = 32;
-/// Streams of control that a peer may have open at once: one a job.
+/// Streams that the data of one session is spread over at most: with them 1 Gbit/s at 80 ms, or 100 Mbit/s at 800 ms.
+pub const STRIPES_MAX: u32 = 16;
+/// Streams of control that a peer may have open at once: one a session.
 pub const CONTROL_STREAMS_MAX: u32 = 8;
+/// Streams of data that a peer may have open at once: no session waits for another one's.
+pub const DATA_STREAMS_MAX: u32 = CONTROL_STREAMS_MAX * STRIPES_MAX;
 /// A connection that is silent for longer is gone. The longest pause that a line of ours is known to take, a DSL
 /// resynchronisation, takes about as long; a longer one costs one handshake and no data.
 const IDLE: Duration = Duration::from_secs(30);
@@ -62,7 +64,7 @@ pub fn peer_window(peers: usize) -> VarInt {
 /// How many streams data is spread over, so that two bandwidth-delay products fit into their windows.
 pub fn stripes(bytes_per_second: u64, round_trip: Duration) -> usize {
     let bdp = u128::from(bytes_per_second) * round_trip.as_millis() / 1000;
-    usize::try_from((2 * bdp).div_ceil(1_000_000)).unwrap_or(usize::MAX).clamp(4, DATA_STREAMS_MAX as usize)
+    usize::try_from((2 * bdp).div_ceil(1_000_000)).unwrap_or(usize::MAX).clamp(4, STRIPES_MAX as usize)
 }
 
 #[cfg(test)]
@@ -80,6 +82,6 @@ mod tests {
         assert_eq!(stripes(0, Duration::ZERO), 4);
         assert_eq!(stripes(2_500_000, Duration::from_millis(100)), 4);
         assert_eq!(stripes(12_500_000, Duration::from_millis(300)), 8);
-        assert_eq!(stripes(u64::MAX, Duration::from_secs(1)), 32);
+        assert_eq!(stripes(u64::MAX, Duration::from_secs(1)), 16);
     }
 }
