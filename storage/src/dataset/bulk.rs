@@ -5,9 +5,12 @@
 //! cut depends on the one before), and then its chunks are hashed, compressed and stored by this thread while the next
 //! run of the same file may be cut by another. What is left behind the last cut goes back and waits for what follows.
 
+use std::sync::PoisonError;
+use std::time::Duration;
+
 use bytes::Bytes;
 
-use super::extents::{ChunkRef, Claim, Place};
+use super::extents::{ChunkRef, Claim, Place, RunBytes};
 use super::live::{Dataset, Mode};
 use crate::catalogue::Policy;
 use crate::chunk::{Ending, Fed, Feed};
@@ -18,12 +21,17 @@ use crate::pool::StreamId;
 use crate::store::stream_of;
 use crate::units::Inode;
 
-/// A run is cut while it is being written when it is this long and begins at a cut.
-const ANCHORED_RUN_BYTES: u64 = 1 << 20;
-/// A run is cut wherever it begins when it is this long: writes that came out of order have found their place by then.
-const LOOSE_RUN_BYTES: u64 = 16 << 20;
-/// When bytes have to become stable, a run of this length is still cut; shorter ones go into the journal inline.
-const COMMIT_RUN_BYTES: u64 = 64 << 10;
+/// What is cut while it is being written: a MiB that begins at a cut, or anything so long that writes which came out of
+/// order have found their place. Taken in parts, so that several threads cut one file.
+const WHILE_WRITING: RunBytes = RunBytes { anchored: 1 << 20, loose: 16 << 20, max: 4 << 20 };
+/// What is still cut when bytes have to become stable; shorter runs go into the journal inline.
+const BEFORE_COMMIT: RunBytes = RunBytes { anchored: 64 << 10, loose: 64 << 10, max: 4 << 20 };
+/// While so much of a dataset waits in memory, writers cut before they go on, or wait for those who do.
+const CROWDED_BYTES: u64 = 32 << 20;
+/// How long a writer waits for cutters before it looks again.
+const CROWD_PATIENCE: Duration = Duration::from_millis(100);
+/// Runs that one writer cuts for others before its own call is answered.
+const RUNS_PER_WRITE: usize = 4;
 
 /// A cut of a claimed run, with its bytes.
 enum Piece {
@@ -41,15 +49,47 @@ impl Piece {
 }
 
 impl Dataset {
-    /// Cuts the run around `near` if a write has just made it long enough.
-    pub(super) fn cut_while_writing(&self, inode: Inode, near: u64, size: u64) -> Result<()> {
+    /// Cuts the run around `near` if a write has just made it long enough. Where much of the dataset waits in memory, the
+    /// writer cuts what others wrote, too, or waits for those who cut: writing does not run ahead of cutting.
+    ///
+    /// The write itself is done: a failure to store is met again when the bytes have to become stable.
+    pub(super) fn cut_while_writing(&self, inode: Inode, near: u64, size: u64) {
         if self.mode == Mode::Live(Policy::Deferred) {
-            return Ok(());
+            return;
         }
-        match self.claim(inode, near, ANCHORED_RUN_BYTES, LOOSE_RUN_BYTES, size) {
-            Some(claim) => self.cut_claim(inode, Claim { to_end: false, ..claim }),
-            None => Ok(()),
+        let mut near = Some(near);
+        for _ in 0..RUNS_PER_WRITE {
+            match near.and_then(|near| self.claim(inode, near, WHILE_WRITING, size)) {
+                Some(claim) => {
+                    let end = claim.offset + claim.len();
+                    if let Err(error) = self.cut_claim(inode, Claim { to_end: false, ..claim }) {
+                        return drop(error);
+                    }
+                    near = self.first_open(inode, end.saturating_sub(1)).or_else(|| self.first_open(inode, 0));
+                }
+                None if self.is_crowded() && self.wait_for_a_cutter() => near = self.first_open(inode, 0),
+                None => return,
+            }
         }
+    }
+
+    /// The first memory at or behind an offset that nobody has cut or journaled.
+    fn first_open(&self, inode: Inode, from: u64) -> Option<u64> {
+        self.read_state().active.files.get(&inode).and_then(|extents| extents.next_open(from))
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.read_state().active.memory_bytes() > CROWDED_BYTES
+    }
+
+    /// Waits until somebody who cuts is done; false where nobody does.
+    fn wait_for_a_cutter(&self) -> bool {
+        let files = self.cutters.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if files.is_empty() {
+            return false;
+        }
+        drop(self.cutters.done.wait_timeout(files, CROWD_PATIENCE));
+        true
     }
 
     /// Cuts whatever is worth it of a file that has to become stable, and waits for those who are cutting it.
@@ -59,10 +99,8 @@ impl Dataset {
         }
         self.wait_for_cutters(inode);
         let mut from = 0;
-        loop {
-            let next = self.read_state().active.files.get(&inode).and_then(|extents| extents.next_open(from));
-            let Some(near) = next else { break };
-            match self.claim(inode, near, COMMIT_RUN_BYTES, COMMIT_RUN_BYTES, size) {
+        while let Some(near) = self.first_open(inode, from) {
+            match self.claim(inode, near, BEFORE_COMMIT, size) {
                 Some(claim) => {
                     from = claim.offset + claim.len();
                     self.cut_claim(inode, claim)?;
@@ -92,9 +130,9 @@ impl Dataset {
     }
 
     /// Takes a run of memory for cutting. None where there is none, or another thread is finding cuts in this file.
-    fn claim(&self, inode: Inode, near: u64, anchored_min: u64, loose_min: u64, size: u64) -> Option<Claim> {
+    fn claim(&self, inode: Inode, near: u64, min: RunBytes, size: u64) -> Option<Claim> {
         let mut state = self.write_state();
-        let claim = state.active.files.get(&inode)?.find_run(near, anchored_min, loose_min, size)?;
+        let claim = state.active.files.get(&inode)?.find_run(near, min, size)?;
         if !self.cutters.start(inode) {
             return None;
         }
@@ -195,7 +233,7 @@ impl Dataset {
     }
 
     fn wait_for_cutters(&self, inode: Inode) {
-        let files = self.cutters.files.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let files = self.cutters.files.lock().unwrap_or_else(PoisonError::into_inner);
         let busy = |files: &mut std::collections::HashMap<Inode, usize>| files.contains_key(&inode);
         drop(self.cutters.done.wait_while(files, busy));
     }
@@ -204,22 +242,22 @@ impl Dataset {
 impl super::live::Cutters {
     /// Notes that a thread begins to find cuts in a file; false where another one does that already.
     fn start(&self, inode: Inode) -> bool {
-        let mut searching = self.searching.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut searching = self.searching.lock().unwrap_or_else(PoisonError::into_inner);
         let free = searching.insert(inode);
         if free {
-            *self.files.lock().unwrap_or_else(std::sync::PoisonError::into_inner).entry(inode).or_default() += 1;
+            *self.files.lock().unwrap_or_else(PoisonError::into_inner).entry(inode).or_default() += 1;
         }
         free
     }
 
     /// The cuts are found: another thread may look for the next ones.
     fn found(&self, inode: Inode) {
-        self.searching.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&inode);
+        self.searching.lock().unwrap_or_else(PoisonError::into_inner).remove(&inode);
     }
 
     /// The run is stored.
     fn finish(&self, inode: Inode) {
-        let mut files = self.files.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = files.get_mut(&inode) {
             *count -= 1;
             if *count == 0 {

@@ -87,6 +87,17 @@ pub(crate) struct Claim {
     pub to_end: bool,
 }
 
+/// How long a run of memory has to be, and may be, to be cut.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RunBytes {
+    /// At least, where it begins at a cut.
+    pub anchored: u64,
+    /// At least, anywhere else.
+    pub loose: u64,
+    /// At most, but for the last extent.
+    pub max: u64,
+}
+
 impl Claim {
     pub fn len(&self) -> u64 {
         self.pieces.iter().map(|piece| piece.len() as u64).sum()
@@ -193,11 +204,12 @@ impl Extents {
         }
     }
 
-    /// Finds the run of unclaimed, unjournaled memory around `near`, if it is long enough to be cut: `anchored_min`
+    /// Finds the run of unclaimed, unjournaled memory around `near`, if it is long enough to be cut: `min.anchored`
     /// bytes where it begins at the file's start or directly behind what was cut or claimed before (there cuts are
-    /// known to be met again), else `loose_min` bytes, by which writes that came out of order have found their place.
-    /// Marks nothing: see [`Extents::set_claimed`]. Looks at no extent outside the run but its neighbours.
-    pub fn find_run(&self, near: u64, anchored_min: u64, loose_min: u64, file_size: u64) -> Option<Claim> {
+    /// known to be met again), else `min.loose` bytes, by which writes that came out of order have found their place.
+    /// A longer run is taken in parts of `min.max` bytes, from its beginning. Marks nothing: see
+    /// [`Extents::set_claimed`]. Looks at no extent outside the run but its neighbours.
+    pub fn find_run(&self, near: u64, min: RunBytes, file_size: u64) -> Option<Claim> {
         let mut start = *self.map.range(..=near).next_back()?.0;
         if !self.map.get(&start).is_some_and(Extent::is_open) {
             return None;
@@ -218,7 +230,7 @@ impl Extents {
         let mut end = start;
         for (offset, extent) in self.map.range(start..) {
             let Place::Memory { bytes, stamp, .. } = &extent.place else { break };
-            if *offset != end || !extent.is_open() {
+            if *offset != end || !extent.is_open() || end - start >= min.max {
                 break;
             }
             claim.pieces.push(bytes.clone());
@@ -226,7 +238,7 @@ impl Extents {
             end += extent.len;
         }
         claim.to_end = end == file_size;
-        (end - start >= if anchored { anchored_min } else { loose_min }).then_some(claim)
+        (end - start >= if anchored { min.anchored } else { min.loose }).then_some(claim)
     }
 
     /// The offset of the first extent at or behind `from` that could still be cut before it is journaled.

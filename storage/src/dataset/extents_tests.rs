@@ -3,6 +3,10 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 
+fn at_least(anchored: u64, loose: u64) -> RunBytes {
+    RunBytes { anchored, loose, max: u64::MAX }
+}
+
 fn memory(bytes: Vec<u8>, stamp: u64) -> Extent {
     let bytes = Bytes::from(bytes);
     Extent { len: bytes.len() as u64, place: Place::Memory { bytes, stamp, claimed: false }, journaled: false }
@@ -57,16 +61,17 @@ fn random_writes_and_truncations_match_an_array() {
 fn a_run_is_found_behind_an_anchor_or_when_it_is_long() {
     let mut extents = Extents::default();
     extents.insert(100, memory(vec![1; 50], 1));
-    assert!(extents.find_run(120, 10, 60, 1000).is_none(), "not anchored and not long");
-    let run = extents.find_run(120, 10, 50, 150).expect("long enough without an anchor");
+    assert!(extents.find_run(120, at_least(10, 60), 1000).is_none(), "not anchored and not long");
+    let run = extents.find_run(120, at_least(10, 50), 150).expect("long enough without an anchor");
     assert_eq!((run.offset, run.len(), run.to_end), (100, 50, true));
     extents.insert(0, memory(vec![1; 100], 2));
-    let run = extents.find_run(120, 150, 1000, 1000).expect("both writes join");
+    let run = extents.find_run(120, at_least(150, 1000), 1000).expect("both writes join");
     assert_eq!((run.offset, run.len(), run.to_end), (0, 150, false));
     assert_eq!(run.stamps, vec![2, 1]);
     extents.set_claimed(0, 120, &run.stamps, true);
-    assert!(extents.find_run(50, 10, 10, 1000).is_none(), "claimed already");
-    let run = extents.find_run(149, 10, 1000, 1000).expect("what was left behind the claim is anchored by it");
+    assert!(extents.find_run(50, at_least(10, 10), 1000).is_none(), "claimed already");
+    let run =
+        extents.find_run(149, at_least(10, 1000), 1000).expect("what was left behind the claim is anchored by it");
     assert_eq!((run.offset, run.len()), (120, 30));
     assert_eq!(extents.next_open(0), Some(120));
 }

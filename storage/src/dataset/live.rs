@@ -279,6 +279,11 @@ impl Dataset {
         None
     }
 
+    /// True where the active layer is large enough to be drained.
+    pub fn is_large(&self) -> bool {
+        self.read_state().active.memory_bytes() >= self.stages.pressure.options.freeze_bytes
+    }
+
     /// Freezes the active layer for the drain if there is anything in it and (unless `always`) it is large enough.
     pub fn freeze_if_large(&self, now: Timestamp, always: bool) -> Result<()> {
         let mut state = self.write_state();
@@ -316,7 +321,7 @@ impl Dataset {
     }
 
     pub(super) fn call_pump_if_full(&self) {
-        if self.read_state().active.memory_bytes() >= self.stages.pressure.options.freeze_bytes {
+        if self.is_large() {
             self.stages.pressure.call_pump();
         }
     }

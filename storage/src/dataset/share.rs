@@ -134,7 +134,7 @@ impl FileTree for Dataset {
             });
             outcome.value
         };
-        self.cut_while_writing(inode, offset, change.after.size)?;
+        self.cut_while_writing(inode, offset, change.after.size);
         self.call_pump_if_full();
         Ok(changed(change, Lsn(0)))
     }

@@ -41,7 +41,12 @@ impl Store {
 
     fn drain_any(&self, now: Timestamp) -> Result<bool> {
         for dataset in self.open_datasets().into_iter().filter(|dataset| !dataset.read_only) {
-            dataset.freeze_if_large(now, self.owes_much(&dataset))?;
+            let owes_much = self.owes_much(&dataset);
+            if owes_much || dataset.is_large() {
+                // What can be cut must not go into the journal inline only because the layer is full.
+                dataset.cut_everything()?;
+            }
+            dataset.freeze_if_large(now, owes_much)?;
             if self.drain_one(&dataset)? == Step::Drained {
                 return Ok(true);
             }
