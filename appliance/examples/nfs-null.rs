@@ -34,7 +34,7 @@ fn main() -> std::io::Result<()> {
         Timestamp::new(since.as_secs() as i64, since.subsec_nanos())
     };
     let server = Server::start(ServerConfig::new(Arc::new(clock)), streams, datagrams)?;
-    println!("serving nfs://{local}/share with {} endpoints", if asked.1 == 0 { 1 } else { 2 });
+    println!("serving nfs://{local}/share");
     std::io::stdin().read_to_end(&mut Vec::new())?;
     for count in session.counts().procedures.iter().filter(|count| count.calls > 0) {
         println!("{:12} {:9} calls {:6} errors", count.name, count.calls, count.errors);
