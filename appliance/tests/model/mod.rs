@@ -214,8 +214,14 @@ impl Worker {
         self.under_way = None;
         let makes = matches!(op, Op::Create(_) | Op::MakeDir(_) | Op::Symlink(_));
         let handle = (makes && results.u32() == 1).then(|| results.opaque());
-        // LINK and SETATTR name the file itself, which may be gone when they are repeated later than at once.
-        if !matches!(op, Op::Link(..) | Op::Truncate(..)) {
+        // LINK and SETATTR name the file itself, which may be gone when they are repeated later than at once; and a RENAME
+        // between two names of one file (POSIX: it does nothing) leaves nothing behind that could be remembered.
+        let later = match &op {
+            Op::Link(..) | Op::Truncate(..) => false,
+            Op::Rename(from, to) => !self.is_same_file(from, to),
+            _ => true,
+        };
+        if later {
             self.answered.push_back((change, handle.clone()));
             if self.answered.len() > REPEATED {
                 self.answered.pop_front();
@@ -231,8 +237,7 @@ impl Worker {
             Op::Link(file, name) => drop(self.names.insert(name, self.names[&file].clone())),
             Op::Remove(name) | Op::RemoveDir(name) => drop(self.names.remove(&name)),
             Op::Rename(from, to) => {
-                // Two names of one file: rename does nothing (POSIX).
-                if self.names.get(&from) != self.names.get(&to) || !matches!(self.names[&from], Node::File(_)) {
+                if !self.is_same_file(&from, &to) {
                     let node = self.names.remove(&from).expect("it was there");
                     self.names.insert(to, node);
                 }
@@ -242,6 +247,10 @@ impl Worker {
                 self.files[file].truncated(size);
             }
         }
+    }
+
+    fn is_same_file(&self, one: &str, other: &str) -> bool {
+        matches!((self.names.get(one), self.names.get(other)), (Some(Node::File(one)), Some(Node::File(other))) if one == other)
     }
 
     fn some_file(&mut self) -> Option<usize> {
