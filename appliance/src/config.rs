@@ -9,17 +9,22 @@
 //! allow = ["192.168.7.0/24"]      # client networks of new shares; loopback alone where nothing is said
 //! root_squash = true              # a client's root is nobody
 //! read_only = false
+//! privileged_ports = false        # true: clients must call from a port below 1024
+//!
+//! [share.office]                  # what differs for one share: allow, root_squash, read_only
+//! root_squash = false
 //!
 //! [wan]
 //! listen = "0.0.0.0:4433"         # QUIC; "" for off
-//! rate = "20Mbit"                 # cap of the whole box; absent for none
-//! overhead_bytes = 28             # what the line adds to each UDP payload: IPv4 and UDP headers
+//! rate = "20Mbit"                 # cap of the whole box; absent for none. `narrowboat limit --rate` outranks it for good
+//! overhead_bytes = 0              # what the line adds to each datagram beyond IP and UDP headers: 18 for Ethernet, 26 for PPPoE
 //!
 //! [store]
 //! chunk_bytes = 16384             # average; counts when the store is created
 //! cache = "96MiB"                 # decompressed objects kept in memory
-//! overlay = "160MiB"              # data that may wait for the drain
+//! overlay = "160MiB"              # data that may wait for the drain; at least 16MiB
 //! reserve = "256MiB"              # free space below which writes are refused
+//! realm_key_file = "realm.key"    # 64 hexadecimal digits; counts when the store is created
 //!
 //! [log]
 //! level = "info"
@@ -29,9 +34,15 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use narrowboat_storage::chunk::ChunkSizes;
+use narrowboat_wan::peer::PeerName;
+use narrowboat_wan::shape::parse_limit;
 use serde::Deserialize;
 
 use crate::units::ByteSize;
+
+/// Least memory for data that waits for the drain: below it each drain would move less than it costs.
+pub const OVERLAY_BYTES_MIN: u64 = 16 << 20;
 
 /// What the config file may say.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -186,6 +197,18 @@ impl Config {
         {
             listen_address(key, text)?;
         }
+        if let Some(rate) = &self.wan.rate {
+            parse_limit(rate).map_err(|refusal| format!("wan.rate = {rate:?}: {refusal}"))?;
+        }
+        if let Some(bytes) = self.store.chunk_bytes {
+            ChunkSizes::around(bytes).map_err(|error| format!("store.chunk_bytes = {bytes}: {error}"))?;
+        }
+        if let Some(name) = &self.name {
+            name.parse::<PeerName>().map_err(|refusal| format!("name = {name:?}: {refusal}"))?;
+        }
+        if let Some(overlay) = self.store.overlay.filter(|overlay| overlay.0 < OVERLAY_BYTES_MIN) {
+            return Err(format!("store.overlay = {:?}: at least {}", overlay.to_string(), ByteSize(OVERLAY_BYTES_MIN)));
+        }
         Ok(())
     }
 
@@ -236,8 +259,17 @@ mod tests {
         assert_eq!(config.nfs_address(), None);
         assert_eq!(config.store.cache, Some(ByteSize(64 << 20)));
         assert_eq!(config.share["backup"].root_squash, Some(false));
-        for wrong in ["[nfs]\nlisten='nowhere'", "[nfs]\nroot_squish=true", "[store]\ncache='many'"] {
-            assert!(matches!(parse(wrong), Err(ConfigError::Wrong { .. })), "{wrong}");
+        for (wrong, key) in [
+            ("[nfs]\nlisten='nowhere'", "nfs.listen"),
+            ("[nfs]\nroot_squish=true", "root_squish"),
+            ("[store]\ncache='many'", "cache"),
+            ("[store]\noverlay='1MiB'", "store.overlay"),
+            ("[store]\nchunk_bytes=7", "store.chunk_bytes"),
+            ("[wan]\nrate='fast'", "wan.rate"),
+            ("name='a b/c@d'", "name"),
+        ] {
+            let error = parse(wrong).expect_err(wrong);
+            assert!(matches!(error, ConfigError::Wrong { .. }) && error.to_string().contains(key), "{error}");
         }
     }
 }

@@ -29,7 +29,7 @@ use narrowboat_wan::peer::PeerName;
 use narrowboat_wan::shape::parse_limit;
 
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, OVERLAY_BYTES_MIN};
 use crate::control::{SOCKET, server};
 use crate::ingest::exports::{StoreExports, check_networks};
 use crate::ingest::nfs::portmap::Portmap;
@@ -117,7 +117,7 @@ pub fn store_options(config: &Config) -> Result<StoreOptions, StartError> {
         options.pool.cache_bytes = cache.0 as usize;
     }
     if let Some(overlay) = config.store.overlay {
-        options.pressure.block_bytes = overlay.0.max(16 << 20);
+        options.pressure.block_bytes = overlay.0.max(OVERLAY_BYTES_MIN);
         options.pressure.freeze_bytes = options.pressure.block_bytes * 2 / 5;
     }
     if let Some(reserve) = config.store.reserve {
@@ -176,8 +176,11 @@ impl Node {
             stalled: Mutex::default(),
         });
         let pumps = (0..PUMPS).map(|number| start_pump(node.clone(), number)).collect::<Result<_, _>>()?;
-        let control = server::ControlServer::start(node.clone(), &data.join(SOCKET))
-            .map_err(|source| StartError::Listen { what: "control", address: SOCKET.into(), source })?;
+        let control = server::ControlServer::start(node.clone(), data).map_err(|source| StartError::Listen {
+            what: "control",
+            address: SOCKET.into(),
+            source,
+        })?;
         Ok(Running { node, nfs, control, pumps })
     }
 
@@ -264,9 +267,26 @@ impl Running {
     }
 }
 
+/// A pump that panics may hold a dataset that nobody can drain any more: writers would wait for ever. The box ends at once
+/// instead, and recovers from its journal when it is started again.
+struct EndsWithPump;
+
+impl Drop for EndsWithPump {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a pump met a mistake of the program; the box ends and recovers at its next start");
+            std::process::abort();
+        }
+    }
+}
+
 fn start_pump(node: Arc<Node>, number: usize) -> Result<JoinHandle<()>, StartError> {
     let builder = std::thread::Builder::new().name(format!("pump-{number}"));
-    builder.spawn(move || node.pump()).map_err(|error| StartError::Thread("a pump", error))
+    let pump = move || {
+        let _ends = EndsWithPump;
+        node.pump();
+    };
+    builder.spawn(pump).map_err(|error| StartError::Thread("a pump", error))
 }
 
 fn start_nfs(store: &Arc<Store>, config: &Config) -> Result<(Option<Server>, Option<SocketAddr>), StartError> {

@@ -120,7 +120,7 @@ enum Command {
         #[arg(long)]
         deep: bool,
     },
-    /// End the running box in order.
+    /// End the running box in order, and wait until it has ended.
     Stop,
 }
 
@@ -202,8 +202,7 @@ impl Context {
             return Err(Failed::refused(format!("there is no box in {}", self.data.display())));
         }
         let config = self.config(None)?;
-        let (store, _) =
-            crate::node::open_store(&self.data, &config).map_err(|error| Failed::refused(error.to_string()))?;
+        let (store, _) = crate::node::open_store(&self.data, &config)?;
         let mut line = ProgressLine::default();
         let value = work(&store, &mut |progress| line.show(&progress));
         line.clear();

@@ -13,7 +13,11 @@ use crate::units::duration;
 
 pub(super) fn restore(context: &Context, source: String, dest: &Path) -> Outcome {
     let dest = std::path::absolute(dest).map_err(|error| Failed::refused(error.to_string()))?;
-    let request = Request::Restore { source: source.clone(), dest: dest.to_string_lossy().into_owned() };
+    let Some(text) = dest.to_str() else {
+        let why = "is not UTF-8, which a running box can't be told: restore to another path and rename";
+        return Err(Failed::refused(format!("the destination {} {why}", dest.display())));
+    };
+    let request = Request::Restore { source: source.clone(), dest: text.to_owned() };
     let mut line = super::ProgressLine::default();
     let asked = client::ask(&context.data, &request, &mut |progress| line.show(&progress));
     line.clear();

@@ -4,6 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use narrowboat_storage::Error;
+use narrowboat_storage::error::Environment;
+use narrowboat_storage::media::FileMedia;
 use tracing_subscriber::EnvFilter;
 
 use super::{Context, Outcome};
@@ -13,11 +16,11 @@ use crate::control::{Failed, Request};
 use crate::node::{Node, Running};
 
 pub(super) fn serve(context: &Context, config: Option<&Path>) -> Outcome {
-    std::fs::create_dir_all(&context.data)
-        .map_err(|error| Failed::refused(format!("can't create {}: {error}", context.data.display())))?;
+    // Whatever this process makes is its owner's alone: backups hold other people's secrets.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let config = context.config(config)?;
     log_to_stderr(&config)?;
-    let running = Node::start(&context.data, config).map_err(|error| Failed::refused(error.to_string()))?;
+    let running = Node::start(&context.data, config)?;
     announce(&running);
     let node = running.node().clone();
     node.block_on(wait_for_end(&node));
@@ -72,8 +75,13 @@ async fn wait_for_end(node: &Node) {
 }
 
 pub(super) fn stop(context: &Context) -> Outcome {
-    if let Some(done) = context.ask::<Acknowledged>(&Request::Stop)? {
-        println!("{}", done.message);
+    let done = context.ask::<Acknowledged>(&Request::Stop)?;
+    // When this returns, the folder may be copied, or another box be started in it.
+    while let Err(Error::Environment(Environment::InUse(_))) = FileMedia::open(&context.data) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    if done.is_some() {
+        println!("the box has stopped");
     }
     Ok(ExitCode::SUCCESS)
 }

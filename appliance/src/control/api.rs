@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use narrowboat_storage::catalogue::{DatasetKind, Policy, SnapshotRow};
 use narrowboat_storage::dataset::FileTree;
+use narrowboat_storage::id::DatasetId;
 use narrowboat_storage::store::DatasetInfo;
 use narrowboat_wan::link::{Link, PeerStatus};
 use narrowboat_wan::shape::{Rate, parse_limit, print_limit};
@@ -35,7 +36,11 @@ pub fn handle(
         }
         Request::DatasetList => done(datasets(node)?),
         Request::DatasetDelete { name } => {
+            let id = node.store.dataset_named(&name)?.row.id;
             node.store.delete_dataset(&name, clock::now())?;
+            for peer in node.store.peers() {
+                forget_proof(node, &peer.0, &id)?;
+            }
             done(Acknowledged { message: format!("deleted {name} and its snapshots") })
         }
         Request::SnapshotCreate { dataset, name } => done(snapshot_create(node, &dataset, name)?),
@@ -61,6 +66,10 @@ pub fn handle(
         Request::PeerRemove { name } => {
             let record = link(node)?.remove(&name)?;
             node.store.set_peer(record.name.as_str(), None, clock::now())?;
+            // Another box may get this name one day, and has nothing of it.
+            for row in node.store.dataset_rows() {
+                forget_proof(node, record.name.as_str(), &row.id)?;
+            }
             done(Acknowledged { message: format!("{} is no peer any more", record.name) })
         }
         Request::Replicate { source, peer, wait } => done(replicate(node, &source, &peer, wait, tell)?),
@@ -83,6 +92,15 @@ fn link(node: &Node) -> Result<&Link, Failed> {
     let off =
         || Failed::refused("replication is off on this box: set wan.listen in its config file and start it again");
     node.link.as_ref().ok_or_else(off)
+}
+
+/// Forgets which snapshot of a dataset a peer has proved to have.
+fn forget_proof(node: &Node, peer: &str, dataset: &DatasetId) -> Result<(), Failed> {
+    let setting = proof_setting(peer, dataset);
+    if node.store.setting(&setting).is_some() {
+        node.store.set_setting(&setting, None, clock::now())?;
+    }
+    Ok(())
 }
 
 /// `DATASET@NAME` in its two parts.
@@ -251,7 +269,7 @@ pub fn restore_from(
         return Err(Failed::refused("the destination must be an absolute path"));
     }
     let Origin { tree, path, bytes } = find_origin(store, source)?;
-    restore(&tree, &path, dest, bytes, gone, tell).map_err(|error| Failed::refused(error.to_string()))
+    Ok(restore(&tree, &path, dest, bytes, gone, tell)?)
 }
 
 fn restore_files(
@@ -313,7 +331,7 @@ fn lag(node: &Node, peer: &str) -> Vec<reports::Lag> {
             dataset: row.name.clone(),
             newest_there: there.name.clone(),
             time: rfc3339(there.time),
-            seconds: (now.0 - there.time.0) as f64 / 1e9,
+            seconds: now.0.saturating_sub(there.time.0).max(0) as f64 / 1e9,
             snapshots_behind: snapshots.iter().filter(|snapshot| snapshot.time > there.time).count(),
         })
     });
@@ -340,7 +358,7 @@ fn replicate(
         let (report, _) = node.transfers.wait(id).ok_or_else(vanished)?;
         match report.state.as_str() {
             "running" if wait => drop(meter.at(report.wire_bytes_sent).map(&mut *tell)),
-            "failed" if wait => {
+            "failed" => {
                 let why = report.error.unwrap_or_default();
                 return Err(Failed {
                     kind: "link".into(),

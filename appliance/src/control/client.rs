@@ -6,13 +6,14 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Failed, Message, Request, SOCKET};
+use super::{Failed, Message, Request, SOCKET, SocketPath};
 use crate::jobs::Progress;
 
 /// Asks the box in a data folder; `tell` hears how far it is. Fails with kind "absent" where no box runs there.
 pub fn ask(data: &Path, request: &Request, tell: &mut dyn FnMut(Progress)) -> Result<Value, Failed> {
     let path = data.join(SOCKET);
-    let stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
+    let connected = SocketPath::of(data).and_then(|socket| UnixStream::connect(socket.path()));
+    let stream = connected.map_err(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => Failed {
             kind: "absent".into(),
             message: format!(

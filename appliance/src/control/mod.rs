@@ -8,6 +8,9 @@ pub mod client;
 pub mod reports;
 pub mod server;
 
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -15,6 +18,34 @@ use crate::jobs::Progress;
 
 /// The name of the control socket in the data folder.
 pub const SOCKET: &str = "control.sock";
+
+/// Longest path of a socket that every Linux takes: `sun_path` has 108 bytes with the NUL at the end.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// Where the control socket of a data folder is reached, in a form that fits into a socket's address however deep the
+/// folder lies. The folder is held open as long as this lives.
+pub(crate) struct SocketPath {
+    path: PathBuf,
+    _folder: Option<std::fs::File>,
+}
+
+impl SocketPath {
+    /// For the socket in `data`, which must exist.
+    pub(crate) fn of(data: &Path) -> std::io::Result<SocketPath> {
+        let path = data.join(SOCKET);
+        if path.as_os_str().len() <= SOCKET_PATH_MAX {
+            return Ok(SocketPath { path, _folder: None });
+        }
+        let folder = std::fs::File::open(data)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()));
+        Ok(SocketPath { path, _folder: Some(folder) })
+    }
+
+    /// The path to bind or to connect to.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
 
 /// What can be asked of a box.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -148,7 +179,7 @@ pub enum Message {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Failed {
-    /// "refused", "damage", "environment" or "link".
+    /// "refused", "damage", "environment", "link" (a peer or the line to it), or "absent" (no box runs there).
     pub kind: String,
     /// A sentence that says what to do.
     pub message: String,
@@ -159,17 +190,47 @@ impl Failed {
     pub fn refused(message: impl Into<String>) -> Self {
         Failed { kind: "refused".into(), message: message.into() }
     }
+
+    /// The machine could not do it.
+    pub fn environment(message: impl Into<String>) -> Self {
+        Failed { kind: "environment".into(), message: message.into() }
+    }
 }
 
 impl From<narrowboat_storage::Error> for Failed {
     fn from(error: narrowboat_storage::Error) -> Self {
         use narrowboat_storage::Error;
-        let kind = match &error {
-            Error::Damage(_) => "damage",
-            Error::Environment(_) => "environment",
-            Error::Refused(_) => "refused",
-        };
-        Failed { kind: kind.into(), message: error.to_string() }
+        match error {
+            Error::Damage(damage) => {
+                let message = format!("{damage}; `narrowboat check --deep` tells what else is damaged");
+                Failed { kind: "damage".into(), message }
+            }
+            Error::Environment(environment) => Failed::environment(environment.to_string()),
+            Error::Refused(refusal) => Failed::refused(refusal.to_string()),
+        }
+    }
+}
+
+impl From<crate::jobs::restore::RestoreError> for Failed {
+    fn from(error: crate::jobs::restore::RestoreError) -> Self {
+        use crate::jobs::restore::RestoreError;
+        match error {
+            RestoreError::Store(error) => error.into(),
+            error @ RestoreError::Destination(_) => Failed::refused(error.to_string()),
+            error @ RestoreError::Stopped => Failed::environment(error.to_string()),
+        }
+    }
+}
+
+impl From<crate::node::StartError> for Failed {
+    fn from(error: crate::node::StartError) -> Self {
+        use crate::node::StartError;
+        match error {
+            StartError::Store(error) => error.into(),
+            StartError::Link(error) => error.into(),
+            error @ StartError::Config(_) => Failed::refused(error.to_string()),
+            error => Failed::environment(error.to_string()),
+        }
     }
 }
 
@@ -181,6 +242,9 @@ impl From<narrowboat_storage::error::Refusal> for Failed {
 
 impl From<narrowboat_wan::link::LinkError> for Failed {
     fn from(error: narrowboat_wan::link::LinkError) -> Self {
-        Failed { kind: "link".into(), message: error.to_string() }
+        match error {
+            narrowboat_wan::link::LinkError::Store(error) => error.into(),
+            error => Failed { kind: "link".into(), message: error.to_string() },
+        }
     }
 }

@@ -3,13 +3,13 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{Failed, Message, Request, api};
+use super::{Failed, Message, Request, SocketPath, api};
 use crate::node::Node;
 
 /// Longest request, in bytes.
@@ -21,15 +21,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A control socket that is being served.
 pub struct ControlServer {
-    path: PathBuf,
+    socket: SocketPath,
     stopping: Arc<AtomicBool>,
     acceptor: JoinHandle<()>,
 }
 
 impl ControlServer {
-    /// Serves requests at `path`, which only the owner of the data folder may open. A socket that an earlier run left
-    /// is replaced: the data folder's lock has shown that no other box runs there.
-    pub fn start(node: Arc<Node>, path: &Path) -> io::Result<ControlServer> {
+    /// Serves requests in the data folder `data`, for its owner alone. A socket that an earlier run left is replaced: the
+    /// data folder's lock has shown that no other box runs there.
+    pub fn start(node: Arc<Node>, data: &Path) -> io::Result<ControlServer> {
+        let socket = SocketPath::of(data)?;
+        let path = socket.path();
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -40,20 +42,29 @@ impl ControlServer {
         let flag = stopping.clone();
         let acceptor =
             std::thread::Builder::new().name("control".into()).spawn(move || accept(&listener, &node, &flag))?;
-        Ok(ControlServer { path: path.to_owned(), stopping, acceptor })
+        Ok(ControlServer { socket, stopping, acceptor })
     }
 
     /// Takes no more requests. Those under way are left to end.
     pub fn stop(self) {
         self.stopping.store(true, Ordering::Release);
         // The acceptor waits for a connection: here is one.
-        drop(UnixStream::connect(&self.path));
+        drop(UnixStream::connect(self.socket.path()));
         if self.acceptor.join().is_err() {
             tracing::error!("the control thread had panicked");
         }
-        if let Err(error) = std::fs::remove_file(&self.path) {
+        if let Err(error) = std::fs::remove_file(self.socket.path()) {
             tracing::debug!(%error, "the control socket could not be removed");
         }
+    }
+}
+
+/// A connection that counts until this is dropped, however its thread ends.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -75,15 +86,15 @@ fn accept(listener: &UnixListener, node: &Arc<Node>, stopping: &AtomicBool) {
             open.fetch_sub(1, Ordering::AcqRel);
             continue;
         }
-        let (node, count) = (node.clone(), open.clone());
+        let (node, counted) = (node.clone(), Counted(open.clone()));
         let spawned = std::thread::Builder::new().name("request".into()).spawn(move || {
+            let _counted = counted;
             if let Err(error) = serve(&stream, &node) {
                 tracing::debug!(%error, "a control client left");
             }
-            count.fetch_sub(1, Ordering::AcqRel);
         });
-        if spawned.is_err() {
-            open.fetch_sub(1, Ordering::AcqRel);
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "no thread for a control request");
         }
     }
 }

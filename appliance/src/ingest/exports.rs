@@ -61,7 +61,7 @@ fn path_of(row: &DatasetRow) -> String {
 pub fn check_networks(config: &Config) -> std::result::Result<(), String> {
     let special = config.share.values().filter_map(|rules| rules.allow.as_ref());
     for text in std::iter::once(&config.nfs.allow).chain(special).flatten() {
-        text.parse::<Network>().map_err(|refusal| refusal.to_string())?;
+        text.parse::<Network>().map_err(|refusal| format!("allow = [{text:?}]: {refusal}"))?;
     }
     Ok(())
 }

@@ -1,14 +1,16 @@
 //! Files out of a tree, into a folder: contents (holes stay holes), hard links, symlinks, special files, modes, owners
 //! and times. What can't be restored is named, and everything else is.
 //!
-//! Trees come from peers, too: a name that would lead out of the folder is refused like damage.
+//! Trees come from peers, too. What a hostile one could hold is refused and named: a name that would lead out of the
+//! folder, a name that is there twice (the second would go through what the first made), a directory inside itself.
+//! Until a file is finished its owner alone can read it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, chown, lchown};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, chown, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -60,6 +62,9 @@ pub enum RestoreError {
     /// The folder can't take it.
     #[error("{0}")]
     Destination(String),
+    /// It was told to stop; what was restored until then is there.
+    #[error("the restore was stopped before its end; the destination is incomplete")]
+    Stopped,
 }
 
 /// One file whose content a worker restores.
@@ -73,6 +78,8 @@ struct Restore<'a> {
     tree: &'a dyn FileTree,
     owners: bool,
     written: AtomicU64,
+    /// Bytes of files that are behind us, holes included.
+    passed: AtomicU64,
     report: Mutex<RestoreReport>,
     stop: &'a AtomicBool,
 }
@@ -95,6 +102,7 @@ pub fn restore(
         tree: &**tree,
         owners: rustix::process::geteuid().is_root(),
         written: AtomicU64::new(0),
+        passed: AtomicU64::new(0),
         report: Mutex::default(),
         stop,
     };
@@ -106,11 +114,21 @@ pub fn restore(
         for _ in 0..workers {
             scope.spawn(|| restore.work(&receiver));
         }
-        let mut walk = Walk { restore: &restore, sender, links: BTreeMap::new(), dirs: Vec::new() };
-        walk.entry(&top, dest.to_owned());
+        let mut walk = Walk {
+            restore: &restore,
+            sender,
+            links: BTreeMap::new(),
+            dirs: Vec::new(),
+            unlisted: Vec::new(),
+            met: BTreeSet::new(),
+        };
+        match is_dir {
+            true => walk.directory_at(dest.to_owned(), &top),
+            false => walk.entry(&top, dest.to_owned()),
+        }
         while let Some(position) = walk.next_dir() {
             walk.directory(position);
-            if let Some(progress) = meter.at(restore.written.load(Ordering::Relaxed)) {
+            if let Some(progress) = meter.at(restore.passed.load(Ordering::Relaxed)) {
                 tell(progress);
             }
         }
@@ -124,7 +142,10 @@ pub fn restore(
     let mut report = restore.report.into_inner().unwrap_or_else(PoisonError::into_inner);
     report.written_bytes = restore.written.load(Ordering::Relaxed);
     report.seconds = begun.elapsed().as_secs_f64();
-    Ok(report)
+    match stop.load(Ordering::Relaxed) {
+        true => Err(RestoreError::Stopped),
+        false => Ok(report),
+    }
 }
 
 /// The file that a path stands for; symlinks on the way are not followed.
@@ -146,11 +167,16 @@ fn prepare(dest: &Path, is_dir: bool) -> Result<(), RestoreError> {
         },
         Ok(_) => Err(failed("it exists already".into())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let parent = if is_dir { Some(dest) } else { dest.parent() };
-            parent.map_or(Ok(()), fs::create_dir_all).map_err(|error| failed(error.to_string()))
+            let above = dest.parent().map_or(Ok(()), fs::create_dir_all);
+            let made = above.and_then(|()| if is_dir { private_dir(dest) } else { Ok(()) });
+            made.map_err(|error| failed(error.to_string()))
         }
         Err(error) => Err(failed(error.to_string())),
     }
+}
+
+fn private_dir(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(path)
 }
 
 /// Walks the tree in this thread and hands contents to the workers.
@@ -159,7 +185,11 @@ struct Walk<'r, 'a> {
     sender: SyncSender<Task>,
     links: BTreeMap<Inode, PathBuf>,
     /// Directories met so far; their times are set last, for what is made in them moves these.
-    dirs: Vec<(PathBuf, Attributes, bool)>,
+    dirs: Vec<(PathBuf, Attributes)>,
+    /// Positions in `dirs` of those whose entries are still to be restored.
+    unlisted: Vec<usize>,
+    /// Directories met so far: a second name of one would be a loop.
+    met: BTreeSet<Inode>,
 }
 
 impl Walk<'_, '_> {
@@ -167,14 +197,12 @@ impl Walk<'_, '_> {
         if self.restore.stop.load(Ordering::Relaxed) {
             return None;
         }
-        // The newest first, so that the walk goes deep and a folder's files lie together.
-        let position = self.dirs.iter().rposition(|(_, _, listed)| !listed)?;
-        self.dirs[position].2 = true;
-        Some(position)
+        // The newest first, so that the walk goes deep and few wait.
+        self.unlisted.pop()
     }
 
     fn directory(&mut self, position: usize) {
-        let (path, attributes, _) = &self.dirs[position];
+        let (path, attributes) = &self.dirs[position];
         let (path, inode) = (path.clone(), attributes.inode);
         let mut cookie = 2;
         loop {
@@ -198,14 +226,11 @@ impl Walk<'_, '_> {
     fn entry(&mut self, attributes: &Attributes, path: PathBuf) {
         let inode = attributes.inode;
         if attributes.file_type == FileType::Directory {
-            match fs::create_dir(&path) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => self.restore.fail(&path, error),
-                _ => {
-                    self.restore.count(|report| report.directories += 1);
-                    self.dirs.push((path, attributes.clone(), false));
-                }
-            }
-            return;
+            // What is there already came from this tree, and may be a symlink: never go on below it.
+            return match private_dir(&path) {
+                Ok(()) => self.directory_at(path, attributes),
+                Err(error) => self.restore.fail(&path, error),
+            };
         }
         if let Some(first) = self.links.get(&inode) {
             match fs::hard_link(first, &path) {
@@ -222,14 +247,24 @@ impl Walk<'_, '_> {
             return self.restore.special(&path, attributes);
         }
         // Made here, so that hard links to it can be; filled by a worker.
-        match fs::File::create_new(&path) {
+        match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
             Ok(_) => drop(self.sender.send(Task { inode, path, attributes: attributes.clone() })),
             Err(error) => self.restore.fail(&path, error),
         }
     }
 
+    /// Notes a directory that was made; its entries follow.
+    fn directory_at(&mut self, path: PathBuf, attributes: &Attributes) {
+        if !self.met.insert(attributes.inode) {
+            return self.restore.fail(&path, "the directory has a second name, which would make a loop");
+        }
+        self.restore.count(|report| report.directories += 1);
+        self.unlisted.push(self.dirs.len());
+        self.dirs.push((path, attributes.clone()));
+    }
+
     fn end(self) -> Vec<(PathBuf, Attributes)> {
-        self.dirs.into_iter().map(|(path, attributes, _)| (path, attributes)).collect()
+        self.dirs
     }
 }
 
@@ -253,7 +288,7 @@ impl Restore<'_> {
 
     /// Waits a moment for the workers; true once nothing is queued.
     fn idle(&self, receiver: &Mutex<Receiver<Task>>, tell: &mut dyn FnMut(Progress), meter: &mut Meter) -> bool {
-        if let Some(progress) = meter.at(self.written.load(Ordering::Relaxed)) {
+        if let Some(progress) = meter.at(self.passed.load(Ordering::Relaxed)) {
             tell(progress);
         }
         match receiver.try_lock() {
@@ -277,7 +312,10 @@ impl Restore<'_> {
         let file = fs::OpenOptions::new().write(true).open(&task.path).map_err(|error| error.to_string())?;
         let size = task.attributes.size;
         let mut offset = 0;
-        while offset < size && !self.stop.load(Ordering::Relaxed) {
+        while offset < size {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(RestoreError::Stopped.to_string());
+            }
             let read = self.tree.read(&Credentials::ROOT, task.inode, offset, READ_BYTES);
             let read = read.map_err(|error| error.to_string())?;
             for piece in &read.pieces {
@@ -286,6 +324,7 @@ impl Restore<'_> {
                     self.written.fetch_add(piece.len() as u64, Ordering::Relaxed);
                 }
                 offset += piece.len() as u64;
+                self.passed.fetch_add(piece.len() as u64, Ordering::Relaxed);
             }
             if read.pieces.is_empty() && offset < size {
                 return Err(format!("it ends at byte {offset} of {size}"));
