@@ -1,7 +1,7 @@
 //! The stages that all datasets of a store share, in the order in which bytes travel through them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -30,6 +30,8 @@ pub(crate) struct Stages {
     /// Random at every start; bumped by every failed flush.
     verifier: AtomicU64,
     stamps: AtomicU64,
+    /// True where a record may refer to chunks that no sync has covered yet.
+    refers: AtomicBool,
 }
 
 impl Stages {
@@ -46,7 +48,8 @@ impl Stages {
     ) -> Self {
         let verifier = AtomicU64::new(rand::random());
         let stamps = AtomicU64::new(1);
-        Stages { media, realm, cutter, journal, pool, catalogue, pressure, reserve_bytes, verifier, stamps }
+        let refers = AtomicBool::new(true);
+        Stages { media, realm, cutter, journal, pool, catalogue, pressure, reserve_bytes, verifier, stamps, refers }
     }
 
     /// A number that tells one write from every other.
@@ -56,7 +59,24 @@ impl Stages {
 
     /// Returns when the journal up to `lsn`, and every container that it refers to, is synced.
     pub fn make_stable(&self, lsn: Lsn) -> Result<()> {
-        self.journal.commit(lsn, &|| self.pool.sync()).inspect_err(|_| self.flush_failed())
+        self.journal.commit(lsn, &|| self.sync_what_records_refer_to()).inspect_err(|_| self.flush_failed())
+    }
+
+    /// To be called before a record is appended that refers to chunks which were put.
+    pub fn will_refer(&self) {
+        self.refers.store(true, Ordering::SeqCst);
+    }
+
+    /// Called by the journal's leader, who has taken its batch: syncs containers where a record of it may refer to them.
+    /// A batch of names and inline bytes alone does not wait for what the drain has put meanwhile.
+    ///
+    /// Whoever appends such a record has raised the flag before, and put the chunks before that; leaders come one after
+    /// the other. So a flag that is down means that a sync has covered every chunk that this batch refers to.
+    fn sync_what_records_refer_to(&self) -> Result<()> {
+        if !self.refers.swap(false, Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.pool.sync().inspect_err(|_| self.will_refer())
     }
 
     /// Appends a record to the journal. Where too much of the journal waits to be synced, syncs first.

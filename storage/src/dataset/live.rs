@@ -190,6 +190,9 @@ impl Dataset {
         record: &Record,
         payload: Vec<Bytes>,
     ) -> Result<Appended> {
+        if matches!(record, Record::Chunks { .. }) {
+            self.stages.will_refer();
+        }
         let (kind, head) = record.encode();
         let appended = self.stages.append(now, self.id, kind, head, payload)?;
         state.active.last = appended.lsn;
