@@ -57,7 +57,7 @@ fn help_of(data: &Path, path: &[String]) -> usize {
     assert!(!explained(&help, "Options:").is_empty());
     let commands = explained(&help, "Commands:");
     let below = commands.iter().filter(|command| *command != "help");
-    1 + below.map(|command| help_of(data, &[path, &[command.clone()]].concat())).sum::<usize>()
+    1 + below.map(|command| help_of(data, &[path, std::slice::from_ref(command)].concat())).sum::<usize>()
 }
 
 #[test]
