@@ -23,7 +23,7 @@ pub(super) enum ShareCommand {
 
 #[derive(Subcommand)]
 pub(super) enum DatasetCommand {
-    /// All datasets.
+    /// List all datasets.
     List,
     /// Delete a dataset and all its snapshots.
     Delete {
@@ -42,7 +42,7 @@ pub(super) enum SnapshotCommand {
         #[arg(long)]
         name: Option<String>,
     },
-    /// All snapshots, or those of one dataset, oldest first.
+    /// List all snapshots, or those of one dataset, oldest first.
     List {
         /// The dataset.
         dataset: Option<String>,

@@ -25,7 +25,7 @@ pub(super) enum PeerCommand {
         /// Where the other box listens, HOST:PORT.
         address: String,
     },
-    /// All peers.
+    /// List all peers, and how each is reached.
     List,
     /// Forget a peer. Its replicas here stay.
     Remove {
