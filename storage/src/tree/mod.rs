@@ -6,6 +6,7 @@
 //!
 //! * [`map`]: sorted keys to values. A dataset is one map.
 //! * [`sequence`]: what is in a file or volume. A map value that begins with [`CONTENT_TAG`] is a content.
+//! * [`verify_map`] and [`verify_content`]: whether a tree is the one that its entries give.
 //! * [`references`] and [`walk`]: what an object names, for whoever sends, counts, checks or forgets objects.
 //!
 //! Both kinds of trees are built by one builder, level by level, and their node ends depend on what a node holds and
@@ -18,6 +19,7 @@ pub mod map;
 pub mod node;
 pub mod sequence;
 pub mod testing;
+mod verify;
 mod walk;
 
 use bytes::Bytes;
@@ -25,6 +27,7 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::name::{Kind, Name};
 
+pub use verify::{verify_content, verify_map};
 pub use walk::{references, walk};
 
 /// A map value whose first byte is this is a [`sequence::Content`]: what it names is below the map. No other value may

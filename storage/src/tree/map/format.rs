@@ -149,19 +149,19 @@ fn shared_prefix(one: &[u8], other: &[u8]) -> usize {
 
 /// What a node is made of while it is built.
 #[derive(Clone, Debug)]
-pub(super) struct Item {
+pub(in crate::tree) struct Item {
     pub key: Bytes,
     pub payload: Payload,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Payload {
+pub(in crate::tree) enum Payload {
     Value(Bytes),
     Child(Name),
 }
 
 /// How map trees are built.
-pub(super) struct MapLayout<'a> {
+pub(in crate::tree) struct MapLayout<'a> {
     pub realm: &'a Realm,
 }
 

@@ -53,6 +53,24 @@ pub fn get(objects: &dyn Objects, root: Option<&Name>, key: &[u8]) -> Result<Opt
     }
 }
 
+/// How maps are laid out, for tests that build wrong ones.
+#[cfg(test)]
+pub(super) fn layout_for_tests(realm: &crate::name::Realm) -> format::MapLayout<'_> {
+    format::MapLayout { realm }
+}
+
+/// An entry of a leaf, for the same.
+#[cfg(test)]
+pub(super) fn entry_for_tests(key: Vec<u8>, value: Vec<u8>) -> format::Item {
+    format::Item { key: key.into(), payload: format::Payload::Value(value.into()) }
+}
+
+/// A child of an inner node, for the same.
+#[cfg(test)]
+pub(super) fn child_for_tests(key: Vec<u8>, name: Name) -> format::Item {
+    format::Item { key: key.into(), payload: format::Payload::Child(name) }
+}
+
 /// Reads and decodes a root.
 fn load(objects: &dyn Objects, name: &Name) -> Result<Node> {
     let bytes = objects.read(Kind::MapNode, name)?;

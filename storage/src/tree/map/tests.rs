@@ -266,6 +266,23 @@ fn a_child_that_is_not_what_its_parent_says_is_damage() {
 }
 
 #[test]
+fn a_map_of_a_newer_version_is_read_and_not_changed() {
+    let objects = TestObjects::new();
+    let page = include_str!("../../../../docs/formats/map-tree.md");
+    for (at, readable, writable) in [(8, true, true), (9, true, false), (10, false, false)] {
+        let mut leaf = crate::tree::testing::hex_of_example(page, "leaf");
+        leaf[at] = 1;
+        let root = crate::tree::Objects::put(&objects, Kind::MapNode, &leaf).unwrap();
+        let found = get(&objects, Some(&root), b"boat/bow");
+        assert_eq!(found.is_ok_and(|value| value.as_deref() == Some(b"wood")), readable);
+        let edit = [(Bytes::from("boat/bow"), Some(Bytes::from("iron")))];
+        let merged = merge(&objects, objects.realm(), Some(&root), edit);
+        assert_eq!(merged.is_ok(), writable);
+        assert!(writable || matches!(merged, Err(Error::Refused(crate::error::Refusal::Unsupported(_)))));
+    }
+}
+
+#[test]
 fn examples_of_the_page_are_what_is_written() {
     let objects = TestObjects::new();
     let page = include_str!("../../../../docs/formats/map-tree.md");

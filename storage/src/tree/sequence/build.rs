@@ -108,3 +108,26 @@ impl<'a> ContentBuilder<'a> {
         }
     }
 }
+
+/// The content that these entries are.
+pub(in crate::tree) fn rebuild(
+    objects: &dyn Objects,
+    entries: impl Iterator<Item = Result<Entry>>,
+) -> Result<super::Content> {
+    let mut builder = ContentBuilder::new(objects);
+    for entry in entries {
+        builder.push(entry?)?;
+    }
+    builder.finish()
+}
+
+/// A content whose root stands above lone nodes that no builder would make.
+#[cfg(test)]
+pub(in crate::tree) fn wrap_for_tests(objects: &dyn Objects, children: &[Child], level: u8) -> super::Content {
+    let wrap = |children: &[Child], level: u8| {
+        let name = objects.put(Kind::SequenceNode, &encode_inner(level, children.len(), children.iter())).unwrap();
+        let (len, data_len) = (children.iter().map(|c| c.len).sum(), children.iter().map(|c| c.data_len).sum());
+        Child { len, data_len, name }
+    };
+    Content::tree(&wrap(&[wrap(children, level)], level + 1))
+}

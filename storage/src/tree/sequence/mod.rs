@@ -27,6 +27,9 @@ mod splice;
 #[cfg(test)]
 mod tests;
 
+pub(super) use build::rebuild;
+#[cfg(test)]
+pub(super) use build::wrap_for_tests;
 pub use content::Content;
 pub use diff::{Differences, diff};
 pub use format::{CONTENT_BYTES_MAX, Child, Entry, INLINE_BYTES_MAX, Items, Node};

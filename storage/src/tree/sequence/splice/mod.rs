@@ -78,6 +78,7 @@ pub fn splice<'p>(
         return Ok((base.clone(), SpliceStats::default()));
     }
     let start = Cursor::new(objects, base)?;
+    start.check_writable()?;
     let output = Output::new(objects, put, start.clone(), base.len());
     let splice = Splice {
         objects,
@@ -233,6 +234,7 @@ impl<'a> Splice<'a, '_> {
         }
         input.old.seek(at)?;
         let entry = input.old.entry()?;
+        input.old.check_writable()?;
         let Some(entry) = entry else {
             return Err(Damage::new("sequence tree", at, "an entry", "the end").into());
         };
