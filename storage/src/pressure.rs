@@ -78,6 +78,11 @@ impl Pressure {
         }
     }
 
+    /// True where writers wait, or will soon.
+    pub fn is_crowded(&self) -> bool {
+        self.bytes() >= self.options.block_bytes - self.options.block_bytes / 4
+    }
+
     /// Overlay memory of all datasets, in bytes.
     pub fn bytes(&self) -> u64 {
         self.lock().bytes

@@ -12,16 +12,16 @@ mod rows;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
-use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{ReadableTable, TableDefinition};
 
+use crate::database::Database;
 use crate::dataset::CallTag;
-use crate::error::{Damage, Environment, Error, Result, io_error};
+use crate::error::{Damage, Error, Result, io_error};
 use crate::id::{DatasetId, SnapshotId, StoreId};
-use crate::media::{Media, redb::open_database};
+use crate::media::Media;
 use crate::units::{Inode, Lsn};
 
 pub use rows::{Change, DatasetKind, DatasetRow, Head, Policy, Sealed, SnapshotRow, decode_changes, encode_changes};
@@ -48,7 +48,10 @@ struct Contents {
 pub struct Catalogue {
     media: Arc<dyn Media>,
     store: StoreId,
-    database: Mutex<Database>,
+    database: Database,
+    /// Changes that are in the journal and in `contents`, and for which the database had no room yet. The lock also
+    /// makes writers take turns.
+    owed: Mutex<Vec<Change>>,
     contents: RwLock<Contents>,
 }
 
@@ -67,23 +70,54 @@ impl Catalogue {
         media.create_dir_all(image::FOLDER).map_err(|error| io_error("create", image::FOLDER, error))?;
         let names = media.list("").map_err(|error| io_error("list", "", error))?;
         let opened = match names.iter().any(|name| name == FILE) {
-            true => open_rows(&*media),
-            false if new => open_rows(&*media),
+            true => open_rows(&media),
+            false if new => open_rows(&media),
             false => Err(Damage::new(FILE, 0, "the catalogue", "no file").into()),
         };
         let (database, contents, report) = match opened {
             Ok((database, contents)) => (database, contents, CatalogueReport::default()),
-            Err(Error::Damage(damage)) => rebuild(&*media, store, damage)?,
+            Err(Error::Damage(damage)) => rebuild(&media, store, damage)?,
             Err(error) => return Err(error),
         };
-        let catalogue = Catalogue { media, store, database: Mutex::new(database), contents: RwLock::new(contents) };
+        let catalogue = Catalogue { media, store, database, owed: Mutex::default(), contents: RwLock::new(contents) };
         Ok((catalogue, report))
     }
 
     /// Makes changes, all of them or none, durable when it returns.
     pub fn apply(&self, changes: &[Change]) -> Result<()> {
-        let database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        write_rows(&database, changes)?;
+        self.apply_sealing(changes, &[])
+    }
+
+    /// Makes changes and seals snapshots in one step. A snapshot that was deleted meanwhile stays deleted, and one that is
+    /// sealed stays as it is.
+    pub fn apply_sealing(&self, changes: &[Change], seals: &[(SnapshotId, Sealed)]) -> Result<()> {
+        let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changes = changes.to_vec();
+        for (id, sealed) in seals {
+            if let Some(row) = self.snapshot(*id).filter(|row| row.sealed.is_none()) {
+                changes.push(Change::snapshot(&SnapshotRow { sealed: Some(*sealed), ..row }));
+            }
+        }
+        write_rows(&self.database, owed.iter().chain(&changes))?;
+        owed.clear();
+        self.show(&changes)
+    }
+
+    /// Makes changes that a stable record of the journal tells of already. They have happened, whatever becomes of the
+    /// database: where it can't take them now (a full disk), it gets them with the next changes, or from the journal at
+    /// the next start.
+    pub fn apply_journaled(&self, changes: &[Change]) -> Result<()> {
+        let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        owed.extend_from_slice(changes);
+        match write_rows(&self.database, owed.iter()) {
+            Ok(()) => owed.clear(),
+            Err(Error::Environment(_)) => {}
+            Err(error) => return Err(error),
+        }
+        self.show(changes)
+    }
+
+    fn show(&self, changes: &[Change]) -> Result<()> {
         let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
         changes.iter().try_for_each(|change| contents.apply(change))
     }
@@ -191,71 +225,50 @@ impl Contents {
     }
 }
 
-fn open_rows(media: &dyn Media) -> Result<(Database, Contents)> {
-    let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES);
-    let database = open_database(media, FILE, &builder).map_err(|error| failed(error.into()))?;
+fn open_rows(media: &Arc<dyn Media>) -> Result<(Database, Contents)> {
+    // It is small: every page is verified, so that what redb would trip over later is found now, while it can be mended.
+    let database = Database::open(Arc::clone(media), FILE, CACHE_BYTES, true)?;
     let mut contents = Contents::default();
-    let mut load = || -> Result<(), redb::Error> {
-        let transaction = database.begin_read()?;
+    let raw = database.read(|transaction| {
+        let mut raw = Vec::new();
         let table = match transaction.open_table(ROWS) {
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(raw),
             table => table?,
         };
         for row in table.iter()? {
             let (key, value) = row?;
-            contents.raw.insert(Bytes::copy_from_slice(key.value()), Bytes::copy_from_slice(value.value()));
+            raw.push((Bytes::copy_from_slice(key.value()), Bytes::copy_from_slice(value.value())));
         }
-        Ok(())
-    };
-    load().map_err(failed)?;
-    let raw = std::mem::take(&mut contents.raw);
+        Ok(raw)
+    })?;
     for (key, value) in raw {
         contents.apply(&Change { key, value: Some(value) })?;
     }
     Ok((database, contents))
 }
 
-fn write_rows(database: &Database, changes: &[Change]) -> Result<()> {
-    let write = || -> Result<(), redb::Error> {
-        let mut transaction = database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
-        {
-            let mut table = transaction.open_table(ROWS)?;
-            for change in changes {
-                match &change.value {
-                    Some(value) => drop(table.insert(change.key.as_ref(), value.as_ref())?),
-                    None => drop(table.remove(change.key.as_ref())?),
-                }
+fn write_rows<'a>(database: &Database, changes: impl Iterator<Item = &'a Change>) -> Result<()> {
+    database.write(|transaction| {
+        let mut table = transaction.open_table(ROWS)?;
+        for change in changes {
+            match &change.value {
+                Some(value) => drop(table.insert(change.key.as_ref(), value.as_ref())?),
+                None => drop(table.remove(change.key.as_ref())?),
             }
         }
-        transaction.commit()?;
         Ok(())
-    };
-    write().map_err(failed)
+    })
 }
 
 /// Puts a new database in the place of a lost one, from the newest image.
-fn rebuild(media: &dyn Media, store: StoreId, damage: Damage) -> Result<(Database, Contents, CatalogueReport)> {
-    let (lsn, changes) = image::newest(media, store)?.unwrap_or_default();
+fn rebuild(media: &Arc<dyn Media>, store: StoreId, damage: Damage) -> Result<(Database, Contents, CatalogueReport)> {
+    let (lsn, changes) = image::newest(&**media, store)?.unwrap_or_default();
     let names = media.list("").map_err(|error| io_error("list", "", error))?;
     if names.iter().any(|name| name == FILE) {
         media.rename(FILE, "catalogue.redb.damaged").map_err(|error| io_error("set aside", FILE, error))?;
     }
     let (database, mut contents) = open_rows(media)?;
-    write_rows(&database, &changes)?;
+    write_rows(&database, changes.iter())?;
     changes.iter().try_for_each(|change| contents.apply(change))?;
     Ok((database, contents, CatalogueReport { rebuilt: Some((lsn, damage.to_string())) }))
-}
-
-/// What redb's errors mean to us: its own complaints about bytes are damage, the rest comes from the machine.
-fn failed(error: redb::Error) -> Error {
-    match error {
-        redb::Error::Io(error) if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {
-            Damage::new(FILE, 0, "a sound redb database", error).into()
-        }
-        redb::Error::Io(error) => io_error("use", FILE, error),
-        redb::Error::PreviousIo => Environment::Poisoned("an earlier access to the catalogue failed".into()).into(),
-        error => Damage::new(FILE, 0, "a sound redb database", error).into(),
-    }
 }

@@ -121,7 +121,8 @@ impl Dataset {
         };
         for inode in pending {
             match self.attributes(inode) {
-                Ok(attributes) => self.cut_before_commit(inode, attributes.size)?,
+                // As for a commit: what can't be cut goes into the journal inline.
+                Ok(attributes) => drop(self.cut_before_commit(inode, attributes.size)),
                 Err(Error::Refused(_)) => {}
                 Err(error) => return Err(error),
             }

@@ -170,9 +170,13 @@ impl Extents {
         self.base_limit = self.base_limit.min(size);
     }
 
-    /// Lets go of what lies behind `size` in this layer, without hiding the layer below.
-    pub fn drop_beyond(&mut self, size: u64) {
-        self.clear(size, u64::MAX);
+    /// Lets go of what lies behind `size` in this layer, without hiding the layer below. Returns whether there was any.
+    pub fn drop_beyond(&mut self, size: u64) -> bool {
+        let any = self.map.last_key_value().is_some_and(|(offset, extent)| offset + extent.len > size);
+        if any {
+            self.clear(size, u64::MAX);
+        }
+        any
     }
 
     /// The extents that no journal record describes yet, in order. Claimed memory is among them: it must not be missing

@@ -8,7 +8,7 @@
 //! * A record that carries an inode's record is appended after records of all bytes that its size counts.
 //! * What was applied to the layers is in the journal, or is data of a file that has pending extents.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
@@ -120,6 +120,13 @@ impl Dataset {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The state for a change of what it holds. Refused once the dataset is deleted.
+    pub(super) fn change_state(&self) -> Result<RwLockWriteGuard<'_, State>> {
+        self.refuse_if_read_only()?;
+        let state = self.write_state();
+        if state.retired { Err(Refusal::Stale.into()) } else { Ok(state) }
+    }
+
     /// Makes one namespace change: `operation` reads and edits through a transaction; what it did becomes one journal
     /// record and is applied, or it fails and nothing happened. Returns its result and the LSN that makes it stable.
     pub fn change<T>(
@@ -127,9 +134,8 @@ impl Dataset {
         call: &Call,
         operation: impl FnOnce(&mut Transaction) -> Result<(T, Effects)>,
     ) -> Result<(T, Lsn)> {
-        self.refuse_if_read_only()?;
         let objects = self.objects();
-        let mut state = self.write_state();
+        let mut state = self.change_state()?;
         let mut transaction = Transaction::new(&state, &objects);
         let (result, effects) = operation(&mut transaction)?;
         let (edits, next_inode) = transaction.finish();
@@ -143,10 +149,7 @@ impl Dataset {
         let (sums, edits): (Vec<_>, Vec<_>) = edits.into_iter().partition(|(key, _)| is_totals(key));
         let tag = call.tag.map(|tag| (tag, effects.inode));
         let record = Record::Edits { tag, truncated: effects.truncated, edits };
-        let lsn = match gives_room(&record) {
-            true => self.append_freeing(&mut state, call.now, &record)?,
-            false => self.append(&mut state, call.now, &record, Vec::new())?.lsn,
-        };
+        let lsn = self.append(&mut state, call.now, &record, Vec::new())?.lsn;
         state.next_inode = next_inode;
         self.apply(&mut state, record);
         self.apply_unjournaled(&mut state, sums);
@@ -158,6 +161,9 @@ impl Dataset {
     /// Applies the outcome of a namespace operation to the active layer.
     pub(super) fn apply(&self, state: &mut State, record: Record) {
         let Record::Edits { tag, truncated, edits } = record else { return };
+        for inode in edits.iter().filter_map(|(key, _)| record_of(key)) {
+            state.unjournaled.remove(&inode);
+        }
         self.account(state, |layer| {
             if let Some((inode, size)) = truncated {
                 layer.with_file(inode, |extents| extents.truncate(size));
@@ -194,17 +200,12 @@ impl Dataset {
             self.stages.will_refer();
         }
         let (kind, head) = record.encode();
-        let appended = self.stages.append(now, self.id, kind, head, payload)?;
+        let appended = match gives_room(record) {
+            true => self.stages.append_freeing(now, self.id, kind, head)?,
+            false => self.stages.append(now, self.id, kind, head, payload)?,
+        };
         state.active.last = appended.lsn;
         Ok(appended)
-    }
-
-    /// Appends a record that gives room back, which a full disk does not refuse.
-    fn append_freeing(&self, state: &mut State, now: Timestamp, record: &Record) -> Result<Lsn> {
-        let (kind, head) = record.encode();
-        let appended = self.stages.append_freeing(now, self.id, kind, head)?;
-        state.active.last = appended.lsn;
-        Ok(appended.lsn)
     }
 
     /// Brings everything pending of one file into the journal: chunks by reference, the rest inline.
@@ -224,7 +225,8 @@ impl Dataset {
                 _ => {
                     let (runs, end) = adjacent_runs(rest);
                     rest = &rest[runs.len()..];
-                    self.append(state, now, &Record::Chunks { inode, offset: *offset, runs }, Vec::new())?;
+                    let record = Record::Chunks { inode, offset: *offset, runs };
+                    self.append(state, now, &record, Vec::new())?;
                     end
                 }
             };
@@ -245,27 +247,31 @@ impl Dataset {
 
     /// Brings everything pending of one file, and its inode's record, into the journal.
     pub(super) fn journal_file(&self, state: &mut State, inode: Inode, now: Timestamp) -> Result<Lsn> {
-        if !state.active.files.get(&inode).is_some_and(Extents::has_unjournaled) {
+        let pending = state.active.files.get(&inode).is_some_and(Extents::has_unjournaled);
+        // An earlier attempt may have brought the bytes into the journal and failed before the record that counts them.
+        if !pending && !state.unjournaled.contains(&inode) {
             return Ok(state.active.last);
         }
         self.journal_data(state, inode, now)?;
         let key = Bytes::from(Key::Record(inode).encode());
         let value = state.active.edits.get(&key).cloned().flatten().ok_or(Refusal::Stale)?;
         let record = Record::Edits { tag: None, truncated: None, edits: vec![(key, Some(value))] };
-        Ok(self.append(state, now, &record, Vec::new())?.lsn)
+        let lsn = self.append(state, now, &record, Vec::new())?.lsn;
+        state.unjournaled.remove(&inode);
+        Ok(lsn)
     }
 
     /// Brings everything pending of all files into the journal.
     fn journal_everything(&self, state: &mut State, now: Timestamp) -> Result<()> {
         let pending = state.active.files.iter().filter(|(_, extents)| extents.has_unjournaled());
-        let inodes: Vec<Inode> = pending.map(|(inode, _)| *inode).collect();
+        let inodes: BTreeSet<Inode> = pending.map(|(inode, _)| *inode).chain(state.unjournaled.clone()).collect();
         inodes.into_iter().try_for_each(|inode| self.journal_file(state, inode, now).map(drop))
     }
 
     /// Holds the present moment fast under a snapshot: all that was written so far is in it, nothing later is.
     /// Returns the LSN that makes it stable, and the base where nothing at all lies above it: then it is sealed already.
     pub fn freeze_for(&self, snapshot: SnapshotId, value: Bytes, now: Timestamp) -> Result<(Lsn, Option<Base>)> {
-        let mut state = self.write_state();
+        let mut state = self.change_state()?;
         self.journal_everything(&mut state, now)?;
         let lsn = self.append(&mut state, now, &Record::Snapshot(value), Vec::new())?.lsn;
         Ok((lsn, self.place_snapshot(&mut state, snapshot)))
@@ -299,10 +305,11 @@ impl Dataset {
         Ok(())
     }
 
-    /// Freezes a layer that replaying filled, so that opening takes no more memory than running does.
+    /// Freezes a layer that replaying filled, so that opening takes no more memory than running does. Not between bytes
+    /// and the record that counts them: the drain takes what no record counts for never written.
     pub fn freeze_replayed_if_large(&self) {
         let mut state = self.write_state();
-        if state.active.memory_bytes() >= self.stages.pressure.options.freeze_bytes {
+        if state.unjournaled.is_empty() && state.active.memory_bytes() >= self.stages.pressure.options.freeze_bytes {
             freeze(&mut state);
         }
     }
@@ -310,9 +317,10 @@ impl Dataset {
     /// Gives back the memory of a dataset that was deleted.
     pub fn retire(&self) {
         let mut state = self.write_state();
+        state.retired = true;
         let frozen: u64 = state.frozen.iter().map(|layer| layer.memory_bytes()).sum();
         self.stages.pressure.moved(state.active.memory_bytes() + frozen, 0);
-        *state = State { base: state.base, next_inode: state.next_inode, ..State::default() };
+        *state = State { base: state.base, next_inode: state.next_inode, retired: true, ..State::default() };
     }
 
     /// Shows another root: for replicas, which have no layers.
@@ -355,7 +363,7 @@ impl Dataset {
     }
 }
 
-/// True for what removes or cuts off something: a full disk must not refuse it.
+/// True for what removes or cuts off something: a full disk must not refuse it. Such a record has no payload.
 fn gives_room(record: &Record) -> bool {
     match record {
         Record::Edits { truncated, edits, .. } => truncated.is_some() || edits.iter().any(|(_, value)| value.is_none()),

@@ -36,15 +36,20 @@ impl Dataset {
                 for inode in edits.iter().filter_map(|(key, _)| record_of(key)) {
                     state.next_inode = state.next_inode.max(inode.0 + 1);
                 }
+                if let Some((inode, _)) = truncated {
+                    state.unjournaled.remove(&inode);
+                }
                 self.apply(&mut state, Record::Edits { tag, truncated, edits });
             }
             Record::Data { inode, offset } => {
                 let Some(place) = record.place else { return Ok(None) };
                 let extent =
                     Extent { len: u64::from(place.len), place: Place::Journal { place, skip: 0 }, journaled: true };
+                state.unjournaled.insert(inode);
                 self.account(&mut state, |layer| layer.with_file(inode, |extents| extents.insert(offset, extent)));
             }
             Record::Chunks { inode, mut offset, runs } => {
+                state.unjournaled.insert(inode);
                 self.account(&mut state, |layer| {
                     layer.with_file(inode, |extents| {
                         for (len, place) in runs {
@@ -65,9 +70,20 @@ impl Dataset {
         Ok(None)
     }
 
-    /// Ends the replay: bytes whose attributes did not reach the journal are let go.
+    /// Ends the replay: bytes whose attributes did not reach the journal are let go where they lie beyond the end of
+    /// their file. The journal is told so, for later records that let the file grow must not bring them back when both are
+    /// replayed after another crash.
     pub fn replayed(&self) -> Result<()> {
-        self.drop_beyond_end(&mut self.write_state())
+        let mut state = self.write_state();
+        let now = self.stages.journal.time();
+        for (inode, size) in self.drop_beyond_end(&mut state)? {
+            let record = Record::Edits { tag: None, truncated: Some((inode, size)), edits: Vec::new() };
+            self.append(&mut state, now, &record, Vec::new())?;
+            self.apply(&mut state, record);
+        }
+        // What is left is counted by the records that are there.
+        state.unjournaled.clear();
+        Ok(())
     }
 
     /// The sums over the share are not journaled, for they would count bytes that were not: they follow from the edits.
@@ -93,18 +109,23 @@ impl Dataset {
     }
 
     /// A crash can leave bytes in the journal without the attributes that count them. They were never stable, and must
-    /// not show when the file grows later.
-    fn drop_beyond_end(&self, state: &mut State) -> Result<()> {
+    /// not show when the file grows later. Returns the files that still are there, with their sizes.
+    fn drop_beyond_end(&self, state: &mut State) -> Result<Vec<(Inode, u64)>> {
         let objects = self.objects();
+        let mut cut = Vec::new();
         let inodes: Vec<Inode> = state.active.files.keys().copied().collect();
         for inode in inodes {
             let record = state.get(&objects, &Key::Record(inode).encode())?;
             let size = record.map(|value| InodeRecord::decode(inode, &value)).transpose()?.map(|record| record.size);
             self.account(state, |layer| match size {
-                Some(size) => layer.with_file(inode, |extents| extents.drop_beyond(size)),
+                Some(size) => {
+                    if layer.with_file(inode, |extents| extents.drop_beyond(size)) {
+                        cut.push((inode, size));
+                    }
+                }
                 None => layer.drop_file(inode),
             });
         }
-        Ok(())
+        Ok(cut)
     }
 }

@@ -1,27 +1,49 @@
 //! A share as front doors see it: [`FileTree`] over the layers of a dataset. Also serves snapshots and replicas, read-only.
 
+use std::sync::RwLockReadGuard;
+
 use bytes::Bytes;
 
 use super::extents::{Extent, Place};
 use super::live::{Dataset, Effects};
 use super::namespace::{self, Change, Effect, NewEntry, Outcome, View};
+use super::state::{Plan, State};
 use super::table::Transaction;
 use super::{
     Access, Attributes, Call, CallTag, Changed, Create, Credentials, FileTree, Listing, Made, Node, ReadData,
     SetAttributes,
 };
-use crate::error::Result;
+use crate::error::{Error, Refusal, Result};
 use crate::units::{Inode, Lsn, Space, Timestamp};
 
 /// One journal payload takes at most this much; longer writes are divided.
 const EXTENT_BYTES_MAX: usize = 1 << 20;
+/// How often a read looks again for bytes that moved from the journal into the tree meanwhile.
+const REPLANS_MAX: u32 = 8;
 
 impl Dataset {
     /// Looks at the namespace as it is now.
     fn view<T>(&self, look: impl FnOnce(&dyn View) -> Result<T>) -> Result<T> {
         let objects = self.objects();
-        let state = self.read_state();
+        let state = self.look()?;
         look(&Transaction::new(&state, &objects))
+    }
+
+    /// The state for looking at. Refused once the dataset is deleted.
+    fn look(&self) -> Result<RwLockReadGuard<'_, State>> {
+        let state = self.read_state();
+        if state.retired { Err(Refusal::Stale.into()) } else { Ok(state) }
+    }
+
+    /// The attributes of a file, and where the bytes of a range of it are.
+    fn plan(&self, caller: &Credentials, inode: Inode, offset: u64, len: u32) -> Result<(Attributes, bool, Plan)> {
+        let objects = self.objects();
+        let state = self.look()?;
+        let transaction = Transaction::new(&state, &objects);
+        let attributes = namespace::allow_read(&transaction, caller, inode)?;
+        let end = offset.saturating_add(u64::from(len)).min(attributes.size);
+        let plan = state.plan(&objects, inode, offset.min(end), end)?;
+        Ok((attributes.clone(), end == attributes.size || offset >= attributes.size, plan))
     }
 
     /// Makes a namespace change that concerns the inode that `inode_of` finds in its result.
@@ -78,7 +100,10 @@ impl FileTree for Dataset {
         set: &SetAttributes,
         guard: Option<Timestamp>,
     ) -> Result<Changed> {
-        if set.size.is_some() {
+        // A full disk does not refuse to cut a file shorter.
+        if let Some(size) = set.size
+            && size > self.attributes(inode)?.size
+        {
             self.stages.admit_data(0)?;
         }
         self.make_change(call, |transaction| namespace::set_attributes(transaction, call, inode, set, guard))
@@ -97,17 +122,16 @@ impl FileTree for Dataset {
     }
 
     fn read(&self, caller: &Credentials, inode: Inode, offset: u64, len: u32) -> Result<ReadData> {
-        let objects = self.objects();
-        let (attributes, end, plan) = {
-            let state = self.read_state();
-            let transaction = Transaction::new(&state, &objects);
-            let attributes = namespace::allow_read(&transaction, caller, inode)?;
-            let end = offset.saturating_add(u64::from(len)).min(attributes.size);
-            let plan = state.plan(&objects, inode, offset.min(end), end)?;
-            (attributes, end, plan)
-        };
-        let pieces = self.fetch(plan)?;
-        Ok(ReadData { pieces, end: end == attributes.size || offset >= attributes.size, attributes })
+        let mut attempts = 0;
+        loop {
+            let (attributes, end, plan) = self.plan(caller, inode, offset, len)?;
+            match self.fetch(plan) {
+                Ok(pieces) => return Ok(ReadData { pieces, end, attributes }),
+                // The drain has merged these bytes and the journal that held them was trimmed: they are in the tree now.
+                Err(Error::Refused(Refusal::NotFound(_))) if attempts < REPLANS_MAX => attempts += 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn write(&self, call: &Call, inode: Inode, offset: u64, data: Bytes) -> Result<Changed> {
@@ -115,10 +139,13 @@ impl FileTree for Dataset {
         self.stages.admit_data(data.len() as u64)?;
         let objects = self.objects();
         let change = {
-            let mut state = self.write_state();
+            let mut state = self.change_state()?;
             let mut transaction = Transaction::new(&state, &objects);
             let outcome = namespace::wrote(&mut transaction, call, inode, offset, data.len() as u64)?;
             let (edits, _) = transaction.finish();
+            if !edits.is_empty() {
+                state.unjournaled.insert(inode);
+            }
             self.apply_unjournaled(&mut state, edits);
             self.account(&mut state, |layer| {
                 layer.with_file(inode, |extents| {
@@ -134,6 +161,7 @@ impl FileTree for Dataset {
             });
             outcome.value
         };
+        // The write has happened. What could not be cut (a full disk) stays in memory and is cut or journaled later.
         self.cut_while_writing(inode, offset, change.after.size);
         self.call_pump_if_full();
         Ok(changed(change, Lsn(0)))
@@ -144,8 +172,10 @@ impl FileTree for Dataset {
         if self.read_only {
             return Ok(Changed { before: attributes.clone(), after: attributes, lsn: Lsn(0) });
         }
-        self.cut_before_commit(inode, attributes.size)?;
-        let mut state = self.write_state();
+        // What can't be cut now goes into the journal inline, where there is room of its own; a disk that is broken tells
+        // whoever makes this stable.
+        let _inline_instead = self.cut_before_commit(inode, attributes.size);
+        let mut state = self.change_state()?;
         // The inode's own time of change: bytes that wait for the journal are as old as that.
         let lsn = self.journal_file(&mut state, inode, attributes.changed)?;
         drop(state);

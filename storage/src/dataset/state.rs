@@ -1,6 +1,6 @@
 //! The layers of one dataset, and what a reader sees through them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -31,6 +31,10 @@ pub(crate) struct State {
     pub base: Base,
     /// The number that the next new file gets. Never goes back.
     pub next_inode: u64,
+    /// Files whose record in the active layer is newer than the one in the journal: bytes were written to them.
+    pub unjournaled: BTreeSet<Inode>,
+    /// The dataset was deleted: whoever still holds it gets nothing from it.
+    pub retired: bool,
 }
 
 /// One part of a range of a file, and where its bytes are.

@@ -50,7 +50,7 @@ use self::format::SegmentHeader;
 use self::recover::Found;
 use self::ruler::{Ruler, SAMPLE_BYTES};
 use self::segment::Segment;
-use crate::error::{Environment, Refusal, Result, io_error};
+use crate::error::{Damage, Environment, Refusal, Result, io_error};
 use crate::id::{DatasetId, StoreId};
 use crate::media::Media;
 use crate::units::{Lsn, Timestamp};
@@ -219,6 +219,11 @@ impl Journal {
         options.kept_back_bytes = options.kept_back_bytes.min(options.segment_bytes / 8);
         let (found, created) = match recover::recover(media.as_ref(), store, &options)? {
             Some(found) => (found, false),
+            // Created anew it would count from 1 again, and what follows would be taken for older than every root.
+            None if options.known_stable > Lsn(0) => {
+                let expected = format!("a journal that reaches record {}", options.known_stable);
+                return Err(Damage::new(DIR, 0, expected, "no segment").into());
+            }
             None => (create(media.as_ref(), store, &options)?, true),
         };
         let recovery = Recovery {
@@ -275,6 +280,11 @@ impl Journal {
             return Err(Refusal::NotFound(segment::path(place.segment)).into());
         }
         self.handle(place.segment)?.payload(place)
+    }
+
+    /// The time of the last record.
+    pub fn time(&self) -> Timestamp {
+        self.lock().buffer.time
     }
 
     /// Every record up to this one is safe.

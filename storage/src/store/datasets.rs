@@ -120,8 +120,7 @@ impl Store {
             false => self.stages.append(now, NO_DATASET, kind, head, Vec::new())?.lsn,
         };
         self.stages.make_stable(lsn)?;
-        let changes = [changes, &[applied_change(lsn)]].concat();
-        self.stages.catalogue.apply(&changes)
+        self.stages.catalogue.apply_journaled(&[changes, &[applied_change(lsn)]].concat())
     }
 
     /// All datasets, in the order of their names.
@@ -176,12 +175,15 @@ impl Store {
         }
         let mut changes = Change::no_dataset(row.id).to_vec();
         changes.extend(snapshots.iter().map(|snapshot| Change::no_snapshot(snapshot.id)));
-        self.administer(&changes, now)?;
-        let removed = self.datasets.write().unwrap_or_else(PoisonError::into_inner).remove(&row.id);
-        if let Some(dataset) = removed {
-            dataset.retire();
-        }
-        Ok(())
+        // A drain step under way would find its layers gone, and bring a head back that no dataset has.
+        self.without_drain(row.id, || {
+            self.administer(&changes, now)?;
+            let removed = self.datasets.write().unwrap_or_else(PoisonError::into_inner).remove(&row.id);
+            if let Some(dataset) = removed {
+                dataset.retire();
+            }
+            Ok(())
+        })
     }
 
     /// Snapshots of one dataset, or of all, oldest first.

@@ -20,6 +20,7 @@ mod replica;
 mod snapshots;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -89,6 +90,8 @@ pub struct Store {
     administration: Mutex<()>,
     /// Datasets that a drain step works on.
     draining: Mutex<BTreeSet<DatasetId>>,
+    /// Whose turn it is to be drained.
+    turn: AtomicUsize,
     /// Signals that a drain step ended.
     drained: Condvar,
     segment_bytes: u64,

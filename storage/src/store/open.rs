@@ -1,6 +1,7 @@
 //! Opening: header, catalogue, journal, pool; then every record behind the heads is applied again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use super::datasets::mode_of;
@@ -49,7 +50,7 @@ impl Store {
         };
         let (catalogue, catalogue_report) = Catalogue::open(media.clone(), header.store, is_new(&*media)?)?;
         let heads = catalogue.datasets().into_iter().map(|row| catalogue.head(row.id).lsn);
-        let known_stable = heads.max().unwrap_or_default();
+        let known_stable = heads.max().unwrap_or_default().max(applied(&catalogue)?);
         let segment_bytes = options.journal.segment_bytes;
         let journal_options = JournalOptions { known_stable, ..options.journal };
         let (journal, journal_report) = Journal::open(media.clone(), header.store, journal_options)?;
@@ -70,6 +71,7 @@ impl Store {
             datasets: RwLock::new(BTreeMap::new()),
             administration: Mutex::new(()),
             draining: Mutex::new(BTreeSet::new()),
+            turn: AtomicUsize::new(0),
             drained: Condvar::new(),
             segment_bytes,
         };
@@ -83,22 +85,14 @@ impl Store {
     /// Applies the catalogue's changes that reached the journal and not the catalogue.
     fn catch_up_catalogue(&self) -> Result<()> {
         let catalogue = &self.stages.catalogue;
-        let applied = self.applied()?;
+        let applied = applied(catalogue)?;
         self.stages.journal.replay(applied, &mut |record| {
             let (Record::Catalogue(changes) | Record::Snapshot(changes)) = decode(&record)? else { return Ok(()) };
             let mut changes = decode_changes(&changes).map_err(|error| damaged(&record, error))?;
             changes.iter_mut().for_each(|change| change.set_missing_lsn(record.lsn));
             changes.push(applied_change(record.lsn));
-            catalogue.apply(&changes)
+            catalogue.apply_journaled(&changes)
         })
-    }
-
-    /// The last journal record whose change of the catalogue is in the catalogue.
-    pub(super) fn applied(&self) -> Result<Lsn> {
-        let Some(value) = self.stages.catalogue.setting(APPLIED) else { return Ok(Lsn(0)) };
-        let bytes = <[u8; 8]>::try_from(&value[..]);
-        let bytes = bytes.map_err(|_| Damage::new("catalogue.redb", 0, "an LSN of eight bytes", value.len()))?;
-        Ok(Lsn(u64::from_le_bytes(bytes)))
     }
 
     /// Opens every dataset at its head and applies what the journal has behind it.
@@ -129,7 +123,7 @@ impl Store {
             };
             replayed += 1;
             if let Some((snapshot, base)) = dataset.replay(record, &mut waits)? {
-                self.seal_at(snapshot, base)?;
+                self.seal_at(snapshot, base, dataset.next_inode())?;
             }
             dataset.freeze_replayed_if_large();
             Ok(())
@@ -138,6 +132,14 @@ impl Store {
         *self.datasets.write().unwrap_or_else(std::sync::PoisonError::into_inner) = datasets;
         Ok(replayed)
     }
+}
+
+/// The last journal record whose change of the catalogue is in the catalogue.
+fn applied(catalogue: &Catalogue) -> Result<Lsn> {
+    let Some(value) = catalogue.setting(APPLIED) else { return Ok(Lsn(0)) };
+    let bytes = <[u8; 8]>::try_from(&value[..]);
+    let bytes = bytes.map_err(|_| Damage::new("catalogue.redb", 0, "an LSN of eight bytes", value.len()))?;
+    Ok(Lsn(u64::from_le_bytes(bytes)))
 }
 
 /// The change that remembers how far the journal's catalogue records were applied.

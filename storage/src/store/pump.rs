@@ -1,5 +1,6 @@
 //! The pump's steps as the store sees them: freeze what is large, drain what is frozen, move heads, trim the journal.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -9,8 +10,7 @@ use crate::catalogue::{Change, Head, Sealed};
 use crate::dataset::live::Dataset;
 use crate::dataset::namespace::{Key, Totals};
 use crate::dataset::state::Base;
-use crate::drain::Drained;
-use crate::error::{Refusal, Result};
+use crate::error::{Environment, Error, Refusal, Result};
 use crate::id::{DatasetId, SnapshotId};
 use crate::tree::map;
 use crate::units::{Lsn, Timestamp};
@@ -40,18 +40,32 @@ impl Store {
     }
 
     fn drain_any(&self, now: Timestamp) -> Result<bool> {
-        for dataset in self.open_datasets().into_iter().filter(|dataset| !dataset.read_only) {
-            let owes_much = self.owes_much(&dataset);
+        let mut datasets = self.open_datasets();
+        datasets.retain(|dataset| !dataset.read_only);
+        if !datasets.is_empty() {
+            // Everybody's turn comes, however busy the first is.
+            let turn = self.turn.fetch_add(1, Ordering::Relaxed) % datasets.len();
+            datasets.rotate_left(turn);
+        }
+        for dataset in &datasets {
+            let owes_much = self.owes_much(dataset);
             if owes_much || dataset.is_large() {
                 // What can be cut must not go into the journal inline only because the layer is full.
                 dataset.cut_everything()?;
             }
             dataset.freeze_if_large(now, owes_much)?;
-            if self.drain_one(&dataset)? == Step::Drained {
+            if self.drain_one(dataset)? == Step::Drained {
                 return Ok(true);
             }
         }
-        Ok(false)
+        // Many small layers can fill the memory as well as a few large ones.
+        if !self.stages.pressure.is_crowded() {
+            return Ok(false);
+        }
+        let Some(largest) = datasets.iter().max_by_key(|dataset| dataset.active_bytes()) else { return Ok(false) };
+        largest.cut_everything()?;
+        largest.freeze_if_large(now, true)?;
+        Ok(self.drain_one(largest)? == Step::Drained)
     }
 
     /// Drains everything that was written so far, of all datasets: for closing, and for tests.
@@ -112,68 +126,67 @@ impl Store {
 
     /// Does something while no drain step of a dataset is under way.
     pub(super) fn without_drain<T>(&self, dataset: DatasetId, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        while !self.lock_draining().insert(dataset) {
-            self.wait_for_other_drain(dataset);
-        }
-        let outcome = work();
-        self.lock_draining().remove(&dataset);
-        self.drained.notify_all();
-        outcome
+        let _claim = loop {
+            match self.claim_drain(dataset) {
+                Some(claim) => break claim,
+                None => self.wait_for_other_drain(dataset),
+            }
+        };
+        work()
+    }
+
+    /// Keeps other drain steps of a dataset away; `None` where one is under way. Whoever holds a claim must not wait for
+    /// the administration: its holders wait for claims.
+    fn claim_drain(&self, dataset: DatasetId) -> Option<Claim<'_>> {
+        self.lock_draining().insert(dataset).then(|| Claim { store: self, dataset })
     }
 
     fn drain_one(&self, dataset: &Arc<Dataset>) -> Result<Step> {
-        if !self.lock_draining().insert(dataset.id) {
-            return Ok(Step::Busy);
+        let Some(claim) = self.claim_drain(dataset.id) else { return Ok(Step::Busy) };
+        let step = self.drain_claimed(dataset)?;
+        drop(claim);
+        if step == Step::Drained {
+            match self.trim_journal_if_due() {
+                // The step itself is done. Trimming is tried again behind the next one.
+                Ok(()) | Err(Error::Environment(Environment::Full)) => {}
+                Err(error) => return Err(error),
+            }
         }
-        let outcome = self.drain_claimed(dataset);
-        self.lock_draining().remove(&dataset.id);
-        self.drained.notify_all();
-        // Only now: whoever holds the administration may be waiting for this dataset's drain to end.
-        if matches!(outcome, Ok(Step::Drained)) {
-            self.trim_journal_if_due()?;
-        }
-        outcome
+        Ok(step)
     }
 
     fn drain_claimed(&self, dataset: &Arc<Dataset>) -> Result<Step> {
         let Some(drained) = dataset.drain_oldest()? else { return Ok(Step::NothingFrozen) };
         self.stages.pool.settle()?;
-        self.stages.make_stable(drained.layer.last)?;
-        self.stages.catalogue.apply(&self.head_changes(dataset, &drained)?)?;
+        let head = Head { root: drained.base.root, lsn: drained.base.lsn, next_inode: dataset.next_inode() };
+        let changes = [Change::head(dataset.id, head), Change::calls(dataset.id, &dataset.calls())];
+        let mut seals = Vec::new();
+        if !drained.layer.snapshots.is_empty() {
+            let sealed = self.sealed_at(drained.base, head.next_inode)?;
+            seals.extend(drained.layer.snapshots.iter().map(|snapshot| (*snapshot, sealed)));
+        }
+        // Up to the last record, not only the layer's: the catalogue must not remember calls that a power cut undoes.
+        self.stages.make_stable(self.stages.journal.last())?;
+        self.stages.catalogue.apply_sealing(&changes, &seals)?;
         dataset.drained(&drained);
         Ok(Step::Drained)
     }
 
-    /// The new head, the snapshots that it seals, and the calls that its journal records would no longer tell of.
-    fn head_changes(&self, dataset: &Dataset, drained: &Drained) -> Result<Vec<Change>> {
-        let head = Head { root: drained.base.root, lsn: drained.base.lsn, next_inode: dataset.next_inode() };
-        let mut changes = vec![Change::head(dataset.id, head), Change::calls(dataset.id, &dataset.calls())];
-        for snapshot in &drained.layer.snapshots {
-            changes.extend(self.seal_change(*snapshot, drained.base, head.next_inode)?);
-        }
-        Ok(changes)
-    }
-
-    fn seal_change(&self, snapshot: SnapshotId, base: Base, next_inode: u64) -> Result<Option<Change>> {
-        let Some(mut row) = self.stages.catalogue.snapshot(snapshot) else { return Ok(None) };
+    /// What a snapshot holds whose root is `base`.
+    pub(super) fn sealed_at(&self, base: Base, next_inode: u64) -> Result<Sealed> {
         let objects = self.stages.pool.on(crate::pool::StreamId::MISC);
         let totals = match map::get(&objects, base.root.as_ref(), &Key::Totals.encode())? {
             Some(value) => Totals::decode(&value)?,
             None => Totals::default(),
         };
         let Totals { files, logical_bytes, .. } = totals;
-        row.sealed = Some(Sealed { root: base.root, next_inode, logical_bytes, files });
-        Ok(Some(Change::snapshot(&row)))
+        Ok(Sealed { root: base.root, next_inode, logical_bytes, files })
     }
 
     /// Seals a snapshot that turned out to be equal to a root that there is already.
-    pub(super) fn seal_at(&self, snapshot: SnapshotId, base: Base) -> Result<()> {
-        let row = self.stages.catalogue.snapshot(snapshot);
-        let next_inode = row.map_or(0, |row| self.stages.catalogue.head(row.dataset).next_inode);
-        match self.seal_change(snapshot, base, next_inode)? {
-            Some(change) => self.stages.catalogue.apply(&[change]),
-            None => Ok(()),
-        }
+    pub(super) fn seal_at(&self, snapshot: SnapshotId, base: Base, next_inode: u64) -> Result<()> {
+        let sealed = self.sealed_at(base, next_inode)?;
+        self.stages.catalogue.apply_sealing(&[], &[(snapshot, sealed)])
     }
 
     /// Trims once at least a segment could go.
@@ -192,19 +205,29 @@ impl Store {
     fn trim_journal(&self) -> Result<()> {
         let _no_changes = self.administration();
         let last = self.stages.journal.last();
-        self.stages.make_stable(last)?;
         let mut keep_after = last;
         let mut changes = vec![applied_change(last)];
-        for dataset in self.open_datasets().iter().filter(|dataset| !dataset.read_only) {
-            if dataset.move_up_if_idle(last) {
-                let base = dataset.base();
-                let head = Head { root: base.root, lsn: base.lsn, next_inode: dataset.next_inode() };
-                changes.push(Change::head(dataset.id, head));
-                changes.push(Change::calls(dataset.id, &dataset.calls()));
+        let mut resting = Vec::new();
+        for dataset in self.open_datasets().into_iter().filter(|dataset| !dataset.read_only) {
+            // Claimed until the catalogue has the head: a drain step in between would see its newer one overwritten.
+            match self.claim_drain(dataset.id).filter(|_| dataset.rests_at(last)) {
+                Some(claim) => {
+                    let base = dataset.base();
+                    let head = Head { root: base.root, lsn: base.lsn.max(last), next_inode: dataset.next_inode() };
+                    changes.push(Change::head(dataset.id, head));
+                    changes.push(Change::calls(dataset.id, &dataset.calls()));
+                    resting.push((dataset, claim));
+                }
+                None => keep_after = keep_after.min(dataset.base().lsn),
             }
-            keep_after = keep_after.min(dataset.base().lsn);
         }
+        // Behind all that was looked at: neither a number nor a call may be remembered that a power cut undoes.
+        self.stages.make_stable(self.stages.journal.last())?;
         self.stages.catalogue.apply(&changes)?;
+        for (dataset, claim) in resting {
+            dataset.move_up(last);
+            drop(claim);
+        }
         self.stages.catalogue.write_image(last)?;
         self.stages.journal.trim(keep_after)?;
         Ok(())
@@ -239,14 +262,33 @@ impl Dataset {
         (!idle).then_some(state.base.lsn)
     }
 
-    /// Moves the base of a dataset without layers up to `last`: no record up to there is missing from its root.
-    fn move_up_if_idle(&self, last: Lsn) -> bool {
+    /// True where no record up to `last` is missing from the root: one would have made a layer.
+    fn rests_at(&self, last: Lsn) -> bool {
+        let state = self.read_state();
+        state.active.is_empty() && state.frozen.is_empty() && state.base.lsn <= last
+    }
+
+    /// Moves the base up to `last`, up to which the dataset rested. Layers that came since are behind that.
+    fn move_up(&self, last: Lsn) {
         let mut state = self.write_state();
-        let idle = state.active.is_empty() && state.frozen.is_empty() && state.base.lsn < last;
-        // A record of this dataset behind `last` would have made a layer.
-        if idle {
-            state.base.lsn = last;
-        }
-        idle
+        state.base.lsn = state.base.lsn.max(last);
+    }
+
+    /// Memory of the layer that takes changes.
+    fn active_bytes(&self) -> u64 {
+        self.read_state().active.memory_bytes()
+    }
+}
+
+/// The right to drain one dataset, or to keep others from it.
+struct Claim<'a> {
+    store: &'a Store,
+    dataset: DatasetId,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.store.lock_draining().remove(&self.dataset);
+        self.store.drained.notify_all();
     }
 }

@@ -41,8 +41,8 @@ impl Store {
             let (lsn, base) = live.freeze_for(snapshot.id, value, now)?;
             self.stages.make_stable(lsn)?;
             snapshot.lsn = lsn;
-            self.stages.catalogue.apply(&[Change::snapshot(&snapshot), applied_change(lsn)])?;
-            base.map_or(Ok(()), |base| self.seal_at(snapshot.id, base))
+            snapshot.sealed = base.map(|base| self.sealed_at(base, live.next_inode())).transpose()?;
+            self.stages.catalogue.apply_journaled(&[Change::snapshot(&snapshot), applied_change(lsn)])
         })?;
         self.snapshot(snapshot.id)
     }
