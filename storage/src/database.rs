@@ -51,6 +51,10 @@ impl Database {
             self.fence(|| Ok(open_database(self.media.as_ref(), self.path, &builder())?)).map(drop)?;
         }
         let file = self.media.open(self.path).map_err(|error| io_error("open", self.path, error))?;
+        // redb would make a new database of it, and nobody would hear that the old one is gone.
+        if file.is_empty().map_err(|error| io_error("measure", self.path, error))? {
+            return Err(Damage::new(self.path, 0, "a database", "an empty file").into());
+        }
         // Also for one that was there: a process may have been killed between its creation and this sync.
         self.media.sync_dir("").map_err(|error| io_error("sync", "", error))?;
         let watched = Arc::new(Watched { file, sync_failed: self.sync_failed.clone() });
