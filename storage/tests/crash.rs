@@ -186,3 +186,21 @@ fn the_harness_sees_one_wrong_byte() {
     }
     assert!(lies > 0);
 }
+
+#[test]
+fn the_write_verifier_changes_when_unstable_bytes_could_have_been_lost() {
+    let (disk, store, tree) = with_share(1);
+    let file = create(&*tree, narrowboat_storage::units::Inode::ROOT, "file", 2);
+    write(&*tree, file, 0, b"unstable", 3);
+    let before = tree.write_verifier();
+    disk.fail_sync_at(disk.syncs() + 1);
+    assert!(commit(&*tree, file).is_err());
+    let failed = tree.write_verifier();
+    assert_ne!(before, failed, "a flush failed");
+    assert!(commit(&*tree, file).is_err(), "and is not believed later");
+    drop((store, tree));
+    let (store, _) = open(&disk).expect("sound");
+    let share = store.dataset_named("share").expect("there").row.id;
+    let restarted = store.tree(share).expect("open").write_verifier();
+    assert!(restarted != failed && restarted != before, "a start");
+}

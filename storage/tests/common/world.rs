@@ -28,6 +28,9 @@ pub type Names = BTreeMap<String, Node4>;
 /// All paths and the bytes of regular files.
 pub type Image = BTreeMap<String, (Node4, Rc<Vec<u8>>)>;
 
+/// A content that a file had, and the record that makes it stable where there is one.
+type State = (Option<Lsn>, Rc<Vec<u8>>);
+
 /// A state of the namespace that may be what a crash leaves.
 #[derive(Clone)]
 struct Version {
@@ -43,7 +46,7 @@ pub struct Share {
     /// The last stable version, then those that may have survived.
     versions: Vec<Version>,
     /// For each file the stable content, then those that followed, each with the record that makes it stable.
-    contents: BTreeMap<Inode, Vec<(Option<Lsn>, Rc<Vec<u8>>)>>,
+    contents: BTreeMap<Inode, Vec<State>>,
     /// Calls that must be remembered.
     tags: Vec<CallTag>,
     newest: Inode,
