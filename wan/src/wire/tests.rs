@@ -79,10 +79,13 @@ fn frames_of(channel: Channel, bytes: &[u8], piece: usize) -> Result<Vec<RawFram
     Ok(frames)
 }
 
+/// The one message in these bytes; `None` where they are not one frame (a damaged length may make two of one).
 fn decode_one(channel: Channel, bytes: &[u8]) -> Result<Option<Message>, WireError> {
-    let frames = frames_of(channel, bytes, usize::MAX)?;
-    assert!(frames.len() <= 1);
-    frames.into_iter().next().map_or(Ok(None), Message::decode)
+    let mut frames = frames_of(channel, bytes, usize::MAX)?;
+    match (frames.pop(), frames.is_empty()) {
+        (Some(frame), true) => Message::decode(frame),
+        _ => Ok(None),
+    }
 }
 
 #[test]
