@@ -180,9 +180,7 @@ fn two_days_of_a_box() {
     let content = lines.iter().position(|line| line.starts_with("M changed (")).expect("the content");
     lines.remove(content);
     let expected = ["+ added", "+ dir/hard link", "- gone", "> dir/moved -> new name", "a dir/mode"];
-    for line in expected {
-        assert!(lines.iter().any(|seen| seen == line), "{line:?} in {lines:?}");
-    }
+    assert_eq!(lines, expected, "this and nothing else");
     assert_eq!(fine(&data, &["diff", "office@monday", "office@monday"]), "nothing changed\n");
     let diff = facts(&data, &["diff", "office@monday", &tuesday]);
     let renamed = json!({"what": "renamed", "path": "new name", "was": "dir/moved", "bytes": 0});

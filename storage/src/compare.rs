@@ -35,7 +35,7 @@ pub enum What {
         /// How many.
         bytes: u64,
     },
-    /// Only its attributes changed.
+    /// Only its attributes changed: mode, owner, group or, of what is no directory, the time of modification.
     Attributes,
 }
 
@@ -63,6 +63,8 @@ type Place = (Inode, Bytes);
 struct Differences {
     gone: BTreeMap<Inode, BTreeSet<Place>>,
     new: BTreeMap<Inode, BTreeSet<Place>>,
+    /// Files that were not there before, under whatever name.
+    born: BTreeSet<Inode>,
     /// Files there before and after whose record or content changed; for contents, both.
     changed: BTreeMap<Inode, (Option<Bytes>, Option<Bytes>)>,
 }
@@ -98,13 +100,13 @@ impl Differences {
                         new.into_iter().for_each(|inode| found.new.entry(inode).or_default().extend([place()]));
                     }
                 }
-                Some(Key::Record(inode)) if old.is_some() && new.is_some() => {
-                    let is_dir = Record::decode(inode, new.as_ref().unwrap_or(&change.key))?.is_dir();
-                    let same = is_dir && !attributes_differ(inode, old.as_ref(), new.as_ref())?;
-                    if !same {
+                Some(Key::Record(inode)) => match (old, new) {
+                    (None, _) => drop(found.born.insert(inode)),
+                    (Some(old), Some(new)) if attributes_differ(inode, &old, &new)? => {
                         found.changed.entry(inode).or_default();
                     }
-                }
+                    _ => {}
+                },
                 Some(Key::Content(inode)) => drop(found.changed.insert(inode, (old, new))),
                 _ => {}
             }
@@ -136,9 +138,8 @@ impl Differences {
     }
 
     fn contents(&self, objects: &dyn Objects, after: &mut Side) -> Result<Vec<PathChange>> {
-        // What is new as a whole is told as added; a file that was renamed may have changed, too.
-        let told = |inode: &Inode| self.new.contains_key(inode) && !self.gone.contains_key(inode);
-        let changed: BTreeMap<_, _> = self.changed.iter().filter(|(inode, _)| !told(inode)).collect();
+        // What is new as a whole is told as added; a file that was renamed or got one more name may have changed, too.
+        let changed: BTreeMap<_, _> = self.changed.iter().filter(|(inode, _)| !self.born.contains(inode)).collect();
         if changed.is_empty() {
             return Ok(Vec::new());
         }
@@ -170,11 +171,12 @@ fn differing(objects: &dyn Objects, old: &Content, new: &Content) -> Result<u64>
     Ok(bytes)
 }
 
-/// A directory's times and size move with its entries, which are told by themselves.
-fn attributes_differ(inode: Inode, old: Option<&Bytes>, new: Option<&Bytes>) -> Result<bool> {
-    let (Some(old), Some(new)) = (old, new) else { return Ok(true) };
+/// Whether attributes differ that a person set or a writer moved. Link counts, and the times and sizes of directories, move
+/// with names, which are told by themselves.
+fn attributes_differ(inode: Inode, old: &Bytes, new: &Bytes) -> Result<bool> {
     let (old, new) = (Record::decode(inode, old)?, Record::decode(inode, new)?);
-    Ok((old.mode, old.uid, old.gid) != (new.mode, new.uid, new.gid))
+    let written = !new.is_dir() && (old.modified, old.size) != (new.modified, new.size);
+    Ok(written || (old.mode, old.uid, old.gid) != (new.mode, new.uid, new.gid))
 }
 
 impl Side<'_> {
