@@ -12,11 +12,11 @@ use narrowboat_storage::units::{Inode, Timestamp};
 
 const ROOT: Inode = Inode::ROOT;
 
+/// Paths, and what happened to them.
+type Told = Vec<(String, What)>;
+
 /// Two snapshots around a change, compared in both directions.
-fn around(
-    before: impl FnOnce(&dyn FileTree),
-    change: impl FnOnce(&dyn FileTree),
-) -> (Vec<(String, What)>, Vec<(String, What)>) {
+fn around(before: impl FnOnce(&dyn FileTree), change: impl FnOnce(&dyn FileTree)) -> (Told, Told) {
     let (_disk, store, tree): (_, Store, Arc<dyn FileTree>) = with_share(1);
     before(&*tree);
     let old = store.create_snapshot("share", "old", Timestamp(100)).expect("room").id;
@@ -63,7 +63,7 @@ fn changed_bytes_are_counted() {
         |tree| write(tree, create(tree, ROOT, "file", 1), 0, &noise(1, 1 << 20), 1),
         |tree| write(tree, find(tree, ROOT, "file"), 500_000, b"otherwise", 150),
     );
-    assert_eq!(there, back.clone());
+    assert_eq!(there, back);
     let [(path, What::Content { bytes })] = &there[..] else { panic!("{there:?}") };
     assert_eq!(path, "file");
     assert!((9..=128 << 10).contains(bytes), "{bytes} bytes: the chunks around nine");
