@@ -123,3 +123,62 @@ pub fn decode_filter_header(
     }
     (0..parts).map(|_| Ok((reader.u32()?, reader.u32()?))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = include_str!("../../../docs/formats/index.md");
+
+    fn shown() -> Vec<String> {
+        let block = PAGE.split("```hex").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        block.split_whitespace().map(str::to_owned).collect()
+    }
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+    fn unhex(text: &str) -> Vec<u8> {
+        (0..text.len() / 2).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_examples_of_the_page_are_what_is_written_and_read() {
+        let name = Name([0x11; 32]);
+        let location = Location { container: ContainerId(0x2a), offset: 0x60, stored_len: 0x200, kind: Kind::Chunk };
+        let (class, complete) = (Class::Data, true);
+        let record = Record { class, complete, slots: 3, raw_bytes: 0x1000, stored_bytes: 0x800, file_bytes: 0x1234 };
+        let store = StoreId(*b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x0f");
+        let written = [
+            hex(&encode_location(&name, &location)),
+            hex(&encode_record(&record)),
+            hex(&encode_header(store, &[0x22; 16])),
+        ];
+        assert_eq!(shown(), written);
+        let read: Vec<_> = shown().iter().map(|line| unhex(line)).collect();
+        assert_eq!(decode_location(&name, read[0].as_slice().try_into().unwrap()), Some(location));
+        assert_eq!(decode_record(read[1].as_slice().try_into().unwrap()), Some(record));
+        assert!(header_fits(&read[2], store, &[0x22; 16]));
+    }
+
+    #[test]
+    fn rotten_entries_and_foreign_headers_are_told() {
+        let name = Name([0x11; 32]);
+        let location = Location { container: ContainerId(7), offset: 9, stored_len: 11, kind: Kind::SequenceNode };
+        let value = encode_location(&name, &location);
+        assert_eq!(decode_location(&name, &value), Some(location));
+        assert_eq!(decode_location(&Name([0x12; 32]), &value), None, "the entry of another name");
+        for bit in 0..8 * LOCATION_BYTES {
+            let mut bent = value;
+            bent[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode_location(&name, &bent), None, "bit {bit}");
+        }
+        let header = encode_header(StoreId([1; 16]), &[2; 16]);
+        assert!(!header_fits(&header, StoreId([3; 16]), &[2; 16]) && !header_fits(&header, StoreId([1; 16]), &[3; 16]));
+        for (at, fits) in [(0, false), (8, false), (16, true), (24, false), (32, false)] {
+            let mut bent = header.clone();
+            bent[at] ^= 1;
+            assert_eq!(header_fits(&bent, StoreId([1; 16]), &[2; 16]), fits, "byte {at}");
+        }
+        assert!(!header_fits(&header[..71], StoreId([1; 16]), &[2; 16]));
+    }
+}

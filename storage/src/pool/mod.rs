@@ -56,6 +56,7 @@ mod put;
 mod read;
 mod recent;
 mod recover;
+mod replay;
 mod stats;
 mod streams;
 mod sync;
@@ -85,9 +86,11 @@ pub struct PoolOptions {
     pub index_cache_bytes: usize,
     /// How many containers of each class are open at once, each with up to about 1 MiB of buffer.
     pub streams_max: usize,
-    /// Names wait in memory (about 100 bytes each) until so many can go into the index at once; never more than about
-    /// four times as many.
+    /// Names wait in memory (about 100 bytes each) until at least so many can go into the index at once.
     pub index_batch: usize,
+    /// As the index grows, an eighth of it goes in at once, but never more than this. Every batch rewrites most pages of
+    /// a large index, so larger batches cost less; this many names wait in memory, and at most twice as many.
+    pub index_batch_max: usize,
     /// Memory for the filter, per name.
     pub filter_bits_per_name: usize,
     /// The filter never grows beyond this.
@@ -101,7 +104,8 @@ pub struct PoolOptions {
 }
 
 impl PoolOptions {
-    /// The defaults: about 150 MiB in all for a store of one unique TB.
+    /// The defaults: some 100 MiB for a small store, some 300 MiB for one of a unique TB, where a million names wait for
+    /// the index and the filter takes about 80 MiB.
     pub fn new(references: References) -> PoolOptions {
         PoolOptions {
             container_bytes: 16 << 20,
@@ -109,7 +113,8 @@ impl PoolOptions {
             locality_bytes: 16 << 20,
             index_cache_bytes: 32 << 20,
             streams_max: 8,
-            index_batch: 256 << 10,
+            index_batch: 128 << 10,
+            index_batch_max: 1 << 20,
             filter_bits_per_name: 10,
             filter_bytes_max: 128 << 20,
             index_verify_bytes_max: 32 << 20,

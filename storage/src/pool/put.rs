@@ -249,7 +249,7 @@ impl Inner {
     /// Closed containers that nobody syncs must not pile up: each holds a file open and its slots in memory. Neither
     /// must names that nobody settles.
     fn bound_unsafe(&self) -> Result<()> {
-        if self.recent.len() > 4 * self.options.index_batch {
+        if self.recent.len() > 2 * self.index_batch() {
             return self.settle(false);
         }
         if self.streams.unsafe_count() > 2 * self.options.streams_max + 32 { self.sync() } else { Ok(()) }

@@ -79,15 +79,7 @@ impl Inner {
     }
 
     fn sealed_and_safe(&self, id: ContainerId, class: Class, footer: &Footer) {
-        let record = Record {
-            class,
-            complete: true,
-            slots: footer.slots,
-            raw_bytes: footer.raw_bytes,
-            stored_bytes: footer.stored_bytes,
-            file_bytes: footer.file_bytes(),
-        };
-        self.sealed.lock().unwrap_or_else(PoisonError::into_inner).insert(id, record);
+        self.sealed.lock().unwrap_or_else(PoisonError::into_inner).insert(id, record_of(class, footer));
         self.streams.safe(id);
     }
 
@@ -126,17 +118,24 @@ impl Inner {
 
     /// Sealed containers with about as many names as go into the index at once, and whether there are so many.
     pub(super) fn next_batch(&self) -> (BTreeMap<ContainerId, Record>, bool) {
+        let full = self.index_batch();
         let sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut names = 0;
         let mut batch = BTreeMap::new();
         for (id, record) in sealed.iter() {
-            if names >= self.options.index_batch {
+            if names >= full {
                 break;
             }
             names += record.slots as usize;
             batch.insert(*id, *record);
         }
-        (batch, names >= self.options.index_batch)
+        (batch, names >= full)
+    }
+
+    /// How many names go into the index at once.
+    pub(super) fn index_batch(&self) -> usize {
+        let (least, most) = (self.options.index_batch, self.options.index_batch_max);
+        usize::try_from(self.index.len() / 8).unwrap_or(most).min(most).max(least)
     }
 
     /// Moves the names of these containers, which are sealed and safe with all that they refer to, into the index. A
@@ -180,5 +179,17 @@ impl Inner {
         }
         drop(indexed);
         self.locality.forget(id);
+    }
+}
+
+/// What the index is told about a sealed container, as long as all of its slots count.
+pub(super) fn record_of(class: Class, footer: &Footer) -> Record {
+    Record {
+        class,
+        complete: true,
+        slots: footer.slots,
+        raw_bytes: footer.raw_bytes,
+        stored_bytes: footer.stored_bytes,
+        file_bytes: footer.file_bytes(),
     }
 }

@@ -48,6 +48,7 @@ fn options() -> PoolOptions {
         index_cache_bytes: 1 << 20,
         streams_max: 3,
         index_batch: 60,
+        index_batch_max: 60,
         files_max: 4,
         ..PoolOptions::new(references)
     }
@@ -226,7 +227,13 @@ fn stored_objects_travel_and_forgeries_are_refused() {
 #[test]
 fn known_data_costs_few_probes_and_memory_stays_bounded() {
     let disk = SimDisk::new(6);
-    let options = PoolOptions { container_bytes: 1 << 20, index_batch: 1, locality_bytes: 256 << 10, ..options() };
+    let options = PoolOptions {
+        container_bytes: 1 << 20,
+        index_batch: 1,
+        index_batch_max: 1,
+        locality_bytes: 256 << 10,
+        ..options()
+    };
     let (pool, _) = Pool::open(Arc::new(disk.clone()), STORE, Realm::published(), options.clone()).unwrap();
     let contents: Vec<_> = (0..6000).map(|seed| content(seed, 1000)).collect();
     let put_all = |pool: &Pool| {

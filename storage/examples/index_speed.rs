@@ -1,0 +1,106 @@
+//! What the index costs: time to insert names in batches, bytes a name, look-ups, opening.
+//!
+//! `cargo run --release -p narrowboat-storage --example index_speed -- [million names] [batch in thousands] [folder]`
+//!
+//! Names are hashes of a counter, which is what real names look like to an index. At chunks of 16 KiB on average, a
+//! million names are 16 GB of unique data.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use narrowboat_storage::Result;
+use narrowboat_storage::container::Class;
+use narrowboat_storage::id::{ContainerId, StoreId};
+use narrowboat_storage::index::{Index, IndexOptions, Location, Record};
+use narrowboat_storage::media::FileMedia;
+use narrowboat_storage::name::{Kind, Name};
+
+/// Slots in one container.
+const SLOTS: u64 = 1000;
+
+fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let million: u64 = args.next().and_then(|arg| arg.parse().ok()).unwrap_or(4);
+    let batch = 1000 * args.next().and_then(|arg| arg.parse().ok()).unwrap_or(256u64);
+    let folder = args.next().map_or_else(std::env::temp_dir, PathBuf::from).join("narrowboat-index-speed");
+    let _ = std::fs::remove_dir_all(&folder);
+    let options = IndexOptions {
+        cache_bytes: 32 << 20,
+        filter_bits_per_name: 10,
+        filter_bytes_max: 256 << 20,
+        verify_bytes_max: 0,
+    };
+    let open = || -> Result<Index> {
+        Ok(Index::open(Arc::new(FileMedia::open(&folder)?), StoreId([1; 16]), &[2; 16], &options)?.0)
+    };
+    let index = open()?;
+    while index.warm_filter()? {}
+    let total = million * 1_000_000;
+    for from in (0..total).step_by(batch as usize) {
+        let start = Instant::now();
+        insert(&index, from, (from + batch).min(total))?;
+        let seconds = start.elapsed().as_secs_f64();
+        println!(
+            "{:9} names: batch in {seconds:6.2} s, {:5.1} bytes a name on disk, {:4.1} bits a name in the filter",
+            index.len(),
+            index.file_bytes()? as f64 / index.len() as f64,
+            index.filter().bytes() as f64 * 8.0 / index.len() as f64,
+        );
+    }
+    look_up("known", &index, |nth| name(nth * 7919 % total))?;
+    look_up("new", &index, |nth| name(total + nth))?;
+    index.save_filter()?;
+    drop(index);
+    let start = Instant::now();
+    let index = open()?;
+    println!(
+        "opened in {:.2} s, filter {}",
+        start.elapsed().as_secs_f64(),
+        if index.filter().cold().is_none() { "loaded" } else { "cold" }
+    );
+    drop(index);
+    let index = open()?;
+    let start = Instant::now();
+    while index.warm_filter()? {}
+    println!("filter filled from the index in {:.2} s", start.elapsed().as_secs_f64());
+    drop(index);
+    let _ = std::fs::remove_dir_all(&folder);
+    Ok(())
+}
+
+fn name(nth: u64) -> Name {
+    Name(*blake3::hash(&nth.to_le_bytes()).as_bytes())
+}
+
+/// Puts names into the index as the pool does: sorted, with their containers.
+fn insert(index: &Index, from: u64, to: u64) -> Result<()> {
+    let place = |nth: u64| Location {
+        container: ContainerId(nth / SLOTS),
+        offset: (nth % SLOTS) as u32 * 16_000,
+        stored_len: 8_000,
+        kind: Kind::Chunk,
+    };
+    let mut names: Vec<_> = (from..to).map(|nth| (name(nth), place(nth))).collect();
+    names.sort_unstable_by_key(|(name, _)| *name);
+    let (slots, raw_bytes, stored_bytes, file_bytes) = (SLOTS as u32, 16 << 20, 8 << 20, 8 << 20);
+    let record = Record { class: Class::Data, complete: true, slots, raw_bytes, stored_bytes, file_bytes };
+    let records: Vec<_> = (from / SLOTS..to.div_ceil(SLOTS)).map(|id| (ContainerId(id), record)).collect();
+    index.insert(&records, &names, to / SLOTS + 1)
+}
+
+fn look_up(what: &str, index: &Index, name: impl Fn(u64) -> Name) -> Result<()> {
+    const LOOKUPS: u64 = 200_000;
+    let (mut maybe, mut found) = (0, 0);
+    let start = Instant::now();
+    for nth in 0..LOOKUPS {
+        let name = name(nth);
+        if index.filter().may_have(&name) {
+            maybe += 1;
+            found += index.probe(&[name])?.iter().flatten().count();
+        }
+    }
+    let micros = start.elapsed().as_secs_f64() * 1e6 / LOOKUPS as f64;
+    println!("{LOOKUPS} {what} names: {micros:.2} µs each, {maybe} went to the index, {found} found");
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! Admitting what containers hold that the index does not know: chunks first, then nodes, each only when everything
+//! it refers to is present. Containers that were never sealed, or whose end is damaged, are searched slot by slot and
+//! sealed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, IoSlice};
+use std::sync::{Arc, PoisonError};
+
+use crate::container::format::{Header, Slot};
+use crate::container::{Class, dir, path, reader};
+use crate::error::{Damage, Environment, Error, Result, io_error};
+use crate::id::ContainerId;
+use crate::index::{Location, Record};
+use crate::media::{Media, MediaFile};
+use crate::name::{Kind, Name};
+
+use super::recover::{PoolReport, SET_ASIDE};
+use super::{Inner, sync::record_of};
+
+/// Admits what containers hold that the index does not know.
+pub(super) struct Replay<'a> {
+    inner: &'a Inner,
+    report: &'a mut PoolReport,
+    /// Nodes that wait for an object, by its name.
+    waiting: HashMap<Name, Vec<(ContainerId, Slot)>>,
+    /// Node containers, until it is known which of their nodes are admitted.
+    undecided: BTreeMap<ContainerId, Record>,
+}
+
+impl<'a> Replay<'a> {
+    pub fn new(inner: &'a Inner, report: &'a mut PoolReport) -> Self {
+        Replay { inner, report, waiting: HashMap::new(), undecided: BTreeMap::new() }
+    }
+
+    /// Admits what is in `containers`, which the index does not know.
+    pub fn run(mut self, containers: &BTreeMap<ContainerId, Class>) -> Result<()> {
+        self.report.replayed = containers.len() as u64;
+        for class in Class::ALL {
+            for (id, _) in containers.iter().filter(|(_, of)| **of == class) {
+                self.container(*id, class)?;
+            }
+        }
+        self.report.not_admitted = self.waiting.values().map(|nodes| nodes.len() as u64).sum();
+        let undecided = std::mem::take(&mut self.undecided);
+        self.inner.sealed.lock().unwrap_or_else(PoisonError::into_inner).extend(undecided);
+        self.index_full_batches()?;
+        Ok(())
+    }
+
+    fn container(&mut self, id: ContainerId, class: Class) -> Result<()> {
+        let path = path(id, class);
+        let file = self.inner.media.open(&path).map_err(|error| io_error("open", &path, error))?;
+        let Some((slots, record)) = self.slots(id, class, &path, &file)? else { return Ok(()) };
+        self.inner.counters.found(
+            slots.iter().map(|slot| u64::from(slot.raw_len)).sum(),
+            slots.iter().map(|slot| u64::from(slot.stored_len)).sum(),
+        );
+        match class {
+            Class::Data => {
+                for slot in slots.iter().filter(|slot| !slot.kind.is_node()) {
+                    self.admit(id, slot)?;
+                }
+                let mut sealed = self.inner.sealed.lock().unwrap_or_else(PoisonError::into_inner);
+                sealed.extend(record.map(|record| (id, record)));
+                drop(sealed);
+                self.index_full_batches()
+            }
+            Class::Node => {
+                self.undecided.extend(record.map(|record| (id, record)));
+                slots.iter().filter(|slot| slot.kind.is_node()).try_for_each(|slot| self.node(id, *slot))
+            }
+        }
+    }
+
+    /// Points a name to this copy of its object; of several, the one that is met last counts.
+    fn admit(&mut self, id: ContainerId, slot: &Slot) -> Result<()> {
+        let place = Location { container: id, offset: slot.offset, stored_len: slot.stored_len, kind: slot.kind };
+        if self.inner.index.filter().may_have(&slot.name)
+            && let Some(older) = self.inner.index.probe(&[slot.name])?[0]
+        {
+            self.inner.amend(older.container);
+        }
+        self.inner.recent.point(&slot.name, place);
+        Ok(())
+    }
+
+    /// Admits a node, and what waited for it, or lets it wait for the first thing that is missing.
+    fn node(&mut self, id: ContainerId, slot: Slot) -> Result<()> {
+        let mut ready = vec![(id, slot)];
+        while let Some((id, slot)) = ready.pop() {
+            match self.missing(id, &slot) {
+                Ok(None) => {
+                    self.admit(id, &slot)?;
+                    ready.extend(self.waiting.remove(&slot.name).unwrap_or_default());
+                }
+                Ok(Some(missing)) => self.waiting.entry(missing).or_default().push((id, slot)),
+                Err(Error::Environment(error)) => return Err(error.into()),
+                Err(Error::Damage(damage)) => self.report.damage.push(damage),
+                Err(Error::Refused(refusal)) => self.report.damage.push(Damage::new(
+                    path(id, Class::Node),
+                    slot.offset.into(),
+                    "a well-formed node",
+                    refusal,
+                )),
+            }
+        }
+        Ok(())
+    }
+
+    fn missing(&self, id: ContainerId, slot: &Slot) -> Result<Option<Name>> {
+        let place = Location { container: id, offset: slot.offset, stored_len: slot.stored_len, kind: slot.kind };
+        let (found, payload) = self.inner.fetch(&place)?;
+        let content = self.inner.open_payload(&path(id, Class::Node), &found, payload)?;
+        let references = (self.inner.options.references)(slot.kind, &content)?;
+        Ok(self.inner.first_missing(references)?.map(|(_, name)| name))
+    }
+
+    fn index_full_batches(&mut self) -> Result<()> {
+        loop {
+            let (batch, enough) = self.inner.next_batch();
+            if !enough {
+                return Ok(());
+            }
+            self.inner.index_containers(batch)?;
+        }
+    }
+
+    /// The slots of a container that are there, sealing it where it was not; none where it is no container of ours. The
+    /// record is missing where it could not be sealed for want of room: it is served as it is, and looked at again.
+    fn slots(
+        &mut self,
+        id: ContainerId,
+        class: Class,
+        path: &str,
+        file: &Arc<dyn MediaFile>,
+    ) -> Result<Option<(Vec<Slot>, Option<Record>)>> {
+        let ours = Header { id, class, store: self.inner.store, realm: self.inner.realm.id() };
+        let header = damage_or(reader::read_header(file.as_ref(), path))?;
+        if let Ok(header) = &header
+            && *header != ours
+        {
+            let (expected, found) = (format!("{ours:?}"), format!("{header:?}"));
+            self.report.damage.push(Damage::new(path, 0, expected, found));
+            return Ok(None);
+        }
+        match (&header, damage_or(reader::read_directory(file.as_ref(), path, id))?) {
+            (Ok(_), Ok(directory)) => {
+                // Whoever wrote it may have been killed before syncing it.
+                sync(self.inner.media.as_ref(), id, path, file)?;
+                Ok(Some((directory.slots, Some(record_of(class, &directory.footer)))))
+            }
+            (_, directory) => self.salvage(&ours, path, file, header.err(), directory.is_ok()),
+        }
+    }
+
+    /// Makes a sound, sealed container of one that has no sound header or end.
+    fn salvage(
+        &mut self,
+        ours: &Header,
+        path: &str,
+        file: &Arc<dyn MediaFile>,
+        header: Option<Damage>,
+        was_sealed: bool,
+    ) -> Result<Option<(Vec<Slot>, Option<Record>)>> {
+        let name_of = |kind: Kind, content: &[u8]| self.inner.realm.name(kind, content);
+        let len = file.len().map_err(|error| io_error("measure", path, error))?;
+        let scan = reader::scan(file.as_ref(), path, &name_of)?;
+        if scan.slots.is_empty() {
+            return self.nothing_in(ours, path, file, len);
+        }
+        if let Some(damage) = header.filter(|_| was_sealed) {
+            self.report.damage.push(damage);
+        }
+        self.report.torn_bytes += scan.gap_bytes + len.saturating_sub(scan.end);
+        // What was read may be nowhere but in memory yet; a footer may only vouch for what is safe.
+        sync(self.inner.media.as_ref(), ours.id, path, file)?;
+        let sealed = file
+            .write_at(&[IoSlice::new(&ours.encode())], 0)
+            .map_err(|error| io_error("write", path, error))
+            .and_then(|()| reader::seal_at(file.as_ref(), path, ours.id, &scan.slots, scan.end));
+        match sealed {
+            Ok(footer) => {
+                sync(self.inner.media.as_ref(), ours.id, path, file)?;
+                self.report.sealed += 1;
+                Ok(Some((scan.slots, Some(record_of(ours.class, &footer)))))
+            }
+            Err(Error::Environment(Environment::Full)) => Ok(Some((scan.slots, None))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A container without a single whole object: a creation that a crash interrupted is removed, anything else is set
+    /// aside under another name.
+    fn nothing_in(
+        &mut self,
+        ours: &Header,
+        path: &str,
+        file: &Arc<dyn MediaFile>,
+        len: u64,
+    ) -> Result<Option<(Vec<Slot>, Option<Record>)>> {
+        let media = self.inner.media.as_ref();
+        if is_only_header(file.as_ref(), &ours.encode(), len).map_err(|error| io_error("read", path, error))? {
+            media.remove(path).map_err(|error| io_error("remove", path, error))?;
+            self.report.removed += 1;
+        } else {
+            let aside = format!("{path}{SET_ASIDE}");
+            media.rename(path, &aside).map_err(|error| io_error("rename", path, error))?;
+            self.report.damage.push(Damage::new(path, 0, "a container", format!("no sound object; kept as {aside}")));
+        }
+        let dir = dir(ours.id);
+        media.sync_dir(&dir).map_err(|error| io_error("sync", &dir, error))?;
+        Ok(None)
+    }
+}
+
+/// True where a file holds nothing but (a part of) its header and zeros.
+fn is_only_header(file: &dyn MediaFile, header: &[u8], len: u64) -> io::Result<bool> {
+    let mut window = vec![0; 64 << 10];
+    let mut at = 0;
+    while at < len {
+        let got = file.read_at(&mut window, at)?;
+        if got == 0 {
+            break;
+        }
+        let sound = |(nth, byte): (usize, &u8)| {
+            *byte == 0 || usize::try_from(at).ok().and_then(|at| header.get(at + nth)) == Some(byte)
+        };
+        if !window[..got].iter().enumerate().all(sound) {
+            return Ok(false);
+        }
+        at += got as u64;
+    }
+    Ok(true)
+}
+
+fn sync(media: &dyn Media, id: ContainerId, path: &str, file: &Arc<dyn MediaFile>) -> Result<()> {
+    file.sync().map_err(|error| io_error("sync", path, error))?;
+    let dir = dir(id);
+    media.sync_dir(&dir).map_err(|error| io_error("sync", &dir, error))
+}
+
+/// Keeps damage apart from what makes opening impossible.
+fn damage_or<T>(result: Result<T>) -> Result<Result<T, Damage>> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(Error::Damage(damage)) => Ok(Err(damage)),
+        Err(error) => Err(error),
+    }
+}
