@@ -17,21 +17,32 @@ use crate::error::{Damage, Environment, Result, io_error};
 use crate::media::redb::{RedbFile, open_database};
 use crate::media::{Media, MediaFile};
 
+/// How a database is opened and written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    /// Memory for its pages.
+    pub cache_bytes: usize,
+    /// Reads and checks every page on opening.
+    pub verify: bool,
+    /// Commits with a little more work, so that opening after a crash need not walk the whole database.
+    pub quick_repair: bool,
+}
+
 /// One redb database in the data folder.
 pub(crate) struct Database {
     media: Arc<dyn Media>,
     path: &'static str,
-    cache_bytes: usize,
+    settings: Settings,
     sync_failed: Arc<AtomicBool>,
     live: RwLock<Option<redb::Database>>,
 }
 
 impl Database {
-    /// Opens the database, creating it where it does not exist. With `verify`, every page of it is read and checked.
-    pub fn open(media: Arc<dyn Media>, path: &'static str, cache_bytes: usize, verify: bool) -> Result<Database> {
+    /// Opens the database, creating it where it does not exist.
+    pub fn open(media: Arc<dyn Media>, path: &'static str, settings: Settings) -> Result<Database> {
         let sync_failed = Arc::new(AtomicBool::new(false));
-        let database = Database { media, path, cache_bytes, sync_failed, live: RwLock::new(None) };
-        let live = database.open_live(verify)?;
+        let database = Database { media, path, settings, sync_failed, live: RwLock::new(None) };
+        let live = database.open_live(settings.verify)?;
         *database.live.write().unwrap_or_else(PoisonError::into_inner) = Some(live);
         Ok(database)
     }
@@ -44,7 +55,7 @@ impl Database {
     fn open_live(&self, verify: bool) -> Result<redb::Database> {
         let builder = || {
             let mut builder = Builder::new();
-            builder.set_cache_size(self.cache_bytes).set_check_integrity_on_open(verify);
+            builder.set_cache_size(self.settings.cache_bytes).set_check_integrity_on_open(verify);
             builder
         };
         if !Database::exists(self.media.as_ref(), self.path)? {
@@ -83,8 +94,7 @@ impl Database {
             let Some(database) = live.as_ref() else { return Err(self.unusable()) };
             self.fence(|| {
                 let mut transaction = database.begin_write()?;
-                // Opening after a crash must not need to walk the whole database.
-                transaction.set_quick_repair(true);
+                transaction.set_quick_repair(self.settings.quick_repair);
                 let value = work(&transaction)?;
                 transaction.commit()?;
                 Ok(value)

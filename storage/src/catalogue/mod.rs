@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use bytes::Bytes;
 use redb::{ReadableTable, TableDefinition};
 
-use crate::database::Database;
+use crate::database::{Database, Settings};
 use crate::dataset::CallTag;
 use crate::error::{Damage, Error, Result, io_error};
 use crate::id::{DatasetId, SnapshotId, StoreId};
@@ -227,7 +227,9 @@ impl Contents {
 
 fn open_rows(media: &Arc<dyn Media>) -> Result<(Database, Contents)> {
     // It is small: every page is verified, so that what redb would trip over later is found now, while it can be mended.
-    let database = Database::open(Arc::clone(media), FILE, CACHE_BYTES, true)?;
+    // And soon walked after a crash, so commits are lean.
+    let settings = Settings { cache_bytes: CACHE_BYTES, verify: true, quick_repair: false };
+    let database = Database::open(Arc::clone(media), FILE, settings)?;
     let mut contents = Contents::default();
     let raw = database.read(|transaction| {
         let mut raw = Vec::new();

@@ -164,3 +164,61 @@ fn every_change_that_returned_survives_a_power_cut_at_any_sync() {
         }
     }
 }
+
+#[test]
+fn harm_anywhere_in_the_database_is_noticed_on_opening() {
+    let disk = SimDisk::new(1);
+    let catalogue = open(&disk).0;
+    catalogue.apply(&all_changes()).expect("room");
+    catalogue.write_image(Lsn(7)).expect("room");
+    drop(catalogue);
+    let len = disk.contents(FILE).expect("a file").len() as u64;
+    let mut rebuilt = 0;
+    for at in (0..len).step_by(len as usize / 100) {
+        for harm in 0..3u8 {
+            let disk = disk.fork(at);
+            match harm {
+                0 => disk.rot(FILE, at, 0x10).expect("a file"),
+                1 => disk.overwrite(FILE, at, &[0xA5; 100]).expect("a file"),
+                _ => disk.truncate(FILE, at).expect("a file"),
+            }
+            let opened = Catalogue::open(Arc::new(disk), StoreId([7; 16]), false);
+            let (catalogue, report) = opened.unwrap_or_else(|error| panic!("harm {harm} at {at}: {error}"));
+            expect_all(&catalogue);
+            rebuilt += u32::from(report.rebuilt.is_some());
+        }
+    }
+    assert!(rebuilt > 100, "{rebuilt} of 300 harms met bytes that matter");
+}
+
+#[test]
+fn a_full_disk_refuses_changes_and_forgets_none() {
+    let disk = SimDisk::new(1);
+    let catalogue = open(&disk).0;
+    catalogue.apply(&all_changes()).expect("room");
+    disk.fill(0);
+    let large = Change::setting("large", Some(&[5; 4 << 20]));
+    let refused = catalogue.apply(std::slice::from_ref(&large));
+    assert!(matches!(refused, Err(Error::Environment(crate::error::Environment::Full))), "{refused:?}");
+    expect_all(&catalogue);
+    assert_eq!(catalogue.setting("large"), None);
+    disk.set_capacity(1 << 40);
+    catalogue.apply(&[large]).expect("room again");
+    drop(catalogue);
+    let catalogue = open(&disk).0;
+    expect_all(&catalogue);
+    assert_eq!(catalogue.setting("large").map(|value| value.len()), Some(4 << 20));
+}
+
+#[test]
+fn a_failed_sync_is_never_followed_by_one_that_is_believed() {
+    let disk = SimDisk::new(1);
+    let catalogue = open(&disk).0;
+    catalogue.apply(&all_changes()).expect("room");
+    disk.fail_sync_at(disk.syncs() + 1);
+    for _ in 0..2 {
+        let refused = catalogue.apply(&[Change::setting("x", Some(b"1"))]);
+        assert!(matches!(refused, Err(Error::Environment(crate::error::Environment::Poisoned(_)))), "{refused:?}");
+    }
+    expect_all(&catalogue);
+}

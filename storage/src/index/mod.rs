@@ -20,7 +20,7 @@ use bytes::Bytes;
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use crate::container::Class;
-use crate::database::Database;
+use crate::database::{Database, Settings};
 use crate::error::{Damage, Result, io_error};
 use crate::id::{ContainerId, StoreId};
 use crate::media::Media;
@@ -124,7 +124,8 @@ impl Index {
         }
         let created = !Database::exists(media.as_ref(), INDEX_FILE)?;
         let verify = !created && file_bytes(media.as_ref())? <= options.verify_bytes_max;
-        let database = Database::open(media.clone(), INDEX_FILE, options.cache_bytes, verify)?;
+        let settings = Settings { cache_bytes: options.cache_bytes, verify, quick_repair: true };
+        let database = Database::open(media.clone(), INDEX_FILE, settings)?;
         let filter = Filter::new(options.filter_bits_per_name, options.filter_bytes_max);
         let index = Index { database, media, store, filter, names: AtomicU64::new(0), generation: AtomicU64::new(0) };
         // A power cut may come between the creation of a database and that of its tables.

@@ -38,6 +38,9 @@ pub struct PoolReport {
     pub torn_bytes: u64,
     /// Files of containers that were created but never held anything, removed.
     pub removed: u64,
+    /// Files of containers that were not in the index and hold bytes but no whole object, renamed to `….aside`: torn by
+    /// a power cut before anything in them was safe, or harmed beyond recognition.
+    pub set_aside: u64,
     /// Nodes that are there but refer to what is not. After a crash that is unsynced, unacknowledged work.
     pub not_admitted: u64,
     /// What is not as it was written.
@@ -124,7 +127,7 @@ fn list_containers(media: &dyn Media) -> Result<Found> {
 }
 
 /// How files end that are no containers any more but may hold something that a person wants to look at.
-pub(super) const SET_ASIDE: &str = ".damaged";
+pub(super) const SET_ASIDE: &str = ".aside";
 
 type Opened = (Index, BTreeMap<ContainerId, Record>, u64);
 

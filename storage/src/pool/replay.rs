@@ -203,9 +203,11 @@ impl<'a> Replay<'a> {
             media.remove(path).map_err(|error| io_error("remove", path, error))?;
             self.report.removed += 1;
         } else {
+            // Most likely the first bytes that were written to it, torn by a power cut before any sync. Nobody can tell
+            // that from a container harmed beyond recognition, so it is kept for a person to look at.
             let aside = format!("{path}{SET_ASIDE}");
             media.rename(path, &aside).map_err(|error| io_error("rename", path, error))?;
-            self.report.damage.push(Damage::new(path, 0, "a container", format!("no sound object; kept as {aside}")));
+            self.report.set_aside += 1;
         }
         let dir = dir(ours.id);
         media.sync_dir(&dir).map_err(|error| io_error("sync", &dir, error))?;
