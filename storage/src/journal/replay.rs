@@ -1,5 +1,7 @@
 //! Reading the journal back, record by record, every one verified as the successor of the one before it.
 
+use std::sync::PoisonError;
+
 use super::format::SegmentHeader;
 use super::segment::{Segment, Walker, path};
 use super::{Journal, KIND_OWN, Record};
@@ -16,8 +18,9 @@ impl Journal {
         self.walk(after, &mut |record| if record.kind == KIND_OWN { Ok(()) } else { visit(record) })
     }
 
-    /// Reads and verifies every safe record that is kept.
+    /// Reads and verifies every safe record that is kept. Trimming waits until this is done.
     pub fn verify(&self) -> Result<()> {
+        let _kept_meanwhile = self.trimming.lock().unwrap_or_else(PoisonError::into_inner);
         let first = self.lock().segments.keys().next().copied();
         first.map_or(Ok(()), |first| self.walk(Lsn(first.0 - 1), &mut |_| Ok(())))
     }
