@@ -5,6 +5,7 @@
 //! * redb may panic on a damaged file. Such a panic ends here, as [`Damage`].
 //! * redb refuses everything, reads too, once an I/O operation failed. The database is then opened again, so that
 //!   reading goes on. After a failed *sync* nothing is written any more: what the system said was written may be gone.
+//!   Only a cache is read on then.
 
 use std::io::{self, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,6 +27,10 @@ pub(crate) struct Settings {
     pub verify: bool,
     /// Commits with a little more work, so that opening after a crash need not walk the whole database.
     pub quick_repair: bool,
+    /// What is in it can be built anew from elsewhere. Then it is opened again after a failed sync, too, so that reading
+    /// goes on. redb writes when it opens; over pages that the failed sync lost this can cost the commits before, which
+    /// nothing that is the only truth may risk.
+    pub is_cache: bool,
 }
 
 /// One redb database in the data folder.
@@ -126,7 +131,9 @@ impl Database {
     fn reopen(&self) {
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
         *live = None;
-        *live = self.open_live(false).ok();
+        if self.settings.is_cache || !self.sync_failed.load(Ordering::Acquire) {
+            *live = self.open_live(false).ok();
+        }
     }
 
     fn unusable(&self) -> crate::Error {

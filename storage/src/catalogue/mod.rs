@@ -228,7 +228,7 @@ impl Contents {
 fn open_rows(media: &Arc<dyn Media>) -> Result<(Database, Contents)> {
     // It is small: every page is verified, so that what redb would trip over later is found now, while it can be mended.
     // And soon walked after a crash, so commits are lean.
-    let settings = Settings { cache_bytes: CACHE_BYTES, verify: true, quick_repair: false };
+    let settings = Settings { cache_bytes: CACHE_BYTES, verify: true, quick_repair: false, is_cache: false };
     let database = Database::open(Arc::clone(media), FILE, settings)?;
     let mut contents = Contents::default();
     let raw = database.read(|transaction| {

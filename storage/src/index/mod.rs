@@ -21,7 +21,7 @@ use redb::{ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use crate::container::Class;
 use crate::database::{Database, Settings};
-use crate::error::{Damage, Result, io_error};
+use crate::error::{Damage, Environment, Result, io_error};
 use crate::id::{ContainerId, StoreId};
 use crate::media::Media;
 use crate::name::{Kind, Name};
@@ -120,11 +120,17 @@ impl Index {
         options: &IndexOptions,
     ) -> Result<(Index, u64)> {
         if Database::exists(media.as_ref(), SUSPECT_FILE)? {
-            return Err(Damage::new(INDEX_FILE, 0, "a sound index", "one that was found damaged while in use").into());
+            return Err(Damage::new(
+                INDEX_FILE,
+                0,
+                "a sound index",
+                "one that was damaged, or failed to sync, while in use",
+            )
+            .into());
         }
         let created = !Database::exists(media.as_ref(), INDEX_FILE)?;
         let verify = !created && file_bytes(media.as_ref())? <= options.verify_bytes_max;
-        let settings = Settings { cache_bytes: options.cache_bytes, verify, quick_repair: true };
+        let settings = Settings { cache_bytes: options.cache_bytes, verify, quick_repair: true, is_cache: true };
         let database = Database::open(media.clone(), INDEX_FILE, settings)?;
         let filter = Filter::new(options.filter_bits_per_name, options.filter_bytes_max);
         let index = Index { database, media, store, filter, names: AtomicU64::new(0), generation: AtomicU64::new(0) };
@@ -292,7 +298,8 @@ impl Index {
 
     /// Remembers damage beyond this process, as well as the disk allows.
     fn noted<T>(&self, result: Result<T>) -> Result<T> {
-        if let Err(crate::Error::Damage(_)) = &result {
+        // After a failed sync, pages that were written may be gone while later ones are there.
+        if let Err(crate::Error::Damage(_) | crate::Error::Environment(Environment::Poisoned(_))) = &result {
             self.suspect();
         }
         result

@@ -330,7 +330,7 @@ fn whichever_sync_of_a_checkpoint_fails_reading_goes_on() {
         }
         drop(pool);
         let (pool, report) = open(&disk);
-        assert_eq!(report.damage, []);
+        assert!(report.damage.iter().all(|damage| damage.file == INDEX_FILE), "{:?}", report.damage);
         pool.check(true, |_| true).unwrap();
     }
 }
