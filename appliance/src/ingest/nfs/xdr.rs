@@ -100,9 +100,14 @@ impl<'a> Decoder<'a> {
         Ok(bytes)
     }
 
-    /// Opaque data as a slice that shares the record's memory: for bulk data that outlives the call.
+    /// Opaque data as a slice that shares the record's memory: for bulk data that outlives the call. Where it is less than
+    /// half of its record (a client may put what it likes behind it) it is copied: a slice keeps the whole record.
     pub fn opaque_shared(&mut self, max: usize) -> Result<Bytes, Malformed> {
-        self.opaque(max).map(|bytes| self.source.slice_ref(bytes))
+        let bytes = self.opaque(max)?;
+        match bytes.len() < self.source.len() / 2 {
+            true => Ok(Bytes::copy_from_slice(bytes)),
+            false => Ok(self.source.slice_ref(bytes)),
+        }
     }
 }
 
@@ -354,6 +359,16 @@ mod tests {
         let record = message.to_bytes().slice(MARKER_BYTES..);
         let shared = Decoder::new(&record).opaque_shared(1 << 16).unwrap();
         assert_eq!(shared.as_ptr(), record[4..].as_ptr());
+    }
+
+    #[test]
+    fn a_little_data_does_not_keep_a_large_record() {
+        let mut record = vec![0, 0, 0, 4, 1, 2, 3, 4];
+        record.resize(1 << 20, 0xEE);
+        let record = Bytes::from(record);
+        let data = Decoder::new(&record).opaque_shared(1 << 20).unwrap();
+        assert_eq!(data, &[1, 2, 3, 4][..]);
+        assert!(!record.as_ptr_range().contains(&data.as_ptr()), "the data has bytes of its own");
     }
 
     #[test]
