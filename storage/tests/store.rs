@@ -3,10 +3,12 @@
 mod common;
 
 use common::*;
-use narrowboat_storage::catalogue::Policy;
+use narrowboat_storage::catalogue::{DatasetKind, Policy};
 use narrowboat_storage::dataset::{Credentials, FileTree, SetAttributes};
 use narrowboat_storage::error::Refusal;
+use narrowboat_storage::id::{DatasetId, SnapshotId, StoreId};
 use narrowboat_storage::media::SimDisk;
+use narrowboat_storage::store::ReplicaSnapshot;
 use narrowboat_storage::units::{Inode, Timestamp};
 use narrowboat_storage::{Error, Store};
 
@@ -302,4 +304,30 @@ fn snapshots_drains_and_writes_at_once_do_not_wait_for_one_another_for_ever() {
         }
     });
     assert_eq!(store.snapshots(None).len(), 60);
+}
+
+#[test]
+fn a_peer_can_not_make_numbers_of_files_run_out_or_come_again() {
+    let (_disk, store, tree) = with_share(6);
+    let file = create(&*tree, ROOT, "file", 2);
+    let snapshot = store.create_snapshot("share", "s", Timestamp(3)).expect("room");
+    let sealed = store.seal(snapshot.id).expect("room");
+    let arrived = |next_inode| ReplicaSnapshot {
+        dataset: DatasetId([7; 16]),
+        dataset_name: "peer/share".into(),
+        kind: DatasetKind::Share,
+        size: 0,
+        origin: StoreId([8; 16]),
+        snapshot: SnapshotId([9; 16]),
+        name: "s".into(),
+        time: Timestamp(3),
+        sealed: narrowboat_storage::catalogue::Sealed { next_inode, ..sealed },
+    };
+    for odd in [0, 1, file.0, u64::MAX] {
+        let refused = store.publish(&arrived(odd), Timestamp(4));
+        assert!(matches!(refused, Err(Error::Refused(Refusal::Invalid(_)))), "{odd}: {refused:?}");
+    }
+    store.publish(&arrived(sealed.next_inode), Timestamp(4)).expect("as it was sealed");
+    let clone = store.clone_snapshot("peer/share", "s", "clone", Timestamp(5)).expect("sealed");
+    assert!(create(&*store.tree(clone.row.id).expect("open"), ROOT, "new", 6) > file);
 }

@@ -3,12 +3,17 @@
 use super::Store;
 use super::datasets::{check_label, stream_of};
 use crate::catalogue::{Change, DatasetKind, DatasetRow, Head, Policy, Sealed, SnapshotRow};
+use crate::dataset::namespace::Key;
 use crate::dataset::state::Base;
 use crate::error::{Refusal, Result};
 use crate::id::{DatasetId, SnapshotId, StoreId};
 use crate::name::{Kind, Name};
 use crate::pool::{Pool, StreamId};
-use crate::units::{Lsn, Timestamp};
+use crate::tree::map;
+use crate::units::{Inode, Lsn, Timestamp};
+
+/// No box gets there by counting; what claims to have is not believed, so that counting on never overflows.
+const INODE_MAX: u64 = 1 << 62;
 
 /// A snapshot that another box made, as it is published here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +61,7 @@ impl Store {
         {
             return Err(Refusal::NotFound(format!("the root {root} of the snapshot {}", replica.name)).into());
         }
+        self.check_next_inode(replica)?;
         pool.settle()?;
         let _administration = self.administration();
         let catalogue = &self.stages.catalogue;
@@ -91,6 +97,20 @@ impl Store {
                     dataset.show(Base { root: head.root, lsn: head.lsn }, head.next_inode);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Refuses a next inode number that a file of the snapshot has already, or that leaves none: a clone would count on
+    /// from it.
+    fn check_next_inode(&self, replica: &ReplicaSnapshot) -> Result<()> {
+        let next = Inode(replica.sealed.next_inode);
+        let objects = self.stages.pool.on(self.stream(replica.dataset));
+        let from = Key::Record(next).encode();
+        let taken = || map::range(&objects, replica.sealed.root.as_ref(), from..).next().transpose();
+        if replica.kind == DatasetKind::Share && (next <= Inode::ROOT || next.0 > INODE_MAX || taken()?.is_some()) {
+            let why = format!("{next} can't be the next inode number of the snapshot {}", replica.name);
+            return Err(Refusal::Invalid(why).into());
         }
         Ok(())
     }
