@@ -16,8 +16,9 @@ use crate::name::Name;
 /// Where the bytes of an extent are.
 #[derive(Clone, Debug)]
 pub(crate) enum Place {
-    /// In memory; `stamp` tells this write from every other one, `claimed` that a cutter works on it.
-    Memory { bytes: Bytes, stamp: u64, claimed: bool },
+    /// In memory; `stamp` tells this write from every other one, `claimed` that a cutter works on it. `buffer` is the
+    /// length of what these bytes are a slice of and keep alive.
+    Memory { bytes: Bytes, buffer: usize, stamp: u64, claimed: bool },
     /// In a payload of the journal, from byte `skip` of it.
     Journal { place: journal::Place, skip: u32 },
     /// In a chunk, from byte `skip` of it.
@@ -45,18 +46,39 @@ pub(crate) struct Extent {
     pub journaled: bool,
 }
 
+impl Place {
+    /// Bytes as they came with a write.
+    pub fn memory(bytes: Bytes, stamp: u64) -> Place {
+        Place::Memory { buffer: bytes.len(), bytes, stamp, claimed: false }
+    }
+}
+
 impl Extent {
     /// The part `[from, to)` of this extent, in bytes from its start.
     fn part(&self, from: u64, to: u64) -> Extent {
         let place = match &self.place {
-            Place::Memory { bytes, stamp, claimed } => {
-                Place::Memory { bytes: bytes.slice(from as usize..to as usize), stamp: *stamp, claimed: *claimed }
+            Place::Memory { bytes, buffer, stamp, claimed } => {
+                let bytes = bytes.slice(from as usize..to as usize);
+                Place::Memory { bytes, buffer: *buffer, stamp: *stamp, claimed: *claimed }
             }
             Place::Journal { place, skip } => Place::Journal { place: *place, skip: skip + from as u32 },
             Place::Chunk { chunk, skip } => Place::Chunk { chunk: *chunk, skip: skip + from as u32 },
             Place::Hole => Place::Hole,
         };
         Extent { len: to - from, place, journaled: self.journaled }
+    }
+
+    /// The same with bytes of its own where less than half of their buffer is left: a slice keeps the whole buffer alive,
+    /// which nobody counts. So memory is at most twice what is counted, and a buffer that is overwritten piece by piece is
+    /// copied at most once in all (halves, quarters, and so on), not once for each piece.
+    fn lean(mut self) -> Extent {
+        if let Place::Memory { bytes, buffer, .. } = &mut self.place
+            && bytes.len() < *buffer / 2
+        {
+            *bytes = Bytes::copy_from_slice(bytes);
+            *buffer = bytes.len();
+        }
+        self
     }
 
     fn memory_bytes(&self) -> u64 {
@@ -160,13 +182,13 @@ impl Extents {
         if extent.len == 0 {
             return;
         }
-        self.clear(offset, offset + extent.len);
+        self.clear(offset, offset + extent.len, Extent::lean);
         self.add(offset, extent);
     }
 
     /// Cuts the file off at `size`: nothing of this or a lower layer shows beyond, even if the file grows again.
     pub fn truncate(&mut self, size: u64) {
-        self.clear(size, u64::MAX);
+        self.clear(size, u64::MAX, Extent::lean);
         self.base_limit = self.base_limit.min(size);
     }
 
@@ -174,7 +196,7 @@ impl Extents {
     pub fn drop_beyond(&mut self, size: u64) -> bool {
         let any = self.map.last_key_value().is_some_and(|(offset, extent)| offset + extent.len > size);
         if any {
-            self.clear(size, u64::MAX);
+            self.clear(size, u64::MAX, Extent::lean);
         }
         any
     }
@@ -251,7 +273,8 @@ impl Extents {
     }
 
     /// Marks the memory in `[from, to)` as being cut, or (with `claimed` false) gives it back; extents are split at the
-    /// edges. Only memory of the writes in `stamps` is touched.
+    /// edges. Only memory of the writes in `stamps` is touched. What is given back does not keep a large buffer: it may wait
+    /// long, and what it was split off from is about to become a chunk.
     pub fn set_claimed(&mut self, from: u64, to: u64, stamps: &[u64], claimed: bool) {
         let parts: Vec<_> = self.range(from, to).collect();
         for (offset, mut extent) in parts {
@@ -259,7 +282,8 @@ impl Extents {
                 && stamps.contains(stamp)
             {
                 *flag = claimed;
-                self.insert(offset, extent);
+                self.clear(offset, offset + extent.len, std::convert::identity);
+                self.add(offset, if claimed { extent } else { extent.lean() });
             }
         }
     }
@@ -276,8 +300,10 @@ impl Extents {
             }
             all_journaled &= extent.journaled;
         }
-        if covered == len {
-            self.insert(offset, Extent { len, place, journaled: all_journaled });
+        if covered == len && len > 0 {
+            // What is left beside it waits for the next of its chunks.
+            self.clear(offset, offset + len, std::convert::identity);
+            self.add(offset, Extent { len, place, journaled: all_journaled });
         }
         covered == len
     }
@@ -297,18 +323,18 @@ impl Extents {
         Some(extent)
     }
 
-    /// Removes everything in `[from, to)`, keeping what sticks out on either side.
-    fn clear(&mut self, from: u64, to: u64) {
+    /// Removes everything in `[from, to)`, keeping what sticks out on either side, passed through `keep`.
+    fn clear(&mut self, from: u64, to: u64, keep: fn(Extent) -> Extent) {
         let first = self.map.range(..=from).next_back().map_or(from, |(offset, _)| *offset);
         let touched: Vec<u64> = self.map.range(first..to).map(|(offset, _)| *offset).collect();
         for offset in touched {
             let Some(extent) = self.take(offset) else { continue };
             let end = offset + extent.len;
             if offset < from {
-                self.add(offset, extent.part(0, extent.len.min(from - offset)));
+                self.add(offset, keep(extent.part(0, extent.len.min(from - offset))));
             }
             if end > to {
-                self.add(to, extent.part(to.max(offset) - offset, extent.len));
+                self.add(to, keep(extent.part(to.max(offset) - offset, extent.len)));
             }
         }
     }

@@ -9,7 +9,7 @@ fn at_least(anchored: u64, loose: u64) -> RunBytes {
 
 fn memory(bytes: Vec<u8>, stamp: u64) -> Extent {
     let bytes = Bytes::from(bytes);
-    Extent { len: bytes.len() as u64, place: Place::Memory { bytes, stamp, claimed: false }, journaled: false }
+    Extent { len: bytes.len() as u64, place: Place::memory(bytes, stamp), journaled: false }
 }
 
 /// The bytes that the extents show over a base of 0xBB.
@@ -102,4 +102,72 @@ fn what_is_cut_after_it_was_journaled_counts_as_journaled() {
     assert!(extents.replace_claimed(0, 100, Place::Hole, &stamps));
     assert!(!extents.has_unjournaled());
     assert!(extents.pending().is_empty());
+}
+
+/// A buffer that tells when nobody has a slice of it any more.
+struct Watched(Vec<u8>, std::sync::Arc<std::sync::atomic::AtomicBool>);
+
+impl AsRef<[u8]> for Watched {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.1.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+fn watched(len: usize, stamp: u64) -> (Extent, impl Fn() -> bool) {
+    let gone = std::sync::Arc::<std::sync::atomic::AtomicBool>::default();
+    let bytes = Bytes::from_owner(Watched(vec![7; len], gone.clone()));
+    let extent = Extent { len: len as u64, place: Place::memory(bytes, stamp), journaled: false };
+    (extent, move || gone.load(std::sync::atomic::Ordering::Relaxed))
+}
+
+#[test]
+fn what_is_left_of_a_write_does_not_keep_its_buffer() {
+    let mut extents = Extents::default();
+    let (first, gone) = watched(1000, 1);
+    extents.insert(0, first);
+    extents.insert(1, memory(vec![9; 1000], 2));
+    assert!(gone(), "overwritten but for a byte");
+    let (second, gone) = watched(1000, 3);
+    extents.insert(2000, second);
+    extents.truncate(2001);
+    assert!(gone(), "cut off but for a byte");
+    assert_eq!(flatten(&extents, 2001)[..2], [7, 9]);
+    assert_eq!(flatten(&extents, 2001)[2000], 7);
+}
+
+#[test]
+fn a_buffer_that_is_overwritten_piece_by_piece_is_not_copied_for_each() {
+    let mut extents = Extents::default();
+    extents.insert(0, memory(vec![7; 1 << 20], 1));
+    let mut copies = 0;
+    let mut rest = None;
+    for piece in 0..256_u64 {
+        extents.insert(piece * 4096, memory(vec![9; 4096], 2 + piece));
+        let next = extents.range((piece + 1) * 4096, 1 << 20).next().map(|(_, extent)| match extent.place {
+            Place::Memory { bytes, .. } => bytes.as_ptr_range().end,
+            _ => unreachable!("only memory was put there"),
+        });
+        copies += u32::from(next != rest && rest.is_some());
+        rest = next;
+    }
+    assert!(copies <= 10, "copied {copies} times");
+}
+
+#[test]
+fn the_end_of_a_run_that_was_cut_does_not_keep_its_buffer() {
+    let mut extents = Extents::default();
+    let (write, gone) = watched(1000, 1);
+    extents.insert(0, write);
+    extents.set_claimed(0, 1000, &[1], true);
+    extents.set_claimed(900, 1000, &[1], false);
+    assert!(extents.replace_claimed(0, 500, Place::Hole, &[1]));
+    assert!(extents.replace_claimed(500, 400, Place::Hole, &[1]));
+    assert!(gone(), "only its last tenth is still in memory");
+    assert_eq!(flatten(&extents, 1000)[900..], [7; 100]);
 }

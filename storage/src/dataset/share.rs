@@ -153,7 +153,7 @@ impl FileTree for Dataset {
                     while at < data.len() {
                         let bytes = data.slice(at..data.len().min(at + EXTENT_BYTES_MAX));
                         let len = bytes.len();
-                        let place = Place::Memory { bytes, stamp: self.stages.stamp(), claimed: false };
+                        let place = Place::memory(bytes, self.stages.stamp());
                         extents.insert(offset + at as u64, Extent { len: len as u64, place, journaled: false });
                         at += len;
                     }
