@@ -78,6 +78,10 @@ impl Dataset {
         self.read_state().active.files.get(&inode).and_then(|extents| extents.next_open(from))
     }
 
+    fn open_end(&self, inode: Inode, near: u64) -> u64 {
+        self.read_state().active.files.get(&inode).map_or(near + 1, |extents| extents.open_end(near))
+    }
+
     fn is_crowded(&self) -> bool {
         self.read_state().active.memory_bytes() > CROWDED_BYTES
     }
@@ -105,7 +109,8 @@ impl Dataset {
                     from = claim.offset + claim.len();
                     self.cut_claim(inode, claim)?;
                 }
-                None => from = near + 1,
+                // Past the whole run, or a run of many small writes would be looked at once for each of them.
+                None => from = self.open_end(inode, near),
             }
         }
         self.wait_for_cutters(inode);
@@ -147,11 +152,12 @@ impl Dataset {
     fn cut_claim(&self, inode: Inode, claim: Claim) -> Result<()> {
         let pieces = self.find_cuts(&claim);
         let cut_end = claim.offset + pieces.iter().map(Piece::len).sum::<u64>();
-        self.give_back(inode, &claim, cut_end);
+        self.give_back(inode, &claim, cut_end, claim.offset + claim.len());
         self.cutters.found(inode);
         let outcome = self.store_pieces(inode, &claim, &pieces);
         if outcome.is_err() {
-            self.give_back(inode, &claim, claim.offset);
+            // Not what is behind the last cut: another cutter may have it by now.
+            self.give_back(inode, &claim, claim.offset, cut_end);
         }
         self.cutters.finish(inode);
         outcome
@@ -178,13 +184,12 @@ impl Dataset {
         pieces
     }
 
-    /// Gives the memory behind `from` back to the file.
-    fn give_back(&self, inode: Inode, claim: &Claim, from: u64) {
+    /// Gives the memory in `[from, to)` back to the file.
+    fn give_back(&self, inode: Inode, claim: &Claim, from: u64, to: u64) {
         let mut state = self.write_state();
         self.account(&mut state, |layer| {
             if layer.files.contains_key(&inode) {
-                let end = claim.offset + claim.len();
-                layer.with_file(inode, |extents| extents.set_claimed(from, end, &claim.stamps, false));
+                layer.with_file(inode, |extents| extents.set_claimed(from, to, &claim.stamps, false));
             }
         });
     }

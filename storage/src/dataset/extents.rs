@@ -267,6 +267,18 @@ impl Extents {
         (end - start >= if anchored { min.anchored } else { min.loose }).then_some(claim)
     }
 
+    /// The end of the run of memory around `near` that could still be cut.
+    pub fn open_end(&self, near: u64) -> u64 {
+        let mut end = near + 1;
+        for (offset, extent) in self.map.range(near..) {
+            if *offset > end || !extent.is_open() {
+                break;
+            }
+            end = end.max(offset + extent.len);
+        }
+        end
+    }
+
     /// The offset of the first extent at or behind `from` that could still be cut before it is journaled.
     pub fn next_open(&self, from: u64) -> Option<u64> {
         self.pending.range(from..).copied().find(|offset| self.map.get(offset).is_some_and(Extent::is_open))

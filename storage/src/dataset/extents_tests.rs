@@ -171,3 +171,13 @@ fn the_end_of_a_run_that_was_cut_does_not_keep_its_buffer() {
     assert!(gone(), "only its last tenth is still in memory");
     assert_eq!(flatten(&extents, 1000)[900..], [7; 100]);
 }
+
+#[test]
+fn a_run_ends_where_it_cannot_be_cut_any_more() {
+    let mut extents = Extents::default();
+    (0..10).for_each(|at| extents.insert(at, memory(vec![1], at)));
+    extents.insert(20, memory(vec![1; 5], 20));
+    assert_eq!((extents.open_end(0), extents.open_end(4), extents.open_end(20)), (10, 10, 25));
+    extents.set_journaled(6, 7);
+    assert_eq!(extents.open_end(0), 6);
+}
