@@ -7,7 +7,7 @@ use narrowboat_storage::catalogue::{DatasetKind, Policy};
 use narrowboat_storage::dataset::{Credentials, FileTree, SetAttributes};
 use narrowboat_storage::error::Refusal;
 use narrowboat_storage::id::{DatasetId, SnapshotId, StoreId};
-use narrowboat_storage::media::SimDisk;
+use narrowboat_storage::media::{Media, SimDisk};
 use narrowboat_storage::store::ReplicaSnapshot;
 use narrowboat_storage::units::{Inode, Timestamp};
 use narrowboat_storage::{Error, Store};
@@ -304,6 +304,51 @@ fn snapshots_drains_and_writes_at_once_do_not_wait_for_one_another_for_ever() {
         }
     });
     assert_eq!(store.snapshots(None).len(), 60);
+}
+
+/// Overwrites the end of every data container, footer and all, so that no chunk in its second half is what it was.
+fn harm_data(disk: &SimDisk) {
+    for folder in disk.list("containers").expect("a folder") {
+        let folder = format!("containers/{}", folder.trim_end_matches('/'));
+        for name in disk.list(&folder).expect("a folder").iter().filter(|name| name.ends_with(".data")) {
+            let file = disk.open(&format!("{folder}/{name}")).expect("listed");
+            let len = file.len().expect("open");
+            file.write_at(&[std::io::IoSlice::new(&vec![0xA5; len as usize / 2])], len / 4).expect("room");
+            file.sync().expect("sound");
+        }
+    }
+}
+
+#[test]
+fn what_is_damaged_in_one_dataset_does_not_keep_others_from_being_drained() {
+    let (disk, store, tree) = with_share(5);
+    let file = create(&*tree, ROOT, "file", 2);
+    write(&*tree, file, 0, &noise(5, 4 << 20), 3);
+    commit(&*tree, file).expect("room");
+    store.close(Timestamp(4)).expect("room");
+    drop((store, tree));
+    harm_data(&disk);
+    let (store, _) = open(&disk).expect("its names are still known");
+    let tree = store.tree(store.dataset_named("share").expect("there").row.id).expect("open");
+    // To cut around these changes, the drain has to read chunks that are damaged.
+    (8..24_u64).for_each(|place| write(&*tree, file, place * 131_072 + 5, b"changed", 5));
+    store.create_snapshot("share", "never sealed", Timestamp(6)).expect("room in the journal");
+    let other = store.create_share("other", Policy::Inline, Timestamp(7)).expect("room");
+    let other_tree = store.tree(other.row.id).expect("open");
+    for round in 0..4 {
+        create(&*other_tree, ROOT, &format!("f{round}"), 8);
+        store.create_snapshot("other", &format!("s{round}"), Timestamp(9)).expect("room");
+    }
+    (0..4).for_each(|_| assert!(store.drain_step(Timestamp(10)).expect("the other one can be drained")));
+    assert!(store.snapshots(Some(other.row.id)).iter().all(|snapshot| snapshot.sealed.is_some()));
+    assert!(matches!(store.drain_step(Timestamp(11)), Err(Error::Damage(_))), "and then it says what is wrong");
+    // Nor from being closed: what the others hold is in their roots, and not only in the journal.
+    let last = create(&*other_tree, ROOT, "last", 12);
+    write(&*other_tree, last, 0, b"last", 12);
+    assert!(matches!(store.close(Timestamp(13)), Err(Error::Damage(_))));
+    let root = store.dataset_named("other").expect("there").head.root;
+    let snapshot = store.create_snapshot("other", "closed", Timestamp(14)).expect("room");
+    assert_eq!(snapshot.sealed.expect("nothing was left to drain").root, root);
 }
 
 #[test]

@@ -47,34 +47,45 @@ impl Store {
             let turn = self.turn.fetch_add(1, Ordering::Relaxed) % datasets.len();
             datasets.rotate_left(turn);
         }
+        let mut failed = None;
+        // What is damaged in one dataset does not keep the others waiting.
+        let mut sound = Vec::with_capacity(datasets.len());
         for dataset in &datasets {
-            let owes_much = self.owes_much(dataset);
-            if owes_much || dataset.is_large() {
-                // What can be cut must not go into the journal inline only because the layer is full.
-                dataset.cut_everything()?;
-            }
-            dataset.freeze_if_large(now, owes_much)?;
-            if self.drain_one(dataset)? == Step::Drained {
-                return Ok(true);
+            match self.drain_turn(dataset, now, self.owes_much(dataset)) {
+                Ok(Step::Drained) => return Ok(true),
+                Ok(Step::NothingFrozen | Step::Busy) => sound.push(dataset),
+                Err(error) => drop(failed.get_or_insert(error)),
             }
         }
         // Many small layers can fill the memory as well as a few large ones.
-        if !self.stages.pressure.is_crowded() {
-            return Ok(false);
+        if self.stages.pressure.is_crowded()
+            && let Some(largest) = sound.into_iter().max_by_key(|dataset| dataset.active_bytes())
+            && self.drain_turn(largest, now, true)? == Step::Drained
+        {
+            return Ok(true);
         }
-        let Some(largest) = datasets.iter().max_by_key(|dataset| dataset.active_bytes()) else { return Ok(false) };
-        largest.cut_everything()?;
-        largest.freeze_if_large(now, true)?;
-        Ok(self.drain_one(largest)? == Step::Drained)
+        failed.map_or(Ok(false), Err)
     }
 
-    /// Drains everything that was written so far, of all datasets: for closing, and for tests.
-    pub fn drain_all(&self, now: Timestamp) -> Result<()> {
-        for dataset in self.open_datasets().into_iter().filter(|dataset| !dataset.read_only) {
-            dataset.freeze_if_large(now, true)?;
-            self.drain_while(&dataset, &|| true)?;
+    /// Drains a layer of one dataset, which is frozen for it if it is large, or if it `must`.
+    fn drain_turn(&self, dataset: &Arc<Dataset>, now: Timestamp, must: bool) -> Result<Step> {
+        if must || dataset.is_large() {
+            // What can be cut must not go into the journal inline only because the layer is full.
+            dataset.cut_everything()?;
         }
-        Ok(())
+        dataset.freeze_if_large(now, must)?;
+        self.drain_one(dataset)
+    }
+
+    /// Drains everything that was written so far, of all datasets: for closing, and for tests. What is damaged in one does
+    /// not keep the others from it; the first failure is the result.
+    pub fn drain_all(&self, now: Timestamp) -> Result<()> {
+        let mut outcome = Ok(());
+        for dataset in self.open_datasets().into_iter().filter(|dataset| !dataset.read_only) {
+            let drained = dataset.freeze_if_large(now, true).and_then(|()| self.drain_while(&dataset, &|| true));
+            outcome = outcome.and(drained);
+        }
+        outcome
     }
 
     /// Drains everything and leaves all files as they are best found. The store can be used on.
