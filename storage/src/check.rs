@@ -152,8 +152,8 @@ impl Store {
             }
         }
         for dataset in self.open_datasets() {
-            let live = dataset.check_live();
-            check.note(&format!("dataset {}", dataset.id), live)?;
+            let name = self.dataset_row(dataset.id).map_or_else(|| dataset.id.to_string(), |row| row.name);
+            check.note(&format!("dataset {name}"), dataset.check_live())?;
         }
         Ok(())
     }
@@ -210,6 +210,7 @@ impl Dataset {
     fn check_live(&self) -> Result<()> {
         let objects = self.objects();
         let state = self.read_state();
+        state.refuse_if_shut()?;
         let transaction = Transaction::new(&state, &objects);
         match (transaction.get(&Key::Totals.encode())?, state.base.root) {
             (None, None) => Ok(()),

@@ -91,11 +91,12 @@ pub(super) fn dataset(context: &Context, command: DatasetCommand) -> Outcome {
 pub(super) fn show_datasets(datasets: &[Dataset]) {
     let row = |dataset: &Dataset| {
         let kind = if dataset.read_only { format!("{}, replica", dataset.kind) } else { dataset.kind.clone() };
+        let counted = |text: String| if dataset.damage.is_some() { "damaged".into() } else { text };
         vec![
             dataset.name.clone(),
             kind,
-            size(dataset.logical_bytes),
-            count(dataset.files),
+            counted(size(dataset.logical_bytes)),
+            counted(count(dataset.files)),
             dataset.snapshots.to_string(),
             or_dash(dataset.newest_snapshot.clone()),
             dataset.dedup.clone(),
@@ -103,6 +104,9 @@ pub(super) fn show_datasets(datasets: &[Dataset]) {
     };
     let rows: Vec<_> = datasets.iter().map(row).collect();
     table(&["DATASET", "KIND", "SIZE", "FILES", "SNAPSHOTS", "NEWEST", "DEDUP"], &rows);
+    for (name, damage) in datasets.iter().filter_map(|dataset| Some((&dataset.name, dataset.damage.as_ref()?))) {
+        println!("  PROBLEM      {name}: {damage}");
+    }
 }
 
 fn acknowledge(context: &Context, request: &Request) -> Result<(), crate::control::Failed> {

@@ -50,6 +50,9 @@ fn announce(running: &Running) {
     for damage in &opened.pool.damage {
         tracing::error!(%damage, "run `narrowboat check --deep`");
     }
+    for (dataset, damage) in &opened.set_aside {
+        tracing::error!(dataset, %damage, "the dataset can't be served; its journal is kept, and all others are served");
+    }
     let nfs = node.nfs_address.map_or("off".into(), |address| address.to_string());
     let link = node.link.as_ref().and_then(|link| link.local_address().ok());
     let wan = link.map_or("off".into(), |address| address.to_string());

@@ -141,6 +141,7 @@ fn dataset(node: &Node, info: &DatasetInfo) -> reports::Dataset {
         snapshots: snapshots.len(),
         newest_snapshot: snapshots.last().map(|row| row.name.clone()),
         export: node.nfs_address.filter(|_| is_share).map(|_| format!("/{}", row.name)),
+        damage: info.damage.as_ref().map(|damage| damage.to_string()),
     }
 }
 

@@ -84,6 +84,8 @@ pub struct Dataset {
     pub newest_snapshot: Option<String>,
     /// What clients mount.
     pub export: Option<String>,
+    /// Why it can't be served or counted; its sizes and counts are 0 then.
+    pub damage: Option<String>,
 }
 
 /// A snapshot.

@@ -17,11 +17,11 @@ use super::extents::{Extent, Extents, Place};
 use super::layer::{Layer, is_totals, record_of};
 use super::namespace::Key;
 use super::record::{Edit, Record};
-use super::state::{Base, State};
+use super::state::{Base, Shut, State};
 use super::table::Transaction;
 use super::{Call, CallTag};
 use crate::catalogue::Policy;
-use crate::error::{Refusal, Result};
+use crate::error::{Damage, Refusal, Result};
 use crate::id::{DatasetId, SnapshotId};
 use crate::journal::Appended;
 use crate::pool::StreamId;
@@ -120,11 +120,12 @@ impl Dataset {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The state for a change of what it holds. Refused once the dataset is deleted.
+    /// The state for a change of what it holds. Refused once the dataset is deleted or set aside.
     pub(super) fn change_state(&self) -> Result<RwLockWriteGuard<'_, State>> {
         self.refuse_if_read_only()?;
         let state = self.write_state();
-        if state.retired { Err(Refusal::Stale.into()) } else { Ok(state) }
+        state.refuse_if_shut()?;
+        Ok(state)
     }
 
     /// Makes one namespace change: `operation` reads and edits through a transaction; what it did becomes one journal
@@ -314,13 +315,23 @@ impl Dataset {
         }
     }
 
-    /// Gives back the memory of a dataset that was deleted.
+    /// Lets go of a dataset that was deleted.
     pub fn retire(&self) {
+        self.shut(Shut::Deleted);
+    }
+
+    /// Sets a dataset aside that could not be brought back: it answers with the damage, and the journal behind its head is
+    /// kept for the day on which what is damaged is there again.
+    pub fn set_aside(&self, damage: Damage) {
+        self.shut(Shut::Damaged(damage));
+    }
+
+    /// Ends all answers, and gives back the memory of the layers.
+    fn shut(&self, why: Shut) {
         let mut state = self.write_state();
-        state.retired = true;
         let frozen: u64 = state.frozen.iter().map(|layer| layer.memory_bytes()).sum();
         self.stages.pressure.moved(state.active.memory_bytes() + frozen, 0);
-        *state = State { base: state.base, next_inode: state.next_inode, retired: true, ..State::default() };
+        *state = State { base: state.base, next_inode: state.next_inode, shut: Some(why), ..State::default() };
     }
 
     /// Shows another root: for replicas, which have no layers.

@@ -29,10 +29,11 @@ impl Dataset {
         look(&Transaction::new(&state, &objects))
     }
 
-    /// The state for looking at. Refused once the dataset is deleted.
+    /// The state for looking at. Refused once the dataset is deleted or set aside.
     fn look(&self) -> Result<RwLockReadGuard<'_, State>> {
         let state = self.read_state();
-        if state.retired { Err(Refusal::Stale.into()) } else { Ok(state) }
+        state.refuse_if_shut()?;
+        Ok(state)
     }
 
     /// The attributes of a file, and where the bytes of a range of it are.

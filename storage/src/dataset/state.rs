@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::extents::Extent;
 use super::layer::Layer;
 use super::namespace::Key;
-use crate::error::{Damage, Result};
+use crate::error::{Damage, Refusal, Result};
 use crate::name::Name;
 use crate::tree::Objects;
 use crate::tree::map;
@@ -33,8 +33,17 @@ pub(crate) struct State {
     pub next_inode: u64,
     /// Files whose record in the active layer is newer than the one in the journal: bytes were written to them.
     pub unjournaled: BTreeSet<Inode>,
-    /// The dataset was deleted: whoever still holds it gets nothing from it.
-    pub retired: bool,
+    /// Why the dataset answers nothing, if it does not: then it has no layers.
+    pub shut: Option<Shut>,
+}
+
+/// Why a dataset answers nothing.
+#[derive(Clone, Debug)]
+pub(crate) enum Shut {
+    /// It was deleted: whoever still holds it gets nothing from it.
+    Deleted,
+    /// What the journal has behind its head could not be applied again. The journal keeps it all.
+    Damaged(Damage),
 }
 
 /// One part of a range of a file, and where its bytes are.
@@ -56,6 +65,21 @@ pub(crate) struct Plan {
 }
 
 impl State {
+    /// Refused where the dataset answers nothing.
+    pub fn refuse_if_shut(&self) -> Result<()> {
+        match &self.shut {
+            None => Ok(()),
+            Some(Shut::Deleted) => Err(Refusal::Stale.into()),
+            Some(Shut::Damaged(damage)) => Err(damage.clone().into()),
+        }
+    }
+
+    /// True where the journal has, or may have, what no root has.
+    pub fn owes(&self) -> bool {
+        let damaged = matches!(self.shut, Some(Shut::Damaged(_)));
+        damaged || !self.active.is_empty() || !self.frozen.is_empty()
+    }
+
     /// A state without layers.
     pub fn at(root: Option<Name>) -> Self {
         State { base: Base { root, lsn: Lsn(0) }, ..State::default() }

@@ -11,7 +11,7 @@ use crate::dataset::namespace::{self, Key, Totals};
 use crate::dataset::record::Record;
 use crate::dataset::state::{Base, State};
 use crate::dataset::table::Transaction;
-use crate::error::{Refusal, Result};
+use crate::error::{Damage, Error, Refusal, Result};
 use crate::id::{DatasetId, SnapshotId};
 use crate::pool::{PoolStats, StreamId};
 use crate::tree::map;
@@ -27,8 +27,10 @@ pub struct DatasetInfo {
     pub row: DatasetRow,
     /// Its newest root and the journal record up to which it reaches.
     pub head: Head,
-    /// What it holds now, also what no root holds yet.
+    /// What it holds now, also what no root holds yet; zeros where it is damaged.
     pub totals: Totals,
+    /// Why it can't be served, or not counted.
+    pub damage: Option<Damage>,
 }
 
 /// Sizes and counts of everything that a store keeps.
@@ -123,7 +125,7 @@ impl Store {
         self.stages.catalogue.apply_journaled(&[changes, &[applied_change(lsn)]].concat())
     }
 
-    /// All datasets, in the order of their names.
+    /// All datasets, in the order of their names, damaged ones among them.
     pub fn datasets(&self) -> Result<Vec<DatasetInfo>> {
         self.stages.catalogue.datasets().into_iter().map(|row| self.info(row)).collect()
     }
@@ -150,8 +152,12 @@ impl Store {
 
     fn info(&self, row: DatasetRow) -> Result<DatasetInfo> {
         let head = self.stages.catalogue.head(row.id);
-        let totals = self.dataset(row.id)?.totals()?;
-        Ok(DatasetInfo { row, head, totals })
+        let (totals, damage) = match self.dataset(row.id)?.totals() {
+            Ok(totals) => (totals, None),
+            Err(Error::Damage(damage)) => (Totals::default(), Some(damage)),
+            Err(error) => return Err(error),
+        };
+        Ok(DatasetInfo { row, head, totals, damage })
     }
 
     pub(super) fn dataset(&self, id: DatasetId) -> Result<Arc<Dataset>> {
@@ -247,7 +253,9 @@ pub(crate) fn stream_of(id: DatasetId) -> u64 {
 impl Dataset {
     fn totals(&self) -> Result<Totals> {
         let objects = self.objects();
-        let value = self.read_state().get(&objects, &Key::Totals.encode())?;
+        let state = self.read_state();
+        state.refuse_if_shut()?;
+        let value = state.get(&objects, &Key::Totals.encode())?;
         value.map_or(Ok(Totals::default()), |value| Totals::decode(&value))
     }
 }

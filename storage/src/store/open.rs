@@ -12,7 +12,7 @@ use crate::chunk::Cutter;
 use crate::dataset::live::Dataset;
 use crate::dataset::record::Record;
 use crate::dataset::state::Base;
-use crate::error::{Damage, Environment, Refusal, Result};
+use crate::error::{Damage, Environment, Error, Refusal, Result};
 use crate::id::{DatasetId, SnapshotId, StoreId};
 use crate::journal::{self, Journal, JournalOptions, Recovery};
 use crate::media::Media;
@@ -34,13 +34,16 @@ pub struct OpenReport {
     pub pool: PoolReport,
     /// Journal records that were applied again.
     pub replayed: u64,
+    /// Datasets that could not be brought back, by name, and why. Each answers with its damage, and the journal keeps what it
+    /// has behind their heads; all others are served.
+    pub set_aside: Vec<(String, Damage)>,
 }
 
 impl Store {
     /// Opens the store on a medium, or creates one where there is none.
     ///
     /// Everything that was ever stable is there afterwards. What was lost and could be built again (the index, the
-    /// catalogue) is in the report.
+    /// catalogue) is in the report, and so are datasets that had to be set aside.
     pub fn open(media: Arc<dyn Media>, options: StoreOptions) -> Result<(Store, OpenReport)> {
         let found = Header::read(&*media)?;
         let created = found.is_none();
@@ -76,10 +79,9 @@ impl Store {
             segment_bytes,
         };
         store.catch_up_catalogue()?;
-        let replayed = store.replay_datasets()?;
-        let report =
-            OpenReport { created, catalogue: catalogue_report, journal: journal_report, pool: pool_report, replayed };
-        Ok((store, report))
+        let (replayed, set_aside) = store.replay_datasets()?;
+        let (catalogue, journal, pool) = (catalogue_report, journal_report, pool_report);
+        Ok((store, OpenReport { created, catalogue, journal, pool, replayed, set_aside }))
     }
 
     /// Applies the catalogue's changes that reached the journal and not the catalogue.
@@ -95,15 +97,17 @@ impl Store {
         })
     }
 
-    /// Opens every dataset at its head and applies what the journal has behind it.
-    fn replay_datasets(&self) -> Result<u64> {
+    /// Opens every dataset at its head and applies what the journal has behind it. Returns how many records that were, and
+    /// which datasets had to be set aside.
+    fn replay_datasets(&self) -> Result<(u64, Vec<(String, Damage)>)> {
         let catalogue = &self.stages.catalogue;
         let mut first = self.stages.journal.last();
         let mut datasets = BTreeMap::new();
-        for row in catalogue.datasets() {
+        let rows = catalogue.datasets();
+        for row in &rows {
             let head = catalogue.head(row.id);
             let base = Base { root: head.root, lsn: head.lsn };
-            let dataset = Dataset::new(row.id, self.stages.clone(), mode_of(&row), base, head.next_inode);
+            let dataset = Dataset::new(row.id, self.stages.clone(), mode_of(row), base, head.next_inode);
             dataset.restore_calls(catalogue.calls(row.id));
             if !row.read_only {
                 first = first.min(head.lsn);
@@ -111,26 +115,51 @@ impl Store {
             datasets.insert(row.id, Arc::new(dataset));
         }
         let mut replayed = 0;
-        let mut waits = |value: &bytes::Bytes| -> Result<Option<SnapshotId>> {
-            let changes = decode_changes(value).map_err(|error| Damage::new("journal", 0, "a snapshot", error))?;
-            let ids = changes.iter().filter_map(Change::snapshot_id);
-            let waiting = |id: &SnapshotId| catalogue.snapshot(*id).is_some_and(|row| row.sealed.is_none());
-            Ok(ids.into_iter().find(waiting))
-        };
+        let mut set_aside = BTreeMap::new();
         self.stages.journal.replay(first, &mut |record| {
             let Some(dataset) = datasets.get(&record.dataset).filter(|dataset| !dataset.read_only) else {
                 return Ok(());
             };
-            replayed += 1;
-            if let Some((snapshot, base)) = dataset.replay(record, &mut waits)? {
-                self.seal_at(snapshot, base, dataset.next_inode())?;
+            if !set_aside.contains_key(&dataset.id) {
+                replayed += 1;
+                set_aside.extend(damage_of(self.replay_record(dataset, record))?.map(|damage| (dataset.id, damage)));
             }
-            dataset.freeze_replayed_if_large();
             Ok(())
         })?;
-        datasets.values().try_for_each(|dataset| dataset.replayed())?;
+        for dataset in datasets.values().filter(|dataset| !dataset.read_only) {
+            if !set_aside.contains_key(&dataset.id) {
+                set_aside.extend(damage_of(dataset.replayed())?.map(|damage| (dataset.id, damage)));
+            }
+        }
+        for (id, damage) in &set_aside {
+            datasets.get(id).into_iter().for_each(|dataset| dataset.set_aside(damage.clone()));
+        }
         *self.datasets.write().unwrap_or_else(std::sync::PoisonError::into_inner) = datasets;
-        Ok(replayed)
+        let named = rows.into_iter().filter_map(|row| Some((row.name, set_aside.remove(&row.id)?)));
+        Ok((replayed, named.collect()))
+    }
+
+    fn replay_record(&self, dataset: &Dataset, record: journal::Record) -> Result<()> {
+        let mut waits = |value: &bytes::Bytes| -> Result<Option<SnapshotId>> {
+            let changes = decode_changes(value).map_err(|error| Damage::new("journal", 0, "a snapshot", error))?;
+            let ids = changes.iter().filter_map(Change::snapshot_id);
+            let waiting = |id: &SnapshotId| self.stages.catalogue.snapshot(*id).is_some_and(|row| row.sealed.is_none());
+            Ok(ids.into_iter().find(waiting))
+        };
+        if let Some((snapshot, base)) = dataset.replay(record, &mut waits)? {
+            self.seal_at(snapshot, base, dataset.next_inode())?;
+        }
+        dataset.freeze_replayed_if_large();
+        Ok(())
+    }
+}
+
+/// Parts damage, which concerns one dataset, from what the machine could not do, which concerns all.
+fn damage_of(outcome: Result<()>) -> Result<Option<Damage>> {
+    match outcome {
+        Ok(()) => Ok(None),
+        Err(Error::Damage(damage)) => Ok(Some(damage)),
+        Err(error) => Err(error),
     }
 }
 

@@ -130,6 +130,7 @@ impl Store {
         let row = find().ok_or_else(gone)?;
         if row.sealed.is_none() {
             let dataset = self.dataset(row.dataset)?;
+            dataset.read_state().refuse_if_shut()?;
             self.drain_while(&dataset, &|| find().is_some_and(|row| row.sealed.is_none()))?;
         }
         find().and_then(|row| row.sealed).ok_or_else(|| gone().into())
@@ -269,14 +270,14 @@ impl Dataset {
     /// The record behind which the journal is owed to this dataset; `None` where nothing is.
     fn owed_from(&self) -> Option<Lsn> {
         let state = self.read_state();
-        let idle = self.read_only || (state.active.is_empty() && state.frozen.is_empty());
+        let idle = self.read_only || !state.owes();
         (!idle).then_some(state.base.lsn)
     }
 
     /// True where no record up to `last` is missing from the root: one would have made a layer.
     fn rests_at(&self, last: Lsn) -> bool {
         let state = self.read_state();
-        state.active.is_empty() && state.frozen.is_empty() && state.base.lsn <= last
+        !state.owes() && state.base.lsn <= last
     }
 
     /// Moves the base up to `last`, up to which the dataset rested. Layers that came since are behind that.
