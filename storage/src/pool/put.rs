@@ -1,5 +1,6 @@
 //! Storing: name, look for a duplicate, compress, append. Only the last step holds a lock, that of the stream's
-//! container; two threads that put the same object at once meet in `recent`, where one of them wins.
+//! container; two threads that put the same object at once meet in `recent`, where one of them wins. Names leave `recent` for the index
+//! at any time; who looked before that, and claims after, looks again.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -14,6 +15,7 @@ use crate::error::{Environment, Refusal, Result};
 use crate::index::Location;
 use crate::name::{Kind, Name};
 
+use super::recent::Claim;
 use super::{Inner, Pool, Put, Stored, StreamId};
 
 /// An object that is ready to be appended.
@@ -30,8 +32,8 @@ struct Ready {
 /// What an append does with a name that is present.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Present {
-    /// Leaves it.
-    Keep,
+    /// Leaves it. Names were looked up when so many moves of names into the index had been counted.
+    Keep { settles: u64 },
     /// Stores the object again and points the name to the new place.
     Replace,
 }
@@ -73,6 +75,7 @@ impl Pool {
         if inner.realm.name(kind, &content) != *name {
             return Err(Refusal::Invalid(format!("what was sent as {name} is something else")).into());
         }
+        let settles = inner.settles.load(Ordering::Acquire);
         if self.contains(kind, name)? {
             return Ok(Put { name: *name, new: false, stored_bytes: 0 });
         }
@@ -85,7 +88,7 @@ impl Pool {
         let len = stored.bytes.len();
         let ready = Ready { nth: 0, name: *name, codec: stored.codec, raw_len: stored.raw_len, range: 0..len };
         let mut puts = [Put { name: *name, new: false, stored_bytes: 0 }];
-        inner.append(stream, kind, &[ready], &stored.bytes, Present::Keep, &mut puts)?;
+        inner.append_new(stream, kind, vec![ready], &stored.bytes, settles, &mut puts)?;
         inner.keep_node(kind, name, content);
         Ok(puts[0])
     }
@@ -163,19 +166,34 @@ impl Inner {
             let codec = codec::compress(contents[nth], &mut stored, &patience);
             ready.push(Ready { nth, name: names[nth], codec, raw_len, range: start..stored.len() });
         }
-        if self.settles.load(Ordering::Acquire) != settles {
-            // Names moved into the index since they were looked up there; `recent` alone would not know them.
-            let again: Vec<_> = ready.iter().map(|ready| ready.name).collect();
-            let mut known = self.known(kind, &again).into_iter();
-            ready.retain(|_| !known.next().unwrap_or_default());
-        }
-        self.append(stream, kind, &ready, &stored, Present::Keep, &mut puts)?;
-        for ready in &ready {
-            if kind.is_node() {
-                self.keep_node(kind, &ready.name, contents[ready.nth].to_vec());
-            }
+        self.append_new(stream, kind, ready, &stored, settles, &mut puts)?;
+        if kind.is_node() {
+            new().for_each(|nth| self.keep_node(kind, &names[nth], contents[nth].to_vec()));
         }
         Ok(puts)
+    }
+
+    /// Appends what is still not known when its turn comes. `settles` was read before the look-up that did not find it.
+    fn append_new(
+        &self,
+        stream: StreamId,
+        kind: Kind,
+        mut ready: Vec<Ready>,
+        stored: &[u8],
+        mut settles: u64,
+        puts: &mut [Put],
+    ) -> Result<()> {
+        loop {
+            let unsure = self.append(stream, kind, &ready, stored, Present::Keep { settles }, puts)?.len();
+            if unsure == 0 {
+                return Ok(());
+            }
+            ready.drain(..ready.len() - unsure);
+            settles = self.settles.load(Ordering::Acquire);
+            let names: Vec<_> = ready.iter().map(|ready| ready.name).collect();
+            let mut known = self.known(kind, &names).into_iter();
+            ready.retain(|_| !known.next().unwrap_or_default());
+        }
     }
 
     /// A node that was just stored is likely read soon: the next edit of the tree goes through it.
@@ -185,18 +203,20 @@ impl Inner {
         }
     }
 
-    fn append(
+    /// Appends in order; returns those that have to be looked up again first.
+    fn append<'a>(
         &self,
         stream: StreamId,
         kind: Kind,
-        ready: &[Ready],
+        ready: &'a [Ready],
         stored: &[u8],
         present: Present,
         puts: &mut [Put],
-    ) -> Result<()> {
+    ) -> Result<&'a [Ready]> {
         let class = Class::of(kind);
         let mut left = ready;
-        while !left.is_empty() {
+        let mut unsure = false;
+        while !left.is_empty() && !unsure {
             let writer = self.streams.writer(class, stream)?;
             let mut appender = writer.lock();
             if appender.is_closed() {
@@ -204,16 +224,18 @@ impl Inner {
             }
             // Counted before the names can be seen: who finds one and syncs then waits for this append.
             self.appends.fetch_add(1, Ordering::SeqCst);
-            left = self.append_to(&writer, &mut appender, kind, left, stored, present, puts)?;
+            (left, unsure) = self.append_to(&writer, &mut appender, kind, left, stored, present, puts)?;
             if appender.len() >= self.options.container_bytes {
                 appender.close();
                 self.streams.retire(writer.id());
             }
         }
-        self.bound_unsafe()
+        self.bound_unsafe()?;
+        Ok(left)
     }
 
-    /// Appends until the container is full; returns what is left.
+    /// Appends until the container is full, or a name has to be looked up again. Returns what is left, and whether the
+    /// latter is why.
     #[allow(clippy::too_many_arguments)]
     fn append_to<'a>(
         &self,
@@ -224,18 +246,24 @@ impl Inner {
         stored: &[u8],
         present: Present,
         puts: &mut [Put],
-    ) -> Result<&'a [Ready]> {
+    ) -> Result<(&'a [Ready], bool)> {
         for (nth, item) in ready.iter().enumerate() {
             if appender.len() >= self.options.container_bytes {
-                return Ok(&ready[nth..]);
+                return Ok((&ready[nth..], false));
             }
             appender.make_room()?;
             let payload = &stored[item.range.clone()];
             let (offset, stored_len) = (appender.len() as u32, payload.len() as u32);
             let location = Location { container: writer.id(), offset, stored_len, kind };
             match present {
-                Present::Keep if !self.recent.claim(&item.name, location) => continue,
-                Present::Keep => {}
+                Present::Keep { settles } => {
+                    let moved = || self.settles.load(Ordering::Acquire) != settles;
+                    match self.recent.claim(&item.name, location, moved) {
+                        Claim::Made => {}
+                        Claim::Taken => continue,
+                        Claim::Unsure => return Ok((&ready[nth..], true)),
+                    }
+                }
                 Present::Replace => self.recent.point(&item.name, location),
             }
             let Ready { name, codec, raw_len, .. } = *item;
@@ -243,7 +271,7 @@ impl Inner {
             self.counters.stored(raw_len, stored_len);
             puts[item.nth] = Put { name, new: true, stored_bytes: stored_len + SLOT_BYTES as u32 };
         }
-        Ok(&[])
+        Ok((&[], false))
     }
 
     /// Closed containers that nobody syncs must not pile up: each holds a file open and its slots in memory. Neither

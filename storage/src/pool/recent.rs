@@ -13,6 +13,17 @@ use crate::name::{Kind, Name};
 
 const SHARDS: usize = 32;
 
+/// What came of claiming a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// It is the caller's, who stores the object now.
+    Made,
+    /// Somebody else stored the object, or does so now.
+    Taken,
+    /// It is not here, and names went from here into the index since the caller looked there: look again.
+    Unsure,
+}
+
 /// Names with their places, in shards by name.
 pub(super) struct Recent {
     shards: Vec<Mutex<HashMap<Name, Location>>>,
@@ -32,14 +43,17 @@ impl Recent {
         self.shard(name).get(name).copied().filter(|location| location.kind == kind)
     }
 
-    /// Claims a name for the object that is about to be stored at `location`. False where it is claimed already.
-    pub fn claim(&self, name: &Name, location: Location) -> bool {
+    /// Claims a name for the object that is about to be stored at `location`. `moved` says whether any names went into
+    /// the index since the caller looked for this one there. That is counted before they are forgotten here: under the
+    /// lock of the name's shard, a name that is not here and did not move is nowhere.
+    pub fn claim(&self, name: &Name, location: Location, moved: impl FnOnce() -> bool) -> Claim {
         match self.shard(name).entry(*name) {
-            Entry::Occupied(_) => false,
+            Entry::Occupied(_) => Claim::Taken,
+            Entry::Vacant(_) if moved() => Claim::Unsure,
             Entry::Vacant(place) => {
                 place.insert(location);
                 self.len.fetch_add(1, Ordering::Relaxed);
-                true
+                Claim::Made
             }
         }
     }
@@ -79,5 +93,22 @@ impl Recent {
 
     pub fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_claimed_once_also_when_it_leaves_for_the_index() {
+        let recent = Recent::new();
+        let name = Name([7; 32]);
+        let location = Location { container: ContainerId(1), offset: 32, stored_len: 10, kind: Kind::Chunk };
+        assert_eq!(recent.claim(&name, location, || false), Claim::Made);
+        assert_eq!(recent.claim(&name, location, || true), Claim::Taken);
+        recent.forget(&[(name, location)]);
+        assert_eq!((recent.claim(&name, location, || true), recent.len()), (Claim::Unsure, 0));
+        assert_eq!(recent.claim(&name, location, || false), Claim::Made);
     }
 }

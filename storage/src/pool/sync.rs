@@ -160,7 +160,8 @@ impl Inner {
         })?;
         self.amended.lock().unwrap_or_else(PoisonError::into_inner).retain(|id| !amended.contains(id));
         self.indexed.write().unwrap_or_else(PoisonError::into_inner).extend(records);
-        // Look-ups that began before this may have missed the names in both places; puts look again when it changed.
+        // Before the names are forgotten: look-ups that began earlier may have missed them in both places, and who claims a
+        // name after such a look-up looks again when this changed.
         self.settles.fetch_add(1, Ordering::AcqRel);
         // Directories of these containers that came into memory before still vouched for the old places.
         amended.iter().for_each(|id| self.locality.forget(*id));

@@ -167,7 +167,7 @@ fn threads_that_put_the_same_at_once_store_it_once() {
                         let content = content(rng.random_range(0..300), 2000);
                         let put = pool.put(StreamId(thread), Kind::Chunk, &content).unwrap();
                         assert_eq!(pool.read(Kind::Chunk, &put.name).unwrap(), content);
-                        if rng.random_range(0..40) == 0 {
+                        if rng.random_range(0..8) == 0 {
                             pool.settle().unwrap();
                         }
                         usize::from(put.new)
