@@ -130,6 +130,32 @@ fn a_clone_starts_as_the_snapshot_and_goes_its_own_way() {
 }
 
 #[test]
+fn space_that_is_overwritten_is_not_counted_again() {
+    let (_disk, store, tree) = with_share(8);
+    let file = create(&*tree, ROOT, "disk image", 2);
+    let used = || tree.attributes(file).expect("there").used;
+    tree.set_attributes(&at(2), file, &SetAttributes { size: Some(1 << 30), ..SetAttributes::default() }, None)
+        .expect("room");
+    assert_eq!(used(), 0);
+    // The same places again and again: in memory, in the journal and in the tree.
+    for round in 0..4 {
+        for place in 0..3 {
+            write(&*tree, file, place << 28, &noise(round * 3 + place, 300_000), 3);
+        }
+        assert_eq!(used(), 900_000, "round {round}");
+        match round {
+            0 => drop(commit(&*tree, file).expect("room")),
+            _ => store.drain_all(Timestamp(4)).expect("room"),
+        }
+    }
+    // Half of it over what is there; and behind the end.
+    write(&*tree, file, 150_000, &noise(20, 300_000), 5);
+    assert_eq!(used(), 1_050_000);
+    write(&*tree, file, (1 << 30) - 1000, &noise(21, 3000), 6);
+    assert_eq!(used(), 1_053_000);
+}
+
+#[test]
 fn truncation_does_not_show_old_bytes_again() {
     let (_disk, store, tree) = with_share(1);
     let file = create(&*tree, ROOT, "file", 2);

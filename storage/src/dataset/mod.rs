@@ -106,7 +106,8 @@ pub struct Attributes {
     pub gid: u32,
     /// Length in bytes.
     pub size: u64,
-    /// Bytes that are not holes, before deduplication.
+    /// Bytes that are not holes, before deduplication. Never less; more, and at most `size`, after a sparse file was cut
+    /// off, and while zeros that were written have not become holes.
     pub used: u64,
     /// Major and minor device number of a device node.
     pub device: (u32, u32),

@@ -46,6 +46,23 @@ impl Dataset {
     }
 }
 
+/// How many of the bytes that a plan describes are nowhere. Reads nodes, and no bytes.
+pub(super) fn holes(objects: &dyn Objects, plan: &Plan) -> Result<u64> {
+    let mut sum = 0;
+    for part in &plan.parts {
+        match part {
+            Part::Zeros(len) | Part::Written(Extent { len, place: Place::Hole, .. }) => sum += len,
+            Part::Written(_) => {}
+            Part::Base { offset, len } => {
+                for piece in sequence::read(objects, &plan.base, *offset, *len) {
+                    sum += if let Piece::Hole(len) = piece? { len } else { 0 };
+                }
+            }
+        }
+    }
+    Ok(sum)
+}
+
 /// The bytes `[offset, offset + len)` of a content, which must be that long.
 pub(crate) fn fetch_content(
     objects: &dyn Objects,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::extents::{Extent, Place};
 use super::live::{Dataset, Effects};
 use super::namespace::{self, Change, Effect, NewEntry, Outcome, View};
+use super::read::holes;
 use super::state::{Plan, State};
 use super::table::Transaction;
 use super::{
@@ -142,7 +143,9 @@ impl FileTree for Dataset {
         let change = {
             let mut state = self.change_state()?;
             let mut transaction = Transaction::new(&state, &objects);
-            let outcome = namespace::wrote(&mut transaction, call, inode, offset, data.len() as u64)?;
+            let outcome = namespace::wrote(&mut transaction, call, inode, (offset, data.len() as u64), &|from, to| {
+                holes(&objects, &state.plan(&objects, inode, from, to)?)
+            })?;
             let (edits, _) = transaction.finish();
             if !edits.is_empty() {
                 state.unjournaled.insert(inode);

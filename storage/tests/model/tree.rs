@@ -51,6 +51,11 @@ impl Content {
         bytes
     }
 
+    /// How many bytes certainly lie in no hole.
+    pub fn bytes_not_zero(&self) -> u64 {
+        self.pages.values().map(|page| page.iter().filter(|byte| **byte != 0).count() as u64).sum()
+    }
+
     /// Offsets of the pages that were written.
     pub fn written(&self) -> Vec<u64> {
         self.pages.keys().map(|number| number * PAGE as u64).collect()

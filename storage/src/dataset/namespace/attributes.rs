@@ -100,7 +100,16 @@ fn apply(call: &Call, record: &mut Record, set: &SetAttributes) {
 
 /// Notes that `len` bytes at `offset` of a regular file were written: size, times, and the set-id bits, which a write by
 /// anybody but root clears. Checks again all that [`super::allow_write`] does. A write of nothing changes nothing.
-pub fn wrote(table: &mut dyn Table, call: &Call, inode: Inode, offset: u64, len: u64) -> Result<Outcome<Change>> {
+///
+/// `holes_in` says how many of the bytes `[from, to)` of the file are holes before the write. It is asked only where the
+/// file has any, and about no more than what is overwritten.
+pub fn wrote(
+    table: &mut dyn Table,
+    call: &Call,
+    inode: Inode,
+    (offset, len): (u64, u64),
+    holes_in: &dyn Fn(u64, u64) -> Result<u64>,
+) -> Result<Outcome<Change>> {
     let end = offset.checked_add(len).ok_or(Refusal::FileTooLarge)?;
     let mut record = permission::writable(table, call.caller, inode, end)?;
     let before = record.attributes(inode);
@@ -111,7 +120,13 @@ pub fn wrote(table: &mut dyn Table, call: &Call, inode: Inode, offset: u64, len:
     record.size = record.size.max(end);
     totals::follow(table, Some(&old), Some(&record))?;
     if let Body::Regular { used, .. } = &mut record.body {
-        *used = used.saturating_add(len).min(record.size);
+        let overwritten = offset.min(old.size)..end.min(old.size);
+        let filled = match *used < old.size && !overwritten.is_empty() {
+            true => holes_in(overwritten.start, overwritten.end)?,
+            false => 0,
+        };
+        let appended = end - end.min(old.size.max(offset));
+        *used = used.saturating_add(filled).saturating_add(appended).min(record.size);
     }
     if !is_root(call.caller) {
         record.mode = without_set_ids(call.caller, record.mode, record.gid);

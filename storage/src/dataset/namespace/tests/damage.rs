@@ -156,7 +156,7 @@ fn no_harm_makes_an_operation_panic() {
             let _ = namespace::read_dir(&table, ROOT, inode, 0, 100);
             let _ = namespace::read_link(&table, inode);
             let _ = table.run(|table| namespace::set_attributes(table, &call, inode, &size(7), None));
-            let _ = table.run(|table| namespace::wrote(table, &call, inode, 50, 70));
+            let _ = table.run(|table| namespace::wrote(table, &call, inode, (50, 70), &|from, to| Ok(to - from)));
             for name in names {
                 let _ = namespace::lookup(&table, ROOT, inode, name);
                 let other = names.choose(&mut rng).expect("not empty");

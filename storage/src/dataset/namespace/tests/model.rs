@@ -225,6 +225,7 @@ impl Model {
         if who.uid == file.uid { Ok(()) } else { file.may(who, 4).or_else(|_| file.may(who, 1)) }
     }
 
+    /// Every other byte that is overwritten was in a hole.
     pub fn write(&mut self, who: Who<'_>, now: i64, ino: u64, offset: u64, len: u64) -> Answer<()> {
         let Some(end) = offset.checked_add(len) else { return Err(EFBIG) };
         let file = self.get(ino)?.regular()?;
@@ -236,8 +237,10 @@ impl Model {
         }
         let file = self.file(ino);
         if len > 0 {
+            let behind_end = end.saturating_sub(file.size).min(len);
+            let in_holes = if file.used == file.size { 0 } else { (len - behind_end) / 2 };
             file.size = file.size.max(end);
-            file.used = (file.used + len).min(file.size);
+            file.used = (file.used + behind_end + in_holes).min(file.size);
             (file.mtime, file.ctime, file.verifier) = (now, now, None);
             if who.uid != 0 {
                 file.kill_set_ids(who);

@@ -306,7 +306,9 @@ impl World {
             (self.model.set(who, now, ino, &set, guard), found)
         } else {
             let (offset, len) = (self.size(), u64::from(self.roll(3000)));
-            let found = self.table.run(|table| namespace::wrote(table, &call, Inode(ino), offset, len));
+            // Every other byte that is overwritten was in a hole.
+            let holes = |from: u64, to: u64| Ok((to - from) / 2);
+            let found = self.table.run(|table| namespace::wrote(table, &call, Inode(ino), (offset, len), &holes));
             let end = offset.saturating_add(len);
             let may = namespace::allow_write(&self.table, who, Inode(ino), end).map_err(|error| Errno::of(&error));
             assert_eq!(may.err(), found.as_ref().err().map(Errno::of), "what may be written can be written");

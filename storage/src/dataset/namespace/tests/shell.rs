@@ -131,7 +131,8 @@ impl Shell {
         self.run(who, |table, call| namespace::rename(table, call, from, to)).map(|_| ())
     }
     pub fn write(&mut self, who: &Credentials, inode: Inode, offset: u64, len: u64) -> Result<Attributes, Errno> {
-        self.run(who, |table, call| namespace::wrote(table, call, inode, offset, len)).map(|change| change.after)
+        self.run(who, |table, call| namespace::wrote(table, call, inode, (offset, len), &|from, to| Ok(to - from)))
+            .map(|change| change.after)
     }
     /// All names of a directory, in the order of their cookies.
     pub fn list(&self, dir: Inode) -> Vec<Bytes> {
