@@ -169,11 +169,45 @@ fn row(name: &str, line: &Line, limit: Option<Rate>, outcome: &Outcome) -> Strin
     )
 }
 
+/// quinn as it comes: a transport like ours but for the controller, which is Cubic.
+fn cubic() -> TransportConfig {
+    let mut transport = transport();
+    transport.congestion_controller_factory(Arc::new(quinn::congestion::CubicConfig::default()));
+    transport
+}
+
 /// The table of docs/performance/wan.md.
 #[tokio::test(start_paused = true)]
 #[ignore = "minutes: it makes the table of docs/performance/wan.md"]
 async fn table() {
-    println!("| link, round trip, loss | goodput | steady | wire/payload | dropped by queue | worst second / cap |");
+    println!("| line | goodput | steady | wire/payload | dropped by queue | worst second / cap |");
+    println!("|---|---|---|---|---|---|");
+    for (name, bits, milli, permille, jitter) in [
+        ("office: 20 Mbit/s, 30 ms, 0.1 %", 20_000_000, 30, 1, 0),
+        ("ocean: 100 Mbit/s, 150 ms, 1 %", 100_000_000, 150, 10, 0),
+        ("satellite: 10 Mbit/s, 600 ms, 1 %", 10_000_000, 600, 10, 0),
+        ("rural: 2 Mbit/s, 80 ms, 3 %", 2_000_000, 80, 30, 0),
+        ("thin: 64 kbit/s, 300 ms", 64_000, 300, 0, 0),
+        ("radio: 50 Mbit/s, 20 ms, 1 %, up to 20 ms late each way", 50_000_000, 20, 10, 20),
+    ] {
+        let (round_trip, jitter) = (Duration::from_millis(milli), Duration::from_millis(jitter));
+        let line = Line { jitter, ..Line::new(bits, round_trip, f64::from(permille) / 1000.0) };
+        for (how, limit, transport) in [
+            ("", None, transport as fn() -> TransportConfig),
+            (", capped at 95 %", Rate::from_bits(bits / 100 * 95).ok(), transport),
+            (", Cubic", None, cubic),
+        ] {
+            let outcome = bulk_with(7, line.clone(), limit, Duration::from_secs(60), transport).await;
+            println!("{}", row(&format!("{name}{how}"), &line, limit, &outcome));
+        }
+    }
+}
+
+/// Rates, round trips and losses, each with each; `NARROWBOAT_ROW` picks those whose name has it.
+#[tokio::test(start_paused = true)]
+#[ignore = "minutes: a measurement for work on the controller"]
+async fn sweep() {
+    println!("| line, round trip, loss | goodput | steady | wire/payload | dropped by queue | worst second / cap |");
     let filter = std::env::var("NARROWBOAT_ROW").unwrap_or_default();
     for (bits, name) in [(2_000_000, "2 Mbit/s"), (20_000_000, "20 Mbit/s"), (100_000_000, "100 Mbit/s")] {
         for milli in [1, 20, 100, 300] {
@@ -203,6 +237,8 @@ async fn a_lossy_line_is_used_and_its_cap_holds() {
         (20, 100, 3, rate("10Mbit"), 0.86, 1.10),
         (20, 20, 1, None, 0.86, 1.08),
         (20, 100, 0, None, 0.86, 1.08),
+        // Next to no line: whatever is under way waits in a queue of 30 kB.
+        (20, 1, 1, None, 0.86, 1.15),
     ];
     for (mbit, milli, percent, limit, least, most) in cases {
         let line = Line::new(mbit * 1_000_000, Duration::from_millis(milli), f64::from(percent) / 100.0);
@@ -214,6 +250,23 @@ async fn a_lossy_line_is_used_and_its_cap_holds() {
         if let Some(limit) = limit {
             assert!(outcome.wire.worst_second() * 8 <= limit.bits(), "{what}");
         }
+    }
+}
+
+/// Where packets come late by as much as the line takes, in both directions, the window does not shrink from round to
+/// round.
+#[tokio::test(start_paused = true)]
+async fn a_line_that_jitters_is_used() {
+    for (mbit, milli, jitter, least) in
+        [(50, 20, 20, 0.70), (20, 20, 60, 0.45), (20, 100, 50, 0.60), (100, 5, 20, 0.52)]
+    {
+        let line = Line {
+            jitter: Duration::from_millis(jitter),
+            ..Line::new(mbit * 1_000_000, Duration::from_millis(milli), 0.01)
+        };
+        let outcome = bulk(13, line.clone(), None, Duration::from_secs(20)).await;
+        let what = row(&format!("{mbit} Mbit/s, {milli} ms, up to {jitter} ms late"), &line, None, &outcome);
+        assert!(outcome.steady_bits() >= least * line.bits_per_second as f64, "{what}");
     }
 }
 
@@ -251,11 +304,6 @@ async fn a_line_of_64_kbit_works() {
 #[tokio::test(start_paused = true)]
 async fn the_harness_sees_a_controller_that_fails() {
     let line = Line::new(20_000_000, Duration::from_millis(100), 0.01);
-    let cubic = || {
-        let mut transport = transport();
-        transport.congestion_controller_factory(Arc::new(quinn::congestion::CubicConfig::default()));
-        transport
-    };
     let outcome = bulk_with(11, line, None, Duration::from_secs(12), cubic).await;
     assert!(outcome.steady_bits() < 0.25 * 20e6, "{outcome:?}");
 }
@@ -353,7 +401,7 @@ async fn only_pinned_keys_shake_hands() {
 #[ignore = "a measurement for docs/performance/wan.md"]
 async fn company() {
     for (mbit, milli, queue_bdp) in [(20, 50, 1.0), (20, 50, 4.0), (20, 50, 0.3), (5, 200, 1.0), (100, 10, 1.0)] {
-        for cubic in [false, true] {
+        for beside_cubic in [false, true] {
             let mut line = Line::new(mbit * 1_000_000, Duration::from_millis(milli), 0.0);
             line.queue_bytes = ((line.queue_bytes as f64) * queue_bdp) as u64;
             let net = SimNet::new(9);
@@ -378,10 +426,7 @@ async fn company() {
             let mut connections = Vec::new();
             for second in [false, true] {
                 let mut config = a.tls.dial(b.identity.id()).expect("sound");
-                let mut transport = transport();
-                if second && cubic {
-                    transport.congestion_controller_factory(Arc::new(quinn::congestion::CubicConfig::default()));
-                }
+                let transport = if second && beside_cubic { cubic() } else { transport() };
                 config.transport_config(Arc::new(transport));
                 let connection =
                     a.endpoint.connect_with(config, b.address, "narrowboat").expect("sound").await.expect("connects");
@@ -403,7 +448,7 @@ async fn company() {
             let wire = net.wire(a.address, b.address);
             println!(
                 "| {mbit} Mbit/s, {milli} ms, queue {queue_bdp} BDP, beside {} | {:.1} | {:.1} | {:.1} % dropped | RTT {:?} |",
-                if cubic { "Cubic" } else { "its like" },
+                if beside_cubic { "Cubic" } else { "its like" },
                 sent[0],
                 sent[1],
                 (wire.dropped_by_queue - wire_before.dropped_by_queue) as f64 * 100.0

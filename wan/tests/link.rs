@@ -334,3 +334,36 @@ async fn speed() {
     );
     head.store.check().unwrap();
 }
+
+/// A real line made of sockets: `NARROWBOAT_LINE=20Mbit,100,1` (rate, round trip in ms, loss in percent) and
+/// `NARROWBOAT_LIMIT=19Mbit`, run like `speed`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn bad_line() {
+    let line = std::env::var("NARROWBOAT_LINE").unwrap_or("20Mbit,100,1".to_owned());
+    let [rate, milli, percent] = line.split(',').collect::<Vec<_>>()[..] else { panic!("rate,ms,percent") };
+    let rate: Rate = rate.parse().unwrap();
+    let delay = Duration::from_secs_f64(milli.parse::<f64>().unwrap() / 2000.0);
+    let queue_bytes = rate.bytes_in(delay * 2).max(30_000);
+    let path =
+        Path { bits_per_second: Some(rate.bits()), delay, queue_bytes, loss: percent.parse::<f64>().unwrap() / 100.0 };
+    let (branch, link, head, _head_link, relay) = paired_over(path, path).await;
+    let limit = std::env::var("NARROWBOAT_LIMIT").ok().map(|text| text.parse::<Rate>().unwrap());
+    link.set_limit("box-2", limit).unwrap();
+    let (data, ..) = dataset(4, 60);
+    let snapshot = data.snapshot(&branch.store, 1, branch.id());
+    let report = send(&link, &branch, replication(&snapshot, &[])).await.unwrap();
+    head.store.check().unwrap();
+    let counted = relay.up();
+    println!(
+        "{:.1} MB in {:.1} s: {:.2} Mbit/s of payload; wire/payload {:.3}; worst second at the relay {:.2} Mbit/s, as the box \
+         says {:.2}; {} dropped",
+        report.payload_bytes as f64 / 1e6,
+        report.seconds,
+        report.payload_bytes as f64 * 8e-6 / report.seconds,
+        counted.bytes as f64 / report.payload_bytes as f64,
+        counted.worst_second() as f64 * 8e-6,
+        report.peak_bits_per_second as f64 / 1e6,
+        counted.dropped,
+    );
+}

@@ -20,8 +20,9 @@ mod tree;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use narrowboat_wan::link::{Cancel, Link};
+use narrowboat_wan::link::{Cancel, Host, Link};
 use narrowboat_wan::shape::Rate;
+use narrowboat_wan::sync::Report;
 use office::{Office, dataset, replication};
 use rng::Rng;
 use simnet::{Line, Loss, SimNet};
@@ -93,5 +94,49 @@ fn whatever_the_weather_roots_are_equal_in_the_end() {
     for seed in seeds() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         runtime.block_on(world(seed));
+    }
+}
+
+/// A whole replication (questions, syncs, acknowledgements and all) over a line, in simulated time.
+async fn replicate_over(line: Line, limit: Option<Rate>, megabytes: u64, window_bytes: u64) -> (Report, u64) {
+    let net = SimNet::new(17);
+    let (branch, head) = (Office::new(1), Office::new(2));
+    let [here, there] = [1, 2].map(|number| SocketAddr::from(([10, 0, 0, number], 7420)));
+    net.connect(here, there, line);
+    head.pin(&branch.record(Vec::new())).unwrap();
+    branch.pin(&head.record(vec![there.into()])).unwrap();
+    let open = |office: &std::sync::Arc<Office>, at| -> Link {
+        let mut config = office.config(at);
+        config.limits.window_bytes = window_bytes;
+        Link::over(net.socket(at), config, office.clone()).unwrap()
+    };
+    let (_head_link, branch_link) = (open(&head, there), open(&branch, here));
+    branch_link.set_limit("box-2", limit).unwrap();
+    let (data, ..) = dataset(4, megabytes);
+    let snapshot = data.snapshot(&branch.store, 1, branch.id());
+    let what = replication(&snapshot, &[]);
+    let report = branch_link.replicate("box-2", what, branch.store.clone(), &Cancel::new(), |_| ()).await.unwrap();
+    (report, net.wire(here, there).worst_second() * 8)
+}
+
+#[test]
+fn a_replication_fills_the_line() {
+    // (Mbit/s, round trip ms, loss, jitter ms, cap, MB, window, least share of the cap, with start and end)
+    for (mbit, milli, loss, jitter, limit, megabytes, window, least) in [
+        (20, 100, 0.01, 0, "19Mbit", 12, 16 << 20, 0.65),
+        (100, 20, 0.01, 0, "50Mbit", 24, 16 << 20, 0.80),
+        (100, 20, 0.01, 0, "50Mbit", 24, 1 << 20, 0.80),
+        (20, 100, 0.03, 0, "10Mbit", 12, 1 << 20, 0.70),
+        (50, 20, 0.01, 20, "20Mbit", 12, 16 << 20, 0.68),
+    ] {
+        let limit: Rate = limit.parse().unwrap();
+        let mut line = Line::new(mbit * 1_000_000, Duration::from_millis(milli), loss);
+        line.jitter = Duration::from_millis(jitter);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let (report, worst) = runtime.block_on(replicate_over(line, Some(limit), megabytes, window));
+        let share = report.payload_bytes as f64 * 8.0 / report.seconds / limit.bits() as f64;
+        let what = format!("{mbit} Mbit/s, {milli} ms, {loss}, {jitter} ms late, {limit}, window {window}: {share:.3}");
+        assert!(worst <= limit.bits(), "{what} of the cap, but {worst} bits in a second");
+        assert!(share >= least, "{what} of the cap, {} s", report.seconds);
     }
 }

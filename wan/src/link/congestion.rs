@@ -8,12 +8,16 @@
 //! the window therefore stays close to one BDP instead of two, or the pacer would fill every queue and lose what it fills.
 //!
 //! * **Rate**: bytes acknowledged per round trip, the highest of the last ten rounds (and at least of the last second).
-//! * **Round trip**: the shortest of the last ten seconds.
+//! * **Round trip**: the shortest of the last ten seconds, and the usual one: the mean in the draining round of the cycle,
+//!   whose window goes by the shortest. What is in the mean above the shortest, beyond what acknowledgements and timers
+//!   take, is not ours (a busy host, radio, other traffic), and a window that ignored it would shrink from round to round.
+//!   It is believed up to half a round trip and 50 ms; what is beyond is a queue that stays.
 //! * **Usual loss**: the lowest loss of any of the last ten rounds that had enough packets to tell. One such round in each
 //!   cycle sends less than the line takes, so what is lost in it is the line's own doing. The window is enlarged by that
 //!   share, and only by it.
 //! * **Cycle**: one round at 1.25 BDP (is there more?), one at 0.9 (empty the queue, see the true round trip), six at 1.06.
-//!   A probing round that finds more is followed by another.
+//!   A probing round that finds more is followed by another. Where the shortest round trip was not seen for five seconds,
+//!   the draining round is one at 0.75, or a queue of our own would after ten pass for the line.
 //! * **Start**: the window doubles every round until the rate stops growing, a queue appears, or much is lost. A queue shows
 //!   one round trip late, when the window is twice what made it; so it is halved, and held for two rounds to be measured.
 //! * **Yielding**: a queue that stays (half a round trip and 50 ms over two rounds) drops the remembered rates for the
@@ -57,6 +61,13 @@ const RISE_MILLI_MAX: u64 = 250;
 const CYCLE: [u64; 8] = [125, 90, 106, 106, 106, 106, 106, 106];
 const PROBE: usize = 0;
 const DRAIN: usize = 1;
+const AFTER_DRAIN: usize = 2;
+/// A round later all packets of the draining round have been heard of.
+const DRAIN_KNOWN: usize = 3;
+/// The gain of a draining round where the shortest round trip has not been seen for long.
+const DEEP_DRAIN: u64 = 75;
+/// After so long.
+const ROUND_TRIP_STALE: Duration = Duration::from_secs(5);
 /// A rate that grew by less than this (percent) did not grow.
 const GROWTH_PERCENT: u64 = 10;
 /// Loss beyond the usual that is taken for an overflowing queue or a policer, in thousandths.
@@ -66,6 +77,10 @@ const LASTING_LOSS_MILLI: u64 = 40;
 const LASTING_ROUNDS: u32 = 3;
 /// Packets that a round needs before its loss says anything.
 const TELLING_PACKETS: u64 = 20;
+/// What is above the shortest round trip, beyond half of it and this, is a queue that stays; what is below may be jitter.
+const JITTER_MAX: Duration = Duration::from_millis(50);
+/// Packets of a draining round that tell the usual round trip.
+const DRAIN_PACKETS: u32 = 4;
 const WINDOW_MIN_PACKETS: u64 = 4;
 const WINDOW_INITIAL_PACKETS: u64 = 10;
 /// 1 GiB: beyond every line that this is made for (1 Gbit/s times 600 ms is 75 MB).
@@ -90,6 +105,9 @@ pub struct Steady {
     round: Round,
     rounds: VecDeque<Past>,
     round_trip: Option<(Duration, Instant)>,
+    /// In the last draining round that had enough packets, on average.
+    drained_round_trip: Option<Duration>,
+    drain: Drain,
     /// What loss has taught, in bytes; None while it has taught nothing.
     ceiling: Option<u64>,
     /// By how much the ceiling rises next, in thousandths.
@@ -127,6 +145,18 @@ struct Round {
     over: bool,
 }
 
+/// The packets that were sent in the last draining round.
+#[derive(Clone, Debug, Default)]
+struct Drain {
+    /// It is to show the shortest round trip anew.
+    deep: bool,
+    began: Option<Instant>,
+    ended: Option<Instant>,
+    round_trips: Duration,
+    shortest: Option<Duration>,
+    packets: u32,
+}
+
 /// What a round that is over has shown.
 #[derive(Clone, Copy, Debug)]
 struct Past {
@@ -146,6 +176,21 @@ impl Round {
     }
 }
 
+impl Drain {
+    fn see(&mut self, sent: Instant, now: Instant) {
+        if self.began.is_some_and(|began| sent >= began) && self.ended.is_none_or(|ended| sent < ended) {
+            let round_trip = now.saturating_duration_since(sent);
+            self.round_trips += round_trip;
+            self.shortest = Some(self.shortest.map_or(round_trip, |shortest| shortest.min(round_trip)));
+            self.packets = self.packets.saturating_add(1);
+        }
+    }
+
+    fn mean(&self) -> Option<Duration> {
+        (self.packets >= DRAIN_PACKETS).then(|| self.round_trips / self.packets)
+    }
+}
+
 impl Steady {
     /// A controller that knows nothing of the line yet.
     pub fn new(now: Instant, mtu: u16) -> Self {
@@ -157,6 +202,8 @@ impl Steady {
             round: Round::new(now, true),
             rounds: VecDeque::new(),
             round_trip: None,
+            drained_round_trip: None,
+            drain: Drain::default(),
             ceiling: None,
             rise_milli: RISE_MILLI,
             queue_samples: 0,
@@ -177,6 +224,19 @@ impl Steady {
 
     fn round_trip(&self) -> Duration {
         self.round_trip.map_or(Duration::from_millis(100), |(shortest, _)| shortest)
+    }
+
+    /// What the line takes for a packet and its acknowledgement where nothing of ours waits: the shortest round trip, and
+    /// what it varies by.
+    fn usual_round_trip(&self) -> Duration {
+        let slack = SLACK + ACK_DELAY.min(self.time_of_packets(ACK_PACKETS, self.bytes_per_second()));
+        let above = self.drained_round_trip.map_or(Duration::ZERO, |mean| mean.saturating_sub(self.round_trip()));
+        let jitter = above.saturating_sub(slack);
+        self.round_trip() + jitter.min(self.jitter_max())
+    }
+
+    fn jitter_max(&self) -> Duration {
+        self.round_trip() / 2 + JITTER_MAX
     }
 
     fn see_round_trip(&mut self, now: Instant, sample: Duration) {
@@ -204,14 +264,16 @@ impl Steady {
             });
         }
         if self.round_trip.is_some_and(|(_, seen)| now.saturating_duration_since(seen) > ROUND_TRIP_MEMORY) {
-            self.round_trip = round.round_trip_min.map(|shortest| (shortest, now)).or(self.round_trip);
+            // Rather from when there was no queue of ours.
+            let seen = [round.round_trip_min, self.drain.shortest].into_iter().flatten().min();
+            self.round_trip = seen.map(|shortest| (shortest, now)).or(self.round_trip);
         }
         if round.app_limited {
             return;
         }
         self.watch_queue(&round, rate);
         let lossy = self.watch_loss(&round, usual, rate);
-        self.next_phase(rate, best_before, lossy);
+        self.next_phase(now, rate, best_before, lossy);
     }
 
     fn remember(&mut self, past: Past) {
@@ -236,7 +298,7 @@ impl Steady {
     fn watch_queue(&mut self, round: &Round, rate: u64) {
         let Some(fastest) = round.round_trip_min else { return };
         let queue = fastest.saturating_sub(self.round_trip());
-        if queue > self.round_trip() / 2 + Duration::from_millis(50) + self.time_of_packets(4, rate) {
+        if queue > self.jitter_max() + self.time_of_packets(4, rate) {
             self.queued_rounds += 1;
             if self.queued_rounds >= 2 {
                 self.believe_only(rate);
@@ -289,7 +351,7 @@ impl Steady {
         much
     }
 
-    fn next_phase(&mut self, rate: u64, best_before: u64, lossy: bool) {
+    fn next_phase(&mut self, now: Instant, rate: u64, best_before: u64, lossy: bool) {
         let best_now = self.bytes_per_second();
         let measured = Phase::Cycle { place: DRAIN, best: best_now };
         match self.phase {
@@ -307,6 +369,17 @@ impl Steady {
                 self.phase = Phase::Cycle { place: (place + 1) % CYCLE.len(), best: best_now };
             }
         }
+        match self.phase {
+            Phase::Cycle { place: DRAIN, .. } => {
+                let stale = |(_, seen): (Duration, Instant)| now.saturating_duration_since(seen) > ROUND_TRIP_STALE;
+                self.drain = Drain { deep: self.round_trip.is_some_and(stale), began: Some(now), ..Drain::default() };
+            }
+            Phase::Cycle { place: AFTER_DRAIN, .. } => self.drain.ended = Some(now),
+            Phase::Cycle { place: DRAIN_KNOWN, .. } => {
+                self.drained_round_trip = self.drain.mean().or(self.drained_round_trip);
+            }
+            _ => {}
+        }
     }
 
     /// The window that the model asks for, in bytes.
@@ -314,11 +387,18 @@ impl Steady {
         let Phase::Cycle { place, .. } = self.phase else { return self.window };
         let rate = u128::from(self.bytes_per_second());
         let bytes_in = |time: Duration| rate * time.as_nanos() / 1_000_000_000;
-        let bdp = bytes_in(self.round_trip());
         let acks = bytes_in(ACK_DELAY).min(u128::from(ACK_PACKETS * self.mtu));
-        let slack = if place == DRAIN { acks } else { acks + bytes_in(SLACK) };
-        let enlarged = bdp * u128::from(CYCLE[place]) / 100 * 1000 / u128::from(1000 - self.usual_loss_milli());
-        u64::try_from(enlarged + slack).unwrap_or(WINDOW_MAX) + 3 * self.mtu
+        let enlarged = |round_trip: Duration, percent: u64| {
+            bytes_in(round_trip) * u128::from(percent) / 100 * 1000 / u128::from(1000 - self.usual_loss_milli())
+        };
+        let target = match place {
+            // Draining goes by the shortest: a queue of our own must not pass for the line's. But enough is under way to be
+            // acknowledged without waiting.
+            DRAIN if self.drain.deep => enlarged(self.round_trip(), DEEP_DRAIN).max(acks),
+            DRAIN => enlarged(self.round_trip(), CYCLE[DRAIN]) + acks,
+            _ => enlarged(self.usual_round_trip(), CYCLE[place]) + acks + bytes_in(SLACK),
+        };
+        u64::try_from(target).unwrap_or(WINDOW_MAX) + 3 * self.mtu
     }
 
     /// One packet was acknowledged.
@@ -328,6 +408,7 @@ impl Steady {
         self.round.app_limited &= app_limited;
         self.see_round_trip(now, now.saturating_duration_since(sent));
         self.round.over |= sent >= self.round.began;
+        self.drain.see(sent, now);
         match self.phase {
             Phase::Start { .. } if app_limited => {}
             Phase::Start { .. } => {

@@ -1,8 +1,8 @@
 //! A network in memory under the real quinn: one seed, one world.
 //!
 //! Hosts are sockets (`AsyncUdpSocket`); between two of them run two lines, one each way, each with a bottleneck rate, a
-//! delay, a tail-drop queue, random and bursty loss, reordering and outages. Time is tokio's paused clock. Each line
-//! counts what was put into it, in a log of its own that owes nothing to the code under test.
+//! delay, a tail-drop queue, random and bursty loss, jitter, reordering and outages. Time is tokio's paused clock. Each
+//! line counts what was put into it, in a log of its own that owes nothing to the code under test.
 
 #![allow(dead_code, reason = "every test uses a part of it")]
 
@@ -44,6 +44,8 @@ pub struct Line {
     pub loss: Loss,
     /// Probability that a packet is held back by up to `delay / 4`.
     pub reorder: f64,
+    /// Packets come later by up to this, in their order: a busy host, or radio.
+    pub jitter: Duration,
     /// From the start of the world: nothing passes.
     pub outages: Vec<Range<Duration>>,
 }
@@ -58,6 +60,7 @@ impl Line {
             queue_bytes: bdp.max(30_000),
             loss: Loss::Random(loss),
             reorder: 0.0,
+            jitter: Duration::ZERO,
             outages: Vec::new(),
         }
     }
@@ -98,6 +101,8 @@ impl Wire {
 struct Channel {
     line: Line,
     free_at: Duration,
+    /// When the last packet arrives.
+    last_at: Duration,
     bad: bool,
     wire: Wire,
 }
@@ -159,7 +164,8 @@ impl SimNet {
         match world.channels.get_mut(&ends) {
             Some(channel) => channel.line = line,
             None => {
-                let channel = Channel { line, free_at: Duration::ZERO, bad: false, wire: Wire::default() };
+                let (free_at, last_at) = (Duration::ZERO, Duration::ZERO);
+                let channel = Channel { line, free_at, last_at, bad: false, wire: Wire::default() };
                 world.channels.insert(ends, channel);
             }
         }
@@ -208,6 +214,10 @@ impl World {
             return;
         }
         let mut at = channel.free_at + channel.line.delay;
+        if !channel.line.jitter.is_zero() {
+            at = channel.last_at.max(at + channel.line.jitter.mul_f64(self.rng.random_range(0.0..1.0)));
+            channel.last_at = at;
+        }
         if channel.line.reorder > 0.0 && self.rng.random_bool(channel.line.reorder) {
             at += channel.line.delay.mul_f64(self.rng.random_range(0.0..0.25));
         }

@@ -135,7 +135,7 @@ impl FileTree for NullTree {
     fn write_verifier(&self) -> [u8; 8] {
         *b"nullnull"
     }
-    fn remembered(&self, _: &CallTag) -> Option<(Inode, Lsn)> {
+    fn remembered(&self, _: &CallTag) -> Option<Inode> {
         None
     }
     fn read_only(&self) -> bool {
