@@ -134,6 +134,8 @@ pub(crate) struct Extents {
     memory_bytes: u64,
     /// Offsets of the extents that no journal record describes yet.
     pending: BTreeSet<u64>,
+    /// Those of them that are memory which no cutter has taken. A large file has many that wait as chunks.
+    open: BTreeSet<u64>,
 }
 
 /// What an extent costs in memory beside its bytes; measured as a B-tree slot with its share of the node.
@@ -141,7 +143,13 @@ pub(crate) const EXTENT_OVERHEAD_BYTES: u64 = 128;
 
 impl Default for Extents {
     fn default() -> Self {
-        Extents { map: BTreeMap::new(), base_limit: u64::MAX, memory_bytes: 0, pending: BTreeSet::new() }
+        Extents {
+            map: BTreeMap::new(),
+            base_limit: u64::MAX,
+            memory_bytes: 0,
+            pending: BTreeSet::new(),
+            open: BTreeSet::new(),
+        }
     }
 }
 
@@ -213,6 +221,7 @@ impl Extents {
         let done: Vec<u64> = self.pending.range(from..to).copied().collect();
         for offset in done {
             self.pending.remove(&offset);
+            self.open.remove(&offset);
             if let Some(extent) = self.map.get_mut(&offset) {
                 extent.journaled = true;
             }
@@ -281,7 +290,7 @@ impl Extents {
 
     /// The offset of the first extent at or behind `from` that could still be cut before it is journaled.
     pub fn next_open(&self, from: u64) -> Option<u64> {
-        self.pending.range(from..).copied().find(|offset| self.map.get(offset).is_some_and(Extent::is_open))
+        self.open.range(from..).next().copied()
     }
 
     /// Marks the memory in `[from, to)` as being cut, or (with `claimed` false) gives it back; extents are split at the
@@ -325,6 +334,9 @@ impl Extents {
         if !extent.journaled {
             self.pending.insert(offset);
         }
+        if extent.is_open() {
+            self.open.insert(offset);
+        }
         self.map.insert(offset, extent);
     }
 
@@ -332,6 +344,7 @@ impl Extents {
         let extent = self.map.remove(&offset)?;
         self.memory_bytes -= extent.memory_bytes();
         self.pending.remove(&offset);
+        self.open.remove(&offset);
         Some(extent)
     }
 

@@ -28,6 +28,15 @@ fn flatten(extents: &Extents, len: usize) -> Vec<u8> {
     bytes
 }
 
+/// The sets of what is not journaled, and of what can still be cut, are what the extents themselves say.
+fn assert_that_what_waits_is_known(extents: &Extents) {
+    let those = |so: fn(&Extent) -> bool| -> Vec<u64> {
+        extents.iter().filter(|(_, extent)| so(extent)).map(|(offset, _)| offset).collect()
+    };
+    assert!(extents.pending.iter().eq(&those(|extent| !extent.journaled)));
+    assert!(extents.open.iter().eq(&those(Extent::is_open)));
+}
+
 #[test]
 fn random_writes_and_truncations_match_an_array() {
     for seed in 0..200 {
@@ -45,7 +54,15 @@ fn random_writes_and_truncations_match_an_array() {
                 extents.insert(from as u64, memory(vec![value; to - from], stamp));
                 model[from..to].fill(value);
             }
+            match rng.random_range(0..4) {
+                0 => extents.set_journaled(from as u64, to as u64),
+                1 => {
+                    extents.set_claimed(from as u64, to as u64, &[stamp, stamp.saturating_sub(1)], rng.random_bool(0.7))
+                }
+                _ => {}
+            }
             assert_eq!(flatten(&extents, 1000), model, "seed {seed}, step {stamp}");
+            assert_that_what_waits_is_known(&extents);
         }
         let held: u64 = extents.iter().map(|(_, extent)| extent.len).sum();
         assert_eq!(extents.memory_bytes(), held + extents.map.len() as u64 * EXTENT_OVERHEAD_BYTES);
