@@ -2,8 +2,41 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 use crate::error::Refusal;
+
+/// Where identifiers come from. Clones draw from one source, so none is drawn twice.
+#[derive(Clone)]
+pub struct IdSource(Arc<Mutex<StdRng>>);
+
+impl IdSource {
+    /// Identifiers that are unique everywhere, for use.
+    pub fn unique() -> IdSource {
+        IdSource(Arc::new(Mutex::new(StdRng::from_seed(rand::random()))))
+    }
+
+    /// Identifiers that follow from a seed, for tests: one seed, one world. Sources of one seed give the same ones, so every
+    /// opening of a store needs a seed of its own.
+    pub fn seeded(seed: u64) -> IdSource {
+        IdSource(Arc::new(Mutex::new(StdRng::seed_from_u64(seed))))
+    }
+
+    pub(crate) fn draw<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).fill(&mut bytes);
+        bytes
+    }
+}
+
+impl fmt::Debug for IdSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IdSource")
+    }
+}
 
 macro_rules! random_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -12,9 +45,9 @@ macro_rules! random_id {
         pub struct $name(pub [u8; 16]);
 
         impl $name {
-            /// A new random identifier.
-            pub fn random() -> Self {
-                $name(rand::random())
+            /// A new identifier.
+            pub fn new(source: &IdSource) -> Self {
+                $name(source.draw())
             }
         }
 

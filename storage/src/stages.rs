@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::catalogue::Catalogue;
 use crate::chunk::Cutter;
 use crate::error::{Environment, Error, Refusal, Result, io_error};
-use crate::id::DatasetId;
+use crate::id::{DatasetId, IdSource};
 use crate::journal::{Appended, Journal};
 use crate::media::Media;
 use crate::name::Realm;
@@ -27,6 +27,8 @@ pub(crate) struct Stages {
     pub pressure: Pressure,
     /// Free space below which new data is refused, so that deletion and the journal always have room.
     pub reserve_bytes: u64,
+    /// Where new datasets and snapshots get their ids from.
+    pub ids: IdSource,
     /// Random at every start; bumped by every failed flush.
     verifier: AtomicU64,
     stamps: AtomicU64,
@@ -45,11 +47,24 @@ impl Stages {
         catalogue: Catalogue,
         pressure: Pressure,
         reserve_bytes: u64,
+        ids: IdSource,
     ) -> Self {
-        let verifier = AtomicU64::new(rand::random());
+        let verifier = AtomicU64::new(u64::from_le_bytes(ids.draw()));
         let stamps = AtomicU64::new(1);
-        let refers = AtomicBool::new(true);
-        Stages { media, realm, cutter, journal, pool, catalogue, pressure, reserve_bytes, verifier, stamps, refers }
+        Stages {
+            media,
+            realm,
+            cutter,
+            journal,
+            pool,
+            catalogue,
+            pressure,
+            reserve_bytes,
+            ids,
+            verifier,
+            stamps,
+            refers: AtomicBool::new(true),
+        }
     }
 
     /// A number that tells one write from every other.

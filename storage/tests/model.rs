@@ -17,7 +17,7 @@ use compare::{compare_content, compare_tree};
 use narrowboat_storage::Store;
 use narrowboat_storage::catalogue::Policy;
 use narrowboat_storage::dataset::{Create, FileTree, Made, SetAttributes};
-use narrowboat_storage::id::SnapshotId;
+use narrowboat_storage::id::{IdSource, SnapshotId};
 use narrowboat_storage::media::SimDisk;
 use narrowboat_storage::store::OpenReport;
 use narrowboat_storage::units::{Inode, Lsn, Timestamp};
@@ -61,6 +61,7 @@ struct World {
 /// Opens the store. Nobody drains while a write waits, so no write must ever wait.
 fn open(disk: &SimDisk) -> narrowboat_storage::Result<(Store, OpenReport)> {
     let mut options = small();
+    options.ids = IdSource::seeded(disk.syncs());
     options.pressure.block_bytes = u64::MAX;
     Store::open(Arc::new(disk.clone()), options)
 }

@@ -67,7 +67,7 @@ impl Store {
         check_label("share", name, 2)?;
         let _administration = self.administration();
         self.refuse_taken(name)?;
-        let id = DatasetId::random();
+        let id = DatasetId::new(&self.stages.ids);
         let stream = self.stages.pool.on(StreamId(stream_of(id)));
         let state = State { next_inode: Inode::ROOT.0 + 1, ..State::default() };
         let mut transaction = Transaction::new(&state, &stream);

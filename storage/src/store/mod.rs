@@ -28,7 +28,7 @@ use bytes::Bytes;
 use crate::chunk::ChunkSizes;
 use crate::dataset::live::Dataset;
 use crate::error::{Refusal, Result};
-use crate::id::{DatasetId, StoreId};
+use crate::id::{DatasetId, IdSource, StoreId};
 use crate::journal::JournalOptions;
 use crate::name::{Kind, Name, Realm};
 use crate::pool::PoolOptions;
@@ -59,6 +59,8 @@ pub struct StoreOptions {
     pub chunk_sizes: ChunkSizes,
     /// The realm of a new store; counts when the store is created, and never again.
     pub realm: Realm,
+    /// Where the ids of the store, of datasets and of snapshots come from, and the first write verifier.
+    pub ids: IdSource,
 }
 
 /// What an object refers to, for whoever got its bytes from a peer or found them after a crash.
@@ -76,6 +78,7 @@ impl Default for StoreOptions {
             reserve_bytes: 256 << 20,
             chunk_sizes: ChunkSizes::DEFAULT,
             realm: Realm::published(),
+            ids: IdSource::unique(),
         }
     }
 }

@@ -67,6 +67,7 @@ impl Store {
             catalogue,
             Pressure::new(options.pressure),
             options.reserve_bytes,
+            options.ids,
         ));
         let store = Store {
             id: header.store,
@@ -197,7 +198,7 @@ fn create_header(media: &dyn Media, options: &StoreOptions) -> Result<Header> {
     if space.free_bytes < options.reserve_bytes {
         return Err(Environment::Full.into());
     }
-    let header = Header { store: StoreId::random(), realm: options.realm.clone(), sizes: options.chunk_sizes };
+    let header = Header { store: StoreId::new(&options.ids), realm: options.realm.clone(), sizes: options.chunk_sizes };
     header.write(media)?;
     Ok(header)
 }

@@ -25,7 +25,7 @@ impl Store {
         }
         self.refuse_taken_snapshot(row.id, dataset, name)?;
         let mut snapshot = SnapshotRow {
-            id: SnapshotId::random(),
+            id: SnapshotId::new(&self.stages.ids),
             dataset: row.id,
             name: name.to_owned(),
             time: now,
@@ -101,7 +101,7 @@ impl Store {
         self.refuse_taken(name)?;
         let source = self.row_named(dataset)?;
         let row = DatasetRow {
-            id: DatasetId::random(),
+            id: DatasetId::new(&self.stages.ids),
             name: name.to_owned(),
             read_only: false,
             created: now,

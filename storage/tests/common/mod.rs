@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use narrowboat_storage::catalogue::Policy;
 use narrowboat_storage::dataset::{Attributes, Call, Create, Credentials, FileTree, SetAttributes};
+use narrowboat_storage::id::IdSource;
 use narrowboat_storage::media::{Media, SimDisk};
 use narrowboat_storage::store::OpenReport;
 use narrowboat_storage::units::{Inode, Timestamp};
@@ -23,9 +24,11 @@ pub fn small() -> StoreOptions {
     options
 }
 
-/// Opens the store on a disk.
+/// Opens the store on a disk. Its ids follow from what happened to the disk so far: one seed is one world, and none comes
+/// again, for a store that keeps an id syncs.
 pub fn open(disk: &SimDisk) -> Result<(Store, OpenReport)> {
-    Store::open(Arc::new(disk.clone()) as Arc<dyn Media>, small())
+    let options = StoreOptions { ids: IdSource::seeded(disk.syncs()), ..small() };
+    Store::open(Arc::new(disk.clone()) as Arc<dyn Media>, options)
 }
 
 /// A new store on a new disk, with one share.
