@@ -249,7 +249,7 @@ impl FileTree for Hostile {
     fn write_verifier(&self) -> [u8; 8] {
         [0; 8]
     }
-    fn remembered(&self, _: &CallTag) -> Option<Inode> {
+    fn remembered(&self, _: &CallTag) -> Option<(Inode, Lsn)> {
         None
     }
     fn read_only(&self) -> bool {

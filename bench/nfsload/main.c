@@ -22,8 +22,8 @@
 #define LINES_MAX 20
 
 struct options options = {
-        .share = { .connections = 2, .depth = 32, .patience_seconds = 60 },
-        .workers = 48,
+        .share = { .connections = 2, .depth = 128, .patience_seconds = 60 },
+        .workers = 256,
 };
 struct totals totals;
 
@@ -39,8 +39,8 @@ static const char help[] =
         "  --port N          of NFS and MOUNT (else the portmapper is asked)\n"
         "  --mount-port N    of MOUNT, where it is another\n"
         "  --connections N   TCP connections (2)\n"
-        "  --depth N         calls in flight on each (32)\n"
-        "  --workers N       files and folders under way at once (48)\n"
+        "  --depth N         calls in flight on each (128)\n"
+        "  --workers N       files and folders under way at once (256)\n"
         "  --patience S      how long to wait for a server that went away (60)\n"
         "  --no-owner        leave owners and groups alone (the default for anyone but root)\n"
         "  --every-byte      sync, put: write unchanged files as well\n"

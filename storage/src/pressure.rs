@@ -2,9 +2,12 @@
 //!
 //! Below `freeze_bytes` of overlay in a dataset nothing happens. Above it the dataset's active layer is frozen and the
 //! pump gets work. Above `block_bytes` in the whole store, writers wait until the pump has made room: memory stays
-//! within its bound whatever clients do. Where the pump cannot work (a full disk, a fault), waiting writers get its error
-//! instead of waiting for ever.
+//! within its bound whatever clients do. They go on together when there is room worth the waking ([`Pressure::resume_bytes`]).
+//! Where the pump cannot work (a full disk, a fault), waiting writers get its error instead of waiting for ever.
+//!
+//! Every write passes here, so that as long as nobody has to wait nobody is locked out or woken.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,10 +30,9 @@ impl Default for PressureOptions {
     }
 }
 
+/// What is asked of the pump, and why it does not do it.
 #[derive(Debug, Default)]
 struct Load {
-    bytes: u64,
-    work: bool,
     /// Why the pump stands still, if it does: true for want of room on the disk.
     stalled: Option<(bool, String)>,
     closed: bool,
@@ -40,13 +42,27 @@ struct Load {
 #[derive(Debug)]
 pub(crate) struct Pressure {
     pub options: PressureOptions,
+    bytes: AtomicU64,
+    /// Writers that wait for room. Raised before they look at `bytes`: whoever makes room sees them, or they see the room.
+    waiting: AtomicUsize,
+    /// There is work for the pump. Lowered by the pump before it looks for it.
+    work: AtomicBool,
     load: Mutex<Load>,
-    changed: Condvar,
+    room_made: Condvar,
+    pump_called: Condvar,
 }
 
 impl Pressure {
     pub fn new(options: PressureOptions) -> Self {
-        Pressure { options, load: Mutex::default(), changed: Condvar::new() }
+        Pressure {
+            options,
+            bytes: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            work: AtomicBool::new(false),
+            load: Mutex::default(),
+            room_made: Condvar::new(),
+            pump_called: Condvar::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Load> {
@@ -55,27 +71,43 @@ impl Pressure {
 
     /// Waits until there is room for another write.
     pub fn wait_for_room(&self) -> Result<()> {
-        let mut load = self.lock();
-        while load.bytes >= self.options.block_bytes && !load.closed {
-            match &load.stalled {
-                Some((true, _)) => return Err(Environment::Full.into()),
-                Some((false, why)) => return Err(Environment::Poisoned(why.clone()).into()),
-                None => {}
-            }
-            load.work = true;
-            self.changed.notify_all();
-            load = self.changed.wait(load).unwrap_or_else(PoisonError::into_inner);
+        if self.bytes() < self.options.block_bytes {
+            return Ok(());
         }
-        Ok(())
+        self.call_pump();
+        let load = self.lock();
+        self.waiting.fetch_add(1, SeqCst);
+        let blocked = |load: &mut Load| self.bytes() >= self.resume_bytes() && !load.closed && load.stalled.is_none();
+        let load = self.room_made.wait_while(load, blocked).unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_sub(1, SeqCst);
+        match &load.stalled {
+            _ if load.closed || self.bytes() < self.options.block_bytes => Ok(()),
+            Some((true, _)) => Err(Environment::Full.into()),
+            Some((false, why)) => Err(Environment::Poisoned(why.clone()).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Writers that wait go on below this. More than what is crowded: so far the pump works by itself.
+    fn resume_bytes(&self) -> u64 {
+        self.options.block_bytes - self.options.block_bytes / 16
     }
 
     /// Notes that layers grew or shrank from `before` to `after` bytes.
     pub fn moved(&self, before: u64, after: u64) {
-        let mut load = self.lock();
-        load.bytes = (load.bytes + after).saturating_sub(before);
-        if after < before {
-            self.changed.notify_all();
+        if after >= before {
+            self.bytes.fetch_add(after - before, SeqCst);
+            return;
         }
+        let less = |bytes: u64| Some(bytes.saturating_sub(before - after));
+        let was = self.bytes.fetch_update(SeqCst, SeqCst, less).unwrap_or_default();
+        if self.waiting.load(SeqCst) > 0 && was.saturating_sub(before - after) < self.resume_bytes() {
+            self.wake_writers(&self.lock());
+        }
+    }
+
+    fn wake_writers(&self, _load: &Load) {
+        self.room_made.notify_all();
     }
 
     /// True where writers wait, or will soon.
@@ -85,13 +117,15 @@ impl Pressure {
 
     /// Overlay memory of all datasets, in bytes.
     pub fn bytes(&self) -> u64 {
-        self.lock().bytes
+        self.bytes.load(SeqCst)
     }
 
     /// Tells the pump that there is work.
     pub fn call_pump(&self) {
-        self.lock().work = true;
-        self.changed.notify_all();
+        if !self.work.swap(true, SeqCst) {
+            let _load = self.lock();
+            self.pump_called.notify_all();
+        }
     }
 
     /// The pump worked, or could not: then writers that would have to wait get an error until it can again.
@@ -101,22 +135,26 @@ impl Pressure {
             Ok(_) => None,
             Err(error) => Some((matches!(error, crate::Error::Environment(Environment::Full)), error.to_string())),
         };
-        self.changed.notify_all();
+        if load.stalled.is_some() {
+            self.wake_writers(&load);
+        }
     }
 
     /// Waits until there is work for the pump, at most `patience`. False once the store is closed.
     pub fn wait_for_work(&self, patience: Duration) -> bool {
         let load = self.lock();
-        let idle = |load: &mut Load| !load.work && !load.closed;
-        let (mut load, _) =
-            self.changed.wait_timeout_while(load, patience, idle).unwrap_or_else(PoisonError::into_inner);
-        load.work = false;
+        let idle = |load: &mut Load| !self.work.load(SeqCst) && !load.closed;
+        let (load, _) =
+            self.pump_called.wait_timeout_while(load, patience, idle).unwrap_or_else(PoisonError::into_inner);
+        self.work.store(false, SeqCst);
         !load.closed
     }
 
     /// Wakes everybody for the last time.
     pub fn close(&self) {
-        self.lock().closed = true;
-        self.changed.notify_all();
+        let mut load = self.lock();
+        load.closed = true;
+        self.wake_writers(&load);
+        self.pump_called.notify_all();
     }
 }

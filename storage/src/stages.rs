@@ -1,7 +1,7 @@
 //! The stages that all datasets of a store share, in the order in which bytes travel through them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -15,6 +15,14 @@ use crate::name::Realm;
 use crate::pool::Pool;
 use crate::pressure::Pressure;
 use crate::units::{Lsn, Space, Timestamp};
+
+/// Share of the free room that is admitted before the disk is measured again. What is admitted can take several times its
+/// length (inline in the journal, then as chunks, and the trees beside them); what others put on the disk comes on top.
+const ADMITTED_SHARE: u64 = 8;
+/// Most that is admitted before the disk is measured again.
+const ADMITTED_BYTES_MAX: u64 = 64 << 20;
+/// What every admission counts beside its data.
+const ADMISSION_BYTES: u64 = 4096;
 
 /// What is below every dataset.
 pub(crate) struct Stages {
@@ -34,6 +42,8 @@ pub(crate) struct Stages {
     stamps: AtomicU64,
     /// True where a record may refer to chunks that no sync has covered yet.
     refers: AtomicBool,
+    /// Bytes that may be admitted before the disk is measured again.
+    admissible: AtomicI64,
 }
 
 impl Stages {
@@ -64,6 +74,7 @@ impl Stages {
             verifier,
             stamps,
             refers: AtomicBool::new(true),
+            admissible: AtomicI64::new(0),
         }
     }
 
@@ -138,9 +149,19 @@ impl Stages {
 
     /// Refuses new data where the disk is nearly full, and waits where the pump has to catch up first.
     pub fn admit_data(&self, len: u64) -> Result<()> {
-        if self.space()?.free_bytes < self.pressure.bytes() + len {
-            return Err(Environment::Full.into());
+        let cost = i64::try_from(len + ADMISSION_BYTES).unwrap_or(i64::MAX);
+        if self.admissible.fetch_sub(cost, Ordering::Relaxed) < cost {
+            self.measure_room(len)?;
         }
         self.pressure.wait_for_room()
+    }
+
+    /// Refuses where `len` bytes more have no room, and notes how many may be admitted until it looks again: asking the
+    /// disk for every write would cost as much as the write.
+    fn measure_room(&self, len: u64) -> Result<()> {
+        let room = self.space()?.free_bytes.saturating_sub(self.pressure.bytes());
+        let admissible = if room < len { 0 } else { (room / ADMITTED_SHARE).min(ADMITTED_BYTES_MAX) };
+        self.admissible.store(admissible as i64, Ordering::Relaxed);
+        if room < len { Err(Environment::Full.into()) } else { Ok(()) }
     }
 }

@@ -290,9 +290,10 @@ pub trait FileTree: Send + Sync {
     fn make_stable(&self, lsn: Lsn) -> Result<()>;
     /// Changes whenever written but uncommitted bytes could have been lost: at every start, and after a failed flush.
     fn write_verifier(&self) -> [u8; 8];
-    /// What an earlier call with this tag did, where it is still remembered: `Some(inode)` of what it made or changed.
-    /// Remembered across restarts for at least the last 1024 changing calls of the dataset.
-    fn remembered(&self, tag: &CallTag) -> Option<Inode>;
+    /// What an earlier call with this tag did, where it is still remembered: the inode that it made or changed, and the LSN
+    /// that makes it stable, if it is not yet. Remembered across restarts for at least the last 1024 changing calls of
+    /// the dataset.
+    fn remembered(&self, tag: &CallTag) -> Option<(Inode, Lsn)>;
     /// True for snapshots and replicas.
     fn read_only(&self) -> bool;
 }

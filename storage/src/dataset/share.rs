@@ -244,8 +244,9 @@ impl FileTree for Dataset {
         self.stages.write_verifier()
     }
 
-    fn remembered(&self, tag: &CallTag) -> Option<Inode> {
-        Dataset::remembered(self, tag)
+    fn remembered(&self, tag: &CallTag) -> Option<(Inode, Lsn)> {
+        // The call's own LSN is not kept; it is not above that of the last change.
+        Dataset::remembered(self, tag).map(|inode| (inode, self.read_state().active.last))
     }
 
     fn read_only(&self) -> bool {

@@ -27,6 +27,8 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::name::{Kind, Name};
 
+#[cfg(test)]
+pub(crate) use verify::wrong;
 pub use verify::{verify_content, verify_map};
 pub use walk::{references, walk};
 

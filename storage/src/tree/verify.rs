@@ -93,6 +93,35 @@ impl Objects for NamesOnly<'_> {
     }
 }
 
+/// Trees that are well-formed and not those of their entries, for tests.
+#[cfg(test)]
+pub(crate) mod wrong {
+    use super::*;
+    use crate::tree::builder::Layout;
+    use crate::tree::sequence::{Items, Node, wrap_for_tests};
+
+    /// The entries of a small map in two leaves below a root, where the map has one.
+    pub fn two_leaves(objects: &dyn Objects, realm: &Realm, root: &Name) -> Name {
+        let layout = map::layout_for_tests(realm);
+        let entries: Vec<_> = map::range::<&[u8]>(objects, Some(root), ..).map(Result::unwrap).collect();
+        let halves = entries.chunks(entries.len().div_ceil(2)).map(|half| {
+            let items: Vec<_> =
+                half.iter().map(|(key, value)| map::entry_for_tests(key.to_vec(), value.to_vec())).collect();
+            let name = objects.put(Kind::MapNode, &layout.encode(0, &items)).unwrap();
+            map::child_for_tests(half[half.len() - 1].0.to_vec(), name)
+        });
+        let halves: Vec<_> = halves.collect();
+        objects.put(Kind::MapNode, &layout.encode(1, &halves)).unwrap()
+    }
+
+    /// The same children under a root that is one level of lone children higher; for a content of more than one node.
+    pub fn too_high(objects: &dyn Objects, content: &Content) -> Content {
+        let node = Node::decode(&objects.read(Kind::SequenceNode, &content.root().unwrap()).unwrap()).unwrap();
+        let Items::Children(children) = node.items else { panic!("the test wants a tree") };
+        wrap_for_tests(objects, &children, node.level)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,11 +189,7 @@ mod tests {
     fn a_content_whose_nodes_end_elsewhere_is_told() {
         let objects = TestObjects::new();
         let sound = content(&objects, 3000);
-        let root = sound.root().unwrap();
-        let node = super::super::sequence::Node::decode(&objects.read(Kind::SequenceNode, &root).unwrap()).unwrap();
-        let super::super::sequence::Items::Children(children) = node.items else { panic!("the test wants a tree") };
-        // The same children under a root that is one level of lone children higher.
-        let wrapped = super::super::sequence::wrap_for_tests(&objects, &children, node.level);
+        let wrapped = wrong::too_high(&objects, &sound);
         assert_eq!(wrapped.len(), sound.len());
         assert_ne!(wrapped, sound);
         damaged(verify_content(&objects, objects.realm(), &wrapped));

@@ -135,7 +135,7 @@ impl FileTree for NullTree {
     fn write_verifier(&self) -> [u8; 8] {
         *b"nullnull"
     }
-    fn remembered(&self, _: &CallTag) -> Option<Inode> {
+    fn remembered(&self, _: &CallTag) -> Option<(Inode, Lsn)> {
         None
     }
     fn read_only(&self) -> bool {

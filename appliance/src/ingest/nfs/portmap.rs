@@ -4,6 +4,7 @@
 //! can be registered from outside, and calls are not passed on (`CALLIT`), which is how portmappers are abused.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use narrowboat_storage::units::Timestamp;
@@ -168,7 +169,7 @@ impl Portmap {
 }
 
 impl Service for Portmap {
-    fn call(&self, record: Bytes, peer: &Peer, _: Timestamp) -> Outcome {
+    fn call(self: Arc<Self>, record: Bytes, peer: &Peer, _: Timestamp) -> Outcome {
         self.answer(&record, peer.local).map_or(Outcome::Close, |out| Outcome::Reply(out.finish_record()))
     }
 }

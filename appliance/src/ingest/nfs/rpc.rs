@@ -6,6 +6,7 @@
 //! are believed (`MSG_DENIED`), [`Refused`] afterwards (`MSG_ACCEPTED` with another status than success).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use narrowboat_storage::units::Timestamp;
@@ -14,8 +15,16 @@ use super::xdr::{Decoder, Encoder, Malformed, Message};
 
 /// Programs as a value: one record in, at most one reply out. Called from many threads at once; may block.
 pub trait Service: Send + Sync {
-    /// Carries out one call.
-    fn call(&self, record: Bytes, peer: &Peer, now: Timestamp) -> Outcome;
+    /// Carries out one call. Where its reply must wait for a sync, that is left to the caller ([`Outcome::Owed`]), who
+    /// may gather many and wait once.
+    fn call(self: Arc<Self>, record: Bytes, peer: &Peer, now: Timestamp) -> Outcome;
+
+    /// True for a call that takes little longer to carry out than to hand to somebody else: such calls are carried out
+    /// one after the other by whoever reads them. Must be quick; what is wrong with the call is found out later.
+    fn is_brief(&self, record: &Bytes) -> bool {
+        let _ = record;
+        false
+    }
 
     /// About how many bytes of bulk data the reply to a call will hold at most, so that memory is accounted for before the
     /// call is begun. Must be quick; what is wrong with the call is found out later.
@@ -35,14 +44,38 @@ pub struct Peer {
 }
 
 /// What becomes of one record.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Outcome {
     /// A reply, with its record marker.
     Reply(Message),
+    /// The call was carried out, and its reply has to wait until that is stable.
+    Owed(Owed),
     /// Nothing is said: the call is under way already, and its answer will do for both.
     Silence,
     /// Whoever sent it does not speak RPC: the connection is closed.
     Close,
+}
+
+/// A reply that waits for a sync. Those that are owed at the same time share one: the first that is settled waits for
+/// it, and the others find it done. Dropped, the call counts as never answered.
+pub struct Owed(Box<dyn FnOnce() -> Message + Send>);
+
+impl Owed {
+    /// Owes what `settle` returns once all that the call did is stable, or has failed to be.
+    pub fn new(settle: impl FnOnce() -> Message + Send + 'static) -> Self {
+        Owed(Box::new(settle))
+    }
+
+    /// Waits for the sync and returns the reply: what the call did, or that it is not stable.
+    pub fn settle(self) -> Message {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Owed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Owed")
+    }
 }
 
 /// The only version of RPC there is.

@@ -1,14 +1,16 @@
 //! Sockets, threads, memory and deadlines: the rim of every RPC program, knowing none of them.
 //!
-//! A fixed set of workers waits for events of all connections together. A worker that is woken reads one record, lets
-//! another worker read on, carries the call out itself, and writes the reply: one call on an idle connection never
-//! changes threads, many calls run concurrently and are answered as they end. Calls may block (a commit waits for the
-//! disk); when no worker is left waiting one more is started, up to a bound.
+//! Workers wait for events of all connections together. A worker that is woken reads one record, lets another worker
+//! read on, carries the call out itself, and writes the reply: one call on an idle connection never changes threads, many
+//! calls run concurrently and are answered as they end. Brief calls that arrived together it carries out in a row. Replies
+//! that wait for a sync are gathered, and one worker waits for all of them. Calls may block; when no worker is left
+//! waiting one more is started, up to a bound.
 //!
 //! ```text
 //! acceptor ── new connections, datagrams, deadlines
-//! worker ──┬─ wait ─ read a record ─ arm for the next ─ call ─ write the reply ─┐
-//!          └────────────────────────────────────────────────────────────────────┘
+//! worker ──┬─ wait ─ read a record ─ arm for the next ─ call ─ write the reply ─ settle what is owed ─┐
+//!          │             └──◀── the next one, after a brief call ──◀──┘                                │
+//!          └───────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! What bounds what:
@@ -33,12 +35,14 @@ use narrowboat_storage::units::Timestamp;
 use rustix::event::{EventfdFlags, epoll, eventfd};
 
 use super::rpc::Service;
+use super::xdr::Message;
 use buffers::{Budget, Pool};
 use connection::Connection;
 
 mod acceptor;
 mod buffers;
 mod connection;
+mod debts;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -77,7 +81,7 @@ impl ServerConfig {
         ServerConfig {
             connections_max: 512,
             workers_max: 128,
-            connection_calls_max: 64,
+            connection_calls_max: 256,
             connection_reply_bytes_max: 8 << 20,
             memory_bytes: 64 << 20,
             idle: Duration::from_secs(30 * 60),
@@ -121,6 +125,7 @@ struct Shared {
     waiting: AtomicUsize,
     workers: Mutex<usize>,
     worker_left: Condvar,
+    debts: debts::Debts,
     stopping: AtomicBool,
 }
 
@@ -145,6 +150,7 @@ impl Server {
             waiting: AtomicUsize::new(0),
             workers: Mutex::new(0),
             worker_left: Condvar::new(),
+            debts: debts::Debts::default(),
             stopping: AtomicBool::new(false),
         });
         for _ in 0..2.min(shared.config.workers_max.max(1)) {
@@ -236,6 +242,15 @@ impl Shared {
         let _ = epoll::delete(&self.epoll, &connection.socket);
         self.connections.write().unwrap_or_else(PoisonError::into_inner).remove(&connection.id);
         self.release(bytes);
+    }
+
+    /// Queues a reply and charges for it. It is sent when the connection is flushed.
+    fn enqueue(&self, connection: &Connection, reply: Message) {
+        let len = reply.len();
+        self.budget.charge(len);
+        if !connection.queue(reply) {
+            self.release(len);
+        }
     }
 
     /// Gives memory back, and lets those read who waited for it.

@@ -1,8 +1,10 @@
 //! NFS and MOUNT as a value: one record in, at most one reply out. No sockets, no threads, no clock.
 //!
 //! The life of a call: its header is read, the program and procedure found, repetitions of changing calls caught, the
-//! procedure run, its reply kept where a repetition may come.
+//! procedure run, its reply kept where a repetition may come. A reply that has to wait for a sync is handed out as one
+//! that is [owed](Outcome::Owed): until it is settled, repetitions find the call under way.
 
+use std::cell::OnceCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -13,9 +15,9 @@ use super::counters::{Counters, Counts};
 use super::export::Exports;
 use super::handle::HandleKey;
 use super::procedures::mount::{self, Mounts};
-use super::procedures::{Context, PROCEDURES, Repeat};
+use super::procedures::{Context, Debt, PROCEDURES, Repeat};
 use super::replies::{self, Replies, Verdict};
-use super::rpc::{self, CallHeader, NotACall, Outcome, Peer, Refused, Service};
+use super::rpc::{self, CallHeader, NotACall, Outcome, Owed, Peer, Refused, Service};
 use super::status::Status;
 use super::wire::{MOUNT_PROGRAM, MOUNT_VERSION, NFS_PROGRAM, NFS_VERSION, TRANSFER_BYTES_MAX};
 use super::xdr::{Decoder, Encoder, Malformed, Message};
@@ -24,6 +26,13 @@ use super::xdr::{Decoder, Encoder, Malformed, Message};
 const REPLIES_MAX: usize = 16 << 10;
 /// How many bytes of them.
 const REPLY_BYTES_MAX: usize = 8 << 20;
+/// Calls of more bytes than this are not brief: a small file fits, what would be cut does not.
+const BRIEF_BYTES_MAX: usize = 64 << 10;
+
+const READ: u32 = 6;
+const READDIR: u32 = 16;
+const READDIRPLUS: u32 = 17;
+const COMMIT: u32 = 21;
 
 /// NFSv3 and MOUNT over some exports.
 pub struct Session {
@@ -56,7 +65,14 @@ impl Session {
         self.replies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn nfs(&self, header: &CallHeader, record: &Bytes, args: &mut Decoder, peer: &Peer, now: Timestamp) -> Outcome {
+    fn nfs(
+        self: &Arc<Self>,
+        header: &CallHeader,
+        record: &Bytes,
+        args: &mut Decoder,
+        peer: &Peer,
+        now: Timestamp,
+    ) -> Outcome {
         let number = header.procedure as usize;
         let Some(procedure) = PROCEDURES.get(number) else {
             return self.refuse(header.xid, Refused::ProcedureUnavailable);
@@ -67,7 +83,7 @@ impl Session {
                 let tag = replies::tag(&self.handles, peer.client.ip(), header.xid, header.procedure, args.rest());
                 let verdict = self.replies().begin(tag);
                 match verdict {
-                    Verdict::New => Some(Begun { session: self, tag }),
+                    Verdict::New => Some(Begun { session: self.clone(), tag }),
                     Verdict::UnderWay => {
                         self.counters.repeated();
                         return Outcome::Silence;
@@ -83,19 +99,49 @@ impl Session {
         let context = self.context(header, peer, now, tag);
         let mut out = Encoder::new();
         rpc::accept(&mut out, header.xid);
-        match (procedure.run)(&context, args, &mut out) {
-            Ok(status) => {
-                self.counters.nfs(number, status != Status::Ok, record.len(), out.len());
-                let message = out.finish_record();
-                if let (Some(begun), Some(answer)) = (begun, message.as_whole())
-                    && status != Status::Jukebox
-                {
-                    begun.finish(answer.clone());
-                }
-                Outcome::Reply(message)
+        let status = match (procedure.run)(&context, args, &mut out) {
+            Ok(status) => status,
+            Err(malformed) => return self.refuse(header.xid, malformed.into()),
+        };
+        let call = Carried { number, xid: header.xid, asked_bytes: record.len(), begun };
+        match context.debt.into_inner() {
+            None => Outcome::Reply(self.conclude(call, status, out)),
+            Some(debt) => {
+                let session = self.clone();
+                Outcome::Owed(Owed::new(move || session.settle(call, debt, out)))
             }
-            Err(malformed) => self.refuse(header.xid, malformed.into()),
         }
+    }
+
+    /// Waits until what a call did is stable, and says so, or that it is not.
+    fn settle(&self, call: Carried, debt: Debt, mut out: Encoder) -> Message {
+        match debt.tree.make_stable(debt.lsn) {
+            Ok(()) => {
+                if let Some(verifier) = debt.verifier {
+                    out.patch(&verifier, &debt.tree.write_verifier());
+                }
+                self.conclude(call, Status::Ok, out)
+            }
+            Err(error) => {
+                let status = Status::from(error);
+                let mut out = Encoder::new();
+                rpc::accept(&mut out, call.xid);
+                (PROCEDURES[call.number].refuse)(&mut out, status);
+                self.conclude(call, status, out)
+            }
+        }
+    }
+
+    /// Counts a call, and keeps its reply where a repetition may come.
+    fn conclude(&self, call: Carried, status: Status, out: Encoder) -> Message {
+        self.counters.nfs(call.number, status != Status::Ok, call.asked_bytes, out.len());
+        let message = out.finish_record();
+        if let (Some(begun), Some(answer)) = (call.begun, message.as_whole())
+            && status != Status::Jukebox
+        {
+            begun.finish(answer.clone());
+        }
+        message
     }
 
     fn mount(&self, header: &CallHeader, record: &Bytes, args: &mut Decoder, peer: &Peer, now: Timestamp) -> Outcome {
@@ -119,6 +165,7 @@ impl Session {
             identity: &header.identity,
             now,
             tag,
+            debt: OnceCell::new(),
         }
     }
 
@@ -131,7 +178,7 @@ impl Session {
 }
 
 impl Service for Session {
-    fn call(&self, record: Bytes, peer: &Peer, now: Timestamp) -> Outcome {
+    fn call(self: Arc<Self>, record: Bytes, peer: &Peer, now: Timestamp) -> Outcome {
         let mut args = Decoder::new(&record);
         let header = match CallHeader::decode(&mut args) {
             Ok(header) => header,
@@ -154,6 +201,13 @@ impl Service for Session {
         }
     }
 
+    fn is_brief(&self, record: &Bytes) -> bool {
+        /// Procedures that move bulk data, or wait for files being cut.
+        const LENGTHY: [u32; 4] = [READ, READDIR, READDIRPLUS, COMMIT];
+        let procedure = Decoder::new(record).words().map(|[_xid, _call, _rpc, _program, _version, number]| number);
+        record.len() <= BRIEF_BYTES_MAX && procedure.is_ok_and(|number| !LENGTHY.contains(&number))
+    }
+
     fn reply_bytes(&self, record: &Bytes) -> usize {
         asked_bytes(&mut Decoder::new(record)).unwrap_or(0).min(TRANSFER_BYTES_MAX) as usize
     }
@@ -161,9 +215,6 @@ impl Service for Session {
 
 /// How many bytes a READ or a listing asks for.
 fn asked_bytes(input: &mut Decoder) -> Result<u32, Malformed> {
-    const READ: u32 = 6;
-    const READDIR: u32 = 16;
-    const READDIRPLUS: u32 = 17;
     let [_xid, _call, _rpc, program, _version, procedure] = input.words()?;
     if program != NFS_PROGRAM || !matches!(procedure, READ | READDIR | READDIRPLUS) {
         return Ok(0);
@@ -181,19 +232,28 @@ fn asked_bytes(input: &mut Decoder) -> Result<u32, Malformed> {
     if procedure == READDIRPLUS { input.u32() } else { Ok(first) }
 }
 
+/// A call that was carried out and not answered yet.
+struct Carried {
+    /// Its procedure.
+    number: usize,
+    xid: u32,
+    asked_bytes: usize,
+    begun: Option<Begun>,
+}
+
 /// A changing call that is under way. Dropped without an answer, it is forgotten, so that a repetition is carried out.
-struct Begun<'a> {
-    session: &'a Session,
+struct Begun {
+    session: Arc<Session>,
     tag: CallTag,
 }
 
-impl Begun<'_> {
+impl Begun {
     fn finish(self, answer: Bytes) {
         self.session.replies().finish(self.tag, answer);
     }
 }
 
-impl Drop for Begun<'_> {
+impl Drop for Begun {
     fn drop(&mut self) {
         self.session.replies().abandon(self.tag);
     }

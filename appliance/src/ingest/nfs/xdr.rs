@@ -204,8 +204,13 @@ impl Encoder {
 
     /// Overwrites the integer that was written right after `mark`, as with a count that is known only later.
     pub fn patch_u32(&mut self, mark: &Mark, value: u32) {
-        if let Some(place) = self.own.get_mut(mark.own..mark.own + 4) {
-            place.copy_from_slice(&value.to_be_bytes());
+        self.patch(mark, &value.to_be_bytes());
+    }
+
+    /// Overwrites the bytes that were written right after `mark`.
+    pub fn patch(&mut self, mark: &Mark, bytes: &[u8]) {
+        if let Some(place) = self.own.get_mut(mark.own..mark.own + bytes.len()) {
+            place.copy_from_slice(bytes);
         }
     }
 

@@ -46,7 +46,7 @@ pub(super) fn setattr(cx: &Context, args: &mut Decoder, out: &mut Encoder) -> Ou
     }
     let result = place.writable().and_then(|()| {
         let changed = place.tree.set_attributes(&cx.call(&place), place.inode, &set, guard)?;
-        place.tree.make_stable(changed.lsn)?;
+        cx.owe(&place, changed.lsn);
         Ok(changed)
     });
     match result {

@@ -80,7 +80,7 @@ pub(super) fn write(cx: &Context, args: &mut Decoder, out: &mut Encoder) -> Outc
         let mut changed = place.tree.write(&cx.call(&place), place.inode, offset, data)?;
         if stable != Stable::Unstable {
             let committed = place.tree.commit(place.inode)?;
-            place.tree.make_stable(committed.lsn)?;
+            cx.owe(&place, committed.lsn);
             changed.after = committed.after;
         }
         Ok(Some(changed))
@@ -115,17 +115,12 @@ pub(super) fn commit(cx: &Context, args: &mut Decoder, out: &mut Encoder) -> Out
         Ok(place) => place,
         Err(status) => return fail_change(out, status, None),
     };
-    let result = place.writable().and_then(|()| {
-        let committed = place.tree.commit(place.inode)?;
-        place.tree.make_stable(committed.lsn)?;
-        Ok(committed)
-    });
-    match result {
+    match place.writable().and_then(|()| Ok(place.tree.commit(place.inode)?)) {
         Ok(committed) => {
-            let verifier = place.tree.write_verifier();
             out.status(Status::Ok);
             out.changed(&committed, place.fsid);
-            out.fixed(&verifier);
+            cx.owe_verifier(&place, committed.lsn, out.mark());
+            out.fixed(&place.tree.write_verifier());
             Ok(Status::Ok)
         }
         Err(status) => fail_change(out, status, Some(&place)),

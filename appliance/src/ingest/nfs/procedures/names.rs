@@ -14,9 +14,12 @@ use super::{Context, Outcome};
 use narrowboat_storage::dataset::FileType;
 
 impl Context<'_> {
-    /// What an earlier call with this tag made or changed, where the dataset's journal remembers it.
+    /// What an earlier call with this tag made or changed, where the dataset's journal remembers it. The reply has to wait
+    /// until that is stable: the earlier one may have failed because it was not.
     pub(super) fn remembered(&self, place: &Place) -> Option<Inode> {
-        self.tag.as_ref().and_then(|tag| place.tree.remembered(tag))
+        let (inode, lsn) = place.tree.remembered(self.tag.as_ref()?)?;
+        self.owe(place, lsn);
+        Some(inode)
     }
 }
 
@@ -117,7 +120,7 @@ fn make(
     let result = place.writable().and_then(|()| {
         place.check_new_name(name)?;
         let made = act(&place, &cx.call(&place))?;
-        place.tree.make_stable(made.dir.lsn)?;
+        cx.owe(&place, made.dir.lsn);
         Ok(made)
     });
     match result {
@@ -160,7 +163,7 @@ fn take_away(
     let result = place.writable().and_then(|()| {
         place.check_old_name(name)?;
         let changed = act(&place, &cx.call(&place))?;
-        place.tree.make_stable(changed.lsn)?;
+        cx.owe(&place, changed.lsn);
         Ok(changed)
     });
     match result {
@@ -202,7 +205,7 @@ pub(super) fn rename(cx: &Context, args: &mut Decoder, out: &mut Encoder) -> Out
         from.check_old_name(from_name)?;
         to.check_old_name(to_name)?;
         let changed = from.tree.rename(&cx.call(&from), (from.inode, from_name), (to.inode, to_name))?;
-        from.tree.make_stable(changed.0.lsn.max(changed.1.lsn))?;
+        cx.owe(&from, changed.0.lsn.max(changed.1.lsn));
         Ok(changed)
     });
     match result {
@@ -244,7 +247,7 @@ pub(super) fn link(cx: &Context, args: &mut Decoder, out: &mut Encoder) -> Outco
         dir.writable()?;
         dir.check_new_name(name)?;
         let made = dir.tree.link(&cx.call(&dir), file.inode, dir.inode, name)?;
-        dir.tree.make_stable(made.dir.lsn)?;
+        cx.owe(&dir, made.dir.lsn);
         Ok(made)
     });
     match result {

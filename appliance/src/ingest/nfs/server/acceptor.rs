@@ -56,7 +56,7 @@ fn run(shared: &Shared, streams: &Streams, datagrams: &Datagrams) {
             accept_all(shared, listener, service, &mut next_id);
         }
         for (socket, service) in datagrams {
-            answer_all(shared, socket, service.as_ref());
+            answer_all(shared, socket, service);
         }
         if swept.elapsed() >= pause {
             swept = Instant::now();
@@ -107,17 +107,20 @@ fn admit(shared: &Shared, socket: TcpStream, service: Arc<dyn Service>, id: u64)
     Ok(())
 }
 
-fn answer_all(shared: &Shared, socket: &UdpSocket, service: &dyn Service) {
+fn answer_all(shared: &Shared, socket: &UdpSocket, service: &Arc<dyn Service>) {
     let mut buffer = [0; DATAGRAM_BYTES_MAX];
     for _ in 0..DATAGRAMS_AT_ONCE {
         let Ok((len, client)) = socket.recv_from(&mut buffer) else { return };
         let Ok(local) = socket.local_addr() else { return };
         let record = Bytes::copy_from_slice(&buffer[..len]);
-        let outcome = service.call(record, &Peer { client, local }, (shared.config.clock)());
-        if let Outcome::Reply(reply) = outcome {
-            // Without the record marker that streams have. Whether it arrives is not known anyway.
-            let _ = socket.send_to(&reply.to_bytes()[crate::ingest::nfs::xdr::MARKER_BYTES..], client);
-        }
+        let outcome = service.clone().call(record, &Peer { client, local }, (shared.config.clock)());
+        let reply = match outcome {
+            Outcome::Reply(reply) => reply,
+            Outcome::Owed(owed) => owed.settle(),
+            Outcome::Silence | Outcome::Close => continue,
+        };
+        // Without the record marker that streams have. Whether it arrives is not known anyway.
+        let _ = socket.send_to(&reply.to_bytes()[crate::ingest::nfs::xdr::MARKER_BYTES..], client);
     }
 }
 

@@ -65,17 +65,6 @@ pub(super) struct State {
     watched_bytes: usize,
 }
 
-/// What is to be done about a reply that was queued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Queued {
-    /// The caller is to call [`Connection::write`].
-    Write,
-    /// Another worker is writing, or the socket is full: it will be sent.
-    Leave,
-    /// The connection is closed: it was dropped.
-    Never,
-}
-
 impl Connection {
     pub(super) fn new(
         id: u64,
@@ -107,15 +96,14 @@ impl Connection {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a reply, and says what is to be done about it.
-    pub(super) fn queue(&self, reply: Message) -> Queued {
+    /// Queues a reply for whoever writes next. False where the connection is closed: then it was dropped.
+    pub(super) fn queue(&self, reply: Message) -> bool {
         let mut state = self.state();
-        if state.closed {
-            return Queued::Never;
+        if !state.closed {
+            state.queued_bytes += reply.len();
+            state.queue.extend(reply.into_pieces().filter(|piece| !piece.is_empty()));
         }
-        state.queued_bytes += reply.len();
-        state.queue.extend(reply.into_pieces().filter(|piece| !piece.is_empty()));
-        if state.begin_writing() { Queued::Write } else { Queued::Leave }
+        !state.closed
     }
 
     /// Writes what is queued, as far as the socket takes it, and tells `taken` of each step in bytes. Only for a caller

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::ingest::nfs::record::RECORD_BYTES_MAX;
-use crate::ingest::nfs::rpc::{Outcome, Peer};
+use crate::ingest::nfs::rpc::{Outcome, Owed, Peer};
 use crate::ingest::nfs::xdr::{Encoder, LAST_FRAGMENT};
 
 /// What the program is told to do: the second word of a call. The first is its number, the third an argument.
@@ -20,22 +20,42 @@ const BULK: u32 = 2;
 const PANIC: u32 = 3;
 const CLOSE: u32 = 4;
 const SILENCE: u32 = 5;
+/// Owe the reply; where it is the first that is settled, wait until the test lets it go.
+const OWE: u32 = 6;
+/// Owe a reply and panic when it is settled.
+const OWE_PANIC: u32 = 7;
 
 struct Obedient {
     entered: Mutex<Sender<u32>>,
     released: Mutex<Receiver<()>>,
+    settled: AtomicUsize,
+}
+
+impl Obedient {
+    /// Tells the test that a call is here, and waits until it lets one go.
+    fn wait(&self, number: u32) {
+        self.entered.lock().unwrap().send(number).unwrap();
+        self.released.lock().unwrap().recv().unwrap();
+    }
 }
 
 impl Service for Obedient {
-    fn call(&self, record: Bytes, _: &Peer, _: Timestamp) -> Outcome {
+    fn call(self: Arc<Self>, record: Bytes, _: &Peer, _: Timestamp) -> Outcome {
         let word =
             |at: usize| record.get(4 * at..4 * at + 4).map_or(0, |bytes| u32::from_be_bytes(bytes.try_into().unwrap()));
         let mut out = Encoder::new();
         out.u32(word(0));
         match word(1) {
-            WAIT => {
-                self.entered.lock().unwrap().send(word(0)).unwrap();
-                self.released.lock().unwrap().recv().unwrap();
+            WAIT => self.wait(word(0)),
+            OWE | OWE_PANIC => {
+                let (number, panics) = (word(0), word(1) == OWE_PANIC);
+                return Outcome::Owed(Owed::new(move || {
+                    assert!(!panics, "told to");
+                    if self.settled.fetch_add(1, SeqCst) == 0 {
+                        self.wait(number);
+                    }
+                    out.finish_record()
+                }));
             }
             BULK => out.bulk(vec![Bytes::from(vec![word(0) as u8; word(2) as usize])]),
             PANIC => panic!("told to"),
@@ -44,6 +64,10 @@ impl Service for Obedient {
             _ => out.fixed(&record[record.len().min(8)..]),
         }
         Outcome::Reply(out.finish_record())
+    }
+
+    fn is_brief(&self, record: &Bytes) -> bool {
+        !matches!(record.get(4..8), Some([0, 0, 0, 1]))
     }
 
     fn reply_bytes(&self, record: &Bytes) -> usize {
@@ -67,7 +91,8 @@ impl Rig {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let ((entered_in, entered), (release, released)) = (channel(), channel());
-        let service = Obedient { entered: Mutex::new(entered_in), released: Mutex::new(released) };
+        let service =
+            Obedient { entered: Mutex::new(entered_in), released: Mutex::new(released), settled: AtomicUsize::new(0) };
         let mut config = ServerConfig::new(Arc::new(|| Timestamp(0)));
         adjust(&mut config);
         let server = Server::start(config, vec![(listener, Arc::new(service))], Vec::new()).unwrap();
@@ -182,6 +207,50 @@ fn calls_run_concurrently_and_are_answered_as_they_end() {
     answered.sort();
     assert_eq!(answered, waiting);
     rig.until("all is given back", |status| status.bytes_under_way == 0);
+}
+
+#[test]
+fn replies_that_wait_for_a_sync_hold_up_nobody_and_come_together() {
+    let rig = Rig::new(|config| config.workers_max = 2);
+    let (mut client, mut other) = (rig.connect(), rig.connect());
+    client.send(&[0, OWE], b"");
+    assert_eq!(rig.entered.recv().unwrap(), 0, "one worker waits for the disk");
+    for number in 1..50 {
+        client.send(&[number, if number == 25 { OWE_PANIC } else { OWE }], b"");
+        other.send(&[number, OWE], b"");
+    }
+    // The other worker carries out everything else, whoever asks.
+    rig.connect().works();
+    for wire in [&client, &other] {
+        wire.0.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        assert!((&wire.0).read(&mut [0]).is_err(), "answered before it was stable");
+        wire.0.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    }
+    rig.release.send(()).unwrap();
+    let mut answered: Vec<u32> = (0..50).map(|_| client.answered()).collect();
+    answered.sort();
+    assert_eq!(answered, (0..50).collect::<Vec<_>>());
+    let mut answered: Vec<u32> = (1..50).map(|_| other.answered()).collect();
+    answered.sort();
+    assert_eq!(answered, (1..50).collect::<Vec<_>>());
+    client.works();
+    rig.until("all is given back", |status| status.bytes_under_way == 0);
+}
+
+#[test]
+fn brief_calls_that_came_together_are_carried_out_in_a_row() {
+    let rig = Rig::new(|config| config.connection_calls_max = 8);
+    let mut client = rig.connect();
+    let row: Vec<u8> = (0..500).flat_map(|number| record(&[number, ECHO], b"")).collect();
+    client.0.write_all(&row).unwrap();
+    let answered: Vec<u32> = (0..500).map(|_| client.answered()).collect();
+    assert_eq!(answered, (0..500).collect::<Vec<_>>());
+    // A long one among them does not keep the rest waiting.
+    let row = [record(&[500, ECHO], b""), record(&[501, WAIT], b""), record(&[502, ECHO], b"")].concat();
+    client.0.write_all(&row).unwrap();
+    assert_eq!([client.answered(), client.answered()], [500, 502]);
+    rig.release.send(()).unwrap();
+    assert_eq!(client.answered(), 501);
 }
 
 #[test]

@@ -1,4 +1,7 @@
 //! A worker: waits for an event, reads a record, carries out the call, writes the reply.
+//!
+//! Before a call that may take long it lets another worker read on. Brief calls that have arrived together it carries out one
+//! after the other, and writes their replies together: handing each to another thread would cost more than the call.
 
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,10 +11,11 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use rustix::event::epoll::{self, EventFlags};
 
-use super::connection::{Connection, Queued};
+use super::connection::Connection;
+use super::debts::{self, Debt};
 use super::{Shared, WAKE, lock};
 use crate::ingest::nfs::rpc::{self, Outcome, Refused};
-use crate::ingest::nfs::xdr::Encoder;
+use crate::ingest::nfs::xdr::{Encoder, Message};
 
 /// Starts one more worker.
 pub(super) fn start(shared: &Arc<Shared>) -> io::Result<()> {
@@ -75,32 +79,63 @@ fn serve(shared: &Arc<Shared>, connection: &Arc<Connection>, flags: EventFlags) 
         (read, state.begin_writing())
     };
     if write {
-        flush(shared, connection);
+        write_queued(shared, connection);
     }
     if !read {
         shared.arm(connection);
         return;
     }
-    match read_record(shared, connection) {
-        Ok(Some(begun)) => {
+    while let Some(Begun { call, reads_on }) = next_call(shared, connection) {
+        if !reads_on {
             shared.arm(connection);
-            carry_out(shared, connection, begun);
+            keep_one_waiting(shared);
         }
-        Ok(None) => settle(shared, connection),
-        Err(error) => {
-            tracing::debug!(client = %connection.peer.client, %error, "connection broke");
-            shared.close(connection);
+        carry_out(shared, connection, call);
+        if !reads_on {
+            break;
         }
+    }
+    flush(shared, connection);
+    settle(shared, connection);
+    // Everybody else may read while this worker waits for the disk.
+    keep_one_waiting(shared);
+    debts::settle_all(shared);
+}
+
+/// Reads a record; `None` where there is none, or the connection broke.
+fn next_call(shared: &Shared, connection: &Connection) -> Option<Begun> {
+    read_record(shared, connection).unwrap_or_else(|error| {
+        tracing::debug!(client = %connection.peer.client, %error, "connection broke");
+        shared.close(connection);
+        None
+    })
+}
+
+/// Starts another worker where none waits for events, up to the bound.
+fn keep_one_waiting(shared: &Arc<Shared>) {
+    if shared.waiting.load(SeqCst) == 0
+        && *lock(&shared.workers) < shared.config.workers_max
+        && let Err(error) = start(shared)
+    {
+        tracing::warn!(%error, "cannot start another NFS worker");
     }
 }
 
 /// A call that is to be carried out, and what is charged for it and its reply.
-struct Begun {
+struct Call {
     record: Bytes,
     charged: usize,
 }
 
-/// Reads until a record is whole, the socket has nothing more, or memory is missing; then lets others read.
+/// A call that was read.
+struct Begun {
+    call: Call,
+    /// The worker is to read the next one when it has carried this one out; otherwise others may read.
+    reads_on: bool,
+}
+
+/// Reads until a record is whole, the socket has nothing more, or memory is missing; then lets others read, unless the
+/// call is brief and the next one may be here already.
 fn read_record(shared: &Shared, connection: &Connection) -> io::Result<Option<Begun>> {
     let mut assembler = connection.reader.lock().unwrap_or_else(PoisonError::into_inner);
     let (mut heard, mut ended, mut hungry) = (0, false, false);
@@ -132,22 +167,24 @@ fn read_record(shared: &Shared, connection: &Connection) -> io::Result<Option<Be
     let begun = record.map(|record| {
         let charged = record.len() + connection.service.reply_bytes(&record);
         shared.budget.charge(charged);
-        Begun { record, charged }
+        Call { record, charged }
     });
+    let brief = begun.as_ref().is_some_and(|call| connection.service.is_brief(&call.record));
     let mut state = connection.state();
     let held = assembler.held_bytes();
     let released = if state.closed { 0 } else { state.held_bytes - held.min(state.held_bytes) };
     state.held_bytes -= released;
     state.staged = hungry || begun.is_some() && assembler.has_staged();
-    state.reading = false;
     state.ended |= ended;
     state.calls += usize::from(begun.is_some());
     if heard > 0 {
         state.moved(heard);
     }
+    let reads_on = brief && state.staged && !state.closed && shared.may_read(connection, &state);
+    state.reading = reads_on;
     drop(state);
     shared.release(released);
-    Ok(begun)
+    Ok(begun.map(|call| Begun { call, reads_on }))
 }
 
 /// Takes memory for the buffer of a record, where there is some.
@@ -160,43 +197,43 @@ fn hold(shared: &Shared, connection: &Connection, len: usize) -> bool {
     held
 }
 
-/// Carries one call out and sends its reply. Our own mistakes are answered as such and harm nobody else.
-fn carry_out(shared: &Arc<Shared>, connection: &Arc<Connection>, Begun { record, charged }: Begun) {
-    if shared.waiting.load(SeqCst) == 0
-        && *lock(&shared.workers) < shared.config.workers_max
-        && let Err(error) = start(shared)
-    {
-        tracing::warn!(%error, "cannot start another NFS worker");
-    }
+/// Carries one call out and queues its reply. Our own mistakes are answered as such and harm nobody else.
+fn carry_out(shared: &Arc<Shared>, connection: &Arc<Connection>, Call { record, charged }: Call) {
     let xid = record.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
     let now = (shared.config.clock)();
-    let outcome = catch_unwind(AssertUnwindSafe(|| connection.service.call(record, &connection.peer, now)))
-        .unwrap_or_else(|_| {
-            tracing::error!("a call broke off; the client is told so");
-            let mut out = Encoder::new();
-            rpc::refuse(&mut out, xid, Refused::SystemError);
-            Outcome::Reply(out.finish_record())
-        });
+    let service = connection.service.clone();
+    let outcome = catch_unwind(AssertUnwindSafe(|| service.call(record, &connection.peer, now)))
+        .unwrap_or_else(|_| Outcome::Reply(broke_off(xid)));
     match outcome {
-        Outcome::Reply(reply) => {
-            shared.budget.charge(reply.len());
-            let reply_len = reply.len();
-            match connection.queue(reply) {
-                Queued::Write => flush(shared, connection),
-                Queued::Leave => {}
-                Queued::Never => shared.release(reply_len),
-            }
+        Outcome::Owed(owed) => {
+            return shared.debts.add(Debt { connection: connection.clone(), owed, xid, charged });
         }
+        Outcome::Reply(reply) => shared.enqueue(connection, reply),
         Outcome::Silence => {}
         Outcome::Close => shared.close(connection),
     }
     connection.state().calls -= 1;
     shared.release(charged);
-    settle(shared, connection);
+}
+
+/// The reply to a call in which we panicked.
+pub(super) fn broke_off(xid: u32) -> Message {
+    tracing::error!("a call broke off; the client is told so");
+    let mut out = Encoder::new();
+    rpc::refuse(&mut out, xid, Refused::SystemError);
+    out.finish_record()
+}
+
+/// Writes what is queued, unless another worker does or there is nothing.
+pub(super) fn flush(shared: &Shared, connection: &Connection) {
+    let begun = connection.state().begin_writing();
+    if begun {
+        write_queued(shared, connection);
+    }
 }
 
 /// Writes what is queued. Only for a caller that has begun writing.
-fn flush(shared: &Shared, connection: &Connection) {
+fn write_queued(shared: &Shared, connection: &Connection) {
     if let Err(error) = connection.write(|bytes| shared.release(bytes)) {
         tracing::debug!(client = %connection.peer.client, %error, "client went away");
         shared.close(connection);
@@ -204,7 +241,7 @@ fn flush(shared: &Shared, connection: &Connection) {
 }
 
 /// After something ended: closes the connection where nothing more can come of it, or says what it waits for.
-fn settle(shared: &Shared, connection: &Connection) {
+pub(super) fn settle(shared: &Shared, connection: &Connection) {
     let over = {
         let state = connection.state();
         (state.ended || shared.is_stopping()) && state.is_idle() && !state.reading

@@ -19,13 +19,16 @@ use crate::ingest::nfs::{HandleKey, Rules, Server, ServerConfig, Session, Squash
 
 /// A session whose conversation is written down.
 struct Recorder {
-    session: Session,
+    session: Arc<Session>,
     lines: Mutex<String>,
 }
 
 impl Service for Recorder {
-    fn call(&self, record: Bytes, peer: &Peer, now: Timestamp) -> Outcome {
-        let outcome = self.session.call(record.clone(), peer, now);
+    fn call(self: Arc<Self>, record: Bytes, peer: &Peer, now: Timestamp) -> Outcome {
+        let outcome = match self.session.clone().call(record.clone(), peer, now) {
+            Outcome::Owed(owed) => Outcome::Reply(owed.settle()),
+            outcome => outcome,
+        };
         if let Outcome::Reply(reply) = &outcome {
             let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
             let reply = &reply.to_bytes()[MARKER_BYTES..];
@@ -39,7 +42,7 @@ impl Service for Recorder {
 fn serve(exports: Arc<MemExports>) -> (Server, Arc<Recorder>, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let session = Session::new(exports, HandleKey::new(b"test"));
+    let session = Arc::new(Session::new(exports, HandleKey::new(b"test")));
     let recorder = Arc::new(Recorder { session, lines: Mutex::default() });
     let service: Arc<dyn Service> = recorder.clone();
     let server = Server::start(ServerConfig::new(Arc::new(|| NOW)), vec![(listener, service)], Vec::new());

@@ -7,11 +7,11 @@ use narrowboat_storage::units::Inode;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
-use super::harness::{Client, NOW, procedure};
+use super::harness::{Client, procedure};
 use super::recorded::{LIBNFS, LINUX, conversation};
 use crate::ingest::nfs::portmap::Portmap;
 use crate::ingest::nfs::record::RECORD_BYTES_MAX;
-use crate::ingest::nfs::rpc::{Outcome, Service};
+use crate::ingest::nfs::rpc::Outcome;
 use crate::ingest::nfs::wire::NFS_PROGRAM;
 
 fn seeds() -> u64 {
@@ -77,13 +77,13 @@ fn changed_calls_never_break_anything() {
         for _ in 0..100 {
             let chosen = random.random_range(0..corpus.len());
             let call = mutate(&mut random, &corpus[chosen]);
-            match client.session.call(Bytes::from(call), &client.peer, NOW) {
-                Outcome::Reply(reply) => {
-                    assert!(reply.len() <= RECORD_BYTES_MAX, "seed {seed}: a reply of {} bytes", reply.len());
-                    replies += 1;
-                }
-                Outcome::Silence | Outcome::Close => {}
-            }
+            let reply = match client.hand_over(Bytes::from(call)) {
+                Outcome::Reply(reply) => reply,
+                Outcome::Owed(owed) => owed.settle(),
+                Outcome::Silence | Outcome::Close => continue,
+            };
+            assert!(reply.len() <= RECORD_BYTES_MAX, "seed {seed}: a reply of {} bytes", reply.len());
+            replies += 1;
         }
         let listing = client.tree().read_dir(&Credentials::ROOT, Inode::ROOT, 0, 1000).unwrap();
         assert!(listing.end && listing.entries.len() >= 2, "seed {seed}");
@@ -113,7 +113,7 @@ fn random_records_never_break_anything() {
             bytes.splice(0..0, header.into_iter().chain(plain).flat_map(u32::to_be_bytes));
         }
         let record = Bytes::from(bytes);
-        if let Outcome::Reply(reply) = client.session.call(record.clone(), &client.peer, NOW) {
+        if let Outcome::Reply(reply) = client.hand_over(record.clone()) {
             assert!(reply.len() <= RECORD_BYTES_MAX, "seed {seed}");
         }
         if let Some(answer) = portmap.answer(&record, client.peer.local) {

@@ -45,7 +45,7 @@ pub(super) mod procedure {
 
 /// A client and the server that it speaks to.
 pub(super) struct Client {
-    pub session: Session,
+    pub session: Arc<Session>,
     pub exports: Arc<MemExports>,
     pub peer: Peer,
     pub uid: Option<u32>,
@@ -86,7 +86,7 @@ impl Client {
     pub fn on(exports: Arc<MemExports>) -> Client {
         let address = |text: &str| text.parse::<SocketAddr>().unwrap();
         Client {
-            session: Session::new(exports.clone(), HandleKey::new(b"test")),
+            session: Arc::new(Session::new(exports.clone(), HandleKey::new(b"test"))),
             exports,
             peer: Peer { client: address("10.0.0.9:700"), local: address("10.0.0.1:2049") },
             uid: Some(0),
@@ -124,10 +124,15 @@ impl Client {
         args(&mut out);
         out.finish_datagram().to_bytes()
     }
+    /// Hands a record over, as the rim does.
+    pub fn hand_over(&self, record: Bytes) -> Outcome {
+        self.session.clone().call(record, &self.peer, NOW)
+    }
     /// Hands a record over; the reply without its marker.
     pub fn send(&self, record: Bytes) -> Option<Bytes> {
-        match self.session.call(record, &self.peer, NOW) {
+        match self.hand_over(record) {
             Outcome::Reply(message) => Some(message.to_bytes().slice(MARKER_BYTES..)),
+            Outcome::Owed(owed) => Some(owed.settle().to_bytes().slice(MARKER_BYTES..)),
             Outcome::Silence => None,
             Outcome::Close => panic!("closed"),
         }

@@ -472,8 +472,9 @@ impl FileTree for MemTree {
     fn write_verifier(&self) -> [u8; 8] {
         self.verifier.load(SeqCst).to_be_bytes()
     }
-    fn remembered(&self, tag: &CallTag) -> Option<Inode> {
-        self.inner.lock().unwrap().remembered.get(tag).copied()
+    fn remembered(&self, tag: &CallTag) -> Option<(Inode, Lsn)> {
+        let made = self.inner.lock().unwrap().remembered.get(tag).copied();
+        made.map(|inode| (inode, Lsn(self.lsn.load(SeqCst))))
     }
     fn read_only(&self) -> bool {
         self.read_only.load(SeqCst)

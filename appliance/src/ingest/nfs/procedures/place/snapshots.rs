@@ -114,7 +114,7 @@ impl FileTree for SnapshotDirectory {
         true
     }
 
-    fn remembered(&self, _: &CallTag) -> Option<Inode> {
+    fn remembered(&self, _: &CallTag) -> Option<(Inode, Lsn)> {
         None
     }
 

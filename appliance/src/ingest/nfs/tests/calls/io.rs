@@ -183,7 +183,7 @@ fn permissions_are_the_callers() {
 
 #[test]
 fn data_is_handed_on_and_not_copied() {
-    use crate::ingest::nfs::rpc::{Outcome, Service};
+    use crate::ingest::nfs::rpc::Outcome;
     let client = Client::new();
     let file = client.create(&client.root(), b"file");
     write(&client, &file, 0, &[7; 5000], 0);
@@ -192,7 +192,7 @@ fn data_is_handed_on_and_not_copied() {
         out.u64(0);
         out.u32(5000);
     });
-    let Outcome::Reply(message) = client.session.call(record, &client.peer, NOW) else { panic!("no reply") };
+    let Outcome::Reply(message) = client.hand_over(record) else { panic!("no reply") };
     assert_eq!(message.pieces().filter(|piece| piece.len() == 1000).count(), 5, "the tree's slices as they are");
     assert_eq!(client.tree().content(Inode(11)).len(), 5000);
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::super::harness::*;
-use crate::ingest::nfs::rpc::{Outcome, Service};
+use crate::ingest::nfs::rpc::Outcome;
 use crate::ingest::nfs::wire::NFS_PROGRAM;
 use crate::ingest::nfs::{Rules, Squash};
 
@@ -114,7 +114,7 @@ fn rpc_answers_with_its_own_errors() {
     }
     let call = |bytes: &[u32]| {
         let record: Bytes = bytes.iter().flat_map(|word| word.to_be_bytes()).collect();
-        client.session.call(record, &client.peer, NOW)
+        client.hand_over(record)
     };
     assert!(matches!(call(&[5, 1, 0, 0, 0, 0]), Outcome::Close), "a reply is no call");
     assert!(matches!(call(&[]), Outcome::Close));

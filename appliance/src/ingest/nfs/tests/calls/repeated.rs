@@ -10,10 +10,10 @@ use narrowboat_storage::units::Inode;
 
 use super::super::harness::*;
 use super::super::memtree::MemExports;
-use crate::ingest::nfs::rpc::{Outcome, Service};
+use crate::ingest::nfs::rpc::Outcome;
 use crate::ingest::nfs::status::Status;
 use crate::ingest::nfs::wire::NFS_PROGRAM;
-use crate::ingest::nfs::xdr::Encoder;
+use crate::ingest::nfs::xdr::{Encoder, MARKER_BYTES};
 use crate::ingest::nfs::{Rules, Squash};
 
 /// One call of every procedure that changes something, in an order in which each succeeds.
@@ -218,14 +218,35 @@ fn what_is_to_be_tried_again_is_not_kept() {
     });
     assert_eq!(results(client.send(record.clone()).unwrap(), 5).status(), Status::Jukebox);
     client.tree().set_hook(|operation| if operation == "make_dir" { panic!("our own mistake") } else { Ok(()) });
-    let broke = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        client.session.call(record.clone(), &client.peer, NOW)
-    }));
+    let broke = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| client.hand_over(record.clone())));
     assert!(broke.is_err());
     client.tree().set_hook(|_| Ok(()));
-    assert!(
-        matches!(client.session.call(record.clone(), &client.peer, NOW), Outcome::Reply(_)),
-        "not under way for ever"
-    );
+    assert!(matches!(client.hand_over(record.clone()), Outcome::Owed(_)), "not under way for ever, nor when unsettled");
     assert!(client.lookup(&root, b"dir").is_ok());
+    client.tree().set_hook(|operation| if operation == "make_stable" { panic!("our own mistake") } else { Ok(()) });
+    let other = client.encode(6, NFS_PROGRAM, 3, procedure::RMDIR, |out| {
+        out.opaque(&root);
+        out.opaque(b"dir");
+    });
+    let broke = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| client.send(other.clone())));
+    assert!(broke.is_err());
+    client.tree().set_hook(|_| Ok(()));
+    assert!(!client.tree().all_is_stable());
+    assert_eq!(results(client.send(other).unwrap(), 6).status(), Status::Ok, "not under way for ever");
+    assert!(client.tree().all_is_stable(), "what is told from memory has to be stable, too");
+}
+
+#[test]
+fn a_call_whose_reply_waits_for_the_disk_is_under_way() {
+    let client = Client::new();
+    let root = client.root();
+    let record = client.encode(5, NFS_PROGRAM, 3, procedure::MKDIR, |out| {
+        out.opaque(&root);
+        out.opaque(b"dir");
+        set(out, &SetAttributes::default());
+    });
+    let Outcome::Owed(owed) = client.hand_over(record.clone()) else { panic!("told before it was stable") };
+    assert_eq!(client.send(record.clone()), None, "a repetition is dropped meanwhile");
+    let first = owed.settle().to_bytes().slice(MARKER_BYTES..);
+    assert_eq!(client.send(record), Some(first), "and gets the answer afterwards");
 }

@@ -1,0 +1,74 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::catalogue::{DatasetKind, Policy, Sealed};
+use crate::chunk::ChunkSizes;
+use crate::dataset::{Call, Create, Credentials, SetAttributes};
+use crate::id::{DatasetId, SnapshotId, StoreId};
+use crate::media::SimDisk;
+use crate::store::{ReplicaSnapshot, StoreOptions};
+use crate::tree::sequence::Content;
+use crate::tree::wrong;
+use crate::units::Timestamp;
+
+/// A store with a share of a file whose content is a tree of several nodes; and the snapshot of it.
+fn store() -> (Store, Sealed) {
+    let options = StoreOptions { reserve_bytes: 1 << 20, chunk_sizes: ChunkSizes::TINY, ..StoreOptions::default() };
+    let (store, _) = Store::open(Arc::new(SimDisk::new(1)), options).unwrap();
+    let share = store.create_share("share", Policy::Inline, Timestamp(1)).unwrap();
+    let tree = store.tree(share.row.id).unwrap();
+    let call = Call { caller: &Credentials::ROOT, now: Timestamp(2), tag: None };
+    let how = Create::Guarded(SetAttributes { mode: Some(0o644), ..SetAttributes::default() });
+    let file = tree.create(&call, Inode::ROOT, b"file", &how).unwrap().file.inode;
+    let mut noise = vec![0; 8 << 20];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    for (nth, piece) in noise.chunks(1 << 20).enumerate() {
+        tree.write(&call, file, (nth as u64) << 20, Bytes::copy_from_slice(piece)).unwrap();
+    }
+    let snapshot = store.create_snapshot("share", "s", Timestamp(3)).unwrap();
+    let sealed = store.seal(snapshot.id).unwrap();
+    (store, sealed)
+}
+
+/// Publishes a root as a peer's that holds what `sealed` holds, and returns what a check says of it.
+fn problems_with(store: &Store, sealed: Sealed, root: Name, deep: bool) -> Vec<String> {
+    let replica = ReplicaSnapshot {
+        dataset: DatasetId([1; 16]),
+        dataset_name: "peer/share".into(),
+        kind: DatasetKind::Share,
+        size: 0,
+        origin: StoreId([2; 16]),
+        snapshot: SnapshotId(root.0[..16].try_into().unwrap()),
+        name: format!("{root}"),
+        time: Timestamp(3),
+        sealed: Sealed { root: Some(root), ..sealed },
+    };
+    store.publish(&replica, Timestamp(4)).unwrap();
+    store.check(deep, &mut |_| true).unwrap().problems
+}
+
+#[test]
+fn a_deep_check_tells_a_map_that_is_not_the_tree_of_its_entries() {
+    let (store, sealed) = store();
+    let objects = store.pool().on(StreamId::MISC);
+    let root = wrong::two_leaves(&objects, store.realm(), &sealed.root.unwrap());
+    assert!(store.check(true, &mut |_| true).unwrap().is_sound());
+    // Every node is as it should be, and so is the namespace.
+    assert_eq!(problems_with(&store, sealed, root, false), [""; 0]);
+    let problems = problems_with(&store, sealed, root, true);
+    assert!(problems.len() == 1 && problems[0].contains(&format!("{root}")), "{problems:?}");
+}
+
+#[test]
+fn a_deep_check_tells_a_content_that_is_not_the_tree_of_its_entries() {
+    let (store, sealed) = store();
+    let objects = store.pool().on(StreamId::MISC);
+    let key = Key::Content(Inode(2)).encode();
+    let value = map::get(&objects, sealed.root.as_ref(), &key).unwrap().unwrap();
+    let content = wrong::too_high(&objects, &Content::decode(&value).unwrap());
+    let edits = [(key, Some(content.encode()))];
+    let root = map::merge(&objects, store.realm(), sealed.root.as_ref(), edits).unwrap().unwrap();
+    assert_eq!(problems_with(&store, sealed, root, false), [""; 0]);
+    let problems = problems_with(&store, sealed, root, true);
+    assert!(problems.len() == 1 && problems[0].contains(&format!("{}", content.root().unwrap())), "{problems:?}");
+}
