@@ -2,7 +2,7 @@
 //! was not is there whole or not at all, and work goes on. `NARROWBOAT_SEEDS` gives the number of workloads.
 
 mod common;
-#[path = "common/world.rs"]
+#[path = "common/world/mod.rs"]
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

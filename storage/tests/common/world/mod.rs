@@ -1,0 +1,124 @@
+//! A seeded workload on a store, and a model that knows what must survive a crash and what may.
+//!
+//! The namespace is observed after every change: what a crash leaves must be one of the states since the last stable one,
+//! for the journal keeps order. File contents are modelled byte by byte: each byte must be from the stable state or
+//! from a later one, in a file whose length some such state had.
+
+mod recovery;
+mod share;
+mod steps;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use narrowboat_storage::Store;
+use narrowboat_storage::catalogue::Policy;
+use narrowboat_storage::media::SimDisk;
+use narrowboat_storage::name::Name;
+use narrowboat_storage::units::{Lsn, Timestamp};
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
+
+use super::open;
+use share::{Image, Share};
+
+/// What is known of one snapshot.
+#[derive(Clone)]
+pub struct Snapshot {
+    pub share: String,
+    pub image: Image,
+    pub root: Option<Option<Name>>,
+}
+
+/// The store under test, and the model of it.
+pub struct World {
+    pub disk: SimDisk,
+    pub store: Option<Store>,
+    pub shares: BTreeMap<String, Share>,
+    pub snapshots: BTreeMap<String, Snapshot>,
+    pub settings: BTreeMap<String, u64>,
+    /// Names of shares, snapshots (`share@name`) and settings whose change failed: it may have happened.
+    pub unsure: BTreeSet<String>,
+    /// Snapshots whose creation failed, as they must be if they are there.
+    pub unsure_snapshots: BTreeMap<String, Snapshot>,
+    rng: Xoshiro256PlusPlus,
+    clock: i64,
+    /// Changes that were stable.
+    pub stable_changes: u64,
+}
+
+impl World {
+    /// A new store with one share on a disk.
+    pub fn new(disk: SimDisk, seed: u64) -> Option<World> {
+        let (store, _) = open(&disk).ok()?;
+        Some(World {
+            disk,
+            store: Some(store),
+            shares: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+            settings: BTreeMap::new(),
+            unsure: BTreeSet::new(),
+            unsure_snapshots: BTreeMap::new(),
+            rng: Xoshiro256PlusPlus::seed_from_u64(seed),
+            clock: 1,
+            stable_changes: 0,
+        })
+    }
+
+    fn store(&self) -> &Store {
+        self.store.as_ref().expect("open")
+    }
+
+    fn roll(&mut self, below: u64) -> u64 {
+        self.rng.random_range(0..below)
+    }
+
+    fn now(&mut self) -> Timestamp {
+        self.clock += 1;
+        Timestamp(self.clock)
+    }
+
+    /// Makes up to `steps` random steps; ends early where the power is gone. Errors are fine: the model then knows of
+    /// nothing that must have happened.
+    pub fn run(&mut self, steps: u64) {
+        self.create_share("main");
+        self.run_on(steps);
+    }
+
+    /// Goes on with random steps.
+    pub fn run_on(&mut self, steps: u64) {
+        for _ in 0..steps {
+            if !self.disk.is_on() {
+                return;
+            }
+            let names: Vec<String> = self.shares.keys().cloned().collect();
+            if names.is_empty() {
+                return;
+            }
+            let share = names[self.roll(names.len() as u64) as usize].clone();
+            match self.roll(100) {
+                0..=54 => drop(self.change(&share)),
+                55..=69 => drop(self.commit(&share)),
+                70..=77 => drop(self.drain()),
+                78..=85 => self.snapshot(&share),
+                86..=88 => self.delete_snapshot(),
+                89..=91 => self.clone_snapshot(),
+                92 => self.delete_clone(),
+                93..=95 => self.set(),
+                _ => drop(self.seal()),
+            }
+        }
+    }
+
+    fn create_share(&mut self, name: &str) {
+        let now = self.now();
+        match self.store().create_share(name, Policy::Inline, now) {
+            Ok(info) => drop(self.shares.insert(name.to_owned(), Share::new(name, info.row.id, &Image::new()))),
+            Err(_) => drop(self.unsure.insert(name.to_owned())),
+        }
+    }
+
+    fn stable(&mut self, lsn: Lsn) {
+        self.stable_changes += 1;
+        self.shares.values_mut().for_each(|share| share.stable(lsn));
+    }
+}
