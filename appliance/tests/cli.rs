@@ -124,6 +124,24 @@ fn the_folder_and_its_socket_are_their_owners_alone_however_deep() {
     assert!(!data.join("control.sock").exists(), "nothing that looks like a box is left");
 }
 
+#[test]
+fn whoever_reads_the_output_may_stop_early() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let served = Served::start(&data_folder(folder.path(), "box"));
+    for args in [&["status"][..], &["status", "--json"], &["dataset", "list"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = std::process::Command::new(common::PROGRAM);
+        let output = command.arg("--data").arg(&served.data).args(args).stdout(writer).output().expect("the program");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{args:?}: {:?}, {said}", output.status);
+    }
+    let full = fs::File::options().write(true).open("/dev/full").expect("a device");
+    let mut command = std::process::Command::new(common::PROGRAM);
+    let output = command.arg("--data").arg(&served.data).arg("status").stdout(full).output().expect("the program");
+    assert_eq!(output.status.code(), Some(1), "what could not be said was not said");
+}
+
 /// Writes monday's files over NFS.
 fn monday(served: &Served) {
     let mut client = served.connect();

@@ -33,17 +33,17 @@ pub(super) fn check(context: &Context, deep: bool) -> Outcome {
 fn show(report: &Check) {
     let (containers, objects) = (count(report.containers), count(report.objects));
     let read = if report.deep { format!(", {} read and verified", size(report.bytes)) } else { String::new() };
-    println!(
+    say!(
         "{containers} containers, {objects} objects{read}, {} roots and {} files in {}",
         report.roots,
         count(report.files),
         duration(report.seconds)
     );
     for problem in &report.problems {
-        println!("wrong: {problem}");
+        say!("wrong: {problem}");
     }
     if report.problems_unnamed > 0 {
-        println!("and {} more", report.problems_unnamed);
+        say!("and {} more", report.problems_unnamed);
     }
-    println!("{}", if report.sound { "everything is as it should be" } else { "DAMAGE was found" });
+    say!("{}", if report.sound { "everything is as it should be" } else { "DAMAGE was found" });
 }

@@ -67,10 +67,10 @@ pub(super) enum SnapshotCommand {
 pub(super) fn share(context: &Context, command: ShareCommand) -> Outcome {
     let ShareCommand::Create { name, dedup } = command;
     if let Some(dataset) = context.ask::<Dataset>(&Request::ShareCreate { name, dedup })? {
-        println!("created the share {}", dataset.name);
+        say!("created the share {}", dataset.name);
         match dataset.export {
-            Some(export) => println!("clients mount it as {export} (`narrowboat status` says where NFS is served)"),
-            None => println!("NFS is off on this box: set nfs.listen in its config file"),
+            Some(export) => say!("clients mount it as {export} (`narrowboat status` says where NFS is served)"),
+            None => say!("NFS is off on this box: set nfs.listen in its config file"),
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -105,13 +105,13 @@ pub(super) fn show_datasets(datasets: &[Dataset]) {
     let rows: Vec<_> = datasets.iter().map(row).collect();
     table(&["DATASET", "KIND", "SIZE", "FILES", "SNAPSHOTS", "NEWEST", "DEDUP"], &rows);
     for (name, damage) in datasets.iter().filter_map(|dataset| Some((&dataset.name, dataset.damage.as_ref()?))) {
-        println!("  PROBLEM      {name}: {damage}");
+        say!("  PROBLEM      {name}: {damage}");
     }
 }
 
 fn acknowledge(context: &Context, request: &Request) -> Result<(), crate::control::Failed> {
     if let Some(done) = context.ask::<Acknowledged>(request)? {
-        println!("{}", done.message);
+        say!("{}", done.message);
     }
     Ok(())
 }
@@ -120,7 +120,7 @@ pub(super) fn snapshot(context: &Context, command: SnapshotCommand) -> Outcome {
     match command {
         SnapshotCommand::Create { dataset, name } => {
             if let Some(snapshot) = context.ask::<Snapshot>(&Request::SnapshotCreate { dataset, name })? {
-                println!("created {}@{}", snapshot.dataset, snapshot.name);
+                say!("created {}@{}", snapshot.dataset, snapshot.name);
             }
         }
         SnapshotCommand::List { dataset } => {
@@ -137,7 +137,7 @@ pub(super) fn snapshot(context: &Context, command: SnapshotCommand) -> Outcome {
 
 fn hold(context: &Context, snapshot: String, held: bool) -> Result<(), crate::control::Failed> {
     if let Some(snapshot) = context.ask::<Snapshot>(&Request::SnapshotHold { snapshot, held })? {
-        println!("{} {}@{}", if held { "holding" } else { "released" }, snapshot.dataset, snapshot.name);
+        say!("{} {}@{}", if held { "holding" } else { "released" }, snapshot.dataset, snapshot.name);
     }
     Ok(())
 }
@@ -165,7 +165,7 @@ fn show_snapshots(snapshots: &[Snapshot]) {
 pub(super) fn clone(context: &Context, snapshot: String, name: String) -> Outcome {
     let source = snapshot.clone();
     if let Some(dataset) = context.ask::<Dataset>(&Request::Clone { snapshot, name })? {
-        println!("{} starts as {source} was", dataset.name);
+        say!("{} starts as {source} was", dataset.name);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -174,15 +174,15 @@ pub(super) fn diff(context: &Context, from: String, to: String) -> Outcome {
     let Some(diff) = context.ask::<Diff>(&Request::Diff { from, to })? else { return Ok(ExitCode::SUCCESS) };
     for change in &diff.changes {
         match (change.what.as_str(), &change.was) {
-            ("added", _) => println!("+ {}", change.path),
-            ("removed", _) => println!("- {}", change.path),
-            (_, Some(was)) => println!("> {was} -> {}", change.path),
-            ("content", _) => println!("M {} ({} differ)", change.path, size(change.bytes)),
-            _ => println!("a {}", change.path),
+            ("added", _) => say!("+ {}", change.path),
+            ("removed", _) => say!("- {}", change.path),
+            (_, Some(was)) => say!("> {was} -> {}", change.path),
+            ("content", _) => say!("M {} ({} differ)", change.path, size(change.bytes)),
+            _ => say!("a {}", change.path),
         }
     }
     if diff.changes.is_empty() {
-        println!("nothing changed");
+        say!("nothing changed");
     }
     Ok(ExitCode::SUCCESS)
 }

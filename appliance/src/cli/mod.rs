@@ -1,5 +1,8 @@
 //! The command line: one file a noun. Errors become prose here, and nowhere else.
 
+#[macro_use]
+mod out;
+
 mod check;
 mod dataset;
 mod peer;
@@ -180,7 +183,7 @@ impl Context {
     /// Prints an answer as JSON where that was asked for, or returns it to be shown.
     fn answer<T: DeserializeOwned>(&self, value: Value) -> Result<Option<T>, Failed> {
         if self.json {
-            println!("{value:#}");
+            say!("{value:#}");
             return Ok(None);
         }
         serde_json::from_value(value).map(Some).map_err(|error| Failed {

@@ -39,7 +39,7 @@ pub(super) fn peer(context: &Context, command: PeerCommand) -> Outcome {
         PeerCommand::Invite { name } => {
             if let Some(invitation) = context.ask::<Invitation>(&Request::PeerInvite { name })? {
                 let minutes = duration(invitation.seconds as f64);
-                println!("{}", invitation.code);
+                say!("{}", invitation.code);
                 eprintln!(
                     "good for {minutes}, once. On the other box: narrowboat peer join {} HOST:PORT",
                     invitation.code
@@ -49,7 +49,7 @@ pub(super) fn peer(context: &Context, command: PeerCommand) -> Outcome {
         }
         PeerCommand::Join { code, address } => {
             if let Some(peer) = context.ask::<Peer>(&Request::PeerJoin { code, address })? {
-                println!("paired with {} ({})", peer.name, peer.id);
+                say!("paired with {} ({})", peer.name, peer.id);
             }
         }
         PeerCommand::List => {
@@ -59,7 +59,7 @@ pub(super) fn peer(context: &Context, command: PeerCommand) -> Outcome {
         }
         PeerCommand::Remove { name } => {
             if let Some(done) = context.ask::<Acknowledged>(&Request::PeerRemove { name })? {
-                println!("{}", done.message);
+                say!("{}", done.message);
             }
         }
     }
@@ -103,34 +103,33 @@ pub(super) fn replicate(context: &Context, source: String, peer: String, wait: b
 
 fn show_replication(report: &Replication) {
     if report.state == "running" {
-        println!("{} is on its way to {}: `narrowboat status` shows how far it is", report.snapshot, report.peer);
+        say!("{} is on its way to {}: `narrowboat status` shows how far it is", report.snapshot, report.peer);
         return;
     }
-    println!("{} is at {}, whole and verified", report.snapshot, report.peer);
-    println!("  snapshot      {}", size(report.logical_bytes));
-    println!(
+    say!("{} is at {}, whole and verified", report.snapshot, report.peer);
+    say!("  snapshot      {}", size(report.logical_bytes));
+    say!(
         "  chunks        {} offered, {} known, {} sent",
-        report.chunks.offered, report.chunks.known, report.chunks.sent
+        report.chunks.offered,
+        report.chunks.known,
+        report.chunks.sent
     );
-    println!(
-        "  tree nodes    {} offered, {} known, {} sent",
-        report.nodes.offered, report.nodes.known, report.nodes.sent
-    );
-    println!("  payload       {} ({} before compression)", size(report.payload_bytes), size(report.raw_bytes));
-    println!("  on the wire   {} there, {} back", size(report.wire_bytes_sent), size(report.wire_bytes_received));
-    println!(
+    say!("  tree nodes    {} offered, {} known, {} sent", report.nodes.offered, report.nodes.known, report.nodes.sent);
+    say!("  payload       {} ({} before compression)", size(report.payload_bytes), size(report.raw_bytes));
+    say!("  on the wire   {} there, {} back", size(report.wire_bytes_sent), size(report.wire_bytes_received));
+    say!(
         "  time          {}, highest second {}",
         duration(report.seconds),
         bit_rate(report.peak_bits_per_second as f64)
     );
     let root = report.root.clone().unwrap_or_else(|| "none (empty)".into());
-    println!("  root          {root}, {}", if report.proved { "equal at both ends" } else { "NOT PROVED" });
+    say!("  root          {root}, {}", if report.proved { "equal at both ends" } else { "NOT PROVED" });
 }
 
 pub(super) fn limit(context: &Context, peer: Option<String>, rate: Option<String>) -> Outcome {
     if let Some(limit) = context.ask::<Limit>(&Request::Limit { peer, rate })? {
         let whose = limit.peer.map_or("the whole box".to_owned(), |peer| format!("what goes to {peer}"));
-        println!("cap of {whose}: {}", limit_text(limit.limit));
+        say!("cap of {whose}: {}", limit_text(limit.limit));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -138,13 +137,13 @@ pub(super) fn limit(context: &Context, peer: Option<String>, rate: Option<String
 pub(super) fn probe(context: &Context, peer: String) -> Outcome {
     if let Some(line) = context.ask::<Line>(&Request::Probe { peer })? {
         let lost = 100.0 * line.lost_packets as f64 / line.sent_packets.max(1) as f64;
-        println!("the line to {}", line.peer);
-        println!("  round trip  {:.1} ms, at best {:.1} ms", line.round_trip_ms, line.round_trip_min_ms);
-        println!("  loss        {lost:.2} % ({} of {} packets)", line.lost_packets, line.sent_packets);
-        println!("  packets     up to {} bytes", line.mtu);
+        say!("the line to {}", line.peer);
+        say!("  round trip  {:.1} ms, at best {:.1} ms", line.round_trip_ms, line.round_trip_min_ms);
+        say!("  loss        {lost:.2} % ({} of {} packets)", line.lost_packets, line.sent_packets);
+        say!("  packets     up to {} bytes", line.mtu);
         match line.bits_per_second {
-            0 => println!("  rate        not known yet: nothing was sent"),
-            bits => println!("  rate        {} at most, lately", bit_rate(bits as f64)),
+            0 => say!("  rate        not known yet: nothing was sent"),
+            bits => say!("  rate        {} at most, lately", bit_rate(bits as f64)),
         }
     }
     Ok(ExitCode::SUCCESS)

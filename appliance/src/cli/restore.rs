@@ -36,7 +36,7 @@ pub(super) fn restore(context: &Context, source: String, dest: &Path) -> Outcome
 }
 
 fn show(report: &RestoreReport, dest: &Path) {
-    println!(
+    say!(
         "restored {} files and {} directories, {}, to {} in {}",
         count(report.files),
         count(report.directories),
@@ -45,9 +45,9 @@ fn show(report: &RestoreReport, dest: &Path) {
         duration(report.seconds)
     );
     for failure in &report.failures {
-        println!("not restored: {failure}");
+        say!("not restored: {failure}");
     }
     if report.failures_unnamed > 0 {
-        println!("and {} more", report.failures_unnamed);
+        say!("and {} more", report.failures_unnamed);
     }
 }

@@ -84,7 +84,7 @@ pub(super) fn stop(context: &Context) -> Outcome {
         std::thread::sleep(Duration::from_millis(50));
     }
     if done.is_some() {
-        println!("the box has stopped");
+        say!("the box has stopped");
     }
     Ok(ExitCode::SUCCESS)
 }

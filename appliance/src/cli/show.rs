@@ -2,7 +2,7 @@
 
 use crate::units::ByteSize;
 
-/// Prints rows in columns; numbers to the right, told by the header's trailing space being absent on the left.
+/// Prints rows in columns.
 pub(super) fn table(header: &[&str], rows: &[Vec<String>]) {
     let widths: Vec<usize> = (0..header.len())
         .map(|column| {
@@ -12,7 +12,7 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>]) {
         .collect();
     let line = |cells: &[String]| {
         let cells = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+        say!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
     };
     line(&header.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>());
     rows.iter().for_each(|row| line(row));

@@ -19,28 +19,28 @@ pub(super) fn status(context: &Context) -> Outcome {
 
 fn show(status: &Status) {
     let off = || "off".to_owned();
-    println!("{} (narrowboat {})", status.name, status.version);
-    println!("  NFS          {}", status.nfs.clone().unwrap_or_else(off));
-    println!("  replication  {}", status.wan.clone().unwrap_or_else(off));
-    println!("  live data    {}", size(status.logical_bytes));
-    println!("  snapshots    {} if each were kept whole", size(status.protected_bytes));
-    println!(
+    say!("{} (narrowboat {})", status.name, status.version);
+    say!("  NFS          {}", status.nfs.clone().unwrap_or_else(off));
+    say!("  replication  {}", status.wan.clone().unwrap_or_else(off));
+    say!("  live data    {}", size(status.logical_bytes));
+    say!("  snapshots    {} if each were kept whole", size(status.protected_bytes));
+    say!(
         "  unique       {} in {} objects, {:.1} : 1",
         size(status.unique_bytes),
         count(status.objects),
         status.dedup_ratio
     );
-    println!("  stored       {} in {} containers", size(status.stored_bytes), count(status.containers));
-    println!("  disk         {} free of {}", size(status.disk_free_bytes), size(status.disk_bytes));
+    say!("  stored       {} in {} containers", size(status.stored_bytes), count(status.containers));
+    say!("  disk         {} free of {}", size(status.disk_free_bytes), size(status.disk_bytes));
     if let Some(why) = &status.stalled {
-        println!("  PROBLEM      {why}");
+        say!("  PROBLEM      {why}");
     }
     if !status.datasets.is_empty() {
-        println!();
+        say!();
         show_datasets(&status.datasets);
     }
     if !status.peers.is_empty() {
-        println!();
+        say!();
         show_peers(&status.peers);
         for (peer, lag) in status.peers.iter().flat_map(|peer| peer.lag.iter().map(move |lag| (peer, lag))) {
             let behind = match lag.snapshots_behind {
@@ -49,12 +49,12 @@ fn show(status: &Status) {
                 snapshots => format!("is {snapshots} snapshots behind"),
             };
             let age = duration(lag.seconds);
-            println!("  {} {behind} of {}: {} from {age} ago", peer.name, lag.dataset, lag.newest_there);
+            say!("  {} {behind} of {}: {} from {age} ago", peer.name, lag.dataset, lag.newest_there);
         }
     }
     let running = status.replications.iter().filter(|replication| replication.state == "running");
     for replication in running {
-        println!(
+        say!(
             "\nsending {} to {}: {} so far",
             replication.snapshot,
             replication.peer,
