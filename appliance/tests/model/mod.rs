@@ -88,6 +88,7 @@ pub struct Worker {
     answered: VecDeque<(Change, Option<Handle>)>,
     next_xid: u32,
     verifier: Option<[u8; 8]>,
+    refused: Option<String>,
     pub counts: Counts,
 }
 
@@ -104,6 +105,7 @@ impl Worker {
             answered: VecDeque::new(),
             next_xid: (number + 1) << 24,
             verifier: None,
+            refused: None,
             counts: Counts::default(),
         }
     }
@@ -134,7 +136,11 @@ impl Worker {
             match outcome {
                 Ok(()) => self.counts.answered += 1,
                 Err(Trouble::Gone(_)) => return,
-                Err(Trouble::Status(status)) => panic!("status {status} for {:?}", self.under_way),
+                // Nothing that a worker asks for may be refused; `verify` tells, when the box's log can be told, too.
+                Err(Trouble::Status(status)) => {
+                    self.refused = Some(format!("status {status}, with {:?} under way", self.under_way));
+                    return;
+                }
             }
         }
     }
@@ -300,6 +306,7 @@ impl Worker {
     }
 
     fn verify_all(&mut self, client: &mut Client) -> Result<(), String> {
+        self.refused.take().map_or(Ok(()), Err)?;
         self.repeat_calls(client)?;
         self.verify_names(client)?;
         let old = self.verifier.take();
