@@ -24,6 +24,8 @@ const SILENCE: u32 = 5;
 const OWE: u32 = 6;
 /// Owe a reply and panic when it is settled.
 const OWE_PANIC: u32 = 7;
+/// Wait like WAIT, as a call that was taken for brief.
+const WAIT_BRIEF: u32 = 8;
 
 struct Obedient {
     entered: Mutex<Sender<u32>>,
@@ -46,7 +48,7 @@ impl Service for Obedient {
         let mut out = Encoder::new();
         out.u32(word(0));
         match word(1) {
-            WAIT => self.wait(word(0)),
+            WAIT | WAIT_BRIEF => self.wait(word(0)),
             OWE | OWE_PANIC => {
                 let (number, panics) = (word(0), word(1) == OWE_PANIC);
                 return Outcome::Owed(Owed::new(move || {
@@ -254,6 +256,26 @@ fn brief_calls_that_came_together_are_carried_out_in_a_row() {
 }
 
 #[test]
+fn brief_calls_that_take_long_all_the_same_hold_up_nobody_else() {
+    let rig = Rig::new(|_| {});
+    let mut other = rig.connect();
+    let mut clients: Vec<Wire> = (0..6).map(|_| rig.connect()).collect();
+    // A second call behind each makes its worker read on: nobody else reads from that connection.
+    let row = [record(&[0, WAIT_BRIEF], b""), record(&[1, ECHO], b"")].concat();
+    for client in &mut clients {
+        client.0.write_all(&row).unwrap();
+    }
+    for _ in &clients {
+        rig.entered.recv_timeout(Duration::from_secs(20)).expect("all are under way at once");
+    }
+    other.works();
+    for client in &mut clients {
+        rig.release.send(()).unwrap();
+        assert!(client.answered() < 2);
+    }
+}
+
+#[test]
 fn calls_of_one_connection_are_bounded() {
     let rig = Rig::new(|config| config.connection_calls_max = 4);
     let (mut client, mut other) = (rig.connect(), rig.connect());
@@ -395,6 +417,23 @@ fn a_client_that_has_said_all_still_gets_its_answers() {
     rig.release.send(()).unwrap();
     assert_eq!(client.answered(), 1);
     assert_eq!(client.receive(), None);
+}
+
+#[test]
+fn a_client_that_has_said_all_and_reads_slowly_is_told_the_end() {
+    let rig = Rig::new(|_| {});
+    let mut client = rig.connect();
+    // More than the kernel holds for it.
+    for number in 0..40 {
+        client.send(&[number, BULK, 1 << 20], b"");
+    }
+    client.0.shutdown(std::net::Shutdown::Write).unwrap();
+    for _ in 0..40 {
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(client.receive().expect("a reply").len(), 8 + (1 << 20));
+    }
+    assert_eq!(client.receive(), None, "nothing follows, and it is told so");
+    rig.until("nothing is left of it", |status| status.connections == 0 && status.bytes_under_way == 0);
 }
 
 #[test]

@@ -82,14 +82,15 @@ fn serve(shared: &Arc<Shared>, connection: &Arc<Connection>, flags: EventFlags) 
         write_queued(shared, connection);
     }
     if !read {
-        shared.arm(connection);
-        return;
+        // That may have been the last word to a client that had said all.
+        return settle(shared, connection);
     }
     while let Some(Begun { call, reads_on }) = next_call(shared, connection) {
         if !reads_on {
             shared.arm(connection);
-            keep_one_waiting(shared);
         }
+        // Also before a brief call: a lock, or a full disk, may hold it up for long.
+        keep_one_waiting(shared);
         carry_out(shared, connection, call);
         if !reads_on {
             break;
