@@ -41,7 +41,7 @@ struct Cli {
 const AFTER_HELP: &str = "\
 A first backup:
   narrowboat serve --data /srv/box &           the box itself
-  narrowboat share create office               a share; mount it: mount -t nfs -o port=2049,mountport=2049 HOST:/office /mnt
+  narrowboat share create office               a share; mount it: mount -t nfs -o port=2049,mountport=2049,nolock HOST:/office /mnt
   narrowboat snapshot create office            holds this moment
   narrowboat peer join CODE head-office:4433   CODE comes from `narrowboat peer invite` over there
   narrowboat replicate office --to head-office --wait
