@@ -10,7 +10,7 @@ use bytes::Bytes;
 use narrowboat_storage::units::Timestamp;
 
 use super::rpc::{self, CallHeader, NotACall, Outcome, Peer, Refused, Service};
-use super::wire::{MOUNT_PROGRAM, MOUNT_VERSION, NFS_PROGRAM, NFS_VERSION};
+use super::wire::{MOUNT_PROGRAM, MOUNT_VERSION, NFS_PROGRAM, NFS_VERSION, NLM_PROGRAM, NLM_VERSION};
 use super::xdr::{Decoder, Encoder};
 
 /// The program number of the portmapper.
@@ -44,7 +44,7 @@ pub struct Portmap {
 }
 
 impl Portmap {
-    /// Answers that NFS and MOUNT are on TCP port `port`, and the portmapper itself on [`PORTMAP_PORT`].
+    /// Answers that NFS, MOUNT and NLM are on TCP port `port`, and the portmapper itself on [`PORTMAP_PORT`].
     pub fn new(port: u16) -> Self {
         let tcp = |program, version| Registration { program, version, port, protocol: TCP };
         let own = [TCP, UDP].into_iter().flat_map(|protocol| {
@@ -56,7 +56,13 @@ impl Portmap {
             })
         });
         let mounts = (1..=MOUNT_VERSION).map(|version| tcp(MOUNT_PROGRAM, version));
-        Portmap { registrations: own.chain([tcp(NFS_PROGRAM, NFS_VERSION)]).chain(mounts).collect() }
+        Portmap {
+            registrations: own
+                .chain([tcp(NFS_PROGRAM, NFS_VERSION)])
+                .chain(mounts)
+                .chain([tcp(NLM_PROGRAM, NLM_VERSION)])
+                .collect(),
+        }
     }
 
     /// The answer to one call that came in at `local`; `None` where it is best to say nothing.
@@ -230,7 +236,7 @@ mod tests {
         assert_eq!(port(ask(2, 3, words(&[MOUNT_PROGRAM, 1, TCP, 0]))), 2049);
         assert_eq!(port(ask(2, 3, words(&[NFS_PROGRAM, 4, TCP, 0]))), 2049, "NFS itself says that it is not version 4");
         assert_eq!(port(ask(2, 3, words(&[NFS_PROGRAM, 3, UDP, 0]))), 0);
-        assert_eq!(port(ask(2, 3, words(&[100_021, 4, TCP, 0]))), 0, "no lock manager");
+        assert_eq!(port(ask(2, 3, words(&[NLM_PROGRAM, 4, TCP, 0]))), 2049, "where every lock is refused");
         assert_eq!(port(ask(2, 3, words(&[PORTMAP_PROGRAM, 2, UDP, 0]))), 111);
         assert_eq!(port(ask(2, 1, words(&[9, 9, 9, 9]))), 0, "nothing can be registered");
         assert!(ask(2, 0, words(&[])).is_empty());

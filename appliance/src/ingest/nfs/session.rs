@@ -14,12 +14,15 @@ use narrowboat_storage::units::Timestamp;
 use super::counters::{Counters, Counts};
 use super::export::Exports;
 use super::handle::HandleKey;
+use super::procedures::locks;
 use super::procedures::mount::{self, Mounts};
 use super::procedures::{Context, Debt, PROCEDURES, Repeat};
 use super::replies::{self, Replies, Verdict};
 use super::rpc::{self, CallHeader, NotACall, Outcome, Owed, Peer, Refused, Service};
 use super::status::Status;
-use super::wire::{MOUNT_PROGRAM, MOUNT_VERSION, NFS_PROGRAM, NFS_VERSION, TRANSFER_BYTES_MAX};
+use super::wire::{
+    MOUNT_PROGRAM, MOUNT_VERSION, NFS_PROGRAM, NFS_VERSION, NLM_PROGRAM, NLM_VERSION, TRANSFER_BYTES_MAX,
+};
 use super::xdr::{Decoder, Encoder, Malformed, Message};
 
 /// How many answers are kept for repetitions.
@@ -34,7 +37,7 @@ const READDIR: u32 = 16;
 const READDIRPLUS: u32 = 17;
 const COMMIT: u32 = 21;
 
-/// NFSv3 and MOUNT over some exports.
+/// NFSv3 and MOUNT over some exports, and NLM that refuses every lock.
 pub struct Session {
     exports: Arc<dyn Exports>,
     handles: HandleKey,
@@ -157,6 +160,15 @@ impl Session {
         }
     }
 
+    fn lock(&self, header: &CallHeader, args: &mut Decoder) -> Outcome {
+        let mut out = Encoder::new();
+        rpc::accept(&mut out, header.xid);
+        match locks::call(header.procedure, args, &mut out) {
+            Ok(()) => Outcome::Reply(out.finish_record()),
+            Err(why) => self.refuse(header.xid, why),
+        }
+    }
+
     fn context<'a>(&'a self, header: &'a CallHeader, peer: &Peer, now: Timestamp, tag: Option<CallTag>) -> Context<'a> {
         Context {
             exports: self.exports.as_ref(),
@@ -197,6 +209,10 @@ impl Service for Session {
             }
             (MOUNT_PROGRAM, 1..=MOUNT_VERSION) => self.mount(&header, &record, &mut args, peer, now),
             (MOUNT_PROGRAM, _) => self.refuse(header.xid, Refused::ProgramMismatch { low: 1, high: MOUNT_VERSION }),
+            (NLM_PROGRAM, NLM_VERSION) => self.lock(&header, &mut args),
+            (NLM_PROGRAM, _) => {
+                self.refuse(header.xid, Refused::ProgramMismatch { low: NLM_VERSION, high: NLM_VERSION })
+            }
             _ => self.refuse(header.xid, Refused::ProgramUnavailable),
         }
     }

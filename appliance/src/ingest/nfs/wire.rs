@@ -16,6 +16,11 @@ pub const MOUNT_PROGRAM: u32 = 100_005;
 /// The version of MOUNT that goes with NFSv3. Versions 1 and 2 are answered where they say the same.
 pub const MOUNT_VERSION: u32 = 3;
 
+/// The program number of NLM, which locks files.
+pub const NLM_PROGRAM: u32 = 100_021;
+/// The version of NLM that goes with NFSv3.
+pub const NLM_VERSION: u32 = 4;
+
 /// Most bytes of data in one READ or WRITE (`rtmax`, `wtmax`).
 pub const TRANSFER_BYTES_MAX: u32 = 1 << 20;
 /// How large a directory reply is best (`dtpref`).

@@ -27,6 +27,7 @@ mod filesystem;
 mod io;
 mod names;
 
+pub(crate) mod locks;
 pub(crate) mod mount;
 pub(crate) mod place;
 

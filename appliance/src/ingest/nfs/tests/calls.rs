@@ -3,6 +3,7 @@
 mod attributes;
 mod directories;
 mod io;
+mod locks;
 mod mount;
 mod names;
 mod repeated;
