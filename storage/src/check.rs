@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use bytes::Bytes;
 
 use crate::dataset::live::Dataset;
-use crate::dataset::namespace::{self, Key, Record, View};
+use crate::dataset::namespace::{self, Key, Record, Totals, View};
 use crate::dataset::state::{State, content_of};
 use crate::dataset::table::Transaction;
 use crate::error::{Damage, Error, Result};
@@ -205,7 +205,7 @@ impl Store {
         let objects = self.stages().pool.on(StreamId::MISC);
         let state = State::at(Some(root));
         let view = Transaction::new(&state, &objects);
-        let totals = namespace::check(&view)?;
+        let totals = check_names(&view)?;
         let mut size: Option<(Inode, u64)> = None;
         for pair in map::range::<&[u8]>(&objects, Some(&root), ..) {
             let (key, value) = pair?;
@@ -217,6 +217,11 @@ impl Store {
         }
         Ok(totals.files)
     }
+}
+
+/// The invariants of a share's namespace, or of a volume's.
+fn check_names(view: &dyn View) -> Result<Totals> {
+    if namespace::is_volume(view)? { namespace::check_volume(view) } else { namespace::check(view) }
 }
 
 fn check_length(inode: Inode, value: &Bytes, size: Option<(Inode, u64)>) -> Result<()> {
@@ -239,7 +244,7 @@ impl Dataset {
         let transaction = Transaction::new(&state, &objects);
         match (transaction.get(&Key::Totals.encode())?, state.base.root) {
             (None, None) => Ok(()),
-            _ => namespace::check(&transaction).map(drop),
+            _ => check_names(&transaction).map(drop),
         }
     }
 }

@@ -215,6 +215,11 @@ impl Side<'_> {
         Ok(path)
     }
 
+    fn is_dir(&self, inode: Inode) -> Result<bool> {
+        let value = map::get(self.objects, self.root.as_ref(), &Key::Record(inode).encode())?;
+        Ok(value.map(|value| Record::decode(inode, &value)).transpose()?.is_some_and(|record| record.is_dir()))
+    }
+
     fn name_in(&self, parent: Inode, inode: Inode) -> Result<Bytes> {
         let bounds = Key::Listed(parent, 0).encode()..=Key::Listed(parent, u64::MAX).encode();
         for pair in map::range(self.objects, self.root.as_ref(), bounds) {
@@ -229,6 +234,10 @@ impl Side<'_> {
     /// One name of each of the files, in one pass over all entries.
     fn names_of<T>(&self, wanted: &BTreeMap<&Inode, T>) -> Result<Vec<(Inode, Place)>> {
         let mut found = BTreeMap::new();
+        // A volume has no names: its content is what lies at the empty path.
+        if wanted.contains_key(&Inode::ROOT) && !self.is_dir(Inode::ROOT)? {
+            found.insert(Inode::ROOT, (Inode::ROOT, Bytes::new()));
+        }
         for pair in map::range::<&[u8]>(self.objects, self.root.as_ref(), ..) {
             let (key, value) = pair?;
             if let Some(Key::Entry(dir, name)) = Key::parse(&key) {

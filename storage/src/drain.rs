@@ -81,7 +81,7 @@ impl Dataset {
             None => Content::empty(),
         };
         let mut put = |chunks: &[&[u8]]| self.put_chunks(StreamId(stream_of(self.id)), chunks);
-        let cutter = &self.stages.cutter;
+        let cutter = self.cutter();
         if extents.base_limit() < content.len() {
             content = sequence::splice(objects, cutter, &mut put, &content, [], extents.base_limit())?.0;
         }

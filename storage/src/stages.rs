@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::catalogue::Catalogue;
 use crate::chunk::Cutter;
+use crate::dataset::BOUNDARY_BYTES;
 use crate::error::{Environment, Error, Refusal, Result, io_error};
 use crate::id::{DatasetId, IdSource};
 use crate::journal::{Appended, Journal};
@@ -28,7 +29,10 @@ const ADMISSION_BYTES: u64 = 4096;
 pub(crate) struct Stages {
     pub media: Arc<dyn Media>,
     pub realm: Realm,
+    /// Cuts files.
     pub cutter: Cutter,
+    /// Cuts volumes.
+    pub volume_cutter: Cutter,
     pub journal: Journal,
     pub pool: Pool,
     pub catalogue: Catalogue,
@@ -61,10 +65,12 @@ impl Stages {
     ) -> Self {
         let verifier = AtomicU64::new(u64::from_le_bytes(ids.draw()));
         let stamps = AtomicU64::new(1);
+        let volume_cutter = cutter.clone().with_boundary_every(BOUNDARY_BYTES);
         Stages {
             media,
             realm,
             cutter,
+            volume_cutter,
             journal,
             pool,
             catalogue,

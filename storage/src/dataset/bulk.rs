@@ -34,13 +34,13 @@ const CROWD_PATIENCE: Duration = Duration::from_millis(100);
 const RUNS_PER_WRITE: usize = 4;
 
 /// A cut of a claimed run, with its bytes.
-enum Piece {
+pub(super) enum Piece {
     Chunk { bytes: Bytes, cut: Option<Ending> },
     Hole(u64),
 }
 
 impl Piece {
-    fn len(&self) -> u64 {
+    pub fn len(&self) -> u64 {
         match self {
             Piece::Chunk { bytes, .. } => bytes.len() as u64,
             Piece::Hole(len) => *len,
@@ -164,7 +164,8 @@ impl Dataset {
     }
 
     /// Finds the cuts of a run. Without its end, what might be cut differently by bytes that follow is left out.
-    fn find_cuts(&self, claim: &Claim) -> Vec<Piece> {
+    pub(super) fn find_cuts(&self, claim: &Claim) -> Vec<Piece> {
+        let cutter = self.cutter();
         let mut feed = Feed::new(claim.offset);
         claim.pieces.iter().for_each(|piece| feed.push(piece.clone()));
         if claim.to_end {
@@ -172,9 +173,10 @@ impl Dataset {
         }
         let mut pieces = Vec::new();
         loop {
-            match feed.next(&self.stages.cutter) {
+            match feed.next(cutter) {
                 Fed::Chunk { bytes, ending } => {
-                    let behind_zeros = pieces.is_empty() && bytes.first() == Some(&0);
+                    let unsure = pieces.is_empty() && !cutter.is_boundary(claim.offset);
+                    let behind_zeros = unsure && bytes.first() == Some(&0);
                     pieces.push(Piece::Chunk { cut: (!behind_zeros).then_some(ending), bytes });
                 }
                 Fed::Hole(len) => pieces.push(Piece::Hole(len)),
@@ -196,25 +198,8 @@ impl Dataset {
 
     /// Stores the chunks of a run and puts references in the place of its memory.
     fn store_pieces(&self, inode: Inode, claim: &Claim, pieces: &[Piece]) -> Result<()> {
-        let chunks: Vec<&[u8]> = pieces
-            .iter()
-            .filter_map(|piece| if let Piece::Chunk { bytes, .. } = piece { Some(bytes.as_ref()) } else { None })
-            .collect();
         let stream = StreamId(stream_of(self.id) ^ inode.0);
-        let mut stored = self.put_chunks(stream, &chunks)?.into_iter();
-        let mut places = Vec::with_capacity(pieces.len());
-        let mut offset = claim.offset;
-        for piece in pieces {
-            let place = match piece {
-                Piece::Hole(_) => Some(Place::Hole),
-                Piece::Chunk { bytes, cut } => stored.next().map(|put| Place::Chunk {
-                    chunk: ChunkRef { name: put, len: bytes.len() as u32, cut: *cut },
-                    skip: 0,
-                }),
-            };
-            places.extend(place.map(|place| (offset, piece.len(), place)));
-            offset += piece.len();
-        }
+        let places = self.put_pieces(stream, claim.offset, pieces)?;
         let mut state = self.write_state();
         self.account(&mut state, |layer| {
             if layer.files.contains_key(&inode) {
@@ -226,6 +211,33 @@ impl Dataset {
             }
         });
         Ok(())
+    }
+
+    /// Stores the chunks of a run that begins at `offset`: offset and length of each piece, and where it is now.
+    pub(super) fn put_pieces(
+        &self,
+        stream: StreamId,
+        mut offset: u64,
+        pieces: &[Piece],
+    ) -> Result<Vec<(u64, u64, Place)>> {
+        let chunks: Vec<&[u8]> = pieces
+            .iter()
+            .filter_map(|piece| if let Piece::Chunk { bytes, .. } = piece { Some(bytes.as_ref()) } else { None })
+            .collect();
+        let mut stored = self.put_chunks(stream, &chunks)?.into_iter();
+        let mut places = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            let place = match piece {
+                Piece::Hole(_) => Some(Place::Hole),
+                Piece::Chunk { bytes, cut } => stored.next().map(|put| Place::Chunk {
+                    chunk: ChunkRef { name: put, len: bytes.len() as u32, cut: *cut },
+                    skip: 0,
+                }),
+            };
+            places.extend(place.map(|place| (offset, piece.len(), place)));
+            offset += piece.len();
+        }
+        Ok(places)
     }
 
     /// Stores chunks, each once where the policy is to deduplicate. Returns their names.

@@ -9,18 +9,20 @@
 //! * What was applied to the layers is in the journal, or is data of a file that has pending extents.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 
 use super::extents::{Extent, Extents, Place};
 use super::layer::{Layer, is_totals, record_of};
-use super::namespace::Key;
+use super::namespace::{self, Key};
 use super::record::{Edit, Record};
 use super::state::{Base, Shut, State};
 use super::table::Transaction;
 use super::{Call, CallTag};
-use crate::catalogue::Policy;
+use crate::catalogue::{DatasetKind, DatasetRow, Policy};
+use crate::chunk::Cutter;
 use crate::error::{Damage, Refusal, Result};
 use crate::id::{DatasetId, SnapshotId};
 use crate::journal::Appended;
@@ -41,6 +43,9 @@ pub(crate) struct Dataset {
     pub stages: Arc<Stages>,
     pub read_only: bool,
     pub mode: Mode,
+    pub kind: DatasetKind,
+    /// Of a volume; its record in the map is the truth.
+    size: AtomicU64,
     state: RwLock<State>,
     pub(super) cutters: Cutters,
     calls: Mutex<Calls>,
@@ -93,16 +98,43 @@ pub(crate) struct Effects {
 }
 
 impl Dataset {
-    pub fn new(id: DatasetId, stages: Arc<Stages>, mode: Mode, base: Base, next_inode: u64) -> Self {
+    /// Opens what `row` describes at a root. What lies above that root comes by replaying.
+    pub fn new(row: &DatasetRow, stages: Arc<Stages>, mode: Mode, base: Base, next_inode: u64) -> Self {
         let state = State { base, next_inode, ..State::default() };
         Dataset {
-            id,
+            id: row.id,
             stages,
             read_only: mode == Mode::ReadOnly,
             mode,
+            kind: row.kind,
+            size: AtomicU64::new(row.size),
             state: RwLock::new(state),
             cutters: Cutters::default(),
             calls: Mutex::default(),
+        }
+    }
+
+    /// The size of a volume as it is known, without a look at the map.
+    pub(super) fn known_size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    /// Learns the size of a volume from its record, and returns it; 0 for a share.
+    pub fn learn_size(&self) -> Result<u64> {
+        if self.kind == DatasetKind::Volume {
+            let objects = self.objects();
+            let state = self.read_state();
+            let size = namespace::volume_size(&Transaction::new(&state, &objects))?;
+            self.size.store(size, Ordering::Release);
+        }
+        Ok(self.known_size())
+    }
+
+    /// What cuts contents of this dataset.
+    pub fn cutter(&self) -> &Cutter {
+        match self.kind {
+            DatasetKind::Share => &self.stages.cutter,
+            DatasetKind::Volume => &self.stages.volume_cutter,
         }
     }
 
@@ -197,7 +229,7 @@ impl Dataset {
         record: &Record,
         payload: Vec<Bytes>,
     ) -> Result<Appended> {
-        if matches!(record, Record::Chunks { .. }) {
+        if refers(record) {
             self.stages.will_refer();
         }
         let (kind, head) = record.encode();
@@ -374,10 +406,20 @@ impl Dataset {
     }
 }
 
+/// True for what names chunks that were put.
+fn refers(record: &Record) -> bool {
+    match record {
+        Record::Chunks { .. } => true,
+        Record::Write { parts, .. } => parts.iter().any(|part| matches!(part.place, Some(Place::Chunk { .. }))),
+        _ => false,
+    }
+}
+
 /// True for what removes or cuts off something: a full disk must not refuse it. Such a record has no payload.
 fn gives_room(record: &Record) -> bool {
     match record {
         Record::Edits { truncated, edits, .. } => truncated.is_some() || edits.iter().any(|(_, value)| value.is_none()),
+        Record::Write { parts, .. } => parts.iter().all(|part| matches!(part.place, Some(Place::Hole))),
         _ => false,
     }
 }

@@ -1,6 +1,7 @@
 //! Stage 1: what clients write to.
 //!
-//! [`FileTree`] is the seam between front doors (NFS, later SMB) and a share or a snapshot of one. Its rules:
+//! [`FileTree`] is the seam between front doors (NFS, later SMB) and a share or a snapshot of one; [`BlockDevice`] is that for
+//! volumes. The rules of a file tree:
 //!
 //! * An operation is atomic: it happens whole and is in the journal's order, or it is refused and changes nothing.
 //! * POSIX permissions are enforced here, with the caller's credentials, under the same lock as the change itself.
@@ -8,6 +9,7 @@
 //!   after [`FileTree::make_stable`] of the LSN it returned, or of a later one.
 //! * Time comes in with the call; nobody here looks at a clock.
 
+mod block;
 mod bulk;
 pub(crate) mod extents;
 pub(crate) mod layer;
@@ -19,11 +21,18 @@ mod replay;
 mod share;
 pub(crate) mod state;
 pub(crate) mod table;
+pub(crate) mod tails;
+pub(crate) mod volume;
 
 use bytes::Bytes;
 
 use crate::error::Result;
 use crate::units::{Inode, Lsn, Space, Timestamp};
+
+pub use block::{
+    Allocation, BOUNDARY_BYTES, BlockDevice, Compared, DISCARD_RANGES_MAX, VOLUME_BYTES_MAX, VOLUME_BYTES_MIN,
+    VOLUME_BYTES_STEP, WRITE_BYTES_MAX,
+};
 
 /// Longest name in a directory, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;

@@ -5,15 +5,31 @@ use bytes::Bytes;
 use super::extents::{Extent, Place};
 use super::live::Dataset;
 use super::state::{Part, Plan};
-use crate::error::{Damage, Result};
+use crate::error::{Damage, Error, Refusal, Result};
 use crate::name::{Kind, Name};
 use crate::tree::Objects;
 use crate::tree::sequence::{self, Content, Piece};
 
+/// How often a read looks again for bytes that moved from the journal into the tree meanwhile.
+const REPLANS_MAX: u32 = 8;
 /// Zeros to hand out slices of.
 static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 
 impl Dataset {
+    /// Makes a plan under the lock and fetches it without, and again where the drain has merged these bytes and the journal
+    /// that held them was trimmed: they are in the tree now.
+    pub(super) fn fetch_patiently<T>(&self, plan: impl Fn() -> Result<(T, Plan)>) -> Result<(T, Vec<Bytes>)> {
+        let mut attempts = 0;
+        loop {
+            let (found, plan) = plan()?;
+            match self.fetch(plan) {
+                Ok(pieces) => return Ok((found, pieces)),
+                Err(Error::Refused(Refusal::NotFound(_))) if attempts < REPLANS_MAX => attempts += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// The bytes that a plan describes, as slices of verified chunks, of the journal or of memory.
     pub(super) fn fetch(&self, plan: Plan) -> Result<Vec<Bytes>> {
         let objects = self.objects();

@@ -24,10 +24,37 @@ pub(crate) enum Record {
     Data { inode: Inode, offset: u64 },
     /// Bytes of a file that lie in synced containers, as adjacent runs of chunk parts and holes.
     Chunks { inode: Inode, offset: u64, runs: Vec<(u64, Place)> },
+    /// One change of a volume's bytes, whole: what is where now.
+    Write { inode: Inode, parts: Vec<WrittenPart> },
     /// A snapshot: everything of the dataset before this record belongs to it. Holds the catalogue's snapshot value.
     Snapshot(Bytes),
     /// A change of the catalogue.
     Catalogue(Bytes),
+}
+
+/// One range of a write, and where its bytes are: in a chunk, nowhere, or (`None`) next in the record's payload.
+#[derive(Clone, Debug)]
+pub(crate) struct WrittenPart {
+    pub offset: u64,
+    pub len: u64,
+    pub place: Option<Place>,
+}
+
+impl WrittenPart {
+    /// What of it lies at or behind `from`.
+    pub fn from(self, from: u64) -> Option<WrittenPart> {
+        let before = from.saturating_sub(self.offset);
+        if before == 0 || before >= self.len {
+            return (before == 0).then_some(self);
+        }
+        let place = self.place.map(|place| match place {
+            Place::Chunk { chunk, skip } => {
+                Place::Chunk { chunk: ChunkRef { cut: None, ..chunk }, skip: skip + before as u32 }
+            }
+            other => other,
+        });
+        Some(WrittenPart { offset: from, len: self.len - before, place })
+    }
 }
 
 /// The number that tells a kind of record apart in the journal.
@@ -36,13 +63,18 @@ const DATA: u8 = 2;
 const CHUNKS: u8 = 3;
 const SNAPSHOT: u8 = 4;
 const CATALOGUE: u8 = 5;
+const WRITE: u8 = 6;
 
 /// Marks the absence of a value where a length is expected.
 const DELETED: u32 = u32::MAX;
 /// Stands for a chunk whose beginning is not sure, where another one tells what ended it.
 const UNSURE: u8 = 4;
+/// Stands for bytes of the payload, where another one tells what ended a chunk.
+const INLINE: u8 = 5;
 /// What one run in a chunks record takes at least: its length and its tag.
 const RUN_BYTES_MIN: usize = 9;
+/// What one part of a write takes at least: its offset, its length and its tag.
+const PART_BYTES_MIN: usize = 17;
 
 impl Record {
     /// The record's number and its structured part.
@@ -64,6 +96,12 @@ impl Record {
                 head.put_u32(runs.len() as u32);
                 runs.iter().for_each(|(len, place)| encode_run(&mut head, *len, place));
                 CHUNKS
+            }
+            Record::Write { inode, parts } => {
+                head.put_u64(inode.0);
+                head.put_u32(parts.len() as u32);
+                parts.iter().for_each(|part| encode_part(&mut head, part));
+                WRITE
             }
             Record::Snapshot(value) => {
                 head.extend_from_slice(value);
@@ -88,6 +126,12 @@ impl Record {
                 let count = reader.count(RUN_BYTES_MIN)?;
                 let runs = (0..count).map(|_| decode_run(&mut reader)).collect::<Result<_, _>>()?;
                 Record::Chunks { inode, offset, runs }
+            }
+            WRITE => {
+                let inode = Inode(reader.u64()?);
+                let count = reader.count(PART_BYTES_MIN)?;
+                let parts = (0..count).map(|_| decode_part(&mut reader)).collect::<Result<_, _>>()?;
+                Record::Write { inode, parts }
             }
             SNAPSHOT => Record::Snapshot(reader.take(reader.left())?),
             CATALOGUE => Record::Catalogue(reader.take(reader.left())?),
@@ -153,9 +197,18 @@ fn encode_run(head: &mut Vec<u8>, len: u64, place: &Place) {
 }
 
 fn decode_run(reader: &mut Reader) -> Result<(u64, Place), Malformed> {
+    let malformed = reader.malformed();
+    // No tag is 0 twice: that of a hole was met before.
+    let (len, place) = decode_run_or(reader, 0)?;
+    place.map(|place| (len, place)).ok_or(malformed)
+}
+
+/// A run, or (`None`) one with the tag `none`, which says that its bytes are elsewhere.
+fn decode_run_or(reader: &mut Reader, none: u8) -> Result<(u64, Option<Place>), Malformed> {
     let len = reader.u64()?;
     let place = match reader.u8()? {
-        0 => Place::Hole,
+        0 => Some(Place::Hole),
+        tag if tag == none => None,
         tag => {
             let cut = Ending::from_u8(tag);
             if cut.is_none() && tag != UNSURE {
@@ -163,16 +216,37 @@ fn decode_run(reader: &mut Reader) -> Result<(u64, Place), Malformed> {
             }
             let chunk = ChunkRef { name: Name(reader.array()?), len: reader.u32()?, cut };
             let skip = reader.u32()?;
-            if u64::from(skip) + len > u64::from(chunk.len) {
+            if u64::from(skip).checked_add(len).is_none_or(|end| end > u64::from(chunk.len)) {
                 return Err(reader.malformed());
             }
-            Place::Chunk { chunk, skip }
+            Some(Place::Chunk { chunk, skip })
         }
     };
     if len == 0 {
         return Err(reader.malformed());
     }
     Ok((len, place))
+}
+
+fn encode_part(head: &mut Vec<u8>, part: &WrittenPart) {
+    head.put_u64(part.offset);
+    match &part.place {
+        Some(place) => encode_run(head, part.len, place),
+        None => {
+            head.put_u64(part.len);
+            head.put_u8(INLINE);
+        }
+    }
+}
+
+fn decode_part(reader: &mut Reader) -> Result<WrittenPart, Malformed> {
+    let malformed = reader.malformed();
+    let offset = reader.u64()?;
+    let (len, place) = decode_run_or(reader, INLINE)?;
+    match offset.checked_add(len) {
+        Some(_) => Ok(WrittenPart { offset, len, place }),
+        None => Err(malformed),
+    }
 }
 
 #[cfg(test)]
@@ -195,6 +269,14 @@ mod tests {
                 inode: Inode(3),
                 offset: 9,
                 runs: vec![(60, Place::Chunk { chunk, skip: 40 }), (1 << 44, Place::Hole)],
+            },
+            Record::Write {
+                inode: Inode(1),
+                parts: vec![
+                    WrittenPart { offset: 4096, len: 60, place: Some(Place::Chunk { chunk, skip: 40 }) },
+                    WrittenPart { offset: 4156, len: 1 << 40, place: Some(Place::Hole) },
+                    WrittenPart { offset: 0, len: 512, place: None },
+                ],
             },
             Record::Snapshot(Bytes::from_static(b"s")),
             Record::Catalogue(Bytes::from_static(b"c")),

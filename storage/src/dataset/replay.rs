@@ -59,6 +59,7 @@ impl Dataset {
                     });
                 });
             }
+            Record::Write { inode, parts } => self.apply_write(&mut state, inode, parts, record.place)?,
             Record::Snapshot(value) => {
                 self.drop_beyond_end(&mut state)?;
                 if let Some(snapshot) = snapshot_of(&value)? {

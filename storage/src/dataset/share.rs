@@ -14,13 +14,11 @@ use super::{
     Access, Attributes, Call, CallTag, Changed, Create, Credentials, FileTree, Listing, Made, Node, ReadData,
     SetAttributes,
 };
-use crate::error::{Error, Refusal, Result};
+use crate::error::Result;
 use crate::units::{Inode, Lsn, Space, Timestamp};
 
 /// One journal payload takes at most this much; longer writes are divided.
 const EXTENT_BYTES_MAX: usize = 1 << 20;
-/// How often a read looks again for bytes that moved from the journal into the tree meanwhile.
-const REPLANS_MAX: u32 = 8;
 
 impl Dataset {
     /// Looks at the namespace as it is now.
@@ -31,7 +29,7 @@ impl Dataset {
     }
 
     /// The state for looking at. Refused once the dataset is deleted or set aside.
-    fn look(&self) -> Result<RwLockReadGuard<'_, State>> {
+    pub(super) fn look(&self) -> Result<RwLockReadGuard<'_, State>> {
         let state = self.read_state();
         state.refuse_if_shut()?;
         Ok(state)
@@ -124,16 +122,11 @@ impl FileTree for Dataset {
     }
 
     fn read(&self, caller: &Credentials, inode: Inode, offset: u64, len: u32) -> Result<ReadData> {
-        let mut attempts = 0;
-        loop {
+        let ((attributes, end), pieces) = self.fetch_patiently(|| {
             let (attributes, end, plan) = self.plan(caller, inode, offset, len)?;
-            match self.fetch(plan) {
-                Ok(pieces) => return Ok(ReadData { pieces, end, attributes }),
-                // The drain has merged these bytes and the journal that held them was trimmed: they are in the tree now.
-                Err(Error::Refused(Refusal::NotFound(_))) if attempts < REPLANS_MAX => attempts += 1,
-                Err(error) => return Err(error),
-            }
-        }
+            Ok(((attributes, end), plan))
+        })?;
+        Ok(ReadData { pieces, end, attributes })
     }
 
     fn write(&self, call: &Call, inode: Inode, offset: u64, data: Bytes) -> Result<Changed> {

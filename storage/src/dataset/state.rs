@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::extents::Extent;
 use super::layer::Layer;
 use super::namespace::Key;
+use super::tails::Tails;
 use crate::error::{Damage, Refusal, Result};
 use crate::name::Name;
 use crate::tree::Objects;
@@ -33,6 +34,8 @@ pub(crate) struct State {
     pub next_inode: u64,
     /// Files whose record in the active layer is newer than the one in the journal: bytes were written to them.
     pub unjournaled: BTreeSet<Inode>,
+    /// Where writers of a volume stopped.
+    pub tails: Tails,
     /// Why the dataset answers nothing, if it does not: then it has no layers.
     pub shut: Option<Shut>,
 }
@@ -86,7 +89,7 @@ impl State {
     }
 
     /// The layers, newest first.
-    fn layers(&self) -> impl Iterator<Item = &Layer> {
+    pub fn layers(&self) -> impl Iterator<Item = &Layer> {
         std::iter::once(&self.active).chain(self.frozen.iter().rev().map(Arc::as_ref))
     }
 

@@ -65,26 +65,31 @@ impl Store {
     /// Creates an empty share.
     pub fn create_share(&self, name: &str, policy: Policy, now: Timestamp) -> Result<DatasetInfo> {
         check_label("share", name, 2)?;
+        self.create_dataset(DatasetKind::Share, name, 0, policy, now, &|table| namespace::format(table, now))
+    }
+
+    /// Creates a dataset whose first root is what `format` writes.
+    pub(super) fn create_dataset(
+        &self,
+        kind: DatasetKind,
+        name: &str,
+        size: u64,
+        policy: Policy,
+        now: Timestamp,
+        format: &dyn Fn(&mut Transaction),
+    ) -> Result<DatasetInfo> {
         let _administration = self.administration();
         self.refuse_taken(name)?;
         let id = DatasetId::new(&self.stages.ids);
         let stream = self.stages.pool.on(StreamId(stream_of(id)));
         let state = State { next_inode: Inode::ROOT.0 + 1, ..State::default() };
         let mut transaction = Transaction::new(&state, &stream);
-        namespace::format(&mut transaction, now);
+        format(&mut transaction);
         let (edits, next_inode) = transaction.finish();
         let root = map::merge(&stream, &self.stages.realm, None, edits)?;
         self.stages.pool.sync()?;
-        let row = DatasetRow {
-            id,
-            name: name.to_owned(),
-            kind: DatasetKind::Share,
-            policy,
-            read_only: false,
-            created: now,
-            origin: None,
-            size: 0,
-        };
+        let (name, origin) = (name.to_owned(), None);
+        let row = DatasetRow { id, name, kind, policy, read_only: false, created: now, origin, size };
         self.add_dataset(row, Head { root, lsn: Lsn(0), next_inode }, &[], now)
     }
 
@@ -101,7 +106,7 @@ impl Store {
         changes.extend_from_slice(more);
         self.administer(&changes, now)?;
         let base = Base { root: head.root, lsn: head.lsn };
-        let dataset = Dataset::new(row.id, self.stages.clone(), mode_of(&row), base, head.next_inode);
+        let dataset = Dataset::new(&row, self.stages.clone(), mode_of(&row), base, head.next_inode);
         self.datasets.write().unwrap_or_else(PoisonError::into_inner).insert(row.id, Arc::new(dataset));
         self.info(row)
     }
@@ -166,8 +171,13 @@ impl Store {
     }
 
     /// The live tree of a share, or the newest snapshot's of a replica. It stays of use while the dataset exists.
+    /// Refused for a volume.
     pub fn tree(&self, id: DatasetId) -> Result<Arc<dyn FileTree>> {
-        Ok(self.dataset(id)?)
+        let dataset = self.dataset(id)?;
+        match dataset.kind {
+            DatasetKind::Share => Ok(dataset),
+            DatasetKind::Volume => Err(Refusal::WrongType.into()),
+        }
     }
 
     /// Deletes a dataset and its snapshots. Refused while one of them is held.

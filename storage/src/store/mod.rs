@@ -1,7 +1,7 @@
 //! The one public door: a store owns every stage and brings them together.
 //!
 //! ```text
-//! create, open ─► datasets (shares) ─► FileTree: read, write, commit …
+//! create, open ─► datasets ─► FileTree (shares), BlockDevice (volumes): read, write, commit …
 //!                      │ freeze (large, or a snapshot)
 //! drain_step ──────────┴─► new root ─► head in the catalogue ─► snapshots sealed ─► journal trimmed
 //! ```
@@ -18,6 +18,7 @@ mod open;
 mod pump;
 mod replica;
 mod snapshots;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicUsize;

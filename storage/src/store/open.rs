@@ -81,6 +81,7 @@ impl Store {
         };
         store.catch_up_catalogue()?;
         let (replayed, set_aside) = store.replay_datasets()?;
+        store.learn_sizes()?;
         let (catalogue, journal, pool) = (catalogue_report, journal_report, pool_report);
         Ok((store, OpenReport { created, catalogue, journal, pool, replayed, set_aside }))
     }
@@ -108,7 +109,7 @@ impl Store {
         for row in &rows {
             let head = catalogue.head(row.id);
             let base = Base { root: head.root, lsn: head.lsn };
-            let dataset = Dataset::new(row.id, self.stages.clone(), mode_of(row), base, head.next_inode);
+            let dataset = Dataset::new(row, self.stages.clone(), mode_of(row), base, head.next_inode);
             dataset.restore_calls(catalogue.calls(row.id));
             if !row.read_only {
                 first = first.min(head.lsn);

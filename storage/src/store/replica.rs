@@ -3,8 +3,9 @@
 use super::Store;
 use super::datasets::{check_label, stream_of};
 use crate::catalogue::{Change, DatasetKind, DatasetRow, Head, Policy, Sealed, SnapshotRow};
-use crate::dataset::namespace::Key;
-use crate::dataset::state::Base;
+use crate::dataset::namespace::{self, Key};
+use crate::dataset::state::{Base, State};
+use crate::dataset::table::Transaction;
 use crate::error::{Refusal, Result};
 use crate::id::{DatasetId, SnapshotId, StoreId};
 use crate::name::{Kind, Name};
@@ -61,6 +62,7 @@ impl Store {
         {
             return Err(Refusal::NotFound(format!("the root {root} of the snapshot {}", replica.name)).into());
         }
+        self.check_kind(replica)?;
         self.check_next_inode(replica)?;
         pool.settle()?;
         let _administration = self.administration();
@@ -91,14 +93,39 @@ impl Store {
             Err(_) => drop(self.add_dataset(row, head, &[Change::snapshot(&snapshot)], now)?),
             Ok(dataset) => {
                 let mut changes = vec![Change::snapshot(&snapshot)];
-                changes.extend(newest.then(|| Change::head(replica.dataset, head)));
+                if newest {
+                    changes.push(Change::head(replica.dataset, head));
+                    changes.push(Change::dataset(&DatasetRow { size: replica.size, ..row }));
+                }
                 self.administer(&changes, now)?;
                 if newest {
                     dataset.show(Base { root: head.root, lsn: head.lsn }, head.next_inode);
+                    dataset.learn_size()?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Refuses a root that is not of the kind, or a volume not of the size, that is said.
+    fn check_kind(&self, replica: &ReplicaSnapshot) -> Result<()> {
+        let objects = self.stages.pool.on(self.stream(replica.dataset));
+        let state = State::at(replica.sealed.root);
+        let view = Transaction::new(&state, &objects);
+        let sound = match (namespace::is_volume(&view)?, replica.kind) {
+            (true, DatasetKind::Volume) => {
+                let size = namespace::volume_size(&view)?;
+                (size, size) == (replica.size, replica.sealed.logical_bytes)
+            }
+            (false, DatasetKind::Share) => replica.size == 0,
+            _ => false,
+        };
+        match sound {
+            true => Ok(()),
+            false => {
+                Err(Refusal::Invalid(format!("the snapshot {} does not hold what it is said to", replica.name)).into())
+            }
+        }
     }
 
     /// Refuses a next inode number that a file of the snapshot has already, or that leaves none: a clone would count on

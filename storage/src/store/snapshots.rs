@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Store;
 use super::datasets::{DatasetInfo, check_label};
 use super::open::applied_change;
-use crate::catalogue::{Change, DatasetRow, Head, SnapshotRow, encode_changes};
+use crate::catalogue::{Change, DatasetKind, DatasetRow, Head, Sealed, SnapshotRow, encode_changes};
 use crate::dataset::FileTree;
 use crate::dataset::live::{Dataset, Mode};
 use crate::dataset::state::Base;
@@ -61,12 +61,24 @@ impl Store {
         found.ok_or_else(|| Refusal::NotFound(format!("snapshot {dataset}@{name}")).into())
     }
 
-    /// A snapshot's tree, read-only. Seals the snapshot first if need be.
+    /// A snapshot's tree, read-only. Seals the snapshot first if need be. Refused for a snapshot of a volume.
     pub fn snapshot_tree(&self, id: SnapshotId) -> Result<Arc<dyn FileTree>> {
+        let dataset = self.snapshot_dataset(id)?;
+        match dataset.kind {
+            DatasetKind::Share => Ok(dataset),
+            DatasetKind::Volume => Err(Refusal::WrongType.into()),
+        }
+    }
+
+    /// What a snapshot holds, as a dataset of its own that nobody can write.
+    pub(super) fn snapshot_dataset(&self, id: SnapshotId) -> Result<Arc<Dataset>> {
         let sealed = self.seal(id)?;
-        let row = self.snapshot(id)?;
-        let base = Base { root: sealed.root, lsn: row.lsn };
-        Ok(Arc::new(Dataset::new(row.dataset, self.stages.clone(), Mode::ReadOnly, base, sealed.next_inode)))
+        let snapshot = self.snapshot(id)?;
+        let live = self.stages.catalogue.dataset(snapshot.dataset);
+        let live = live.ok_or_else(|| Refusal::NotFound(format!("dataset {}", snapshot.dataset)))?;
+        let row = DatasetRow { size: size_at(live.kind, &sealed), ..live };
+        let base = Base { root: sealed.root, lsn: snapshot.lsn };
+        Ok(Arc::new(Dataset::new(&row, self.stages.clone(), Mode::ReadOnly, base, sealed.next_inode)))
     }
 
     /// Deletes a snapshot. Refused while it is held.
@@ -106,9 +118,18 @@ impl Store {
             read_only: false,
             created: now,
             origin: None,
+            size: size_at(source.kind, &sealed),
             ..source
         };
         let head = Head { root: sealed.root, lsn: Lsn(0), next_inode: sealed.next_inode };
         self.add_dataset(row, head, &[], now)
+    }
+}
+
+/// The size in bytes of a volume at a root; 0 for a share.
+pub(super) fn size_at(kind: DatasetKind, sealed: &Sealed) -> u64 {
+    match kind {
+        DatasetKind::Volume => sealed.logical_bytes,
+        DatasetKind::Share => 0,
     }
 }

@@ -6,7 +6,7 @@ use super::key::Key;
 use super::value::{self, Place, tag};
 use super::{Table, View, damaged};
 use crate::codec::{Malformed, Put, Reader};
-use crate::dataset::{Attributes, FILE_BYTES_MAX, FileType, TARGET_BYTES_MAX};
+use crate::dataset::{Attributes, FILE_BYTES_MAX, FileType, TARGET_BYTES_MAX, VOLUME_BYTES_MAX};
 use crate::error::{Refusal, Result};
 use crate::units::{Inode, Timestamp};
 
@@ -180,15 +180,16 @@ impl Record {
             let (accessed, modified, changed) = (time()?, time()?, time()?);
             let body = decode_body(reader, file_type)?;
             let record = Record { mode, links, uid, gid, size, accessed, modified, changed, body };
-            if record.is_sound() { Ok(record) } else { Err(reader.malformed()) }
+            if record.is_sound(inode) { Ok(record) } else { Err(reader.malformed()) }
         })
     }
 
-    /// True where size, links and mode are possible for the type.
-    fn is_sound(&self) -> bool {
+    /// True where size, links and mode are possible for the type. A root that is a regular file is a volume.
+    fn is_sound(&self, inode: Inode) -> bool {
         let size = self.size;
+        let longest = if inode == Inode::ROOT { VOLUME_BYTES_MAX } else { FILE_BYTES_MAX };
         let possible = match &self.body {
-            Body::Regular { used, .. } => size <= FILE_BYTES_MAX && *used <= size,
+            Body::Regular { used, .. } => size <= longest && *used <= size,
             Body::Directory { parent, next_cookie } => {
                 let given_out = next_cookie.checked_sub(FIRST_COOKIE);
                 parent.0 != 0 && self.links >= 2 && given_out.is_some_and(|cookies| size <= cookies)

@@ -22,6 +22,8 @@
 //! * a directory's `parent` is where its entry is, its `size` is how many entries it has, and no directory is below itself;
 //! * the [`Totals`] are exact.
 //!
+//! A volume has the same table with nothing in it but a root that is a regular file (`volume.rs`).
+//!
 //! [`check`] proves these of any table. Errors come in the order in which Linux makes its checks: first what it takes to
 //! walk to the name (type, search permission, length), then whether the name is there, then permission to change the
 //! directory, then the type of the victim, then the rest.
@@ -46,6 +48,7 @@ mod tests;
 mod totals;
 mod unlink;
 mod value;
+mod volume;
 
 use bytes::Bytes;
 
@@ -65,6 +68,7 @@ pub use read::{attributes, lookup, read_dir, read_link};
 pub use rename::rename;
 pub use totals::{Totals, totals, totals_after};
 pub use unlink::{remove, remove_dir};
+pub use volume::{check_volume, format_volume, is_volume, resize_volume, volume_size};
 
 /// The largest link count, of a file as of a directory: what fits a signed 32-bit number, as XFS has it. NFS reports it
 /// as `linkmax`.

@@ -1,0 +1,130 @@
+//! Power cuts at every sync of a seeded workload on a volume. Every change is one record in order, so what a crash leaves is
+//! the volume as it was after some change, and after none that is older than the last stable one.
+
+#[path = "common/blocks.rs"]
+mod blocks;
+mod common;
+
+use blocks::*;
+use common::*;
+use narrowboat_storage::catalogue::Policy;
+use narrowboat_storage::media::SimDisk;
+use narrowboat_storage::units::{Lsn, Timestamp};
+
+const SIZE: u64 = 3 << 20;
+const STEPS: u64 = 60;
+
+/// What a crash may leave.
+struct Known {
+    /// The volume when everything was stable last.
+    stable: Vec<u8>,
+    /// Changes since, in order.
+    since: Vec<(Patch, Lsn)>,
+    /// Changes that were made stable.
+    count: u64,
+}
+
+impl Known {
+    fn made_stable(&mut self, lsn: Lsn) {
+        while self.since.first().is_some_and(|(_, at)| *at <= lsn) {
+            self.since.remove(0).0.apply(&mut self.stable);
+            self.count += 1;
+        }
+    }
+
+    /// Finds the state among those that may be, and takes it for the truth.
+    fn recovered(&mut self, found: Vec<u8>, what: &str) {
+        let mut image = self.stable.clone();
+        let mut fits = image == found;
+        for (patch, _) in &self.since {
+            patch.apply(&mut image);
+            fits |= image == found;
+        }
+        assert!(fits, "{what}: not what the volume was after any of {} changes", self.since.len());
+        *self = Known { stable: found, since: Vec::new(), count: self.count };
+    }
+}
+
+/// Makes changes until the steps are done or the power is gone.
+fn run(disk: &SimDisk, writer: &mut Writer, known: &mut Known, steps: u64, from: i64) {
+    let Ok((store, _)) = open(disk) else { return };
+    if store.dataset_named("disk").is_err() && store.create_volume("disk", SIZE, Policy::Inline, Timestamp(1)).is_err()
+    {
+        return;
+    }
+    let volume = device(&store, "disk");
+    writer.image = known.stable.clone();
+    for step in 0..steps {
+        let now = Timestamp(from + step as i64);
+        match writer.roll(16) {
+            0 => drop(store.drain_all(now)),
+            1 => drop(store.create_snapshot("disk", &format!("{}", now.0), now)),
+            2..=4 => {
+                if let Some((_, lsn)) = known.since.last().cloned()
+                    && volume.make_stable(lsn).is_ok()
+                {
+                    known.made_stable(lsn);
+                }
+            }
+            _ => {
+                let before = writer.image.clone();
+                match writer.change(&*volume, now) {
+                    Ok((patch, lsn)) if lsn > Lsn(0) => known.since.push((patch, lsn)),
+                    Ok(_) => {}
+                    Err(_) => assert!(writer.image == before),
+                }
+            }
+        }
+        if !disk.is_on() {
+            return;
+        }
+    }
+}
+
+fn crash(disk: &SimDisk) {
+    if disk.is_on() {
+        disk.power_cut();
+    }
+    disk.cut_power_at_sync(0);
+    disk.power_on();
+}
+
+fn look(disk: &SimDisk, known: &mut Known, what: &str) {
+    let (store, report) = open(disk).expect("opens");
+    assert!(report.set_aside.is_empty(), "{what}: {:?}", report.set_aside);
+    if store.dataset_named("disk").is_ok() {
+        known.recovered(all(&*device(&store, "disk")), what);
+        let check = store.check(true, &mut |_| true).expect("a sound machine");
+        assert!(check.is_sound(), "{what}: {:?}", check.problems);
+    } else {
+        assert!(known.count == 0, "{what}: the volume is gone");
+    }
+}
+
+fn cut_at(seed: u64, sync: u64) -> (u64, u64) {
+    let disk = SimDisk::new(seed ^ sync << 32);
+    disk.cut_power_at_sync(sync);
+    let mut writer = Writer::new(SIZE, seed);
+    let mut known = Known { stable: vec![0; SIZE as usize], since: Vec::new(), count: 0 };
+    run(&disk, &mut writer, &mut known, STEPS, 2);
+    let syncs = disk.syncs();
+    crash(&disk);
+    look(&disk, &mut known, &format!("seed {seed}, sync {sync}"));
+    disk.cut_power_at_sync(disk.syncs() + 1 + sync % 13);
+    run(&disk, &mut writer, &mut known, STEPS / 3, 1000);
+    crash(&disk);
+    look(&disk, &mut known, &format!("seed {seed}, sync {sync}, once more"));
+    (syncs, known.count)
+}
+
+#[test]
+fn a_power_cut_at_every_sync_leaves_a_volume_as_it_was_at_some_moment() {
+    let seeds = std::env::var("NARROWBOAT_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(1);
+    for seed in 0..seeds {
+        let (syncs, stable) = cut_at(seed, u64::MAX >> 32);
+        assert!(stable > 5, "seed {seed}: a workload that proves nothing");
+        for sync in 1..=syncs {
+            cut_at(seed, sync);
+        }
+    }
+}
