@@ -177,7 +177,7 @@ impl<P: Buffers> Assembler<P> {
             (growing.fragment_end, growing.last) = (growing.filled + len, last);
         }
         let Some(mut whole) = self.growing.take() else { return Ok(None) };
-        if whole.filled < whole.buffer.as_mut().len() / 2 {
+        if whole.filled < whole.buffer.as_mut().len() / 4 * 3 {
             // A short record in many fragments must not pin a long buffer.
             return Ok(whole.buffer.as_mut().get(..whole.filled).map(Bytes::copy_from_slice));
         }

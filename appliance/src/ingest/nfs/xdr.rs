@@ -100,11 +100,12 @@ impl<'a> Decoder<'a> {
         Ok(bytes)
     }
 
-    /// Opaque data as a slice that shares the record's memory: for bulk data that outlives the call. Where it is less than
-    /// half of its record (a client may put what it likes behind it) it is copied: a slice keeps the whole record.
+    /// Opaque data as a slice that shares the record's memory: for bulk data that outlives the call. Where more than an
+    /// eighth of its record is something else (a client may put what it likes behind it) it is copied: a slice keeps the
+    /// whole record.
     pub fn opaque_shared(&mut self, max: usize) -> Result<Bytes, Malformed> {
         let bytes = self.opaque(max)?;
-        match bytes.len() < self.source.len() / 2 {
+        match bytes.len() < self.source.len() / 8 * 7 {
             true => Ok(Bytes::copy_from_slice(bytes)),
             false => Ok(self.source.slice_ref(bytes)),
         }
@@ -374,6 +375,11 @@ mod tests {
         let data = Decoder::new(&record).opaque_shared(1 << 20).unwrap();
         assert_eq!(data, &[1, 2, 3, 4][..]);
         assert!(!record.as_ptr_range().contains(&data.as_ptr()), "the data has bytes of its own");
+        let mut record = 600_000u32.to_be_bytes().to_vec();
+        record.resize(1 << 20, 0xEE);
+        let record = Bytes::from(record);
+        let data = Decoder::new(&record).opaque_shared(1 << 20).unwrap();
+        assert!(!record.as_ptr_range().contains(&data.as_ptr()), "more than half is not enough");
     }
 
     #[test]
