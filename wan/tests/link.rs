@@ -270,6 +270,22 @@ async fn strangers_and_removed_peers_and_noise_get_nowhere() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_paired_in_the_name_of_anothers_store() {
+    let (_branch, branch_link, head, head_link) = paired().await;
+    let liar = Office::claiming(1, 3, Realm::published());
+    let liar_link = liar.open_anywhere().await;
+    let (code, _) = head_link.invite(None);
+    assert!(liar_link.join(&code, &address(&head_link)).await.is_err());
+    assert_eq!(head.pinned.lock().unwrap().len(), 1, "the branch alone");
+    assert_eq!(head_link.peers().len(), 1);
+    // A box that lost its key is let in again once the old one was removed.
+    branch_link.shutdown().await;
+    head_link.remove("box-1").unwrap();
+    let (code, _) = head_link.invite(None);
+    liar_link.join(&code, &address(&head_link)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_codes_and_closed_doors_pair_nobody() {
     let (branch, head) = (Office::new(1), Office::new(2));
     let (branch_link, head_link) = (branch.open_anywhere().await, head.open_anywhere().await);

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use narrowboat_storage::error::Refusal;
 use narrowboat_storage::units::Timestamp;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use rand::SeedableRng;
@@ -143,7 +144,8 @@ fn facts(inner: &Inner, connection: &Connection, joiner: PeerId, inviter: PeerId
     Ok(Facts { exporter, joiner, inviter, realm: config.realm.id(), card })
 }
 
-/// Keeps the peer, durably, and lets it in.
+/// Keeps the peer, durably, and lets it in. Refused where it claims the store of another peer: nothing but that claim says
+/// whose snapshots it may publish here.
 async fn pin(
     inner: &Arc<Inner>,
     card: Card,
@@ -151,6 +153,14 @@ async fn pin(
     id: PeerId,
     address: PeerAddress,
 ) -> Result<PeerRecord, LinkError> {
+    if let Some(owner) = inner.peers.all().iter().find(|peer| peer.id != id && peer.record().store == card.store) {
+        let why = format!(
+            "it says that it keeps the store of {}, which has another key; if it is that box with a new key, remove that \
+             peer first",
+            owner.name()
+        );
+        return Err(Refusal::Invalid(why).into());
+    }
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let record = PeerRecord {
         name: inner.peers.free_name(&name.unwrap_or(card.name), &id),

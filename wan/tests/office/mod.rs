@@ -22,6 +22,8 @@ use crate::tree::{Dataset, Size, references};
 /// A box: a store in memory, and what it was told.
 pub struct Office {
     number: u8,
+    /// What the store's id is made of: the number, unless the box lies.
+    claims: u8,
     realm: Realm,
     pub store: Arc<MemoryStore>,
     pub pinned: Mutex<Vec<PeerRecord>>,
@@ -34,12 +36,17 @@ impl Office {
     }
 
     pub fn in_realm(number: u8, realm: Realm) -> Arc<Office> {
+        Self::claiming(number, number, realm)
+    }
+
+    /// A box that says that it keeps the store of the box `claims`.
+    pub fn claiming(claims: u8, number: u8, realm: Realm) -> Arc<Office> {
         let store = MemoryStore::new(&realm);
-        Arc::new(Office { number, realm, store, pinned: Mutex::default(), received: Mutex::default() })
+        Arc::new(Office { number, claims, realm, store, pinned: Mutex::default(), received: Mutex::default() })
     }
 
     pub fn id(&self) -> StoreId {
-        StoreId([self.number; 16])
+        StoreId([self.claims; 16])
     }
 
     /// What another box would have pinned of this one.
