@@ -125,6 +125,14 @@ fn the_folder_and_its_socket_are_their_owners_alone_however_deep() {
 }
 
 #[test]
+fn a_box_whose_socket_somebody_took_away_still_ends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let served = Served::start(&data_folder(folder.path(), "box"));
+    fs::remove_file(served.data.join("control.sock")).expect("taken away");
+    assert!(served.end_with(rustix::process::Signal::TERM).success());
+}
+
+#[test]
 fn whoever_reads_the_output_may_stop_early() {
     let folder = tempfile::tempdir().expect("a folder");
     let served = Served::start(&data_folder(folder.path(), "box"));

@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A control socket that is being served.
 pub struct ControlServer {
     socket: SocketPath,
+    /// The same socket as the acceptor's.
+    listener: UnixListener,
     stopping: Arc<AtomicBool>,
     acceptor: JoinHandle<()>,
 }
@@ -39,17 +41,19 @@ impl ControlServer {
         let listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         let stopping = Arc::new(AtomicBool::new(false));
-        let flag = stopping.clone();
+        let (flag, accepting) = (stopping.clone(), listener.try_clone()?);
         let acceptor =
-            std::thread::Builder::new().name("control".into()).spawn(move || accept(&listener, &node, &flag))?;
-        Ok(ControlServer { socket, stopping, acceptor })
+            std::thread::Builder::new().name("control".into()).spawn(move || accept(&accepting, &node, &flag))?;
+        Ok(ControlServer { socket, listener, stopping, acceptor })
     }
 
     /// Takes no more requests. Those under way are left to end.
     pub fn stop(self) {
         self.stopping.store(true, Ordering::Release);
-        // The acceptor waits for a connection: here is one.
-        drop(UnixStream::connect(self.socket.path()));
+        // Wakes the acceptor, also where somebody took the socket's file away so that nobody can connect to it.
+        if let Err(error) = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both) {
+            tracing::error!(%error, "the control socket could not be closed");
+        }
         if self.acceptor.join().is_err() {
             tracing::error!("the control thread had panicked");
         }
