@@ -149,12 +149,17 @@ fn datasets(node: &Node) -> Result<Vec<reports::Dataset>, Failed> {
     Ok(node.store.datasets()?.iter().map(|info| dataset(node, info)).collect())
 }
 
+/// The sum of sizes some of which peers have told us: no more than the largest number, whatever they say.
+fn total(bytes: impl Iterator<Item = u64>) -> u64 {
+    bytes.fold(0, u64::saturating_add)
+}
+
 fn status(node: &Node) -> Result<reports::Status, Failed> {
     let stats = node.store.stats()?;
     let datasets = datasets(node)?;
-    let logical_bytes = datasets.iter().map(|dataset| dataset.logical_bytes).sum();
+    let logical_bytes = total(datasets.iter().map(|dataset| dataset.logical_bytes));
     let sealed = node.store.snapshots(None).into_iter().filter_map(|row| row.sealed);
-    let protected_bytes = sealed.map(|sealed| sealed.logical_bytes).sum();
+    let protected_bytes = total(sealed.map(|sealed| sealed.logical_bytes));
     let unique = stats.pool.raw_bytes;
     Ok(reports::Status {
         name: node.name.clone(),
@@ -440,4 +445,13 @@ pub fn check(
         problems: found.problems,
         problems_unnamed: found.problems_unnamed,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_peers_claim_does_not_overflow() {
+        assert_eq!(super::total([1, 2, 3].into_iter()), 6);
+        assert_eq!(super::total([u64::MAX, 1, u64::MAX].into_iter()), u64::MAX);
+    }
 }
