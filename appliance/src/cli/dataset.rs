@@ -69,7 +69,10 @@ pub(super) fn share(context: &Context, command: ShareCommand) -> Outcome {
     if let Some(dataset) = context.ask::<Dataset>(&Request::ShareCreate { name, dedup })? {
         say!("created the share {}", dataset.name);
         match dataset.export {
-            Some(export) => say!("clients mount it as {export} (`narrowboat status` says where NFS is served)"),
+            Some(export) => {
+                say!("clients mount it as {export} (`narrowboat status` says where NFS is served)");
+                say!("it belongs to root, who is nobody here where the config file does not say root_squash = false");
+            }
             None => say!("NFS is off on this box: set nfs.listen in its config file"),
         }
     }

@@ -46,6 +46,12 @@ A first backup:
   narrowboat peer join CODE head-office:4433   CODE comes from `narrowboat peer invite` over there
   narrowboat replicate office --to head-office --wait
 
+narrowboat.toml in the data folder says who may do what; without it the box is there for this machine alone:
+  nfs.listen = \"0.0.0.0:2049\"                where clients reach it
+  nfs.allow = [\"192.168.7.0/24\"]             who may mount
+  share.office.root_squash = false             lets a client's root write as root, as backups need
+  wan.listen = \"0.0.0.0:4433\"                where other boxes reach it
+
 Exit codes: 0 done, 1 refused or failed, 2 wrong use, 3 no box runs there, 4 damage was found.";
 
 #[derive(Subcommand)]
@@ -183,7 +189,7 @@ impl Context {
     /// Prints an answer as JSON where that was asked for, or returns it to be shown.
     fn answer<T: DeserializeOwned>(&self, value: Value) -> Result<Option<T>, Failed> {
         if self.json {
-            say!("{value:#}");
+            out::verbatim(&format!("{value:#}"));
             return Ok(None);
         }
         serde_json::from_value(value).map(Some).map_err(|error| Failed {
