@@ -150,6 +150,28 @@ fn whoever_reads_the_output_may_stop_early() {
     assert_eq!(output.status.code(), Some(1), "what could not be said was not said");
 }
 
+#[test]
+fn a_volume_is_created_grown_cloned_and_given_back_as_an_image() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let served = Served::start(&data_folder(folder.path(), "box"));
+    let data = served.data.clone();
+    let made = facts(&data, &["volume", "create", "disk", "--size", "64MiB"]);
+    assert_eq!((&made["kind"], &made["logical_bytes"]), (&json!("volume"), &json!(64 << 20)));
+    assert_eq!(made["export"], Value::Null, "NFS has nothing to do with it");
+    refused(&data, &["volume", "create", "disk", "--size", "64MiB"], 1, "disk");
+    refused(&data, &["volume", "create", "tiny", "--size", "4096"], 1, "1 MiB");
+    refused(&data, &["volume", "resize", "disk", "--size", "32MiB"], 1, "shrink");
+    assert_eq!(fine(&data, &["volume", "resize", "disk", "--size", "128MiB"]), "resized the volume disk, 128.0 MiB\n");
+    fine(&data, &["snapshot", "create", "disk", "--name", "s"]);
+    assert_eq!(facts(&data, &["clone", "disk@s", "copy"])["kind"], "volume");
+    for (source, image) in [("disk", "live.img"), ("disk@s", "snapshot.img"), ("copy", "clone.img")] {
+        let image = folder.path().join(image);
+        fine(&data, &["restore", source, image.to_str().expect("UTF-8")]);
+        assert_eq!(fs::metadata(&image).expect("there").len(), 128 << 20);
+    }
+    refused(&data, &["restore", "disk:etc/passwd", "/nonexistent/x"], 1, "without a path");
+}
+
 /// Writes monday's files over NFS.
 fn monday(served: &Served) {
     let mut client = served.connect();

@@ -8,6 +8,7 @@ use super::show::{count, or_dash, size, table};
 use super::{Context, Outcome};
 use crate::control::Request;
 use crate::control::reports::{Acknowledged, Dataset, Diff, Snapshot};
+use crate::units::ByteSize;
 
 #[derive(Subcommand)]
 pub(super) enum ShareCommand {
@@ -18,6 +19,29 @@ pub(super) enum ShareCommand {
         /// Deduplicate while it is written, later, or never (for data that is encrypted already).
         #[arg(long, default_value = "inline", value_parser = ["inline", "deferred", "off"])]
         dedup: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum VolumeCommand {
+    /// Create a volume of zeros, which takes no room yet.
+    Create {
+        /// Its name.
+        name: String,
+        /// Its size: 1MiB to 256TiB, as in 10GiB.
+        #[arg(long)]
+        size: ByteSize,
+        /// Deduplicate while it is written, later, or never (for data that is encrypted already).
+        #[arg(long, default_value = "inline", value_parser = ["inline", "deferred", "off"])]
+        dedup: String,
+    },
+    /// Make a volume larger, while it is in use. It can't be made smaller.
+    Resize {
+        /// Its name.
+        name: String,
+        /// Its new size, as in 20GiB.
+        #[arg(long)]
+        size: ByteSize,
     },
 }
 
@@ -75,6 +99,17 @@ pub(super) fn share(context: &Context, command: ShareCommand) -> Outcome {
             }
             None => say!("NFS is off on this box: set nfs.listen in its config file"),
         }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn volume(context: &Context, command: VolumeCommand) -> Outcome {
+    let (request, what) = match command {
+        VolumeCommand::Create { name, size, dedup } => (Request::VolumeCreate { name, size: size.0, dedup }, "created"),
+        VolumeCommand::Resize { name, size } => (Request::VolumeResize { name, size: size.0 }, "resized"),
+    };
+    if let Some(dataset) = context.ask::<Dataset>(&request)? {
+        say!("{what} the volume {}, {}", dataset.name, size(dataset.logical_bytes));
     }
     Ok(ExitCode::SUCCESS)
 }

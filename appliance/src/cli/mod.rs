@@ -67,6 +67,9 @@ enum Command {
     /// Shares: file trees that are exported over NFS.
     #[command(subcommand)]
     Share(dataset::ShareCommand),
+    /// Volumes: disks of a fixed size that take only the room of what is on them.
+    #[command(subcommand)]
+    Volume(dataset::VolumeCommand),
     /// Datasets: shares, volumes and replicas.
     #[command(subcommand)]
     Dataset(dataset::DatasetCommand),
@@ -87,9 +90,10 @@ enum Command {
         /// The later, DATASET@NAME.
         to: String,
     },
-    /// Bring files back out of the store, without a mount. Works with or without a running box.
+    /// Bring files back out of the store, without a mount, or a volume as a raw image. Works with or without a running box.
     ///
-    /// Every byte is verified before it is written. DEST must not exist or be an empty folder.
+    /// Every byte is verified before it is written. DEST must not exist or be an empty folder; for a volume it must not
+    /// exist.
     Restore {
         /// DATASET[@NAME][:PATH]: the newest state where no snapshot is named, everything where no path is.
         source: String,
@@ -151,6 +155,7 @@ pub fn run() -> ExitCode {
         Command::Serve { config } => serve::serve(&context, config.as_deref()),
         Command::Status => status::status(&context),
         Command::Share(command) => dataset::share(&context, command),
+        Command::Volume(command) => dataset::volume(&context, command),
         Command::Dataset(command) => dataset::dataset(&context, command),
         Command::Snapshot(command) => dataset::snapshot(&context, command),
         Command::Clone { snapshot, name } => dataset::clone(&context, snapshot, name),

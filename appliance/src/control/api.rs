@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use narrowboat_storage::catalogue::{DatasetKind, Policy, SnapshotRow};
-use narrowboat_storage::dataset::FileTree;
+use narrowboat_storage::dataset::{BlockDevice, FileTree};
 use narrowboat_storage::id::DatasetId;
 use narrowboat_storage::store::DatasetInfo;
 use narrowboat_wan::link::{Link, PeerStatus};
@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::reports::{self, Acknowledged};
 use super::{Failed, Request};
 use crate::clock;
+use crate::jobs::image::restore_image;
 use crate::jobs::restore::restore;
 use crate::jobs::{Meter, Progress};
 use crate::node::{LIMIT_SETTING, Node};
@@ -33,6 +34,12 @@ pub fn handle(
         Request::Status => done(status(node)?),
         Request::ShareCreate { name, dedup } => {
             done(dataset(node, &node.store.create_share(&name, policy(&dedup)?, clock::now())?))
+        }
+        Request::VolumeCreate { name, size, dedup } => {
+            done(dataset(node, &node.store.create_volume(&name, size, policy(&dedup)?, clock::now())?))
+        }
+        Request::VolumeResize { name, size } => {
+            done(dataset(node, &node.store.resize_volume(&name, size, clock::now())?))
         }
         Request::DatasetList => done(datasets(node)?),
         Request::DatasetDelete { name } => {
@@ -238,11 +245,12 @@ fn diff(node: &Node, from: String, to: String) -> Result<reports::Diff, Failed> 
     Ok(reports::Diff { from, to, changes })
 }
 
-/// What is to be restored: a tree, a path in it, and the bytes below, where they are known.
-struct Origin {
-    tree: Arc<dyn FileTree>,
-    path: String,
-    bytes: Option<u64>,
+/// What is to be restored.
+enum Origin {
+    /// A path in a tree, and the bytes below, where they are known.
+    Files { tree: Arc<dyn FileTree>, path: String, bytes: Option<u64> },
+    /// A volume.
+    Volume(Arc<dyn BlockDevice>),
 }
 
 /// Finds what `DATASET[@NAME][:PATH]` stands for.
@@ -253,6 +261,15 @@ fn find_origin(store: &narrowboat_storage::Store, source: &str) -> Result<Origin
         None => (dataset, None),
     };
     let info = store.dataset_named(dataset)?;
+    if info.row.kind == DatasetKind::Volume {
+        if !path.is_empty() {
+            return Err(Failed::refused(format!("{dataset} is a volume: it is restored whole, without a path")));
+        }
+        return Ok(Origin::Volume(match snapshot {
+            Some(name) => store.snapshot_volume(store.snapshot_named(dataset, name)?.id)?,
+            None => store.volume(info.row.id)?,
+        }));
+    }
     let (tree, bytes) = match snapshot {
         Some(name) => {
             let row = store.snapshot_named(dataset, name)?;
@@ -260,10 +277,10 @@ fn find_origin(store: &narrowboat_storage::Store, source: &str) -> Result<Origin
         }
         None => (store.tree(info.row.id)?, info.totals.logical_bytes),
     };
-    Ok(Origin { tree, path: path.to_owned(), bytes: path.is_empty().then_some(bytes) })
+    Ok(Origin::Files { tree, path: path.to_owned(), bytes: path.is_empty().then_some(bytes) })
 }
 
-/// Restores files to a folder of this machine.
+/// Restores files to a folder of this machine, or a volume to an image.
 pub fn restore_from(
     store: &narrowboat_storage::Store,
     source: &str,
@@ -274,8 +291,10 @@ pub fn restore_from(
     if !dest.is_absolute() {
         return Err(Failed::refused("the destination must be an absolute path"));
     }
-    let Origin { tree, path, bytes } = find_origin(store, source)?;
-    Ok(restore(&tree, &path, dest, bytes, gone, tell)?)
+    match find_origin(store, source)? {
+        Origin::Files { tree, path, bytes } => Ok(restore(&tree, &path, dest, bytes, gone, tell)?),
+        Origin::Volume(device) => Ok(restore_image(&*device, dest, gone, tell)?),
+    }
 }
 
 fn restore_files(

@@ -60,6 +60,22 @@ pub enum Request {
         /// "inline", "deferred" or "off".
         dedup: String,
     },
+    /// Creates a volume.
+    VolumeCreate {
+        /// Its name.
+        name: String,
+        /// Its size in bytes.
+        size: u64,
+        /// "inline", "deferred" or "off".
+        dedup: String,
+    },
+    /// Makes a volume larger.
+    VolumeResize {
+        /// Its name.
+        name: String,
+        /// Its new size in bytes.
+        size: u64,
+    },
     /// All datasets.
     DatasetList,
     /// Deletes a dataset and its snapshots.
@@ -105,7 +121,7 @@ pub enum Request {
         /// The later, `DATASET@NAME`.
         to: String,
     },
-    /// Files out of the store into a folder of this machine.
+    /// Files out of the store into a folder of this machine, or a volume into an image.
     Restore {
         /// `DATASET[@NAME][:PATH]`.
         source: String,

@@ -72,7 +72,7 @@ pub struct Dataset {
     pub origin: Option<String>,
     /// When it was created here.
     pub created: String,
-    /// Sum of file lengths.
+    /// Sum of file lengths; a volume's size.
     pub logical_bytes: u64,
     /// Files, directories not counted.
     pub files: u64,

@@ -1,5 +1,7 @@
 //! Work that takes its time: each tells how far it is, and can be told to stop.
 
+/// A volume as a raw image.
+pub mod image;
 /// Files out of a snapshot, into a folder.
 pub mod restore;
 

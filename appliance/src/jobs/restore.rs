@@ -32,7 +32,7 @@ const NAMED_FAILURES: usize = 100;
 /// Files that wait for a worker.
 const QUEUE: usize = 256;
 
-/// What was restored.
+/// What was restored: files, or a volume as one image.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RestoreReport {
     /// Files that are not directories, each inode once.
