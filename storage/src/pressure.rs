@@ -22,11 +22,19 @@ pub struct PressureOptions {
     pub block_bytes: u64,
     /// A dataset is drained, however little of it is in memory, when it keeps this much of the journal from going.
     pub owed_bytes: u64,
+    /// The same for a dataset whose policy is to deduplicate later, outside its hours. Beyond, it is treated as an inline one
+    /// until half of that is drained.
+    pub deferred_bytes: u64,
 }
 
 impl Default for PressureOptions {
     fn default() -> Self {
-        PressureOptions { freeze_bytes: 64 << 20, block_bytes: 128 << 20, owed_bytes: 256 << 20 }
+        PressureOptions {
+            freeze_bytes: 64 << 20,
+            block_bytes: 128 << 20,
+            owed_bytes: 256 << 20,
+            deferred_bytes: 16 << 30,
+        }
     }
 }
 

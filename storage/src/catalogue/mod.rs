@@ -7,6 +7,7 @@
 //! `docs/formats/catalogue.md` owns the bytes.
 
 mod image;
+mod moments;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -24,8 +25,9 @@ use crate::id::{DatasetId, SnapshotId, StoreId};
 use crate::media::Media;
 use crate::units::{Inode, Lsn};
 
+pub use moments::{Checkpoint, Mark, Window};
+use rows::{CHECKPOINTS, MARK, Row, RowKey, WINDOW};
 pub use rows::{Change, DatasetKind, DatasetRow, Head, Policy, Sealed, SnapshotRow, decode_changes, encode_changes};
-use rows::{Row, RowKey};
 
 const FILE: &str = "catalogue.redb";
 const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
@@ -42,6 +44,9 @@ struct Contents {
     peers: BTreeMap<String, Bytes>,
     settings: BTreeMap<String, Bytes>,
     calls: BTreeMap<DatasetId, Vec<(CallTag, Inode)>>,
+    windows: BTreeMap<DatasetId, Window>,
+    checkpoints: BTreeMap<DatasetId, Vec<Checkpoint>>,
+    marks: BTreeMap<(DatasetId, String), Mark>,
 }
 
 /// The catalogue of one store.
@@ -180,6 +185,24 @@ impl Catalogue {
         self.read(|contents| contents.settings.get(name).cloned())
     }
 
+    /// How long a dataset can be rewound, if it can.
+    pub fn window(&self, dataset: DatasetId) -> Option<Window> {
+        self.read(|contents| contents.windows.get(&dataset).copied())
+    }
+
+    /// The checkpoints of a dataset, oldest first.
+    pub fn checkpoints(&self, dataset: DatasetId) -> Vec<Checkpoint> {
+        self.read(|contents| contents.checkpoints.get(&dataset).cloned().unwrap_or_default())
+    }
+
+    /// The marks of a dataset, oldest first.
+    pub fn marks(&self, dataset: DatasetId) -> Vec<Mark> {
+        let mine = |mark: &&Mark| mark.dataset == dataset;
+        let mut marks: Vec<Mark> = self.read(|contents| contents.marks.values().filter(mine).cloned().collect());
+        marks.sort_by_key(|mark| mark.lsn);
+        marks
+    }
+
     /// The remembered calls of a dataset, oldest first.
     pub fn calls(&self, dataset: DatasetId) -> Vec<(CallTag, Inode)> {
         self.read(|contents| contents.calls.get(&dataset).cloned().unwrap_or_default())
@@ -208,6 +231,9 @@ impl Contents {
             Row::Peer(name, record) => drop(self.peers.insert(name, record)),
             Row::Setting(name, value) => drop(self.settings.insert(name, value)),
             Row::Calls(id, calls) => drop(self.calls.insert(id, calls)),
+            Row::Window(id, window) => drop(self.windows.insert(id, window)),
+            Row::Checkpoints(id, checkpoints) => drop(self.checkpoints.insert(id, checkpoints)),
+            Row::Mark(mark) => drop(self.marks.insert((mark.dataset, mark.label.clone()), mark)),
             Row::Unknown => {}
         }
     }
@@ -220,6 +246,9 @@ impl Contents {
             RowKey::Peer(name) => drop(self.peers.remove(&name)),
             RowKey::Setting(name) => drop(self.settings.remove(&name)),
             RowKey::Calls(id) => drop(self.calls.remove(&id)),
+            RowKey::Window(id) => drop(self.windows.remove(&id)),
+            RowKey::Checkpoints(id) => drop(self.checkpoints.remove(&id)),
+            RowKey::Mark(id, label) => drop(self.marks.remove(&(id, label))),
             RowKey::Unknown => {}
         }
     }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::moments::{self, Checkpoint, Mark, Window};
 use crate::codec::{Malformed, Put, Reader};
 use crate::dataset::CallTag;
 use crate::id::{DatasetId, SnapshotId, StoreId};
@@ -108,6 +109,9 @@ const SNAPSHOT: u8 = 3;
 const PEER: u8 = 4;
 const SETTING: u8 = 5;
 const CALLS: u8 = 6;
+pub(super) const WINDOW: u8 = 7;
+pub(super) const CHECKPOINTS: u8 = 8;
+pub(super) const MARK: u8 = 9;
 
 /// A decoded row.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +122,9 @@ pub(super) enum Row {
     Peer(String, Bytes),
     Setting(String, Bytes),
     Calls(DatasetId, Vec<(CallTag, Inode)>),
+    Window(DatasetId, Window),
+    Checkpoints(DatasetId, Vec<Checkpoint>),
+    Mark(Mark),
     Unknown,
 }
 
@@ -130,33 +137,36 @@ pub(super) enum RowKey {
     Peer(String),
     Setting(String),
     Calls(DatasetId),
+    Window(DatasetId),
+    Checkpoints(DatasetId),
+    Mark(DatasetId, String),
     Unknown,
 }
 
-fn key(kind: u8, rest: &[u8]) -> Bytes {
+pub(super) fn key(kind: u8, rest: &[u8]) -> Bytes {
     let mut key = vec![kind];
     key.extend_from_slice(rest);
     key.into()
 }
 
-fn value(write: impl FnOnce(&mut Vec<u8>)) -> Option<Bytes> {
+pub(super) fn value(write: impl FnOnce(&mut Vec<u8>)) -> Option<Bytes> {
     let mut value = vec![VERSION];
     write(&mut value);
     Some(value.into())
 }
 
-fn put_root(value: &mut Vec<u8>, root: Option<Name>) {
+pub(super) fn put_root(value: &mut Vec<u8>, root: Option<Name>) {
     value.put_u8(u8::from(root.is_some()));
     value.extend_from_slice(&root.unwrap_or_default().0);
 }
 
-fn root(reader: &mut Reader) -> Result<Option<Name>, Malformed> {
+pub(super) fn root(reader: &mut Reader) -> Result<Option<Name>, Malformed> {
     let present = flag(reader)?;
     let name = Name(reader.array()?);
     Ok(present.then_some(name))
 }
 
-fn flag(reader: &mut Reader) -> Result<bool, Malformed> {
+pub(super) fn flag(reader: &mut Reader) -> Result<bool, Malformed> {
     match reader.u8()? {
         0 => Ok(false),
         1 => Ok(true),
@@ -184,9 +194,10 @@ impl Change {
         Change { key: key(DATASET, &row.id.0), value }
     }
 
-    /// Removes a dataset, its head and its remembered calls; its snapshots have rows of their own.
-    pub fn no_dataset(id: DatasetId) -> [Change; 3] {
-        [DATASET, HEAD, CALLS].map(|kind| Change { key: key(kind, &id.0), value: None })
+    /// Removes a dataset, its head, its remembered calls, its window and its checkpoints; its snapshots and marks have rows of
+    /// their own.
+    pub fn no_dataset(id: DatasetId) -> [Change; 5] {
+        [DATASET, HEAD, CALLS, WINDOW, CHECKPOINTS].map(|kind| Change { key: key(kind, &id.0), value: None })
     }
 
     /// Moves a dataset's head.
@@ -256,13 +267,14 @@ impl Change {
         }
     }
 
-    /// Gives a new snapshot the LSN of the journal record that this change was found in: it could not know it before.
+    /// Gives a new snapshot or mark the LSN of the journal record that this change was found in: it could not know it before.
     pub fn set_missing_lsn(&mut self, lsn: Lsn) {
-        if let Ok(Some(Row::Snapshot(row))) = self.row()
-            && row.lsn == Lsn(0)
-            && row.sealed.is_none()
-        {
-            *self = Change::snapshot(&SnapshotRow { lsn, ..row });
+        match self.row() {
+            Ok(Some(Row::Snapshot(row))) if row.lsn == Lsn(0) && row.sealed.is_none() => {
+                *self = Change::snapshot(&SnapshotRow { lsn, ..row });
+            }
+            Ok(Some(Row::Mark(mark))) if mark.lsn == Lsn(0) => *self = Change::mark(&Mark { lsn, ..mark }),
+            _ => {}
         }
     }
 
@@ -275,6 +287,11 @@ impl Change {
     }
 }
 
+fn rest_as_text(reader: &mut Reader) -> Result<String, Malformed> {
+    let text = reader.take(reader.left())?;
+    String::from_utf8(text.to_vec()).map_err(|_| reader.malformed())
+}
+
 pub(super) fn row_key(key: &Bytes) -> Result<RowKey, Malformed> {
     let mut reader = Reader::new(key, "a catalogue key");
     let kind = reader.u8()?;
@@ -283,9 +300,11 @@ pub(super) fn row_key(key: &Bytes) -> Result<RowKey, Malformed> {
         HEAD => RowKey::Head(DatasetId(reader.array()?)),
         SNAPSHOT => RowKey::Snapshot(SnapshotId(reader.array()?)),
         CALLS => RowKey::Calls(DatasetId(reader.array()?)),
+        WINDOW => RowKey::Window(DatasetId(reader.array()?)),
+        CHECKPOINTS => RowKey::Checkpoints(DatasetId(reader.array()?)),
+        MARK => RowKey::Mark(DatasetId(reader.array()?), rest_as_text(&mut reader)?),
         PEER | SETTING => {
-            let name = reader.take(reader.left())?;
-            let name = String::from_utf8(name.to_vec()).map_err(|_| reader.malformed())?;
+            let name = rest_as_text(&mut reader)?;
             if kind == PEER { RowKey::Peer(name) } else { RowKey::Setting(name) }
         }
         _ => return Ok(RowKey::Unknown),
@@ -315,6 +334,9 @@ pub(super) fn row(key: &Bytes, value: &Bytes) -> Result<Row, Malformed> {
             }
             Row::Calls(id, calls)
         }
+        RowKey::Window(id) => Row::Window(id, moments::window(&mut reader)?),
+        RowKey::Checkpoints(id) => Row::Checkpoints(id, moments::checkpoints(&mut reader)?),
+        RowKey::Mark(id, label) => Row::Mark(moments::mark(id, label, &mut reader)?),
         RowKey::Unknown => return Ok(Row::Unknown),
     };
     reader.end().map(|()| row)

@@ -29,6 +29,24 @@ fn snapshot(number: u8) -> SnapshotRow {
     }
 }
 
+const WINDOW_OF_ONE: Window = Window { nanoseconds: 3600 * 1_000_000_000, bytes: 1 << 30 };
+
+fn checkpoint(number: u8) -> Checkpoint {
+    Checkpoint {
+        lsn: Lsn(number.into()),
+        time: Timestamp(10 * i64::from(number)),
+        until_lsn: Lsn(u64::from(number) + 1),
+        until_time: Timestamp(10 * i64::from(number) + 5),
+        root: (number == 2).then_some(Name([number; 32])),
+        next_inode: 7,
+        written_bytes: 4096,
+    }
+}
+
+fn mark() -> Mark {
+    Mark { dataset: DatasetId([1; 16]), label: "quiet".into(), time: Timestamp(12), lsn: Lsn(2), quiet: true }
+}
+
 fn all_changes() -> Vec<Change> {
     vec![
         Change::dataset(&dataset(1)),
@@ -40,6 +58,9 @@ fn all_changes() -> Vec<Change> {
         Change::peer("head-office", Some(b"record")),
         Change::setting("limit", Some(b"20Mbit")),
         Change::calls(DatasetId([1; 16]), &[(CallTag([1; 16]), Inode(5)), (CallTag([2; 16]), Inode(6))]),
+        Change::window(DatasetId([1; 16]), Some(WINDOW_OF_ONE)),
+        Change::checkpoints(DatasetId([1; 16]), &[checkpoint(1), checkpoint(2)]),
+        Change::mark(&mark()),
     ]
 }
 
@@ -55,6 +76,9 @@ fn expect_all(catalogue: &Catalogue) {
     assert_eq!(catalogue.peers(), [("head-office".to_owned(), Bytes::from_static(b"record"))]);
     assert_eq!(catalogue.setting("limit").as_deref(), Some(&b"20Mbit"[..]));
     assert_eq!(catalogue.calls(DatasetId([1; 16])).len(), 2);
+    assert_eq!(catalogue.window(DatasetId([1; 16])), Some(WINDOW_OF_ONE));
+    assert_eq!(catalogue.checkpoints(DatasetId([1; 16])), [checkpoint(1), checkpoint(2)]);
+    assert_eq!(catalogue.marks(DatasetId([1; 16])), [mark()]);
 }
 
 #[test]
@@ -121,10 +145,17 @@ fn the_page_has_the_bytes_we_write() {
     let changes =
         [Change::head(DatasetId([1; 16]), Head { root: None, lsn: Lsn(5), next_inode: 2 }), Change::setting("x", None)];
     let page = include_str!("../../../docs/formats/catalogue.md");
-    let block = page.split("```hex").nth(1).and_then(|rest| rest.split("```").next()).expect("a hex block");
-    let hex: String = block.chars().filter(char::is_ascii_hexdigit).collect();
-    let ours: String = encode_changes(&changes).iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hex, ours);
+    let time = [
+        Change::window(DatasetId([1; 16]), Some(WINDOW_OF_ONE)),
+        Change::checkpoints(DatasetId([1; 16]), &[checkpoint(1)]),
+        Change::mark(&mark()),
+    ];
+    for (nth, changes) in [&changes[..], &time[..]].into_iter().enumerate() {
+        let block = page.split("```hex").nth(nth + 1).and_then(|rest| rest.split("```").next()).expect("a hex block");
+        let hex: String = block.chars().filter(char::is_ascii_hexdigit).collect();
+        let ours: String = encode_changes(changes).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, ours);
+    }
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl Dataset {
     ///
     /// The write itself is done: a failure to store is met again when the bytes have to become stable.
     pub(super) fn cut_while_writing(&self, inode: Inode, near: u64, size: u64) {
-        if self.mode == Mode::Live(Policy::Deferred) {
+        if self.defers() {
             return;
         }
         let mut near = Some(near);
@@ -98,7 +98,7 @@ impl Dataset {
 
     /// Cuts whatever is worth it of a file that has to become stable, and waits for those who are cutting it.
     pub(super) fn cut_before_commit(&self, inode: Inode, size: u64) -> Result<()> {
-        if self.mode == Mode::Live(Policy::Deferred) {
+        if self.defers() {
             return Ok(());
         }
         self.wait_for_cutters(inode);

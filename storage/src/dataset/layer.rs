@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::extents::Extents;
 use super::namespace::Key;
 use crate::id::SnapshotId;
-use crate::units::{Inode, Lsn};
+use crate::units::{Inode, Lsn, Timestamp};
 
 /// What an edit costs in memory beside its key and value.
 const EDIT_OVERHEAD_BYTES: u64 = 96;
@@ -25,6 +25,10 @@ pub(crate) struct Layer {
     pub files: BTreeMap<Inode, Extents>,
     /// The last journal record in this layer.
     pub last: Lsn,
+    /// Its time.
+    pub time: Timestamp,
+    /// Bytes that clients wrote into this layer.
+    pub written_bytes: u64,
     /// Snapshots that hold the state at the end of this layer.
     pub snapshots: Vec<SnapshotId>,
     edit_bytes: u64,
@@ -33,8 +37,8 @@ pub(crate) struct Layer {
 
 impl Layer {
     /// An empty layer behind the record `last`.
-    pub fn behind(last: Lsn) -> Self {
-        Layer { last, ..Layer::default() }
+    pub fn behind(last: Lsn, time: Timestamp) -> Self {
+        Layer { last, time, ..Layer::default() }
     }
 
     /// Applies one edit. Deleting an inode's record drops what was written to it.

@@ -15,6 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLoc
 use bytes::Bytes;
 
 use super::extents::{Extent, Extents, Place};
+use super::hours::Hours;
 use super::layer::{Layer, is_totals, record_of};
 use super::namespace::{self, Key};
 use super::record::{Edit, Record};
@@ -48,6 +49,7 @@ pub(crate) struct Dataset {
     size: AtomicU64,
     state: RwLock<State>,
     pub(super) cutters: Cutters,
+    pub(super) hours: Hours,
     calls: Mutex<Calls>,
 }
 
@@ -110,6 +112,7 @@ impl Dataset {
             size: AtomicU64::new(row.size),
             state: RwLock::new(state),
             cutters: Cutters::default(),
+            hours: Hours::default(),
             calls: Mutex::default(),
         }
     }
@@ -157,7 +160,7 @@ impl Dataset {
         self.refuse_if_read_only()?;
         let state = self.write_state();
         state.refuse_if_shut()?;
-        Ok(state)
+        if state.held { Err(Refusal::Busy.into()) } else { Ok(state) }
     }
 
     /// Makes one namespace change: `operation` reads and edits through a transaction; what it did becomes one journal
@@ -237,7 +240,7 @@ impl Dataset {
             true => self.stages.append_freeing(now, self.id, kind, head)?,
             false => self.stages.append(now, self.id, kind, head, payload)?,
         };
-        state.active.last = appended.lsn;
+        (state.active.last, state.active.time) = (appended.lsn, appended.time);
         Ok(appended)
     }
 
@@ -265,7 +268,7 @@ impl Dataset {
             };
             let offset = *offset;
             // Data that waits long for the drain must not wait in memory.
-            let place = place.filter(|_| self.mode == Mode::Live(Policy::Deferred));
+            let place = place.filter(|_| self.is_deferred());
             self.account(state, |layer| {
                 layer.with_file(inode, |extents| {
                     extents.set_journaled(offset, end);
@@ -295,7 +298,7 @@ impl Dataset {
     }
 
     /// Brings everything pending of all files into the journal.
-    fn journal_everything(&self, state: &mut State, now: Timestamp) -> Result<()> {
+    pub(super) fn journal_everything(&self, state: &mut State, now: Timestamp) -> Result<()> {
         let pending = state.active.files.iter().filter(|(_, extents)| extents.has_unjournaled());
         let inodes: BTreeSet<Inode> = pending.map(|(inode, _)| *inode).chain(state.unjournaled.clone()).collect();
         inodes.into_iter().try_for_each(|inode| self.journal_file(state, inode, now).map(drop))
@@ -304,7 +307,9 @@ impl Dataset {
     /// Holds the present moment fast under a snapshot: all that was written so far is in it, nothing later is.
     /// Returns the LSN that makes it stable, and the base where nothing at all lies above it: then it is sealed already.
     pub fn freeze_for(&self, snapshot: SnapshotId, value: Bytes, now: Timestamp) -> Result<(Lsn, Option<Base>)> {
-        let mut state = self.change_state()?;
+        self.refuse_if_read_only()?;
+        let mut state = self.write_state();
+        state.refuse_if_shut()?;
         self.journal_everything(&mut state, now)?;
         let lsn = self.append(&mut state, now, &Record::Snapshot(value), Vec::new())?.lsn;
         Ok((lsn, self.place_snapshot(&mut state, snapshot)))
@@ -426,8 +431,8 @@ fn gives_room(record: &Record) -> bool {
 
 /// Moves the active layer behind the frozen ones and starts a new one.
 fn freeze(state: &mut State) {
-    let last = state.active.last;
-    let layer = std::mem::replace(&mut state.active, Layer::behind(last));
+    let next = Layer::behind(state.active.last, state.active.time);
+    let layer = std::mem::replace(&mut state.active, next);
     state.frozen.push_back(Arc::new(layer));
 }
 

@@ -12,12 +12,14 @@
 mod block;
 mod bulk;
 pub(crate) mod extents;
+mod hours;
 pub(crate) mod layer;
 pub(crate) mod live;
 pub mod namespace;
 mod read;
 pub(crate) mod record;
 mod replay;
+mod rewound;
 mod share;
 pub(crate) mod state;
 pub(crate) mod table;

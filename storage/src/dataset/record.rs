@@ -26,6 +26,8 @@ pub(crate) enum Record {
     Chunks { inode: Inode, offset: u64, runs: Vec<(u64, Place)> },
     /// One change of a volume's bytes, whole: what is where now.
     Write { inode: Inode, parts: Vec<WrittenPart> },
+    /// From here on the dataset is what it was at a root: all that was changed before counts no more.
+    Rewound { root: Option<Name>, next_inode: u64 },
     /// A snapshot: everything of the dataset before this record belongs to it. Holds the catalogue's snapshot value.
     Snapshot(Bytes),
     /// A change of the catalogue.
@@ -64,6 +66,7 @@ const CHUNKS: u8 = 3;
 const SNAPSHOT: u8 = 4;
 const CATALOGUE: u8 = 5;
 const WRITE: u8 = 6;
+const REWOUND: u8 = 7;
 
 /// Marks the absence of a value where a length is expected.
 const DELETED: u32 = u32::MAX;
@@ -103,6 +106,12 @@ impl Record {
                 parts.iter().for_each(|part| encode_part(&mut head, part));
                 WRITE
             }
+            Record::Rewound { root, next_inode } => {
+                head.put_u8(u8::from(root.is_some()));
+                head.extend_from_slice(&root.unwrap_or_default().0);
+                head.put_u64(*next_inode);
+                REWOUND
+            }
             Record::Snapshot(value) => {
                 head.extend_from_slice(value);
                 SNAPSHOT
@@ -132,6 +141,14 @@ impl Record {
                 let count = reader.count(PART_BYTES_MIN)?;
                 let parts = (0..count).map(|_| decode_part(&mut reader)).collect::<Result<_, _>>()?;
                 Record::Write { inode, parts }
+            }
+            REWOUND => {
+                let there = reader.u8()?;
+                let root = Name(reader.array()?);
+                if there > 1 {
+                    return Err(reader.malformed());
+                }
+                Record::Rewound { root: (there == 1).then_some(root), next_inode: reader.u64()? }
             }
             SNAPSHOT => Record::Snapshot(reader.take(reader.left())?),
             CATALOGUE => Record::Catalogue(reader.take(reader.left())?),
@@ -278,6 +295,7 @@ mod tests {
                     WrittenPart { offset: 0, len: 512, place: None },
                 ],
             },
+            Record::Rewound { root: Some(Name([7; 32])), next_inode: 9 },
             Record::Snapshot(Bytes::from_static(b"s")),
             Record::Catalogue(Bytes::from_static(b"c")),
         ]

@@ -26,10 +26,11 @@ impl Dataset {
         if record.lsn <= state.base.lsn {
             return Ok(None);
         }
+        let payload_len = record.payload.len() as u64;
         let decoded = Record::decode(record.kind, &record.head).map_err(|error| {
             Damage::new("journal", record.lsn.0, "a record of a dataset", format!("at record {}: {error}", record.lsn))
         })?;
-        state.active.last = record.lsn;
+        (state.active.last, state.active.time) = (record.lsn, record.time);
         match decoded {
             Record::Edits { tag, truncated, mut edits } => {
                 self.replay_totals(&mut state, &mut edits)?;
@@ -43,6 +44,7 @@ impl Dataset {
             }
             Record::Data { inode, offset } => {
                 let Some(place) = record.place else { return Ok(None) };
+                state.active.written_bytes += payload_len;
                 let extent =
                     Extent { len: u64::from(place.len), place: Place::Journal { place, skip: 0 }, journaled: true };
                 state.unjournaled.insert(inode);
@@ -60,6 +62,9 @@ impl Dataset {
                 });
             }
             Record::Write { inode, parts } => self.apply_write(&mut state, inode, parts, record.place)?,
+            Record::Rewound { root, next_inode } => {
+                self.show_rewound(&mut state, Base { root, lsn: record.lsn }, next_inode);
+            }
             Record::Snapshot(value) => {
                 self.drop_beyond_end(&mut state)?;
                 if let Some(snapshot) = snapshot_of(&value)? {
@@ -111,7 +116,7 @@ impl Dataset {
 
     /// A crash can leave bytes in the journal without the attributes that count them. They were never stable, and must
     /// not show when the file grows later. Returns the files that still are there, with their sizes.
-    fn drop_beyond_end(&self, state: &mut State) -> Result<Vec<(Inode, u64)>> {
+    pub(super) fn drop_beyond_end(&self, state: &mut State) -> Result<Vec<(Inode, u64)>> {
         let objects = self.objects();
         let mut cut = Vec::new();
         let inodes: Vec<Inode> = state.active.files.keys().copied().collect();

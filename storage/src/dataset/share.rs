@@ -145,6 +145,7 @@ impl FileTree for Dataset {
             }
             self.apply_unjournaled(&mut state, edits);
             self.account(&mut state, |layer| {
+                layer.written_bytes += data.len() as u64;
                 layer.with_file(inode, |extents| {
                     let mut at = 0;
                     while at < data.len() {

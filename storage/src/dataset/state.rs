@@ -36,6 +36,8 @@ pub(crate) struct State {
     pub unjournaled: BTreeSet<Inode>,
     /// Where writers of a volume stopped.
     pub tails: Tails,
+    /// True while nobody may change anything, for a moment.
+    pub held: bool,
     /// Why the dataset answers nothing, if it does not: then it has no layers.
     pub shut: Option<Shut>,
 }

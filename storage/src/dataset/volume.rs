@@ -18,13 +18,12 @@ use super::block::{
 };
 use super::bulk::Piece;
 use super::extents::{Claim, Extent, Place};
-use super::live::{Dataset, Effects, Mode};
+use super::live::{Dataset, Effects};
 use super::namespace::{self, Key};
 use super::record::{Record, WrittenPart};
 use super::state::{Part, State, content_of};
 use super::tails::Tail;
 use super::{Call, Credentials};
-use crate::catalogue::Policy;
 use crate::chunk::leading_zeros;
 use crate::error::{Damage, Environment, Error, Refusal, Result};
 use crate::journal;
@@ -101,7 +100,7 @@ impl Dataset {
 
     /// Decides how a write becomes a record. Bulk is cut and stored here, with no lock held.
     fn draft(&self, offset: u64, data: &Bytes) -> Result<Draft> {
-        if data.len() >= CUT_BYTES_MIN && self.mode != Mode::Live(Policy::Deferred) {
+        if data.len() >= CUT_BYTES_MIN && !self.defers() {
             match self.draft_bulk(offset, data) {
                 // The journal took its room before.
                 Err(Error::Environment(Environment::Full)) => {}
@@ -358,6 +357,8 @@ impl Dataset {
             return Err(Damage::new("journal", state.active.last.0, format!("{inline} bytes of payload"), found).into());
         }
         self.account(state, |layer| {
+            let data = parts.iter().filter(|part| !matches!(part.place, Some(Place::Hole)));
+            layer.written_bytes += data.map(|part| part.len).sum::<u64>();
             layer.with_file(inode, |extents| {
                 let mut skip = 0;
                 for WrittenPart { offset, len, place } in parts {

@@ -297,6 +297,12 @@ impl Journal {
         self.lock().last()
     }
 
+    /// The first record that is kept, or that will be.
+    pub fn first(&self) -> Lsn {
+        let state = self.lock();
+        state.segments.keys().next().copied().unwrap_or(state.buffer.next)
+    }
+
     /// About how many bytes the records behind `lsn` take in the journal: never too few, and too many by at most 64 KiB
     /// for recent ones and a segment for old ones.
     pub fn bytes_since(&self, lsn: Lsn) -> u64 {

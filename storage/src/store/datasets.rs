@@ -191,6 +191,8 @@ impl Store {
         }
         let mut changes = Change::no_dataset(row.id).to_vec();
         changes.extend(snapshots.iter().map(|snapshot| Change::no_snapshot(snapshot.id)));
+        let marks = self.stages.catalogue.marks(row.id);
+        changes.extend(marks.iter().map(|mark| Change::no_mark(row.id, &mark.label)));
         // A drain step under way would find its layers gone, and bring a head back that no dataset has.
         self.without_drain(row.id, || {
             self.administer(&changes, now)?;

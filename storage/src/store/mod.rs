@@ -17,7 +17,9 @@ mod format;
 mod open;
 mod pump;
 mod replica;
+mod retain;
 mod snapshots;
+mod time;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,11 +38,13 @@ use crate::pool::PoolOptions;
 use crate::pressure::PressureOptions;
 use crate::stages::Stages;
 use crate::tree::references;
+use crate::units::Lsn;
 
 pub(crate) use datasets::stream_of;
 pub use datasets::{DatasetInfo, LABEL_BYTES_MAX, StoreStats};
 pub use open::OpenReport;
 pub use replica::ReplicaSnapshot;
+pub use time::{Moment, Timeline, Written};
 
 /// The setting that says how far the journal's changes of the catalogue were applied.
 const APPLIED: &str = "journal.applied";
@@ -96,6 +100,8 @@ pub struct Store {
     draining: Mutex<BTreeSet<DatasetId>>,
     /// Whose turn it is to be drained.
     turn: AtomicUsize,
+    /// Records behind which somebody reads the journal.
+    pins: Mutex<Vec<Lsn>>,
     /// Signals that a drain step ended.
     drained: Condvar,
     segment_bytes: u64,

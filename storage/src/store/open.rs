@@ -76,6 +76,7 @@ impl Store {
             administration: Mutex::new(()),
             draining: Mutex::new(BTreeSet::new()),
             turn: AtomicUsize::new(0),
+            pins: Mutex::default(),
             drained: Condvar::new(),
             segment_bytes,
         };

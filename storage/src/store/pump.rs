@@ -108,7 +108,9 @@ impl Store {
     }
 
     fn owes_much(&self, dataset: &Dataset) -> bool {
-        self.stages.journal.bytes_since(dataset.base().lsn) > self.stages.pressure.options.owed_bytes
+        let options = &self.stages.pressure.options;
+        let waiting = dataset.owed_from().map_or(0, |lsn| self.stages.journal.bytes_since(lsn));
+        dataset.is_due(waiting, options.owed_bytes, options.deferred_bytes)
     }
 
     /// Drains a dataset while there is something frozen and `wanted` says so.
@@ -171,7 +173,8 @@ impl Store {
         let Some(drained) = dataset.drain_oldest()? else { return Ok(Step::NothingFrozen) };
         self.stages.pool.settle()?;
         let head = Head { root: drained.base.root, lsn: drained.base.lsn, next_inode: dataset.next_inode() };
-        let changes = [Change::head(dataset.id, head), Change::calls(dataset.id, &dataset.calls())];
+        let mut changes = vec![Change::head(dataset.id, head), Change::calls(dataset.id, &dataset.calls())];
+        changes.extend(self.note_checkpoint(dataset, head, drained.layer.time, drained.layer.written_bytes));
         let mut seals = Vec::new();
         if !drained.layer.snapshots.is_empty() {
             let sealed = self.sealed_at(drained.base, head.next_inode)?;
@@ -204,7 +207,12 @@ impl Store {
     /// Trims once at least a segment could go.
     fn trim_journal_if_due(&self) -> Result<()> {
         let journal = &self.stages.journal;
-        let owed = self.open_datasets().iter().filter_map(|dataset| dataset.owed_from()).min();
+        let kept = |dataset: &Arc<Dataset>| {
+            // What a window keeps of a dataset that rests moves up when it is trimmed.
+            let resting = dataset.owed_from().is_none() && self.usable_checkpoints(dataset.id).len() < 2;
+            self.kept_from(dataset.id).filter(|_| !resting).into_iter().chain(dataset.owed_from()).min()
+        };
+        let owed = self.open_datasets().iter().filter_map(kept).chain(self.pinned_from()).min();
         let owed_bytes = owed.map_or(0, |lsn| journal.bytes_since(lsn));
         if journal.disk_bytes() > owed_bytes + self.segment_bytes {
             self.trim_journal()?;
@@ -216,8 +224,10 @@ impl Store {
     /// records knew of it, and heads of datasets that rest move up to what is kept.
     fn trim_journal(&self) -> Result<()> {
         let _no_changes = self.administration();
+        // In this order: the record is at least as late as the time.
+        let time = self.stages.journal.time();
         let last = self.stages.journal.last();
-        let mut keep_after = last;
+        let mut keep_after = self.pinned_from().map_or(last, |pinned| pinned.min(last));
         let mut changes = vec![applied_change(last)];
         let mut resting = Vec::new();
         for dataset in self.open_datasets().into_iter().filter(|dataset| !dataset.read_only) {
@@ -228,6 +238,7 @@ impl Store {
                     let head = Head { root: base.root, lsn: base.lsn.max(last), next_inode: dataset.next_inode() };
                     changes.push(Change::head(dataset.id, head));
                     changes.push(Change::calls(dataset.id, &dataset.calls()));
+                    changes.extend(self.note_rest(&dataset, last, time));
                     resting.push((dataset, claim));
                 }
                 None => keep_after = keep_after.min(dataset.base().lsn),
@@ -239,6 +250,9 @@ impl Store {
         for (dataset, claim) in resting {
             dataset.move_up(last);
             drop(claim);
+        }
+        for row in self.stages.catalogue.datasets() {
+            keep_after = self.kept_from(row.id).map_or(keep_after, |kept| keep_after.min(kept));
         }
         self.stages.catalogue.write_image(last)?;
         self.stages.journal.trim(keep_after)?;

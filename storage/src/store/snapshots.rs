@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::Store;
 use super::datasets::{DatasetInfo, check_label};
 use super::open::applied_change;
-use crate::catalogue::{Change, DatasetKind, DatasetRow, Head, Sealed, SnapshotRow, encode_changes};
+use super::time::Moment;
+use crate::catalogue::{Change, DatasetKind, DatasetRow, Sealed, SnapshotRow, encode_changes};
 use crate::dataset::FileTree;
 use crate::dataset::live::{Dataset, Mode};
 use crate::dataset::state::Base;
@@ -106,23 +107,7 @@ impl Store {
 
     /// A new writable dataset that starts as the snapshot was.
     pub fn clone_snapshot(&self, dataset: &str, snapshot: &str, name: &str, now: Timestamp) -> Result<DatasetInfo> {
-        check_label("share", name, 2)?;
-        let snapshot = self.snapshot_named(dataset, snapshot)?;
-        let sealed = self.seal(snapshot.id)?;
-        let _administration = self.administration();
-        self.refuse_taken(name)?;
-        let source = self.row_named(dataset)?;
-        let row = DatasetRow {
-            id: DatasetId::new(&self.stages.ids),
-            name: name.to_owned(),
-            read_only: false,
-            created: now,
-            origin: None,
-            size: size_at(source.kind, &sealed),
-            ..source
-        };
-        let head = Head { root: sealed.root, lsn: Lsn(0), next_inode: sealed.next_inode };
-        self.add_dataset(row, head, &[], now)
+        self.clone_at(dataset, &Moment::Snapshot(snapshot.to_owned()), name, now)
     }
 }
 

@@ -20,7 +20,8 @@ pub fn small() -> StoreOptions {
     options.pool.index_batch = 64;
     options.pool.cache_bytes = 1 << 20;
     options.journal.segment_bytes = 4 << 20;
-    options.pressure = PressureOptions { freeze_bytes: 1 << 20, block_bytes: 8 << 20, owed_bytes: 8 << 20 };
+    options.pressure =
+        PressureOptions { freeze_bytes: 1 << 20, block_bytes: 8 << 20, owed_bytes: 8 << 20, deferred_bytes: 32 << 20 };
     options
 }
 

@@ -31,7 +31,8 @@ fn open(disk: &SimDisk) -> Arc<Store> {
     options.pool.index_batch = 64;
     options.pool.cache_bytes = 1 << 20;
     options.journal.segment_bytes = 4 << 20;
-    options.pressure = PressureOptions { freeze_bytes: 1 << 20, block_bytes: 8 << 20, owed_bytes: 8 << 20 };
+    options.pressure =
+        PressureOptions { freeze_bytes: 1 << 20, block_bytes: 8 << 20, owed_bytes: 8 << 20, deferred_bytes: 32 << 20 };
     Arc::new(Store::open(Arc::new(disk.clone()) as Arc<dyn Media>, options).unwrap().0)
 }
 

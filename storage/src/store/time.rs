@@ -1,0 +1,327 @@
+//! Any moment back: windows, marks, and datasets as they were.
+//!
+//! A moment is a root and the journal behind it, replayed up to the moment into layers that nobody sees, which are then drained like
+//! any others. That costs what was written between the checkpoint and the moment, however large the dataset is.
+
+use std::sync::Arc;
+
+use super::Store;
+use super::datasets::{DatasetInfo, check_label, mode_of};
+use super::open::{NO_DATASET, applied_change};
+use super::snapshots::size_at;
+use crate::catalogue::{
+    Change, Checkpoint, DatasetKind, DatasetRow, Head, Mark, Sealed, SnapshotRow, Window, encode_changes,
+};
+use crate::dataset::live::Dataset;
+use crate::dataset::record::Record;
+use crate::dataset::state::Base;
+use crate::error::{Error, Refusal, Result};
+use crate::id::DatasetId;
+use crate::journal;
+use crate::units::{Lsn, Timestamp};
+
+/// A moment of a dataset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// That of a snapshot, by its name.
+    Snapshot(String),
+    /// That of a mark, by its label.
+    Mark(String),
+    /// All that was written up to this time, and nothing later.
+    Time(Timestamp),
+    /// All that the journal has up to this record.
+    Lsn(Lsn),
+}
+
+/// How much was written to a dataset from one moment to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// From when.
+    pub from: Timestamp,
+    /// Until when.
+    pub until: Timestamp,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// What a dataset can be taken back to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeline {
+    /// Its window as it was set.
+    pub window: Option<Window>,
+    /// The first moment and the last that [`Moment::Time`] can name; `None` without a window.
+    pub reach: Option<(Timestamp, Timestamp)>,
+    /// Bytes of journal that are kept behind the first moment, of all datasets.
+    pub journal_bytes: u64,
+    /// Snapshots, oldest first. They can be named however old they are.
+    pub snapshots: Vec<SnapshotRow>,
+    /// Marks within the window, oldest first.
+    pub marks: Vec<Mark>,
+    /// What was written within the window, oldest first, in steps of the drain; the last step reaches up to now.
+    pub written: Vec<Written>,
+}
+
+/// A dataset at a moment: its root, and what goes with it.
+struct Then {
+    base: Base,
+    sealed: Sealed,
+}
+
+/// What of the journal belongs to a moment.
+#[derive(Clone, Copy)]
+enum Upto {
+    Time(Timestamp),
+    Lsn(Lsn),
+}
+
+impl Upto {
+    fn has(self, lsn: Lsn, time: Timestamp) -> bool {
+        match self {
+            Upto::Time(upto) => time <= upto,
+            Upto::Lsn(upto) => lsn <= upto,
+        }
+    }
+}
+
+impl Store {
+    /// Sets how long a dataset can be rewound, or (`None`) that it can't. What was written before is not in a new window.
+    pub fn set_window(&self, dataset: &str, window: Option<Window>, now: Timestamp) -> Result<()> {
+        let _administration = self.administration();
+        let row = self.row_named(dataset)?;
+        if row.read_only {
+            return Err(Refusal::ReadOnly.into());
+        }
+        let live = self.dataset(row.id)?;
+        self.without_drain(row.id, || {
+            let mut changes = vec![Change::window(row.id, window)];
+            if window.is_none() {
+                changes.push(Change::checkpoints(row.id, &[]));
+            } else if self.usable_checkpoints(row.id).is_empty() {
+                // Later than all that is in this root, and no later than what comes: from here on all is kept.
+                let time = self.stages.journal.time();
+                let base = live.base();
+                changes.push(Change::checkpoints(
+                    row.id,
+                    &[Checkpoint {
+                        lsn: base.lsn,
+                        time,
+                        until_lsn: base.lsn,
+                        until_time: time,
+                        root: base.root,
+                        next_inode: live.next_inode(),
+                        written_bytes: 0,
+                    }],
+                ));
+            }
+            self.administer(&changes, now)
+        })
+    }
+
+    /// Marks this moment of several datasets at once, in one record: all that was written to them before is in it, nothing
+    /// later is. `quiet` says that the applications had nothing under way. Refused where one has no window, or has the
+    /// mark already.
+    pub fn mark(&self, datasets: &[&str], label: &str, quiet: bool, now: Timestamp) -> Result<Lsn> {
+        check_label("mark", label, 1)?;
+        let _administration = self.administration();
+        let mut marks = Vec::new();
+        for name in datasets {
+            let row = self.row_named(name)?;
+            let why = match self.stages.catalogue.window(row.id) {
+                None => Some(Refusal::Invalid(format!("{name} has no window, so a mark would lead nowhere"))),
+                Some(_) if self.stages.catalogue.marks(row.id).iter().any(|mark| mark.label == label) => {
+                    Some(Refusal::Exists(format!("mark {label} of {name}")))
+                }
+                Some(_) => None,
+            };
+            if let Some(why) = why {
+                return Err(why.into());
+            }
+            marks.push(Mark { dataset: row.id, label: label.to_owned(), time: now, lsn: Lsn(0), quiet });
+        }
+        for mark in &marks {
+            self.dataset(mark.dataset)?.settle_in_journal(now)?;
+        }
+        let changes: Vec<Change> = marks.iter().map(Change::mark).collect();
+        let (kind, head) = Record::Catalogue(encode_changes(&changes)).encode();
+        let appended = self.stages.append(now, NO_DATASET, kind, head, Vec::new())?;
+        self.stages.make_stable(appended.lsn)?;
+        let placed = |mark: Mark| Change::mark(&Mark { lsn: appended.lsn, ..mark });
+        let mut changes: Vec<Change> = marks.into_iter().map(placed).collect();
+        changes.push(applied_change(appended.lsn));
+        self.stages.catalogue.apply_journaled(&changes)?;
+        Ok(appended.lsn)
+    }
+
+    /// What a dataset can be taken back to.
+    pub fn timeline(&self, dataset: &str) -> Result<Timeline> {
+        let row = self.row_named(dataset)?;
+        let checkpoints = self.usable_checkpoints(row.id);
+        let last = self.stages.journal.time();
+        let marks = self.stages.catalogue.marks(row.id);
+        let first = checkpoints.first();
+        let within = |mark: &Mark| first.is_some_and(|first| mark.lsn >= first.lsn);
+        let mut written: Vec<Written> = checkpoints
+            .windows(2)
+            .map(|pair| Written { from: pair[0].until_time, until: pair[1].time, bytes: pair[1].written_bytes })
+            .collect();
+        if let Some(newest) = checkpoints.last() {
+            let bytes = self.dataset(row.id)?.written_bytes();
+            written.push(Written { from: newest.until_time, until: last, bytes });
+        }
+        Ok(Timeline {
+            window: self.stages.catalogue.window(row.id),
+            reach: first.map(|first| (first.time, last.max(first.time))),
+            journal_bytes: first.map_or(0, |first| self.stages.journal.bytes_since(first.until_lsn)),
+            snapshots: self.snapshots(Some(row.id)),
+            marks: marks.into_iter().filter(within).collect(),
+            written,
+        })
+    }
+
+    /// A new writable dataset that starts as another one was at a moment.
+    pub fn clone_at(&self, dataset: &str, moment: &Moment, name: &str, now: Timestamp) -> Result<DatasetInfo> {
+        check_label("dataset", name, 2)?;
+        self.refuse_taken(name)?;
+        let source = self.row_named(dataset)?;
+        let then = self.then(&source, moment, now)?;
+        let _administration = self.administration();
+        self.refuse_taken(name)?;
+        let row = DatasetRow {
+            id: DatasetId::new(&self.stages.ids),
+            name: name.to_owned(),
+            read_only: false,
+            created: now,
+            origin: None,
+            size: size_at(source.kind, &then.sealed),
+            ..source
+        };
+        let head = Head { root: then.base.root, lsn: Lsn(0), next_inode: then.sealed.next_inode };
+        self.add_dataset(row, head, &[], now)
+    }
+
+    /// Takes a dataset back to a moment. The present is held fast by a snapshot called `before` first, so nothing is lost,
+    /// and this can be undone in the same way. While it lasts, whoever writes is told that the dataset is busy.
+    pub fn rewind(&self, dataset: &str, moment: &Moment, before: &str, now: Timestamp) -> Result<SnapshotRow> {
+        let row = self.row_named(dataset)?;
+        let live = self.dataset(row.id)?;
+        let then = self.then(&row, moment, now)?;
+        let _nobody_writes = live.hold()?;
+        let snapshot = self.create_snapshot(dataset, before, now)?;
+        self.seal(snapshot.id)?;
+        let _administration = self.administration();
+        self.without_drain(row.id, || {
+            let base = live.rewind_to(then.base, then.sealed.next_inode, now)?;
+            let time = self.stages.journal.time();
+            self.stages.make_stable(base.lsn)?;
+            let head = Head { root: base.root, lsn: base.lsn, next_inode: live.next_inode() };
+            let mut changes = vec![Change::head(row.id, head)];
+            changes.extend(self.note_checkpoint(&live, head, time, 0));
+            if row.kind == DatasetKind::Volume {
+                changes.push(Change::dataset(&DatasetRow { size: live.learn_size()?, ..row.clone() }));
+            }
+            self.stages.catalogue.apply(&changes)
+        })?;
+        self.snapshot(snapshot.id)
+    }
+
+    /// Brings about the root of a dataset at a moment.
+    fn then(&self, row: &DatasetRow, moment: &Moment, now: Timestamp) -> Result<Then> {
+        let upto = match moment {
+            Moment::Snapshot(name) => {
+                let snapshot = self.snapshot_named(&row.name, name)?;
+                let sealed = self.seal(snapshot.id)?;
+                return Ok(Then { base: Base { root: sealed.root, lsn: snapshot.lsn }, sealed });
+            }
+            Moment::Mark(label) => {
+                let found = self.stages.catalogue.marks(row.id).into_iter().find(|mark| mark.label == *label);
+                let mark = found.ok_or_else(|| Refusal::NotFound(format!("mark {label} of {}", row.name)))?;
+                Upto::Lsn(mark.lsn)
+            }
+            Moment::Time(time) => Upto::Time(*time),
+            Moment::Lsn(lsn) => Upto::Lsn(*lsn),
+        };
+        let live = self.dataset(row.id)?;
+        if upto.has(self.stages.journal.last(), now) {
+            live.settle_in_journal(now)?;
+        }
+        self.stages.make_stable(self.stages.journal.last())?;
+        let (checkpoint, _pin) = {
+            let _no_trimming = self.administration();
+            let checkpoints = self.usable_checkpoints(row.id);
+            let found = checkpoints.iter().rev().find(|checkpoint| upto.has(checkpoint.lsn, checkpoint.time));
+            let found = *found.ok_or_else(|| out_of_reach(row, checkpoints.first()))?;
+            (found, self.pin(found.until_lsn))
+        };
+        let base = Base { root: checkpoint.root, lsn: checkpoint.until_lsn };
+        let row = DatasetRow { size: 0, ..row.clone() };
+        let past = Dataset::new(&row, self.stages.clone(), mode_of(&row), base, checkpoint.next_inode);
+        let outcome = self.replay_into(&past, &checkpoint, upto, now);
+        let base = past.base();
+        let next_inode = past.next_inode().max(live.next_inode());
+        // Whatever came of it, its layers give their memory back.
+        past.retire();
+        outcome?;
+        self.stages.pool.settle()?;
+        Ok(Then { base, sealed: self.sealed_at(base, next_inode)? })
+    }
+
+    /// Applies what the journal has of a dataset behind a checkpoint, up to a moment, and merges it into a root.
+    fn replay_into(&self, past: &Dataset, from: &Checkpoint, upto: Upto, now: Timestamp) -> Result<()> {
+        // Between these two nothing changed, and the journal there may be gone.
+        if upto.has(from.until_lsn, from.until_time) {
+            let mut done = false;
+            let mut visit = |record: journal::Record| {
+                if !upto.has(record.lsn, record.time) {
+                    done = true;
+                    return Err(Refusal::Busy.into());
+                }
+                if record.dataset == past.id {
+                    past.replay(record, &mut |_| Ok(None))?;
+                    past.freeze_replayed_if_large();
+                    past.drain_privately()?;
+                }
+                Ok(())
+            };
+            let outcome = self.stages.journal.replay(from.until_lsn, &mut visit);
+            match outcome {
+                Err(Error::Refused(Refusal::Busy)) if done => {}
+                outcome => outcome?,
+            }
+        }
+        past.end_at_moment()?;
+        past.freeze_if_large(now, true)?;
+        past.drain_privately()
+    }
+
+    /// Says whether the hours of a dataset have come whose policy is to deduplicate later; of others it changes nothing.
+    pub fn set_deferred_hours(&self, dataset: DatasetId, come: bool) -> Result<()> {
+        self.dataset(dataset)?.set_hours(come);
+        if come {
+            self.stages.pressure.call_pump();
+        }
+        Ok(())
+    }
+
+    /// True where a dataset that defers is treated as an inline one, because more of the journal waits for it than
+    /// [`crate::PressureOptions::deferred_bytes`].
+    pub fn is_overrun(&self, dataset: DatasetId) -> Result<bool> {
+        Ok(self.dataset(dataset)?.is_overrun())
+    }
+}
+
+fn out_of_reach(row: &DatasetRow, first: Option<&Checkpoint>) -> Error {
+    let name = &row.name;
+    let why = match first {
+        None => format!("{name} has no window: only its snapshots are left of what it was"),
+        Some(first) => format!("the window of {name} begins at record {}, {} ns since 1970", first.lsn, first.time.0),
+    };
+    Refusal::Invalid(why).into()
+}
+
+/// Kept with the dataset's other answers about time.
+impl Dataset {
+    /// Bytes that clients wrote and that no root has yet.
+    fn written_bytes(self: &Arc<Self>) -> u64 {
+        self.read_state().layers().map(|layer| layer.written_bytes).sum()
+    }
+}
