@@ -36,11 +36,10 @@ use rustix::event::{EventfdFlags, epoll, eventfd};
 
 use super::rpc::Service;
 use super::xdr::Message;
-use buffers::{Budget, Pool};
+use crate::ingest::buffers::{Budget, Pool};
 use connection::Connection;
 
 mod acceptor;
-mod buffers;
 mod connection;
 mod debts;
 #[cfg(test)]

@@ -99,7 +99,7 @@ fn admit(shared: &Shared, socket: TcpStream, service: Arc<dyn Service>, id: u64)
             None => return Err(io::Error::other("too many connections, and all are at work")),
         }
     }
-    let buffers = super::buffers::Lender(shared.pool.clone());
+    let buffers = crate::ingest::buffers::Lender(shared.pool.clone());
     let connection = Arc::new(Connection::new(id, socket, peer, service, buffers, Instant::now()));
     epoll::add(&shared.epoll, &connection.socket, epoll::EventData::new_u64(id), epoll::EventFlags::ONESHOT)?;
     shared.connections.write().unwrap_or_else(PoisonError::into_inner).insert(id, connection.clone());

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use rustix::event::epoll::EventFlags;
 
-use super::buffers::Lender;
+use crate::ingest::buffers::Lender;
 use crate::ingest::nfs::record::Assembler;
 use crate::ingest::nfs::rpc::{Peer, Service};
 use crate::ingest::nfs::xdr::Message;

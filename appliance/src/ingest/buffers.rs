@@ -35,7 +35,7 @@ const KEPT_BYTES_MAX: usize = 16 << 20;
 
 /// Buffers that are used again.
 #[derive(Debug, Default)]
-pub(super) struct Pool {
+pub(crate) struct Pool {
     free: [Mutex<Vec<Vec<u8>>>; CLASSES.len()],
     kept_bytes: AtomicUsize,
 }
@@ -79,7 +79,7 @@ impl Drop for Lent {
 
 /// Hands out buffers of a pool.
 #[derive(Clone)]
-pub(super) struct Lender(pub Arc<Pool>);
+pub(crate) struct Lender(pub Arc<Pool>);
 
 impl Buffers for Lender {
     type Buffer = Vec<u8>;
@@ -104,38 +104,38 @@ impl Buffers for Lender {
 
 /// Bytes under way: records being received, calls being carried out, replies not yet taken by their clients.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     used: AtomicUsize,
     max: usize,
 }
 
 impl Budget {
-    pub(super) fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Budget { used: AtomicUsize::new(0), max }
     }
 
     /// True while another record may be begun. What was begun is carried through, so the bound is passed by at most
     /// one call and its reply for each worker that reads at that moment.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.used.load(Relaxed) < self.max
     }
 
     /// Takes room for a record where there is some left.
-    pub(super) fn reserve(&self, bytes: usize) -> bool {
+    pub(crate) fn reserve(&self, bytes: usize) -> bool {
         let more = |used| (used < self.max).then_some(used + bytes);
         self.used.fetch_update(Relaxed, Relaxed, more).is_ok()
     }
 
-    pub(super) fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         self.used.load(Relaxed)
     }
 
-    pub(super) fn charge(&self, bytes: usize) {
+    pub(crate) fn charge(&self, bytes: usize) {
         self.used.fetch_add(bytes, Relaxed);
     }
 
     /// Gives bytes back; true where that made room where none was.
-    pub(super) fn release(&self, bytes: usize) -> bool {
+    pub(crate) fn release(&self, bytes: usize) -> bool {
         let before = self.used.fetch_sub(bytes, Relaxed);
         before >= self.max && before - bytes < self.max
     }

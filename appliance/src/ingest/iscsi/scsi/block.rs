@@ -1,0 +1,194 @@
+//! Reading and writing blocks (SBC-3 section 5): READ, WRITE, WRITE AND VERIFY, VERIFY, SYNCHRONIZE CACHE, PRE-FETCH.
+
+use bytes::Bytes;
+
+use super::operations::Call;
+use super::{Cdb, LogicalUnit, Reply, Sense, TRANSFER_BYTES_MAX};
+
+/// Blocks that a command names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub block: u64,
+    pub blocks: u64,
+}
+
+impl Extent {
+    /// Reads the fields that READ, WRITE and their kin share, by the length of the command.
+    pub fn of(cdb: &Cdb) -> Extent {
+        match cdb.group() {
+            0 => {
+                let count = u64::from(cdb.u8(4));
+                Extent { block: u64::from(cdb.u24(1) & 0x1f_ffff), blocks: if count == 0 { 256 } else { count } }
+            }
+            1 | 2 => Extent { block: cdb.u32(2).into(), blocks: cdb.u16(7).into() },
+            5 => Extent { block: cdb.u32(2).into(), blocks: cdb.u32(6).into() },
+            _ => Extent { block: cdb.u64(2), blocks: cdb.u32(10).into() },
+        }
+    }
+}
+
+impl LogicalUnit {
+    /// An extent in bytes `(offset, len)`, where it lies within the unit.
+    pub(super) fn range(&self, extent: Extent) -> Result<(u64, u64), Sense> {
+        let end = extent.block.checked_add(extent.blocks).filter(|end| *end <= self.blocks());
+        match end {
+            Some(_) => Ok((extent.block * self.block_bytes(), extent.blocks * self.block_bytes())),
+            None => Err(Sense::OUT_OF_RANGE),
+        }
+    }
+
+    /// The same for a command that moves the blocks, of which there is a limit.
+    pub(super) fn moved(&self, extent: Extent) -> Result<(u64, u64), Sense> {
+        let range = self.range(extent)?;
+        if range.1 > TRANSFER_BYTES_MAX { Err(Sense::INVALID_FIELD) } else { Ok(range) }
+    }
+
+    /// Refuses where writes are.
+    pub(super) fn writable(&self) -> Result<(), Sense> {
+        let protected = self.disk.read_only() || self.state().mode.write_protect;
+        if protected { Err(Sense::WRITE_PROTECTED) } else { Ok(()) }
+    }
+
+    /// Whether a write has to be stable when it is answered: FUA, or the cache is off.
+    pub(super) fn stable(&self, fua: bool) -> bool {
+        fua || !self.state().mode.write_cache
+    }
+
+    pub(super) fn read_pieces(&self, offset: u64, len: u64) -> Result<Vec<Bytes>, Sense> {
+        if len == 0 {
+            return Ok(Vec::new());
+        }
+        self.disk.read(offset, len).map_err(|error| Sense::of_error(&error, offset / self.block_bytes()))
+    }
+
+    pub(super) fn read_whole(&self, offset: u64, len: u64) -> Result<Vec<u8>, Sense> {
+        Ok(self.read_pieces(offset, len)?.concat())
+    }
+
+    pub(super) fn put_bytes(&self, offset: u64, data: Bytes, stable: bool) -> Result<(), Sense> {
+        self.disk.write(offset, data, stable).map_err(|error| Sense::of_error(&error, offset / self.block_bytes()))
+    }
+}
+
+/// Protection information is not supported: a command that asks for it is refused.
+pub(super) fn unprotected(cdb: &Cdb) -> Result<(), Sense> {
+    if cdb.group() != 0 && cdb.flag(1, 0xe0) { Err(Sense::INVALID_FIELD) } else { Ok(()) }
+}
+
+fn fua(cdb: &Cdb) -> bool {
+    cdb.group() != 0 && cdb.flag(1, 0x08)
+}
+
+/// READ.
+pub(super) fn read(call: &Call) -> Result<Reply, Sense> {
+    unprotected(&call.cdb)?;
+    let (offset, len) = call.unit.moved(Extent::of(&call.cdb))?;
+    let _held = call.unit.locks.shared(offset, len);
+    let data = call.unit.read_pieces(offset, len)?;
+    if fua(&call.cdb) {
+        // What is handed out is to be what the medium holds, so it has to be there first.
+        call.unit.disk.sync().map_err(|error| Sense::of_error(&error, offset / call.unit.block_bytes()))?;
+    }
+    Ok(Reply { data, ..Reply::default() })
+}
+
+/// WRITE.
+pub(super) fn write(call: &Call) -> Result<Reply, Sense> {
+    unprotected(&call.cdb)?;
+    put(call, Extent::of(&call.cdb), fua(&call.cdb))?;
+    Ok(Reply::good())
+}
+
+/// WRITE ATOMIC (16) (SBC-4): as every write here is. Boundaries within it are not drawn.
+pub(super) fn write_atomic(call: &Call) -> Result<Reply, Sense> {
+    unprotected(&call.cdb)?;
+    let extent = Extent { block: call.cdb.u64(2), blocks: call.cdb.u16(12).into() };
+    let whole = extent.blocks * call.unit.block_bytes();
+    if call.cdb.u16(10) != 0 {
+        return Err(Sense::INVALID_FIELD);
+    }
+    call.unit.moved(extent)?;
+    if (call.data.len() as u64) < whole {
+        return Err(Sense::SHORT_DATA);
+    }
+    put(call, extent, fua(&call.cdb))?;
+    Ok(Reply::good())
+}
+
+/// Writes what came: all of it, but for blocks that did not come whole.
+fn put(call: &Call, extent: Extent, fua: bool) -> Result<(u64, Bytes), Sense> {
+    let unit = call.unit;
+    let (offset, len) = unit.moved(extent)?;
+    unit.writable()?;
+    let came = (call.data.len() as u64).min(len) / unit.block_bytes() * unit.block_bytes();
+    let data = call.data.slice(..came as usize);
+    if came > 0 {
+        let _held = unit.locks.exclusive(offset, came);
+        unit.put_bytes(offset, data.clone(), unit.stable(fua))?;
+    }
+    Ok((offset, data))
+}
+
+/// WRITE AND VERIFY: written, stable, and read back. With BYTCHK also compared.
+pub(super) fn write_verify(call: &Call) -> Result<Reply, Sense> {
+    unprotected(&call.cdb)?;
+    let check = call.cdb.u8(1) >> 1 & 3;
+    if check > 1 {
+        return Err(Sense::INVALID_FIELD);
+    }
+    let (offset, data) = put(call, Extent::of(&call.cdb), true)?;
+    let _held = call.unit.locks.shared(offset, data.len() as u64);
+    let there = call.unit.read_pieces(offset, data.len() as u64)?;
+    if check == 1 {
+        compare(&there, std::iter::once(&data[..]))?;
+    }
+    Ok(Reply::good())
+}
+
+/// VERIFY: every block is read, and so verified against its name; with BYTCHK compared with what came.
+pub(super) fn verify(call: &Call) -> Result<Reply, Sense> {
+    unprotected(&call.cdb)?;
+    let unit = call.unit;
+    let (offset, len) = unit.moved(Extent::of(&call.cdb))?;
+    let check = call.cdb.u8(1) >> 1 & 3;
+    if check == 2 {
+        return Err(Sense::INVALID_FIELD);
+    }
+    let wanted = match check {
+        0 => len,
+        1 => (call.data.len() as u64).min(len),
+        _ if (call.data.len() as u64) < unit.block_bytes() && len > 0 => return Err(Sense::SHORT_DATA),
+        _ => len,
+    };
+    let _held = unit.locks.shared(offset, wanted);
+    let there = unit.read_pieces(offset, wanted)?;
+    match check {
+        1 => compare(&there, std::iter::once(&call.data[..wanted as usize]))?,
+        3 => compare(&there, std::iter::repeat_n(&call.data[..], (wanted / unit.block_bytes()) as usize))?,
+        _ => {}
+    }
+    Ok(Reply::good())
+}
+
+/// Compares what is there with what came; the first difference is told by its offset.
+pub(super) fn compare<'a>(there: &[Bytes], came: impl Iterator<Item = &'a [u8]>) -> Result<(), Sense> {
+    let there = there.iter().flat_map(|piece| piece.iter());
+    match there.zip(came.flatten()).position(|(there, came)| there != came) {
+        Some(at) => Err(Sense::MISCOMPARED.with(at as u64)),
+        None => Ok(()),
+    }
+}
+
+/// SYNCHRONIZE CACHE: everything written before is stable when it is answered, also where IMMED would allow less.
+pub(super) fn synchronize(call: &Call) -> Result<Reply, Sense> {
+    let extent = Extent::of(&call.cdb);
+    call.unit.range(extent)?;
+    call.unit.disk.sync().map_err(|error| Sense::of_error(&error, extent.block))?;
+    Ok(Reply::good())
+}
+
+/// PRE-FETCH: the range is checked; what is read often is kept at hand below anyway.
+pub(super) fn prefetch(call: &Call) -> Result<Reply, Sense> {
+    call.unit.range(Extent::of(&call.cdb))?;
+    Ok(Reply::good())
+}

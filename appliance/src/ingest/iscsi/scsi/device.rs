@@ -1,0 +1,137 @@
+//! A target's logical units, by their numbers.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+
+use super::{Cdb, Direction, LogicalUnit, Nexus, Reply, Sense, Status, data_out_bytes, identify, manage};
+
+/// Highest logical unit number (flat space addressing, SAM-5 section 4.6.7.3).
+pub const LUN_MAX: u16 = 0x3fff;
+
+/// Finds logical units of other targets of the box by their NAA name, for EXTENDED COPY between them. The second value is
+/// what initiators of the asking target may do there: the box answers with `None` where they have no access.
+pub trait Neighbours: Send + Sync {
+    /// The unit of a name.
+    fn find(&self, naa: &[u8; 16]) -> Option<Arc<LogicalUnit>>;
+}
+
+/// The logical units of one target.
+#[derive(Default)]
+pub struct Device {
+    units: RwLock<BTreeMap<u16, Arc<LogicalUnit>>>,
+    neighbours: Option<Arc<dyn Neighbours>>,
+}
+
+/// Which command, of whom, for whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Who asks.
+    pub nexus: &'a Nexus,
+    /// The logical unit number, as the transport carries it.
+    pub lun: [u8; 8],
+    /// The command.
+    pub cdb: &'a [u8],
+    /// [`Device::epoch`] at its arrival.
+    pub epoch: u64,
+    /// How many bytes the initiator said that it has for it, whatever the command wants.
+    pub announced_bytes: u64,
+}
+
+impl Device {
+    /// A target with units. Numbers over [`LUN_MAX`] are left out.
+    pub fn new(units: BTreeMap<u16, Arc<LogicalUnit>>, neighbours: Option<Arc<dyn Neighbours>>) -> Self {
+        let units = units.into_iter().filter(|(lun, _)| *lun <= LUN_MAX).collect();
+        Device { units: RwLock::new(units), neighbours }
+    }
+
+    /// Adds, replaces or removes a unit while the target is used, and tells initiators. Refused beyond [`LUN_MAX`].
+    pub fn set(&self, lun: u16, unit: Option<Arc<LogicalUnit>>) -> bool {
+        if lun > LUN_MAX {
+            return false;
+        }
+        {
+            let mut units = self.units.write().unwrap_or_else(PoisonError::into_inner);
+            match unit {
+                Some(unit) => drop(units.insert(lun, unit)),
+                None => drop(units.remove(&lun)),
+            }
+        }
+        self.units().values().for_each(|unit| unit.luns_changed());
+        true
+    }
+
+    /// All units.
+    pub fn units(&self) -> BTreeMap<u16, Arc<LogicalUnit>> {
+        self.units.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The unit of a number, in peripheral or flat space addressing.
+    pub fn unit(&self, lun: [u8; 8]) -> Option<Arc<LogicalUnit>> {
+        let [high, low, 0, 0, 0, 0, 0, 0] = lun else { return None };
+        let number = match high >> 6 {
+            0 if high == 0 => u16::from(low),
+            1 => u16::from_be_bytes([high & 0x3f, low]),
+            _ => return None,
+        };
+        self.units.read().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
+    }
+
+    /// Finds a unit of this target or a neighbour by its NAA name.
+    pub fn by_name(&self, naa: &[u8; 16]) -> Option<Arc<LogicalUnit>> {
+        let own = self.units.read().unwrap_or_else(PoisonError::into_inner);
+        let own = own.values().find(|unit| unit.identity().naa_name() == *naa).cloned();
+        own.or_else(|| self.neighbours.as_ref().and_then(|neighbours| neighbours.find(naa)))
+    }
+
+    /// What a command for `lun` that arrives now is to bring.
+    pub fn epoch(&self, lun: [u8; 8]) -> u64 {
+        self.unit(lun).map_or(0, |unit| unit.epoch())
+    }
+
+    /// How many bytes a command wants from the initiator.
+    pub fn data_out_bytes(&self, lun: [u8; 8], cdb: &[u8]) -> u64 {
+        let Some(unit) = self.unit(lun) else { return 0 };
+        match data_out_bytes(cdb, unit.block_bytes()) {
+            Direction::Out(bytes) => bytes,
+            Direction::In => 0,
+        }
+    }
+
+    /// Carries a command out.
+    pub fn execute(&self, asked: &Asked, data: Bytes) -> Reply {
+        match self.unit(asked.lun) {
+            Some(unit) => unit.execute(self, asked, data),
+            None => self.without_unit(&Cdb(asked.cdb)),
+        }
+    }
+
+    /// What a number answers that has no unit (SPC-4 section 6.6 and SAM-5 section 5.12).
+    fn without_unit(&self, cdb: &Cdb) -> Reply {
+        let refusal =
+            |sense: Sense| Reply { status: Status::CheckCondition, data: Vec::new(), sense: sense.encode(false) };
+        let done = match cdb.opcode() {
+            0x12 => identify::absent(cdb),
+            0xa0 => manage::list_luns(self, cdb),
+            0x03 => Ok(Reply::data(Sense::NO_SUCH_UNIT.encode(cdb.flag(1, 1)), cdb.u8(4).into())),
+            _ => Err(Sense::NO_SUCH_UNIT),
+        };
+        done.unwrap_or_else(refusal)
+    }
+
+    /// An initiator port has begun a session. `again`: it took its own old session's place.
+    pub fn nexus_begins(&self, nexus: &Nexus, again: bool) {
+        self.units().values().for_each(|unit| unit.nexus_begins(nexus, again));
+    }
+
+    /// An initiator port's session is gone.
+    pub fn nexus_ends(&self, nexus: &Nexus) {
+        self.units().values().for_each(|unit| unit.nexus_ends(nexus));
+    }
+
+    /// Resets every unit. Returns when no task that came before changes anything any more.
+    pub fn reset(&self) {
+        self.units().values().for_each(|unit| unit.reset());
+    }
+}

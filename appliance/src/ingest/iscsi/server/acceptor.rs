@@ -1,0 +1,120 @@
+//! The acceptor: takes new connections, and every second looks at deadlines.
+
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+
+use super::connection::Connection;
+use super::{Shared, lock};
+use crate::ingest::buffers::Lender;
+use crate::ingest::iscsi::login::Context;
+use crate::ingest::iscsi::session::Session;
+
+/// How often deadlines are looked at.
+const SWEEP: Duration = Duration::from_secs(1);
+/// What the kernel may hold for one connection in each direction, where it lets us say so.
+const SOCKET_BYTES: usize = 4 << 20;
+
+/// Starts the thread.
+pub(super) fn start(shared: Arc<Shared>, portals: Vec<TcpListener>) -> io::Result<JoinHandle<()>> {
+    for listener in &portals {
+        listener.set_nonblocking(true)?;
+        // Accepted sockets inherit these. Refused without privileges beyond the system's limit: then the kernel's own
+        // tuning is better than a small fixed size.
+        let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(listener, SOCKET_BYTES);
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(listener, SOCKET_BYTES);
+    }
+    std::thread::Builder::new().name("iscsi-accept".into()).spawn(move || run(&shared, &portals))
+}
+
+fn run(shared: &Shared, portals: &[TcpListener]) {
+    let mut next_id = 0;
+    let mut swept = Instant::now();
+    let deadlines = &shared.config.deadlines;
+    let pause =
+        [deadlines.login, deadlines.ping, deadlines.answer, shared.config.stall].into_iter().fold(SWEEP, Duration::min);
+    while !shared.is_stopping() {
+        let mut ready: Vec<PollFd> = vec![PollFd::new(&shared.wake, PollFlags::IN)];
+        ready.extend(portals.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
+        let timeout = Timespec { tv_sec: pause.as_secs() as i64, tv_nsec: pause.subsec_nanos().into() };
+        // An interrupted wait is a short one.
+        let _ = poll(&mut ready, Some(&timeout));
+        for listener in portals {
+            accept_all(shared, listener, &mut next_id);
+        }
+        if swept.elapsed() >= pause {
+            swept = Instant::now();
+            sweep(shared, swept);
+        }
+    }
+}
+
+fn accept_all(shared: &Shared, listener: &TcpListener, next_id: &mut u64) {
+    while !shared.is_stopping() {
+        match listener.accept() {
+            Ok((socket, initiator)) => {
+                *next_id += 1;
+                if let Err(error) = admit(shared, socket, *next_id) {
+                    tracing::debug!(%initiator, %error, "connection not taken");
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                // Out of descriptors, most likely: waiting helps, trying at once does not.
+                tracing::warn!(%error, "cannot accept connections");
+                std::thread::sleep(Duration::from_millis(50));
+                return;
+            }
+        }
+    }
+}
+
+/// Takes a new connection in, and closes the one whose place it takes.
+fn admit(shared: &Shared, socket: TcpStream, id: u64) -> io::Result<()> {
+    let (peer, local) = (socket.peer_addr()?, socket.local_addr()?);
+    socket.set_nonblocking(true)?;
+    socket.set_nodelay(true)?;
+    let pushed_out = lock(&shared.gate).enter(id, peer.ip());
+    if let Some(other) = pushed_out.and_then(|other| shared.connection(other)) {
+        shared.close(&other);
+    }
+    if shared.connections().len() >= shared.config.connections_max {
+        lock(&shared.gate).leave(id, peer.ip());
+        return Err(io::Error::other("too many connections"));
+    }
+    let mut random = [0; 17];
+    rand::rng().fill_bytes(&mut random);
+    let (targets, registry) = (shared.targets.clone(), shared.registry.clone());
+    let context = Context { targets, registry, connection: id, peer, local, random };
+    let now = Instant::now();
+    let session = Session::new(context, shared.config.deadlines, shared.memory.clone(), now);
+    let connection = Arc::new(Connection::new(id, socket, peer, session, Lender(shared.pool.clone()), now));
+    epoll::add(&shared.epoll, &connection.socket, epoll::EventData::new_u64(id), epoll::EventFlags::ONESHOT)?;
+    shared.connections.write().unwrap_or_else(PoisonError::into_inner).insert(id, connection.clone());
+    shared.arm(&connection);
+    Ok(())
+}
+
+/// Lets sessions look at their deadlines, and closes connections that take nothing.
+fn sweep(shared: &Shared, now: Instant) {
+    for connection in shared.connections() {
+        let stalled = {
+            let state = connection.state();
+            state.queued_bytes > 0 && now.saturating_duration_since(state.taken) > shared.config.stall
+        };
+        if stalled {
+            tracing::debug!(initiator = %connection.peer, "takes nothing");
+            shared.close(&connection);
+            continue;
+        }
+        connection.session().tick(now);
+        shared.deliver(&connection);
+        shared.arm(&connection);
+    }
+}

@@ -1,0 +1,58 @@
+//! A target with disks in memory, behind real sockets where a test wants them.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+
+use crate::ingest::iscsi::scsi::memory::MemoryDisk;
+use crate::ingest::iscsi::scsi::reserve::Reservations;
+use crate::ingest::iscsi::scsi::{Device, Identity, Keeper, LogicalUnit, Shape};
+use crate::ingest::iscsi::{Access, Server, ServerConfig, Target, Targets};
+
+pub const NAME: &str = "iqn.2025-01.org.example:disk";
+
+/// Keeps reservations in memory.
+#[derive(Default)]
+pub struct Kept(pub Mutex<Vec<u8>>);
+
+impl Keeper for Kept {
+    fn keep(&self, state: &[u8]) -> narrowboat_storage::Result<()> {
+        *self.0.lock().unwrap() = state.to_vec();
+        Ok(())
+    }
+}
+
+/// One target with one disk.
+pub struct Served {
+    pub disk: Arc<MemoryDisk>,
+    pub target: Arc<Target>,
+    pub portals: Mutex<Option<Vec<SocketAddr>>>,
+}
+
+impl Served {
+    pub fn new(size: u64, shape: Shape, access: Access) -> Arc<Self> {
+        let disk = Arc::new(MemoryDisk::new(size));
+        let kept = Arc::<Kept>::default();
+        let unit = LogicalUnit::new(disk.clone(), Identity::new([7; 16]), shape, kept.clone(), Reservations::default());
+        let unit = Arc::new(unit);
+        let device = Arc::new(Device::new([(0, unit.clone())].into(), None));
+        let target = Arc::new(Target { name: NAME.into(), alias: "disk".into(), access, device });
+        Arc::new(Served { disk, target, portals: Mutex::default() })
+    }
+
+    /// Serves on free ports of the loopback interface.
+    pub fn serve(self: &Arc<Self>, portals: usize, config: ServerConfig) -> (Server, Vec<SocketAddr>) {
+        let listeners: Vec<_> = (0..portals).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let addresses: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
+        *self.portals.lock().unwrap() = Some(addresses.clone());
+        (Server::start(config, self.clone(), listeners).unwrap(), addresses)
+    }
+}
+
+impl Targets for Served {
+    fn list(&self) -> Vec<Arc<Target>> {
+        vec![self.target.clone()]
+    }
+    fn portals(&self) -> Option<Vec<SocketAddr>> {
+        self.portals.lock().unwrap().clone()
+    }
+}

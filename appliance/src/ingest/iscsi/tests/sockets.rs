@@ -1,0 +1,126 @@
+//! The rim: real sockets, tools that nobody here wrote, initiators that mean harm.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use super::harness::{NAME, Served};
+use super::suite::tool;
+use crate::ingest::iscsi::chap::{Account, Secret};
+use crate::ingest::iscsi::scsi::Shape;
+use crate::ingest::iscsi::session::Deadlines;
+use crate::ingest::iscsi::{Access, ServerConfig};
+
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn images_come_back_as_they_went() {
+    let all = Served::new(64 << 20, Shape::EMULATED_512, Access::default());
+    let (server, portals) = all.serve(1, ServerConfig::default());
+    let url = format!("iscsi://{}/{NAME}/0", portals[0]);
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("image").to_str().unwrap().to_owned();
+    let mut content = super::initiator::pattern(64 << 20);
+    content[10 << 20..30 << 20].fill(0);
+    std::fs::write(&image, &content).unwrap();
+    let (copied, text) = tool(60, "qemu-img", &["convert", "-n", "-f", "raw", "-O", "raw", &image, &url]);
+    assert!(copied, "{text}");
+    let (same, text) = tool(60, "qemu-img", &["compare", "-f", "raw", "-F", "raw", &image, &url]);
+    assert!(same, "{text}");
+    let commands = [
+        "-c",
+        "write -P 0xa5 1M 1M",
+        "-c",
+        "discard 4M 1M",
+        "-c",
+        "flush",
+        "-c",
+        "read -P 0xa5 1M 1M",
+        "-c",
+        "read -P 0 4M 1M",
+    ];
+    let (done, text) = tool(60, "qemu-io", &[&["-f", "raw"], &commands[..], &[&url]].concat());
+    assert!(done && !text.contains("verification failed"), "{text}");
+    assert_eq!(all.disk.unstable.load(std::sync::atomic::Ordering::SeqCst), 0, "flushed");
+    let (done, text) =
+        tool(60, "qemu-img", &["bench", "-w", "-f", "raw", "-t", "none", "-c", "500", "-d", "32", "-s", "65536", &url]);
+    assert!(done, "{text}");
+    until("everything is given back", || server.status().memory_bytes == 0);
+    server.stop(Duration::from_secs(5));
+}
+
+#[test]
+fn tools_with_the_right_password_get_in() {
+    let account = Account { name: "host".into(), secret: Secret::new("a long password"), mutual: None };
+    let all = Served::new(1 << 20, Shape::EMULATED_512, Access { accounts: vec![account], ..Access::default() });
+    let (_server, portals) = all.serve(1, ServerConfig::default());
+    let ask = |who: &str| tool(20, "iscsi-readcapacity16", &[&format!("iscsi://{who}{}/{NAME}/0", portals[0])]);
+    let (got_in, text) = ask("host%a long password@");
+    assert!(got_in && text.contains("Total size:1048576"), "{text}");
+    assert!(!ask("host%another password@").0);
+    assert!(!ask("").0);
+    let (listed, text) = tool(20, "iscsi-ls", &[&format!("iscsi://{}", portals[0])]);
+    assert!(listed && text.contains(NAME), "{text}");
+}
+
+#[test]
+fn thousands_that_say_nothing_keep_nobody_out() {
+    let all = Served::new(1 << 20, Shape::EMULATED_512, Access::default());
+    let config = ServerConfig {
+        deadlines: Deadlines { login: Duration::from_millis(800), ..Deadlines::default() },
+        ..ServerConfig::default()
+    };
+    let (logins_max, connections_max) = (config.logins_address_max, config.connections_max);
+    let (server, portals) = all.serve(1, config);
+    let mut held = std::collections::VecDeque::new();
+    for number in 0..2000 {
+        let mut socket = TcpStream::connect(portals[0]).unwrap();
+        // Half of a header, or nothing.
+        let _ = socket.write_all(&[0x43; 47][..number % 48]);
+        held.push_back(socket);
+        if held.len() > 200 {
+            held.pop_front();
+        }
+        if number % 500 == 499 {
+            assert!(server.status().logins <= logins_max && server.status().connections <= connections_max);
+            let (done, text) = tool(20, "iscsi-inq", &[&format!("iscsi://{}/{NAME}/0", portals[0])]);
+            assert!(done, "{text}");
+        }
+    }
+    until("all were closed", || server.status().connections == 0);
+    assert_eq!(server.status().memory_bytes, 0);
+    assert!(held.iter_mut().all(|socket| matches!(socket.read(&mut [0; 9]), Ok(0) | Err(_))));
+}
+
+#[test]
+fn stopping_asks_initiators_to_leave_and_does_not_wait_for_ever() {
+    let all = Served::new(1 << 20, Shape::EMULATED_512, Access::default());
+    let (server, portals) = all.serve(2, ServerConfig::default());
+    let mut socket = TcpStream::connect(portals[1]).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let text = format!("InitiatorName=iqn.2025-01.org.example:host\0TargetName={NAME}\0");
+    let mut login = [0u8; 48];
+    (login[0], login[1], login[7]) = (0x43, 0x87, text.len() as u8);
+    let mut bytes = login.to_vec();
+    bytes.extend(text.as_bytes());
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    socket.write_all(&bytes).unwrap();
+    let mut header = [0; 48];
+    socket.read_exact(&mut header).unwrap();
+    assert_eq!((header[0], header[1], header[36]), (0x23, 0x87, 0));
+    socket.read_exact(&mut vec![0; usize::from(header[7]).next_multiple_of(4)]).unwrap();
+    let since = Instant::now();
+    let stopping = std::thread::spawn(move || server.stop(Duration::from_millis(300)));
+    socket.read_exact(&mut header).unwrap();
+    assert_eq!((header[0], header[36]), (0x32, 1), "logout is asked for");
+    assert_eq!(socket.read(&mut header).unwrap_or(0), 0);
+    stopping.join().unwrap();
+    assert!(since.elapsed() < Duration::from_secs(10));
+    assert!(TcpStream::connect(portals[1]).is_err());
+}
