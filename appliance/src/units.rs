@@ -80,6 +80,24 @@ pub fn rfc3339(time: Timestamp) -> String {
     }
 }
 
+/// The moment that an RFC 3339 text names; `None` where it is none.
+pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
+    let instant: Instant = text.parse().ok()?;
+    i64::try_from(instant.as_nanosecond()).ok().map(Timestamp)
+}
+
+/// A length of time as people write it: "90s", "15min", "24h", "7d". In seconds.
+pub fn parse_duration(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 7] =
+        [("min", 60), ("days", 86_400), ("day", 86_400), ("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
+    let wrong = || format!("{text:?} is no length of time: write it as in 90s, 15min, 24h or 7d");
+    let (number, factor) = UNITS
+        .iter()
+        .find_map(|(unit, factor)| text.trim().strip_suffix(unit).map(|number| (number.trim(), *factor)))
+        .ok_or_else(wrong)?;
+    number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)
+}
+
 /// A length of time as people say it: "45 s", "3 min 20 s", "2 h 5 min", "3 d 4 h".
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0).round() as u64;

@@ -10,6 +10,7 @@ mod restore;
 mod serve;
 mod show;
 mod status;
+mod time;
 
 use std::io::{IsTerminal, Write, stderr};
 use std::path::{Path, PathBuf};
@@ -76,9 +77,55 @@ enum Command {
     /// Snapshots: moments of a dataset, held fast.
     #[command(subcommand)]
     Snapshot(dataset::SnapshotCommand),
-    /// Make a writable dataset that starts as a snapshot was. Instant, takes no room.
+    /// Show or set how far back a dataset can be taken to any moment, not only to snapshots.
+    ///
+    /// The journal is kept for so long, or as long as it is no larger than --bytes, whichever ends first. What was written
+    /// before the window was set is not in it.
+    Window {
+        /// The dataset.
+        dataset: String,
+        /// How long, as in 24h or 7d.
+        #[arg(long, value_parser = crate::units::parse_duration, value_name = "TIME")]
+        keep: Option<u64>,
+        /// How much of the journal at most, as in 20GiB.
+        #[arg(long)]
+        bytes: Option<ByteSize>,
+        /// Keep nothing any more.
+        #[arg(long, conflicts_with_all = ["keep", "bytes"])]
+        off: bool,
+    },
+    /// Mark this moment of a dataset, or of several at once, so that it can be named later.
+    Mark {
+        /// The dataset.
+        dataset: String,
+        /// The mark's name.
+        name: String,
+        /// A dataset that is marked at the same moment; may be said again.
+        #[arg(long = "with", value_name = "DATASET")]
+        with: Vec<String>,
+        /// The applications have nothing under way: the moment is consistent for them, too.
+        #[arg(long)]
+        quiet: bool,
+    },
+    /// Show what a dataset can be taken back to: snapshots, marks, its window and what was written when.
+    Timeline {
+        /// The dataset.
+        dataset: String,
+    },
+    /// Take a dataset back to a moment. Nothing is lost: a snapshot holds the present first.
+    Rewind {
+        /// The dataset.
+        dataset: String,
+        /// A snapshot, a mark, or a time such as 2026-11-22T07:30:00Z.
+        #[arg(long, value_name = "MOMENT")]
+        to: String,
+        /// Leave the dataset as it is, and make a new writable one as it was.
+        #[arg(long = "as", value_name = "NEW")]
+        new: Option<String>,
+    },
+    /// Make a writable dataset that starts as another one was at a moment. Takes no room.
     Clone {
-        /// DATASET@NAME
+        /// DATASET@MOMENT: a snapshot, a mark, or a time such as 2026-11-22T07:30:00Z
         snapshot: String,
         /// The new dataset's name.
         name: String,
@@ -95,7 +142,7 @@ enum Command {
     /// Every byte is verified before it is written. DEST must not exist or be an empty folder; for a volume it must not
     /// exist.
     Restore {
-        /// DATASET[@NAME][:PATH]: the newest state where no snapshot is named, everything where no path is.
+        /// DATASET[@MOMENT][:PATH]: the newest state where no snapshot, mark or time is named, everything where no path is.
         source: String,
         /// Where to.
         dest: PathBuf,
@@ -158,6 +205,10 @@ pub fn run() -> ExitCode {
         Command::Volume(command) => dataset::volume(&context, command),
         Command::Dataset(command) => dataset::dataset(&context, command),
         Command::Snapshot(command) => dataset::snapshot(&context, command),
+        Command::Window { dataset, keep, bytes, off } => time::window(&context, dataset, keep, bytes, off),
+        Command::Mark { dataset, name, with, quiet } => time::mark(&context, dataset, name, with, quiet),
+        Command::Timeline { dataset } => time::timeline(&context, dataset),
+        Command::Rewind { dataset, to, new } => time::rewind(&context, dataset, to, new),
         Command::Clone { snapshot, name } => dataset::clone(&context, snapshot, name),
         Command::Diff { from, to } => dataset::diff(&context, from, to),
         Command::Restore { source, dest } => restore::restore(&context, source, &dest),

@@ -7,14 +7,14 @@ use std::sync::atomic::AtomicBool;
 use narrowboat_storage::catalogue::{DatasetKind, Policy, SnapshotRow};
 use narrowboat_storage::dataset::{BlockDevice, FileTree};
 use narrowboat_storage::id::DatasetId;
-use narrowboat_storage::store::DatasetInfo;
+use narrowboat_storage::store::{DatasetInfo, Moment};
 use narrowboat_wan::link::{Link, PeerStatus};
 use narrowboat_wan::shape::{Rate, parse_limit, print_limit};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::reports::{self, Acknowledged};
-use super::{Failed, Request};
+use super::{Failed, Request, time};
 use crate::clock;
 use crate::jobs::image::restore_image;
 use crate::jobs::restore::restore;
@@ -61,9 +61,20 @@ pub fn handle(
             let (dataset, name) = split(&snapshot)?;
             done(snapshot_report(dataset, &node.store.hold_snapshot(dataset, name, held, clock::now())?))
         }
+        Request::Window { dataset, seconds, bytes, off } => {
+            done(time::set_window(&node.store, &dataset, seconds, bytes, off)?)
+        }
+        Request::Mark { datasets, name, quiet } => {
+            let names: Vec<&str> = datasets.iter().map(String::as_str).collect();
+            node.store.mark(&names, &name, quiet, clock::now())?;
+            done(Acknowledged { message: format!("marked {} as {name}", datasets.join(", ")) })
+        }
+        Request::Timeline { dataset } => done(time::timeline(&node.store, &dataset)?),
+        Request::Rewind { dataset, to } => done(time::rewind(&node.store, &dataset, &to)?),
         Request::Clone { snapshot, name } => {
-            let (source, snapshot) = split(&snapshot)?;
-            done(dataset(node, &node.store.clone_snapshot(source, snapshot, &name, clock::now())?))
+            let (source, moment) = split(&snapshot)?;
+            let moment = time::moment(&node.store, source, moment)?;
+            done(dataset(node, &node.store.clone_at(source, &moment, &name, clock::now())?))
         }
         Request::Diff { from, to } => done(diff(node, from, to)?),
         Request::Restore { source, dest } => done(restore_files(node, &source, Path::new(&dest), gone, tell)?),
@@ -253,31 +264,69 @@ enum Origin {
     Volume(Arc<dyn BlockDevice>),
 }
 
-/// Finds what `DATASET[@NAME][:PATH]` stands for.
-fn find_origin(store: &narrowboat_storage::Store, source: &str) -> Result<Origin, Failed> {
-    let (dataset, path) = source.split_once(':').unwrap_or((source, ""));
-    let (dataset, snapshot) = match dataset.split_once('@') {
-        Some((dataset, snapshot)) => (dataset, Some(snapshot)),
-        None => (dataset, None),
-    };
-    let info = store.dataset_named(dataset)?;
-    if info.row.kind == DatasetKind::Volume {
-        if !path.is_empty() {
-            return Err(Failed::refused(format!("{dataset} is a volume: it is restored whole, without a path")));
+/// A dataset that is there for as long as something is read from it.
+struct Temporary<'a> {
+    store: &'a narrowboat_storage::Store,
+    name: String,
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.store.delete_dataset(&self.name, clock::now()) {
+            tracing::warn!(dataset = self.name, %error, "what a restore was read from could not be removed");
         }
-        return Ok(Origin::Volume(match snapshot {
-            Some(name) => store.snapshot_volume(store.snapshot_named(dataset, name)?.id)?,
-            None => store.volume(info.row.id)?,
-        }));
     }
-    let (tree, bytes) = match snapshot {
-        Some(name) => {
-            let row = store.snapshot_named(dataset, name)?;
-            (store.snapshot_tree(row.id)?, store.seal(row.id)?.logical_bytes)
-        }
-        None => (store.tree(info.row.id)?, info.totals.logical_bytes),
+}
+
+/// Finds what `DATASET[@MOMENT][:PATH]` stands for.
+fn find_origin<'a>(
+    store: &'a narrowboat_storage::Store,
+    source: &str,
+) -> Result<(Origin, Option<Temporary<'a>>), Failed> {
+    let name_end = source.find(['@', ':']).unwrap_or(source.len());
+    let (dataset, rest) = source.split_at(name_end);
+    let info = store.dataset_named(dataset)?;
+    let (moment, path) = match rest.strip_prefix('@') {
+        Some(rest) => time::moment_and_path(store, dataset, rest).map(|(moment, path)| (Some(moment), path))?,
+        None => (None, rest.trim_start_matches(':')),
     };
-    Ok(Origin::Files { tree, path: path.to_owned(), bytes: path.is_empty().then_some(bytes) })
+    if info.row.kind == DatasetKind::Volume && !path.is_empty() {
+        return Err(Failed::refused(format!("{dataset} is a volume: it is restored whole, without a path")));
+    }
+    match moment {
+        Some(Moment::Snapshot(name)) => Ok((of_snapshot(store, &info, &name, path)?, None)),
+        Some(moment) => {
+            let name = format!("restore-{:016x}", rand::random::<u64>());
+            let then = store.clone_at(dataset, &moment, &name, clock::now())?;
+            let temporary = Temporary { store, name };
+            Ok((of_present(store, &then, path)?, Some(temporary)))
+        }
+        None => Ok((of_present(store, &info, path)?, None)),
+    }
+}
+
+fn of_present(store: &narrowboat_storage::Store, info: &DatasetInfo, path: &str) -> Result<Origin, Failed> {
+    Ok(match info.row.kind {
+        DatasetKind::Volume => Origin::Volume(store.volume(info.row.id)?),
+        DatasetKind::Share => files(store.tree(info.row.id)?, path, info.totals.logical_bytes),
+    })
+}
+
+fn of_snapshot(
+    store: &narrowboat_storage::Store,
+    info: &DatasetInfo,
+    name: &str,
+    path: &str,
+) -> Result<Origin, Failed> {
+    let row = store.snapshot_named(&info.row.name, name)?;
+    Ok(match info.row.kind {
+        DatasetKind::Volume => Origin::Volume(store.snapshot_volume(row.id)?),
+        DatasetKind::Share => files(store.snapshot_tree(row.id)?, path, store.seal(row.id)?.logical_bytes),
+    })
+}
+
+fn files(tree: Arc<dyn FileTree>, path: &str, bytes: u64) -> Origin {
+    Origin::Files { tree, path: path.to_owned(), bytes: path.is_empty().then_some(bytes) }
 }
 
 /// Restores files to a folder of this machine, or a volume to an image.
@@ -291,7 +340,8 @@ pub fn restore_from(
     if !dest.is_absolute() {
         return Err(Failed::refused("the destination must be an absolute path"));
     }
-    match find_origin(store, source)? {
+    let (origin, _until_it_is_read) = find_origin(store, source)?;
+    match origin {
         Origin::Files { tree, path, bytes } => Ok(restore(&tree, &path, dest, bytes, gone, tell)?),
         Origin::Volume(device) => Ok(restore_image(&*device, dest, gone, tell)?),
     }

@@ -7,6 +7,7 @@ pub mod api;
 pub mod client;
 pub mod reports;
 pub mod server;
+mod time;
 
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -107,9 +108,41 @@ pub enum Request {
         /// Whether it is held from now on.
         held: bool,
     },
-    /// A new dataset that starts as a snapshot was.
+    /// Shows or changes how far back a dataset can be taken to any moment.
+    Window {
+        /// Its name.
+        dataset: String,
+        /// How long.
+        seconds: Option<u64>,
+        /// How much of the journal at most.
+        bytes: Option<u64>,
+        /// Not at all any more.
+        off: bool,
+    },
+    /// Marks this moment of datasets, of all at once.
+    Mark {
+        /// Which.
+        datasets: Vec<String>,
+        /// The mark's name.
+        name: String,
+        /// Whether the applications have nothing under way.
+        quiet: bool,
+    },
+    /// What a dataset can be taken back to.
+    Timeline {
+        /// Its name.
+        dataset: String,
+    },
+    /// Takes a dataset back to a moment.
+    Rewind {
+        /// Its name.
+        dataset: String,
+        /// A snapshot, a mark or a time.
+        to: String,
+    },
+    /// A new dataset that starts as another one was at a moment.
     Clone {
-        /// `DATASET@NAME`.
+        /// `DATASET@MOMENT`: a snapshot, a mark or a time.
         snapshot: String,
         /// The new dataset's name.
         name: String,

@@ -88,6 +88,64 @@ pub struct Dataset {
     pub damage: Option<String>,
 }
 
+/// What a dataset can be taken back to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Timeline {
+    /// Its name.
+    pub dataset: String,
+    /// How long its window is; none where it has none.
+    pub window_seconds: Option<u64>,
+    /// How much of the journal the window keeps at most.
+    pub window_bytes: Option<u64>,
+    /// The first moment that can be named by its time.
+    pub first: Option<String>,
+    /// The last one.
+    pub last: Option<String>,
+    /// Bytes of journal that are kept for it, of all datasets.
+    pub journal_bytes: u64,
+    /// Snapshots and marks, oldest first.
+    pub moments: Vec<Moment>,
+    /// What was written within the window, oldest first.
+    pub written: Vec<Written>,
+}
+
+/// A moment that has a name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Moment {
+    /// "snapshot" or "mark".
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// When.
+    pub time: String,
+    /// Of a mark: whether the application had nothing under way; otherwise it is like the moment of a power cut.
+    pub quiet: Option<bool>,
+}
+
+/// How much was written to a dataset for a while.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Written {
+    /// From when.
+    pub from: String,
+    /// Until when.
+    pub until: String,
+    /// Bytes.
+    pub bytes: u64,
+    /// Bytes per second, on average.
+    pub bytes_per_second: f64,
+}
+
+/// What a rewind did.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Rewound {
+    /// The dataset.
+    pub dataset: String,
+    /// The moment.
+    pub to: String,
+    /// The snapshot that holds what it was before.
+    pub before: String,
+}
+
 /// A snapshot.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Snapshot {

@@ -1,0 +1,112 @@
+//! What requests about time do: windows, marks, rewinds, and what a moment's name stands for.
+
+use narrowboat_storage::Store;
+use narrowboat_storage::catalogue::Window;
+use narrowboat_storage::store::{Moment, Timeline};
+
+use super::Failed;
+use super::reports;
+use crate::clock;
+use crate::units::{parse_rfc3339, rfc3339};
+
+/// How much of the journal a window keeps where only its length was said.
+const WINDOW_BYTES: u64 = 32 << 30;
+/// How long a window is where only its bytes were said.
+const WINDOW_SECONDS: u64 = 7 * 24 * 3600;
+
+/// Sets, changes or removes a dataset's window.
+pub(super) fn set_window(
+    store: &Store,
+    dataset: &str,
+    seconds: Option<u64>,
+    bytes: Option<u64>,
+    off: bool,
+) -> Result<reports::Timeline, Failed> {
+    let present = store.timeline(dataset)?.window;
+    let window = Window {
+        nanoseconds: match (seconds, present) {
+            (Some(seconds), _) => seconds.saturating_mul(1_000_000_000),
+            (None, Some(present)) => present.nanoseconds,
+            (None, None) => WINDOW_SECONDS * 1_000_000_000,
+        },
+        bytes: bytes.or(present.map(|present| present.bytes)).unwrap_or(WINDOW_BYTES),
+    };
+    if off {
+        store.set_window(dataset, None, clock::now())?;
+    } else if seconds.is_some() || bytes.is_some() {
+        store.set_window(dataset, Some(window), clock::now())?;
+    }
+    timeline(store, dataset)
+}
+
+/// What a dataset can be taken back to.
+pub(super) fn timeline(store: &Store, dataset: &str) -> Result<reports::Timeline, Failed> {
+    let Timeline { window, reach, journal_bytes, snapshots, marks, written } = store.timeline(dataset)?;
+    Ok(reports::Timeline {
+        dataset: dataset.to_owned(),
+        window_seconds: window.map(|window| window.nanoseconds / 1_000_000_000),
+        window_bytes: window.map(|window| window.bytes),
+        first: reach.map(|(first, _)| rfc3339(first)),
+        last: reach.map(|(_, last)| rfc3339(last)),
+        journal_bytes,
+        moments: {
+            let snapshots = snapshots.into_iter().map(|row| (row.time, "snapshot", row.name, None));
+            let marks = marks.into_iter().map(|mark| (mark.time, "mark", mark.label, Some(mark.quiet)));
+            let mut moments: Vec<_> = snapshots.chain(marks).collect();
+            moments.sort_by_key(|(time, ..)| *time);
+            let moment = |(time, kind, name, quiet): (_, &str, _, _)| reports::Moment {
+                kind: kind.into(),
+                name,
+                time: rfc3339(time),
+                quiet,
+            };
+            moments.into_iter().map(moment).collect()
+        },
+        written: written
+            .into_iter()
+            .map(|step| reports::Written {
+                from: rfc3339(step.from),
+                until: rfc3339(step.until),
+                bytes: step.bytes,
+                bytes_per_second: step.bytes as f64 / (step.until.0.saturating_sub(step.from.0).max(1) as f64 / 1e9),
+            })
+            .collect(),
+    })
+}
+
+/// The moment that `text` names: a snapshot, a mark, or a time.
+pub(super) fn moment(store: &Store, dataset: &str, text: &str) -> Result<Moment, Failed> {
+    if store.snapshot_named(dataset, text).is_ok() {
+        return Ok(Moment::Snapshot(text.to_owned()));
+    }
+    if store.timeline(dataset)?.marks.iter().any(|mark| mark.label == text) {
+        return Ok(Moment::Mark(text.to_owned()));
+    }
+    parse_rfc3339(text).map(Moment::Time).ok_or_else(|| {
+        let time = "a time is written as in 2026-11-22T07:30:00Z";
+        Failed::refused(format!("the snapshot {dataset}@{text} does not exist, nor does a mark of that name; {time}"))
+    })
+}
+
+/// Divides `MOMENT[:PATH]`: times have colons of their own, so the longest moment counts.
+pub(super) fn moment_and_path<'a>(store: &Store, dataset: &str, text: &'a str) -> Result<(Moment, &'a str), Failed> {
+    let ends = text.rmatch_indices(':').map(|(at, _)| at);
+    for end in std::iter::once(text.len()).chain(ends) {
+        let (name, path) = (&text[..end], text[end..].trim_start_matches(':'));
+        if let Ok(found) = moment(store, dataset, name) {
+            return Ok((found, path));
+        }
+    }
+    Err(moment(store, dataset, text.split(':').next().unwrap_or_default())
+        .err()
+        .unwrap_or_else(|| Failed::refused(format!("{dataset}@{text} names no moment"))))
+}
+
+/// Takes a dataset back to a moment, or makes a new one as it was.
+pub(super) fn rewind(store: &Store, dataset: &str, to: &str) -> Result<reports::Rewound, Failed> {
+    let moment = moment(store, dataset, to)?;
+    let now = clock::now();
+    let before = format!("before-rewind-{}", rfc3339(now).replace(':', "-"));
+    let kept = store.rewind(dataset, &moment, &before, now)?;
+    Ok(reports::Rewound { dataset: dataset.to_owned(), to: to.to_owned(), before: kept.name })
+}

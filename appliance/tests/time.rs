@@ -1,0 +1,74 @@
+//! Any moment of a share from the command line: windows, marks, times, rewinds, clones and restores.
+
+mod common;
+
+use std::fs;
+use std::time::Duration;
+
+use common::nfs::Stable;
+use common::{Served, data_folder, facts, fine, narrowboat};
+use serde_json::json;
+
+/// The present as people write it. Moments of the test lie apart by more than it is exact to.
+fn now() -> String {
+    std::thread::sleep(Duration::from_millis(20));
+    let text = narrowboat::units::rfc3339(narrowboat::clock::now());
+    std::thread::sleep(Duration::from_millis(20));
+    text
+}
+
+#[test]
+fn a_share_goes_back_to_any_moment_and_forth_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let served = Served::start(&data_folder(folder.path(), "box"));
+    let data = served.data.clone();
+    fine(&data, &["share", "create", "office"]);
+    let said = narrowboat(&data, &["mark", "office", "too early"]);
+    assert!(said.code == 1 && said.err.contains("no window"), "{said:?}");
+    assert!(fine(&data, &["window", "office"]).contains("no window"));
+    let set = facts(&data, &["window", "office", "--keep", "24h", "--bytes", "1GiB"]);
+    assert_eq!((&set["window_seconds"], &set["window_bytes"]), (&json!(86_400), &json!(1 << 30)));
+
+    let mut client = served.connect();
+    let root = client.mount("/office").expect("the share");
+    let file = client.create(&root, b"report").expect("room");
+    let mut times = Vec::new();
+    for text in ["one", "two", "six"] {
+        client.write(&file, 0, text.as_bytes(), Stable::File).expect("room");
+        times.push(now());
+        if text == "two" {
+            assert_eq!(fine(&data, &["mark", "office", "noon", "--quiet"]), "marked office as noon\n");
+        }
+    }
+    client.remove(&root, b"report").expect("there");
+
+    let at = |moment: &str| {
+        let dest = folder.path().join(format!("restored-{}", moment.replace(':', "-")));
+        fine(&data, &["restore", &format!("office@{moment}:report"), dest.to_str().expect("UTF-8")]);
+        fs::read_to_string(dest).expect("a file")
+    };
+    assert_eq!([at(&times[0]), at(&times[1]), at(&times[2]), at("noon")], ["one", "two", "six", "two"]);
+    assert_eq!(facts(&data, &["dataset", "list"]).as_array().expect("a list").len(), 1, "nothing is left of restores");
+
+    fine(&data, &["rewind", "office", "--to", "noon", "--as", "then"]);
+    assert_eq!(facts(&data, &["clone", &format!("office@{}", times[0]), "earlier"])["files"], 1);
+    let rewound = facts(&data, &["rewind", "office", "--to", &times[1]]);
+    let file = client.lookup(&root, b"report").expect("it is back").0;
+    assert_eq!(client.read(&file, 0, 100).expect("there"), b"two");
+    let before = rewound["before"].as_str().expect("a snapshot").to_owned();
+    fine(&data, &["rewind", "office", "--to", &before]);
+    assert!(client.lookup(&root, b"report").is_err(), "and removed again: nothing was lost");
+
+    let timeline = facts(&data, &["timeline", "office"]);
+    let named: Vec<&str> =
+        timeline["moments"].as_array().expect("a list").iter().filter_map(|m| m["name"].as_str()).collect();
+    assert!(named.contains(&"noon") && named.contains(&before.as_str()), "{timeline:#}");
+    assert!(fine(&data, &["timeline", "office"]).contains("mark, quiet"));
+    let said = narrowboat(&data, &["rewind", "office", "--to", "yesterday"]);
+    assert!(said.code == 1 && said.err.contains("yesterday"), "{said:?}");
+    let said = narrowboat(&data, &["rewind", "office", "--to", "2001-01-01T00:00:00Z"]);
+    assert!(said.code == 1 && said.err.contains("window"), "{said:?}");
+    fine(&data, &["window", "office", "--off"]);
+    assert_eq!(narrowboat(&data, &["rewind", "office", "--to", &times[0]]).code, 1);
+    assert!(facts(&data, &["check", "--deep"])["sound"].as_bool().expect("an answer"));
+}
