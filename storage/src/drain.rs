@@ -85,9 +85,9 @@ impl Dataset {
         if extents.base_limit() < content.len() {
             content = sequence::splice(objects, cutter, &mut put, &content, [], extents.base_limit())?.0;
         }
-        let written: Vec<(u64, Extent)> = extents.range(0, size).collect();
-        let patches = written.iter().map(|(offset, extent)| Patch {
-            offset: *offset,
+        // One by one: a layer may have half a million of them.
+        let patches = extents.range(0, size).map(|(offset, extent)| Patch {
+            offset,
             len: extent.len,
             source: self.source_of(objects, extent),
         });
@@ -95,7 +95,7 @@ impl Dataset {
     }
 
     /// How the splice gets at an extent's bytes: whole chunks by name, what is in memory at once, the rest when needed.
-    fn source_of<'a>(&'a self, objects: &'a dyn Objects, extent: &'a Extent) -> Source<'a> {
+    fn source_of<'a>(&'a self, objects: &'a dyn Objects, extent: Extent) -> Source<'a> {
         match &extent.place {
             Place::Memory { bytes, .. } => Source::Bytes(bytes.clone()),
             Place::Hole => Source::Hole,
@@ -108,14 +108,10 @@ impl Dataset {
     }
 
     /// Reads parts of an extent when the splice gets to them.
-    fn reader_of<'a>(
-        &'a self,
-        objects: &'a dyn Objects,
-        extent: &'a Extent,
-    ) -> impl Fn(u64, usize) -> Result<Bytes> + 'a {
+    fn reader_of<'a>(&'a self, objects: &'a dyn Objects, extent: Extent) -> impl Fn(u64, usize) -> Result<Bytes> + 'a {
         move |from, len| {
             let mut pieces = Vec::with_capacity(1);
-            self.fetch_extent(objects, extent, &mut pieces)?;
+            self.fetch_extent(objects, &extent, &mut pieces)?;
             let whole = match pieces.len() {
                 1 => pieces.swap_remove(0),
                 _ => Bytes::from(pieces.concat()),

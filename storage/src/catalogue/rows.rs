@@ -95,6 +95,16 @@ pub struct Sealed {
     pub files: u64,
 }
 
+impl Sealed {
+    /// The size in bytes of a volume at that moment; 0 for a share.
+    pub fn volume_bytes(&self, kind: DatasetKind) -> u64 {
+        match kind {
+            DatasetKind::Volume => self.logical_bytes,
+            DatasetKind::Share => 0,
+        }
+    }
+}
+
 /// A key with its new value, or with none where the row goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {

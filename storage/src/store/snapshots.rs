@@ -6,7 +6,7 @@ use super::Store;
 use super::datasets::{DatasetInfo, check_label};
 use super::open::applied_change;
 use super::time::Moment;
-use crate::catalogue::{Change, DatasetKind, DatasetRow, Sealed, SnapshotRow, encode_changes};
+use crate::catalogue::{Change, DatasetKind, DatasetRow, SnapshotRow, encode_changes};
 use crate::dataset::FileTree;
 use crate::dataset::live::{Dataset, Mode};
 use crate::dataset::state::Base;
@@ -77,7 +77,7 @@ impl Store {
         let snapshot = self.snapshot(id)?;
         let live = self.stages.catalogue.dataset(snapshot.dataset);
         let live = live.ok_or_else(|| Refusal::NotFound(format!("dataset {}", snapshot.dataset)))?;
-        let row = DatasetRow { size: size_at(live.kind, &sealed), ..live };
+        let row = DatasetRow { size: sealed.volume_bytes(live.kind), ..live };
         let base = Base { root: sealed.root, lsn: snapshot.lsn };
         Ok(Arc::new(Dataset::new(&row, self.stages.clone(), Mode::ReadOnly, base, sealed.next_inode)))
     }
@@ -108,13 +108,5 @@ impl Store {
     /// A new writable dataset that starts as the snapshot was.
     pub fn clone_snapshot(&self, dataset: &str, snapshot: &str, name: &str, now: Timestamp) -> Result<DatasetInfo> {
         self.clone_at(dataset, &Moment::Snapshot(snapshot.to_owned()), name, now)
-    }
-}
-
-/// The size in bytes of a volume at a root; 0 for a share.
-pub(super) fn size_at(kind: DatasetKind, sealed: &Sealed) -> u64 {
-    match kind {
-        DatasetKind::Volume => sealed.logical_bytes,
-        DatasetKind::Share => 0,
     }
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use super::Store;
 use super::datasets::{DatasetInfo, check_label, mode_of};
 use super::open::{NO_DATASET, applied_change};
-use super::snapshots::size_at;
 use crate::catalogue::{
     Change, Checkpoint, DatasetKind, DatasetRow, Head, Mark, Sealed, SnapshotRow, Window, encode_changes,
 };
@@ -192,7 +191,7 @@ impl Store {
             read_only: false,
             created: now,
             origin: None,
-            size: size_at(source.kind, &then.sealed),
+            size: then.sealed.volume_bytes(source.kind),
             ..source
         };
         let head = Head { root: then.base.root, lsn: Lsn(0), next_inode: then.sealed.next_inode };

@@ -40,7 +40,8 @@ impl Replication {
                 dataset: dataset.id,
                 dataset_name: dataset.name,
                 kind: dataset.kind,
-                size: dataset.size,
+                // The snapshot's, which the volume may have outgrown.
+                size: sealed.volume_bytes(dataset.kind),
                 snapshot,
                 snapshot_name: row.name,
                 time: row.time,
