@@ -11,12 +11,15 @@ use std::io::IoSlice;
 use std::path::PathBuf;
 
 use common::*;
+use narrowboat_storage::Store;
+use narrowboat_storage::catalogue::{Policy, Window};
 use narrowboat_storage::dataset::{Credentials, FileTree, SetAttributes};
 use narrowboat_storage::media::{Media, SimDisk};
+use narrowboat_storage::store::Moment;
 use narrowboat_storage::units::{Inode, Timestamp};
 
 /// The version whose store a run of the ignored test makes.
-const NEWEST: u32 = 1;
+const NEWEST: u32 = 2;
 const BLOCK: usize = 512;
 
 fn folder(version: u32) -> PathBuf {
@@ -100,6 +103,49 @@ fn compare(tree: &dyn FileTree, monday: bool) {
     assert_eq!((odd.mode, odd.uid, odd.gid, odd.modified), (0o4711, 7, 8, Timestamp(123_456_789)));
 }
 
+/// The volume of golden stores since version 2: at its mark, and after it was rewound there and written on.
+fn volume(marked: bool) -> Vec<u8> {
+    let mut bytes = vec![0; 2 << 20];
+    bytes[1 << 20..][..256 << 10].copy_from_slice(&noise(3, 256 << 10));
+    bytes[4096..8192].copy_from_slice(&noise(4, 4096));
+    bytes[(1 << 20) + 65_536..(1 << 20) + 131_072].fill(0);
+    if !marked {
+        bytes[..512].fill(7);
+    }
+    bytes
+}
+
+/// Compares the volume, and a clone of it at its mark, on the other side of a rewind.
+fn compare_volume(store: &Store) {
+    let device = |name: &str| store.volume(store.dataset_named(name).expect("there").row.id).expect("a volume");
+    let bytes = |name: &str| device(name).read(0, 2 << 20).expect("readable").concat();
+    assert!(bytes("disk") == volume(false));
+    let timeline = store.timeline("disk").expect("there");
+    assert!(timeline.window.is_some() && timeline.marks.len() == 1 && timeline.marks[0].quiet);
+    let mark = Moment::Mark("quiet".into());
+    store.clone_at("disk", &mark, "past", Timestamp(900)).expect("within the window");
+    assert!(bytes("past") == volume(true));
+    store.delete_dataset("past", Timestamp(900)).expect("just made");
+}
+
+/// Makes the volume. All but its head is in the journal's tail: writes of every kind, a mark and a rewind.
+fn make_volume(store: &Store) {
+    store.create_volume("disk", 2 << 20, Policy::Inline, Timestamp(10)).expect("room");
+    let window = Window { nanoseconds: 1 << 60, bytes: 1 << 40 };
+    store.set_window("disk", Some(window), Timestamp(10)).expect("room");
+    let disk = store.volume(store.dataset_named("disk").expect("there").row.id).expect("a volume");
+    let now = Timestamp(11);
+    disk.write(now, 1 << 20, noise(3, 256 << 10).into()).expect("room");
+    disk.write(now, 4096, noise(4, 4096).into()).expect("room");
+    disk.write(now, 16_384, vec![0; 4096].into()).expect("room");
+    disk.discard(now, &[(0, 512), ((1 << 20) + 65_536, 65_536)]).expect("room");
+    store.mark(&["disk"], "quiet", true, Timestamp(12)).expect("room");
+    disk.write(Timestamp(13), 0, noise(5, 150_000).into()).expect("room");
+    store.rewind("disk", &Moment::Mark("quiet".into()), "before", Timestamp(14)).expect("room");
+    disk.compare_and_write(Timestamp(15), 0, &[0; 512], vec![7; 512].into()).expect("room");
+    disk.flush().expect("a sound disk");
+}
+
 #[test]
 fn stores_of_every_version_open_and_hold_what_they_held() {
     for version in 1..=NEWEST {
@@ -118,6 +164,9 @@ fn stores_of_every_version_open_and_hold_what_they_held() {
             let sealed = monday.sealed.and_then(|sealed| sealed.root).expect("a root");
             assert_eq!(format!("{sealed}"), root.trim(), "v{version}: the same tree has the same root for ever");
             assert_eq!(store.setting("golden").as_deref(), Some(&b"v"[..]));
+            if version >= 2 {
+                compare_volume(&store);
+            }
             store.close(Timestamp(1000)).expect("room");
         }
     }
@@ -161,6 +210,7 @@ fn make_the_newest_golden_store() {
     let file = create(&*tree, root, "tuesday", 8);
     write(&*tree, file, 0, &noise(2, 5_000), 8);
     commit(&*tree, file).expect("room");
+    make_volume(&store);
     drop((store, tree));
     std::fs::create_dir_all(&to).expect("a folder");
     std::fs::write(to.join("store.pack"), pack(&disk)).expect("room");

@@ -1,5 +1,6 @@
 //! Power cuts at every sync of a seeded workload on a volume. Every change is one record in order, so what a crash leaves is
-//! the volume as it was after some change, and after none that is older than the last stable one.
+//! the volume as it was after some change, and after none that is older than the last stable one. The volume has a window, and
+//! its past is looked at after every crash.
 
 #[path = "common/blocks.rs"]
 mod blocks;
@@ -7,12 +8,16 @@ mod common;
 
 use blocks::*;
 use common::*;
-use narrowboat_storage::catalogue::Policy;
+use narrowboat_storage::Store;
+use narrowboat_storage::catalogue::{Policy, Window};
 use narrowboat_storage::media::SimDisk;
+use narrowboat_storage::store::Moment;
 use narrowboat_storage::units::{Lsn, Timestamp};
 
 const SIZE: u64 = 3 << 20;
 const STEPS: u64 = 60;
+/// So long and so much that nothing ends it.
+const WINDOW: Option<Window> = Some(Window { nanoseconds: u64::MAX / 4, bytes: u64::MAX / 4 });
 
 /// What a crash may leave.
 struct Known {
@@ -22,12 +27,16 @@ struct Known {
     since: Vec<(Patch, Lsn)>,
     /// Changes that were made stable.
     count: u64,
+    /// All changes that are part of the present, from the first on.
+    log: Vec<(Patch, Lsn)>,
 }
 
 impl Known {
     fn made_stable(&mut self, lsn: Lsn) {
         while self.since.first().is_some_and(|(_, at)| *at <= lsn) {
-            self.since.remove(0).0.apply(&mut self.stable);
+            let change = self.since.remove(0);
+            change.0.apply(&mut self.stable);
+            self.log.push(change);
             self.count += 1;
         }
     }
@@ -35,13 +44,27 @@ impl Known {
     /// Finds the state among those that may be, and takes it for the truth.
     fn recovered(&mut self, found: Vec<u8>, what: &str) {
         let mut image = self.stable.clone();
-        let mut fits = image == found;
-        for (patch, _) in &self.since {
+        let mut fits = (image == found).then_some(0);
+        for (nth, (patch, _)) in self.since.iter().enumerate() {
             patch.apply(&mut image);
-            fits |= image == found;
+            fits = if image == found { Some(nth + 1) } else { fits };
         }
-        assert!(fits, "{what}: not what the volume was after any of {} changes", self.since.len());
-        *self = Known { stable: found, since: Vec::new(), count: self.count };
+        let Some(left) = fits else {
+            panic!("{what}: not what the volume was after any of {} changes", self.since.len());
+        };
+        self.log.extend(self.since.drain(..).take(left));
+        self.stable = found;
+    }
+
+    /// Looks at some moments of the past.
+    fn look_back(&self, store: &Store, what: &str) {
+        for (nth, (_, lsn)) in self.log.iter().enumerate().step_by(1 + self.log.len() / 3) {
+            let mut image = vec![0; SIZE as usize];
+            self.log[..=nth].iter().for_each(|(patch, _)| patch.apply(&mut image));
+            store.clone_at("disk", &Moment::Lsn(*lsn), "past", Timestamp(1)).expect("within the window");
+            expect(&*device(store, "past"), &image, &format!("{what}, record {lsn}"));
+            store.delete_dataset("past", Timestamp(1)).expect("just made");
+        }
     }
 }
 
@@ -49,6 +72,11 @@ impl Known {
 fn run(disk: &SimDisk, writer: &mut Writer, known: &mut Known, steps: u64, from: i64) {
     let Ok((store, _)) = open(disk) else { return };
     if store.dataset_named("disk").is_err() && store.create_volume("disk", SIZE, Policy::Inline, Timestamp(1)).is_err()
+    {
+        return;
+    }
+    if store.timeline("disk").expect("there").window.is_none()
+        && store.set_window("disk", WINDOW, Timestamp(1)).is_err()
     {
         return;
     }
@@ -94,6 +122,7 @@ fn look(disk: &SimDisk, known: &mut Known, what: &str) {
     assert!(report.set_aside.is_empty(), "{what}: {:?}", report.set_aside);
     if store.dataset_named("disk").is_ok() {
         known.recovered(all(&*device(&store, "disk")), what);
+        known.look_back(&store, what);
         let check = store.check(true, &mut |_| true).expect("a sound machine");
         assert!(check.is_sound(), "{what}: {:?}", check.problems);
     } else {
@@ -105,7 +134,7 @@ fn cut_at(seed: u64, sync: u64) -> (u64, u64) {
     let disk = SimDisk::new(seed ^ sync << 32);
     disk.cut_power_at_sync(sync);
     let mut writer = Writer::new(SIZE, seed);
-    let mut known = Known { stable: vec![0; SIZE as usize], since: Vec::new(), count: 0 };
+    let mut known = Known { stable: vec![0; SIZE as usize], since: Vec::new(), count: 0, log: Vec::new() };
     run(&disk, &mut writer, &mut known, STEPS, 2);
     let syncs = disk.syncs();
     crash(&disk);

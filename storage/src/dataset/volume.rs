@@ -228,6 +228,7 @@ impl BlockDevice for Dataset {
         }
         self.stages.admit_data(data.len() as u64)?;
         let draft = self.draft(offset, &data)?;
+        self.stages.relieve_journal()?;
         self.write_draft(now, draft)
     }
 

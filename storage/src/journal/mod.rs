@@ -314,6 +314,13 @@ impl Journal {
         self.lock().segments.values().sum()
     }
 
+    /// True where so much is not safe yet that appends will soon be refused for it: then whoever writes more should commit
+    /// first, while it holds no lock.
+    pub fn is_nearly_full(&self) -> bool {
+        let bound = self.options.buffer_bytes_max;
+        self.lock().buffer.unsafe_bytes > bound - bound / 4
+    }
+
     /// Bytes of records that are not safe yet.
     pub fn unsafe_bytes(&self) -> u64 {
         self.lock().buffer.unsafe_bytes

@@ -241,6 +241,42 @@ fn real_stores_end_with_equal_files_through_cuts_of_line_and_power() {
     all_hold(seeds(30), world);
 }
 
+/// A volume goes over as a share does, and each of its snapshots with the size that it had then.
+#[test]
+fn a_volume_that_grows_ends_with_equal_bytes() {
+    const MIB: usize = 1 << 20;
+    let mut rng = Rng::new(78);
+    let mut branch = Branch::new(&mut rng);
+    let id = branch.store.create_volume("disk", 4 << 20, Policy::Inline, Timestamp(1)).unwrap().row.id;
+    let disk = branch.store.volume(id).unwrap();
+    let there = open(&SimDisk::new(8));
+    let mut image = vec![0; 4 * MIB];
+    let mut days = Vec::new();
+    for day in 1..=3 {
+        branch.now += 10;
+        for _ in 0..20 {
+            let (offset, len) = (rng.below(3 << 20) as usize, rng.within(1, 300_000) as usize);
+            let bytes = rng.bytes(len);
+            image[offset..offset + len].copy_from_slice(&bytes);
+            disk.write(Timestamp(branch.now), offset as u64, bytes.into()).unwrap();
+        }
+        let row = branch.store.create_snapshot("disk", &format!("day {day}"), Timestamp(branch.now)).unwrap();
+        days.push((row.id, image.clone()));
+        image.resize(image.len() + MIB, 0);
+        branch.store.resize_volume("disk", image.len() as u64, Timestamp(branch.now)).unwrap();
+        let what = Replication::of(&branch.store, row.id).unwrap();
+        let line = Line { segment_bytes: 4000, jitter_us: 0, loss_one_in: 0, ..Line::random(&mut rng) };
+        attempt(&branch, &there, &what, script(line, &branch.store, &there), 1).unwrap().sender.0.unwrap();
+    }
+    for (day, image) in &days {
+        let device = there.snapshot_volume(*day).unwrap();
+        assert_eq!(device.size_bytes(), image.len() as u64);
+        assert!(device.read(0, image.len() as u64).unwrap().concat() == *image);
+    }
+    let shown = there.volume(there.dataset_named("branch/disk").unwrap().row.id).unwrap();
+    assert_eq!((shown.size_bytes(), shown.read_only()), (6 << 20, true));
+}
+
 /// One megabyte of real files, then a day on which one file changes by a few bytes.
 #[test]
 fn a_small_change_of_a_real_share_costs_little() {
