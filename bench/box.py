@@ -39,7 +39,7 @@ class Box:
         self.config.write_text(
             f'name = "{name}"\n\n[nfs]\nlisten = "127.0.0.1:{nfs_port}"\nroot_squash = false\n'
             f'portmap = "{portmap}"\n\n'
-            f'[wan]\nlisten = "127.0.0.1:{wan_port}"\n{more_config}'
+            f'[iscsi]\nlisten = []\n\n[wan]\nlisten = "127.0.0.1:{wan_port}"\n{more_config}'
         )
         self.process = None
 

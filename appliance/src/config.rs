@@ -14,6 +14,20 @@
 //! [share.office]                  # what differs for one share: allow, root_squash, read_only
 //! root_squash = false
 //!
+//! [iscsi]
+//! listen = ["0.0.0.0:3260"]       # one or several portals; [] for off
+//! allow = ["192.168.7.0/24"]      # networks of initiators; loopback alone where nothing is said
+//! initiators = []                 # names of initiators that may log in; any where none is said
+//! iqn = "iqn.2026-11.net.narrowboat" # what target names begin with; the volume's name follows behind a colon
+//!
+//! [iscsi.user.server1]            # CHAP: with one user or more, everybody has to be one
+//! secret_file = "/etc/narrowboat/server1.secret"      # at least 12 characters
+//! mutual_name = "box"             # how this box proves itself, if initiators ask it to
+//! mutual_secret_file = "/etc/narrowboat/box.secret"
+//!
+//! [volume.disk1]                  # what differs for one volume: allow, initiators, block_bytes
+//! block_bytes = 512               # or 4096
+//!
 //! [wan]
 //! listen = "0.0.0.0:4433"         # QUIC; "" for off
 //! rate = "20Mbit"                 # cap of the whole box; absent for none. `narrowboat limit --rate` outranks it for good
@@ -60,6 +74,10 @@ pub struct Config {
     pub log: Log,
     /// Rules of single shares, by name; they override those of `[nfs]`.
     pub share: BTreeMap<String, ShareRules>,
+    /// The iSCSI target.
+    pub iscsi: Iscsi,
+    /// Rules of single volumes, by name; they override those of `[iscsi]`.
+    pub volume: BTreeMap<String, Volume>,
 }
 
 /// `[nfs]`.
@@ -103,6 +121,58 @@ pub struct ShareRules {
     pub root_squash: Option<bool>,
     /// Whether clients may only read.
     pub read_only: Option<bool>,
+}
+
+/// `[iscsi]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Iscsi {
+    /// Addresses and ports, each a portal; none for off.
+    pub listen: Vec<String>,
+    /// Networks of initiators that may log in.
+    pub allow: Vec<String>,
+    /// Names of initiators that may log in; any where there are none.
+    pub initiators: Vec<String>,
+    /// What names of targets begin with.
+    pub iqn: String,
+    /// CHAP accounts by user name; where there are some, everybody has to have one.
+    pub user: BTreeMap<String, IscsiUser>,
+}
+
+impl Default for Iscsi {
+    fn default() -> Self {
+        Iscsi {
+            listen: vec!["127.0.0.1:3260".into()],
+            allow: vec!["127.0.0.0/8".into(), "::1/128".into()],
+            initiators: Vec::new(),
+            iqn: "iqn.2026-11.net.narrowboat".into(),
+            user: BTreeMap::new(),
+        }
+    }
+}
+
+/// `[iscsi.user.NAME]`: a CHAP account.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IscsiUser {
+    /// File with the initiator's secret.
+    pub secret_file: PathBuf,
+    /// The name under which this box proves itself to initiators that ask it to.
+    pub mutual_name: Option<String>,
+    /// File with the secret by which it does; another than the initiator's.
+    pub mutual_secret_file: Option<PathBuf>,
+}
+
+/// `[volume.NAME]`: what differs from `[iscsi]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Volume {
+    /// Networks of initiators that may log in.
+    pub allow: Option<Vec<String>>,
+    /// Names of initiators that may log in.
+    pub initiators: Option<Vec<String>>,
+    /// Bytes of a block: 512 (in physical blocks of 4096) or 4096.
+    pub block_bytes: Option<u32>,
 }
 
 /// `[wan]`.
@@ -197,6 +267,11 @@ impl Config {
         {
             listen_address(key, text)?;
         }
+        for text in &self.iscsi.listen {
+            text.parse::<SocketAddr>().map_err(|_| {
+                format!("iscsi.listen = [{text:?}]: expected addresses and ports such as \"0.0.0.0:3260\"")
+            })?;
+        }
         if let Some(rate) = &self.wan.rate {
             parse_limit(rate).map_err(|refusal| format!("wan.rate = {rate:?}: {refusal}"))?;
         }
@@ -215,6 +290,11 @@ impl Config {
     /// Where NFS listens, if it does.
     pub fn nfs_address(&self) -> Option<SocketAddr> {
         self.nfs.listen.parse().ok()
+    }
+
+    /// Where iSCSI is served: the portals.
+    pub fn iscsi_addresses(&self) -> Vec<SocketAddr> {
+        self.iscsi.listen.iter().filter_map(|text| text.parse().ok()).collect()
     }
 
     /// Where portmapper calls are answered, if they are.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! store ◄── pump threads            drain whatever waits
-//!   ▲ ◄──── NFS server              its own threads
+//!   ▲ ◄──── NFS and iSCSI servers   their own threads
 //!   ▲ ◄──── link (tokio runtime)    QUIC, replications
 //!   └ ◄──── control socket          one thread a request
 //! ```
@@ -32,9 +32,11 @@ use crate::clock;
 use crate::config::{Config, OVERLAY_BYTES_MIN};
 use crate::control::{SOCKET, server};
 use crate::ingest::exports::{StoreExports, check_networks};
+use crate::ingest::iscsi;
 use crate::ingest::nfs::portmap::Portmap;
 use crate::ingest::nfs::rpc::Service;
 use crate::ingest::nfs::{HandleKey, Server, ServerConfig, Session};
+use crate::ingest::volumes::StoreTargets;
 use crate::replicas::{Replicas, peers};
 use crate::transfers::Transfers;
 
@@ -45,7 +47,7 @@ const PUMP_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a pump that could not work waits before it tries again.
 const PUMP_RETRY: Duration = Duration::from_secs(2);
 /// How long clients have to take their last replies.
-const NFS_GRACE: Duration = Duration::from_secs(5);
+const CLIENT_GRACE: Duration = Duration::from_secs(5);
 /// The setting that keeps the cap of the whole box.
 pub const LIMIT_SETTING: &str = "wan.limit";
 
@@ -90,6 +92,8 @@ pub struct Node {
     pub link: Option<Link>,
     /// Where NFS is served, if it is.
     pub nfs_address: Option<SocketAddr>,
+    /// Where iSCSI is served.
+    pub iscsi_addresses: Vec<SocketAddr>,
     /// Replications.
     pub transfers: Transfers,
     /// What opening the store found.
@@ -103,6 +107,7 @@ pub struct Node {
 pub struct Running {
     node: Arc<Node>,
     nfs: Option<Server>,
+    iscsi: Option<iscsi::Server>,
     control: server::ControlServer,
     pumps: Vec<JoinHandle<()>>,
 }
@@ -162,6 +167,7 @@ impl Node {
             .map_err(|error| StartError::Thread("the runtime", error))?;
         let link = start_link(&runtime, data, &config, &name, &store)?;
         let (nfs, nfs_address) = start_nfs(&store, &config)?;
+        let (iscsi, iscsi_addresses) = start_iscsi(&store, &config)?;
         let node = Arc::new(Node {
             name,
             data: data.to_owned(),
@@ -169,6 +175,7 @@ impl Node {
             store,
             link,
             nfs_address,
+            iscsi_addresses,
             transfers: Transfers::default(),
             opened,
             runtime,
@@ -181,7 +188,7 @@ impl Node {
             address: SOCKET.into(),
             source,
         })?;
-        Ok(Running { node, nfs, control, pumps })
+        Ok(Running { node, nfs, iscsi, control, pumps })
     }
 
     /// Lets this thread call what starts tasks of the link, as long as the guard lives.
@@ -247,11 +254,14 @@ impl Running {
 
     /// Ends everything in order; all that was written is drained and the store is closed.
     pub fn stop(self) -> Result<(), Error> {
-        let Running { node, nfs, control, pumps } = self;
+        let Running { node, nfs, iscsi, control, pumps } = self;
         node.ask_to_stop();
         control.stop();
         if let Some(server) = nfs {
-            server.stop(NFS_GRACE);
+            server.stop(CLIENT_GRACE);
+        }
+        if let Some(server) = iscsi {
+            server.stop(CLIENT_GRACE);
         }
         node.transfers.cancel_all();
         if let Some(link) = &node.link {
@@ -307,6 +317,25 @@ fn start_nfs(store: &Arc<Store>, config: &Config) -> Result<(Option<Server>, Opt
     let server = Server::start(ServerConfig::new(Arc::new(clock::now)), streams, datagrams)
         .map_err(|error| StartError::Thread("the NFS server", error))?;
     Ok((Some(server), Some(local)))
+}
+
+fn start_iscsi(store: &Arc<Store>, config: &Config) -> Result<(Option<iscsi::Server>, Vec<SocketAddr>), StartError> {
+    let addresses = config.iscsi_addresses();
+    let targets = StoreTargets::new(store.clone(), config.clone()).map_err(StartError::Config)?;
+    if addresses.is_empty() {
+        return Ok((None, Vec::new()));
+    }
+    let bind = |address: &SocketAddr| {
+        let failed = |source| StartError::Listen { what: "iSCSI", address: address.to_string(), source };
+        let listener = TcpListener::bind(address).map_err(failed)?;
+        let local = listener.local_addr().map_err(failed)?;
+        Ok((listener, local))
+    };
+    let bound: Vec<_> = addresses.iter().map(bind).collect::<Result<_, StartError>>()?;
+    let (portals, locals) = bound.into_iter().unzip();
+    let server = iscsi::Server::start(iscsi::ServerConfig::default(), Arc::new(targets), portals)
+        .map_err(|error| StartError::Thread("the iSCSI server", error))?;
+    Ok((Some(server), locals))
 }
 
 fn start_link(

@@ -21,6 +21,8 @@ fn show(status: &Status) {
     let off = || "off".to_owned();
     say!("{} (narrowboat {})", status.name, status.version);
     say!("  NFS          {}", status.nfs.clone().unwrap_or_else(off));
+    let portals = Some(status.iscsi.join(", ")).filter(|portals| !portals.is_empty());
+    say!("  iSCSI        {}", portals.unwrap_or_else(off));
     say!("  replication  {}", status.wan.clone().unwrap_or_else(off));
     say!("  live data    {}", size(status.logical_bytes));
     say!("  snapshots    {} if each were kept whole", size(status.protected_bytes));

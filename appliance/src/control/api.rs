@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::reports::{self, Acknowledged};
 use super::{Failed, Request, time};
 use crate::clock;
+use crate::ingest::volumes::StoreTargets;
 use crate::jobs::image::restore_image;
 use crate::jobs::restore::restore;
 use crate::jobs::{Meter, Progress};
@@ -158,6 +159,7 @@ fn dataset(node: &Node, info: &DatasetInfo) -> reports::Dataset {
         directories: info.totals.directories,
         snapshots: snapshots.len(),
         newest_snapshot: snapshots.last().map(|row| row.name.clone()),
+        target: (!is_share && !node.iscsi_addresses.is_empty()).then(|| StoreTargets::name_of(&node.config, row)),
         export: node.nfs_address.filter(|_| is_share).map(|_| format!("/{}", row.name)),
         damage: info.damage.as_ref().map(|damage| damage.to_string()),
     }
@@ -185,6 +187,7 @@ fn status(node: &Node) -> Result<reports::Status, Failed> {
         store: node.store.id().to_string(),
         realm: node.store.realm().id().iter().map(|byte| format!("{byte:02x}")).collect(),
         peer_id: node.link.as_ref().map(|link| link.id().to_string()),
+        iscsi: node.iscsi_addresses.iter().map(ToString::to_string).collect(),
         nfs: node.nfs_address.map(|address| address.to_string()),
         wan: node.link.as_ref().and_then(|link| link.local_address().ok()).map(|address| address.to_string()),
         logical_bytes,

@@ -19,6 +19,8 @@ pub struct Status {
     pub peer_id: Option<String>,
     /// Where NFS is served, if it is.
     pub nfs: Option<String>,
+    /// Where it serves iSCSI.
+    pub iscsi: Vec<String>,
     /// Where peers are answered, if they are.
     pub wan: Option<String>,
     /// What clients see: the sum of all datasets now.
@@ -84,6 +86,8 @@ pub struct Dataset {
     pub newest_snapshot: Option<String>,
     /// What clients mount.
     pub export: Option<String>,
+    /// The iSCSI name that initiators log in to.
+    pub target: Option<String>,
     /// Why it can't be served or counted; its sizes and counts are 0 then.
     pub damage: Option<String>,
 }

@@ -8,3 +8,5 @@ pub mod exports;
 pub mod iscsi;
 /// NFSv3 and MOUNT over TCP.
 pub mod nfs;
+/// The volumes of a store as iSCSI targets.
+pub mod volumes;

@@ -26,6 +26,9 @@ name = 'NAME'
 [nfs]
 listen = '127.0.0.1:0'
 root_squash = false
+[iscsi]
+listen = ['127.0.0.1:0']
+
 [wan]
 listen = '127.0.0.1:0'
 [store]

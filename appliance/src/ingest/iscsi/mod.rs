@@ -31,6 +31,8 @@ pub mod framing;
 pub mod gate;
 /// The login phase.
 pub mod login;
+/// A disk without a store.
+pub mod null;
 /// What the two sides agree on.
 pub mod params;
 /// Which sessions there are.
@@ -45,6 +47,8 @@ pub mod session;
 pub mod target;
 /// Text in logins.
 pub mod text;
+/// A volume as a disk.
+pub mod volume;
 /// PDUs on the wire.
 pub mod wire;
 
@@ -53,3 +57,4 @@ mod tests;
 
 pub use server::{Server, ServerConfig};
 pub use target::{Access, Target, Targets};
+pub use volume::VolumeDisk;

@@ -10,7 +10,8 @@
 //! What it promises:
 //!
 //! * One command is one change under one range lock: a COMPARE AND WRITE, an ORWRITE, a write of many blocks happens whole
-//!   towards all initiators, or not at all where [`Disk::write`] keeps that promise across a crash.
+//!   towards all initiators, and across a crash where [`Disk::write`] keeps that promise. Only EXTENDED COPY, and WRITE SAME
+//!   of anything but zeros beyond [`TRANSFER_BYTES_MAX`], are several changes.
 //! * The write cache is honest: a write without FUA may be lost until SYNCHRONIZE CACHE answers GOOD, and the caching mode
 //!   page says so. With the cache switched off every write is stable when it is answered.
 //! * Every field of a command is checked before it is believed; a command that is refused changes nothing.
@@ -61,8 +62,8 @@ pub use unit::{LogicalUnit, Shape};
 pub const DISK_BYTES_MIN: u64 = 1 << 20;
 /// Largest disk: 256 TiB.
 pub const DISK_BYTES_MAX: u64 = 256 << 40;
-/// Most bytes that one command moves, as the block limits page says (VPD B0h).
-pub const TRANSFER_BYTES_MAX: u64 = 8 << 20;
+/// Most bytes that one command moves, as the block limits page says (VPD B0h): what one change of a volume takes.
+pub const TRANSFER_BYTES_MAX: u64 = narrowboat_storage::dataset::WRITE_BYTES_MAX as u64;
 
 /// Where the bytes of a logical unit lie. Offsets and lengths are in bytes; callers keep them within the size and aligned
 /// to the block size. Called from many threads at once; calls may block. Overlapping changes never run at the same time:

@@ -15,7 +15,7 @@ pub(super) const DESCRIPTORS_MAX: u32 = 256;
 /// Most bytes that one WRITE SAME writes.
 pub(super) const SAME_BYTES_MAX: u64 = 16 << 20;
 /// Most bytes of a repeated block that are written at once.
-const REPEATED_BYTES: u64 = 1 << 20;
+const REPEATED_BYTES: u64 = super::TRANSFER_BYTES_MAX;
 /// Most runs that one GET LBA STATUS tells.
 const RUNS_MAX: usize = 256;
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::ingest::iscsi::scsi::memory::MemoryDisk;
 use crate::ingest::iscsi::scsi::reserve::Reservations;
-use crate::ingest::iscsi::scsi::{Device, Identity, Keeper, LogicalUnit, Shape};
+use crate::ingest::iscsi::scsi::{Device, Disk, Identity, Keeper, LogicalUnit, Shape};
 use crate::ingest::iscsi::{Access, Server, ServerConfig, Target, Targets};
 
 pub const NAME: &str = "iqn.2025-01.org.example:disk";
@@ -21,7 +21,15 @@ impl Keeper for Kept {
     }
 }
 
-/// One target with one disk.
+/// A target with one disk.
+pub fn target(disk: Arc<dyn Disk>, shape: Shape, access: Access) -> Arc<Target> {
+    let (identity, kept) = (Identity::new([7; 16]), Arc::<Kept>::default());
+    let unit = LogicalUnit::new(disk, identity, shape, kept, Reservations::default());
+    let device = Arc::new(Device::new([(0, Arc::new(unit))].into(), None));
+    Arc::new(Target { name: NAME.into(), alias: "disk".into(), access, device })
+}
+
+/// A target with one disk in memory.
 pub struct Served {
     pub disk: Arc<MemoryDisk>,
     pub target: Arc<Target>,
@@ -31,11 +39,7 @@ pub struct Served {
 impl Served {
     pub fn new(size: u64, shape: Shape, access: Access) -> Arc<Self> {
         let disk = Arc::new(MemoryDisk::new(size));
-        let kept = Arc::<Kept>::default();
-        let unit = LogicalUnit::new(disk.clone(), Identity::new([7; 16]), shape, kept.clone(), Reservations::default());
-        let unit = Arc::new(unit);
-        let device = Arc::new(Device::new([(0, unit.clone())].into(), None));
-        let target = Arc::new(Target { name: NAME.into(), alias: "disk".into(), access, device });
+        let target = target(disk.clone(), shape, access);
         Arc::new(Served { disk, target, portals: Mutex::default() })
     }
 

@@ -1,5 +1,6 @@
 //! Initiators that nobody here wrote, over a loopback socket: libiscsi's conformance suite and tools, and QEMU's.
 
+use std::net::SocketAddr;
 use std::process::Command;
 
 use super::harness::{NAME, Served};
@@ -28,6 +29,9 @@ const NEVER_ALONE: &str = "iSCSITMF.LUNResetSimpleAsync";
 /// Fails with physical blocks of several logical ones: version 1.19 expects another block first than the one it asked for.
 const IMPOSSIBLE_EMULATED: &str = "GetLBAStatus.UnmapSingle";
 
+/// Fails with large blocks: it writes 2048 of them at once, which is more than the block limits page allows.
+const IMPOSSIBLE_LARGE: &str = "ExtendedCopy.Simple";
+
 /// Serves for `NARROWBOAT_ISCSI_HOLD` seconds, for looking at it by hand.
 #[test]
 #[ignore = "for looking at it by hand"]
@@ -50,10 +54,17 @@ pub fn tool(seconds: u32, name: &str, arguments: &[&str]) -> (bool, String) {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+pub enum Outcome {
     Passed,
     Skipped,
     Failed,
+}
+
+/// The names of all tests, without their family.
+pub fn list_tests() -> Vec<String> {
+    let (_, list) = tool(10, "iscsi-test-cu", &["--list"]);
+    let tests = list.lines().filter_map(|line| line.strip_prefix("ALL.")).filter(|name| name.contains('.'));
+    tests.map(str::to_owned).collect()
 }
 
 /// How many targets are tested at once.
@@ -61,9 +72,8 @@ const SHARES: usize = 6;
 
 /// Runs each test of the suite as a process of its own.
 fn run_suite(shape: Shape) -> Vec<(String, Outcome, String)> {
-    let (_, list) = tool(10, "iscsi-test-cu", &["--list"]);
-    let tests = list.lines().filter_map(|line| line.strip_prefix("ALL.")).filter(|name| name.contains('.'));
-    let tests: Vec<&str> = tests.collect();
+    let list = list_tests();
+    let tests: Vec<&str> = list.iter().map(String::as_str).collect();
     // Some tests mostly wait: several targets are tested at once.
     std::thread::scope(|scope| {
         let share = tests.len().div_ceil(SHARES);
@@ -76,6 +86,11 @@ fn run_suite(shape: Shape) -> Vec<(String, Outcome, String)> {
 fn run_tests(tests: &[&str], shape: Shape) -> Vec<(String, Outcome, String)> {
     let all = Served::new(64 << 20, shape, Access::default());
     let (_server, portals) = all.serve(2, ServerConfig::default());
+    run_against(tests, &portals)
+}
+
+/// Runs some tests against a target that is served.
+pub fn run_against(tests: &[&str], portals: &[SocketAddr]) -> Vec<(String, Outcome, String)> {
     let urls = [0, 1].map(|at: usize| format!("iscsi://{}/{NAME}/0", portals[at]));
     let run = |name: &str| {
         let (test, count) = if name == NEVER_ALONE { ("ALL.iSCSITMF".into(), 2) } else { (format!("ALL.{name}"), 1) };
@@ -95,7 +110,7 @@ fn run_tests(tests: &[&str], shape: Shape) -> Vec<(String, Outcome, String)> {
 }
 
 /// Holds what came of the suite against what is known.
-fn judge(results: &[(String, Outcome, String)], passed_min: usize, impossible: &[&str]) {
+pub fn judge(results: &[(String, Outcome, String)], passed_min: usize, impossible: &[&str]) {
     let count = |what| results.iter().filter(|(_, result, _)| *result == what).count();
     let (passed, skipped, failed) = (count(Outcome::Passed), count(Outcome::Skipped), count(Outcome::Failed));
     println!("{passed} passed, {skipped} skipped, {failed} failed");
@@ -127,7 +142,7 @@ fn the_conformance_suite_passes_with_emulated_blocks() {
 #[test]
 fn the_conformance_suite_passes_with_large_blocks() {
     let results = run_suite(Shape::NATIVE_4096);
-    judge(&results, 195, &[]);
+    judge(&results, 195, &[IMPOSSIBLE_LARGE]);
 }
 
 #[test]

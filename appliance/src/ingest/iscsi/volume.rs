@@ -1,0 +1,56 @@
+//! A volume of the store as a [`Disk`].
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use narrowboat_storage::Result;
+use narrowboat_storage::dataset::BlockDevice;
+use narrowboat_storage::units::Timestamp;
+
+use super::scsi::{Disk, Extent};
+
+/// A volume or a snapshot of one. Every write and every discard is one record: whole or not at all, also after a crash.
+pub struct VolumeDisk {
+    volume: Arc<dyn BlockDevice>,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+impl VolumeDisk {
+    /// Presents `volume`; changes have the time of `clock`, the box's guarded one.
+    pub fn new(volume: Arc<dyn BlockDevice>, clock: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
+        VolumeDisk { volume, clock }
+    }
+}
+
+impl Disk for VolumeDisk {
+    fn size_bytes(&self) -> u64 {
+        self.volume.size_bytes()
+    }
+
+    fn read_only(&self) -> bool {
+        self.volume.read_only()
+    }
+
+    fn read(&self, offset: u64, len: u64) -> Result<Vec<Bytes>> {
+        self.volume.read(offset, len)
+    }
+
+    fn write(&self, offset: u64, data: Bytes, stable: bool) -> Result<()> {
+        let lsn = self.volume.write((self.clock)(), offset, data)?;
+        if stable { self.volume.make_stable(lsn) } else { Ok(()) }
+    }
+
+    fn discard(&self, ranges: &[(u64, u64)], stable: bool) -> Result<()> {
+        let lsn = self.volume.discard((self.clock)(), ranges)?;
+        if stable { self.volume.make_stable(lsn) } else { Ok(()) }
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.volume.flush()
+    }
+
+    fn extent(&self, offset: u64) -> Result<Extent> {
+        let allocation = self.volume.allocation(offset)?;
+        Ok(Extent { allocated: allocation.allocated, len: allocation.len })
+    }
+}

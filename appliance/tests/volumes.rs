@@ -1,0 +1,203 @@
+//! Volumes of a real box, seen by initiators that nobody here wrote: QEMU's `iscsi://` and libiscsi's tools.
+//!
+//! The kernel's own initiator is tried in a guest (`make client-vm`).
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use common::{CONFIG, Served, fine, narrowboat, noise};
+use narrowboat::control::Request;
+use narrowboat::control::reports::Status;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+const MIB: usize = 1 << 20;
+const SECRET: &str = "twelve or more";
+
+/// A folder for local files, and a box with the volume `disk` of 64 MiB.
+struct Lab {
+    folder: tempfile::TempDir,
+    data: PathBuf,
+    served: Option<Served>,
+}
+
+impl Lab {
+    /// `rules` are added to the config.
+    fn new(rules: &str) -> Lab {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = common::data_folder(folder.path(), "box");
+        fs::write(data.join("narrowboat.toml"), format!("{CONFIG}{rules}")).expect("a config");
+        let lab = Lab { served: Some(Served::start(&data)), folder, data };
+        fine(&lab.data, &["volume", "create", "disk", "--size", "64MiB"]);
+        lab
+    }
+    fn local(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().expect("text").to_owned()
+    }
+    fn write(&self, name: &str, content: &[u8]) -> String {
+        fs::write(self.local(name), content).expect("written");
+        self.local(name)
+    }
+    fn portal(&self) -> String {
+        let status: Status = self.served.as_ref().expect("it runs").ask(&Request::Status).expect("answered");
+        status.iscsi.first().expect("iSCSI is on").clone()
+    }
+    fn url(&self, volume: &str) -> String {
+        format!("iscsi://{}/iqn.2026-11.net.narrowboat:{volume}/0", self.portal())
+    }
+    /// `kill -9`, and a new start.
+    fn crash(&mut self) {
+        self.served.take().expect("it runs").kill();
+        self.served = Some(Served::start(&self.data));
+    }
+    fn deep_check(&mut self) {
+        drop(self.served.take());
+        let said = narrowboat(&self.data, &["check", "--deep"]);
+        assert_eq!(said.code, 0, "{said:?}");
+    }
+}
+
+/// Runs a tool to its end: its exit code and what it printed.
+fn run(words: &[&str]) -> (i32, String) {
+    let output = Command::new("timeout").arg("120").args(words).stdin(Stdio::null()).output().expect("timeout");
+    let code = output.status.code().unwrap_or(-1);
+    assert_ne!(code, 127, "{} is not installed (Debian: qemu-utils, qemu-block-extra, libiscsi-bin)", words[0]);
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    if code != 0 {
+        println!("{words:?} ended with {code}: {said}");
+    }
+    (code, said)
+}
+
+fn succeeds(words: &[&str]) -> String {
+    let (code, said) = run(words);
+    assert_eq!(code, 0, "{words:?}");
+    said
+}
+
+/// Commands for `qemu-io`, each one argument.
+fn qemu_io(url: &str, commands: &[String]) -> String {
+    let mut words = vec!["qemu-io", "-f", "raw", "-t", "none", "-d", "unmap"];
+    for command in commands {
+        words.extend(["-c", command]);
+    }
+    words.push(url);
+    let said = succeeds(&words);
+    assert!(!said.contains("failed") && !said.contains("Pattern verification"), "{said}");
+    said
+}
+
+#[test]
+fn an_image_goes_in_and_comes_back_the_same() {
+    let mut lab = Lab::new("");
+    let mut content = noise(1, 64 * MIB);
+    content[8 * MIB..40 * MIB].fill(0);
+    let image = lab.write("image", &content);
+    let url = lab.url("disk");
+    succeeds(&["qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", &image, &url]);
+    let compared = succeeds(&["qemu-img", "compare", "-f", "raw", "-F", "raw", &image, &url]);
+    assert!(compared.contains("identical"), "{compared}");
+    fine(&lab.data, &["snapshot", "create", "disk", "--name", "first"]);
+
+    qemu_io(&url, &["write -P 7 1M 3M".into(), "flush".into()]);
+    let (code, _) = run(&["qemu-img", "compare", "-f", "raw", "-F", "raw", &image, &url]);
+    assert_eq!(code, 1, "different now");
+    lab.crash();
+    let restored = lab.local("restored");
+    fine(&lab.data, &["restore", "disk@first", &restored]);
+    assert!(fs::read(&restored).expect("whole") == content, "the snapshot is what was copied in");
+    qemu_io(&lab.url("disk"), &["read -P 7 1M 3M".into()]);
+    lab.deep_check();
+}
+
+#[test]
+fn random_patterns_read_as_they_were_written_also_after_a_kill() {
+    let mut lab = Lab::new("");
+    let mut random = StdRng::seed_from_u64(3);
+    // What each block of 4 KiB holds.
+    let mut model = vec![0u8; 64 * MIB / 4096];
+    for _ in 0..4 {
+        let mut commands = Vec::new();
+        for _ in 0..60 {
+            let at = random.random_range(0..model.len());
+            let most = if random.random_bool(0.8) { 16 } else { 1000 };
+            let blocks = random.random_range(1..=most).min(model.len() - at);
+            let range = format!("{}k {}k", at * 4, blocks * 4);
+            let pattern: u8 = if random.random_bool(0.2) { 0 } else { random.random_range(1..=255) };
+            model[at..at + blocks].fill(pattern);
+            commands.push(match pattern {
+                0 if random.random_bool(0.5) => format!("write -z -u {range}"),
+                0 => format!("write -z {range}"),
+                pattern => format!("write -P {pattern} {range}"),
+            });
+        }
+        commands.push("flush".into());
+        qemu_io(&lab.url("disk"), &commands);
+        lab.crash();
+        let runs = model.chunk_by(|a, b| a == b).scan(0, |at, run| {
+            *at += run.len();
+            Some((*at - run.len(), run))
+        });
+        let reads: Vec<String> =
+            runs.map(|(at, run)| format!("read -P {} {}k {}k", run[0], at * 4, run.len() * 4)).collect();
+        for some in reads.chunks(500) {
+            qemu_io(&lab.url("disk"), some);
+        }
+    }
+    lab.deep_check();
+}
+
+#[test]
+fn a_volume_grows_while_it_is_served() {
+    let lab = Lab::new("[volume.disk]\nblock_bytes = 4096\n");
+    fine(&lab.data, &["volume", "resize", "disk", "--size", "96MiB"]);
+    let said = succeeds(&["qemu-img", "info", "--output=json", &lab.url("disk")]);
+    assert!(said.contains("\"virtual-size\": 100663296"), "{said}");
+    qemu_io(&lab.url("disk"), &["write -P 9 80M 16M".into(), "flush".into(), "read -P 9 80M 16M".into()]);
+    fine(&lab.data, &["volume", "create", "second", "--size", "1GiB"]);
+    let listed = succeeds(&["iscsi-ls", "-s", &format!("iscsi://{}", lab.portal())]);
+    assert!(listed.contains(":disk") && listed.contains(":second"), "{listed}");
+}
+
+#[test]
+fn who_has_no_account_does_not_get_in() {
+    let lab_secret = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(lab_secret.path(), format!("{SECRET}\n")).expect("written");
+    let lab = Lab::new(&format!("[iscsi.user.server1]\nsecret_file = '{}'\n", lab_secret.path().display()));
+    let url = lab.url("disk");
+    let (code, _) = run(&["qemu-img", "info", &url]);
+    assert_ne!(code, 0, "no account");
+    let with = |password: &str| url.replacen("iscsi://", &format!("iscsi://server1%{password}@"), 1);
+    let (code, _) = run(&["iscsi-inq", &with("another secret")]);
+    assert_ne!(code, 0, "a wrong secret");
+    let said = succeeds(&["iscsi-inq", &with(SECRET)]);
+    assert!(said.contains("Vendor:"), "{said}");
+    assert!(!lab.served.as_ref().expect("it runs").log().contains(SECRET), "secrets are not logged");
+}
+
+#[test]
+fn initiators_and_networks_outside_the_lists_are_refused() {
+    let lab = Lab::new("[volume.disk]\ninitiators = ['iqn.2026-01.org.example:one']\n");
+    let tool = |name: &str| run(&["iscsi-inq", "-i", name, &lab.url("disk")]).0;
+    assert_eq!(tool("iqn.2026-01.org.example:one"), 0);
+    assert_ne!(tool("iqn.2026-01.org.example:two"), 0);
+    fine(&lab.data, &["volume", "create", "open", "--size", "1MiB"]);
+    assert_eq!(run(&["iscsi-inq", &lab.url("open")]).0, 0);
+}
+
+#[test]
+fn a_clone_of_any_moment_is_a_target_at_once() {
+    let lab = Lab::new("");
+    fine(&lab.data, &["window", "disk", "--keep", "1h"]);
+    qemu_io(&lab.url("disk"), &["write -P 1 0 8M".into(), "flush".into()]);
+    fine(&lab.data, &["mark", "disk", "good"]);
+    qemu_io(&lab.url("disk"), &["write -P 2 0 8M".into(), "flush".into()]);
+    fine(&lab.data, &["rewind", "disk", "--to", "good", "--as", "before"]);
+    qemu_io(&lab.url("before"), &["read -P 1 0 8M".into(), "write -P 3 0 4k".into()]);
+    qemu_io(&lab.url("disk"), &["read -P 2 0 8M".into()]);
+    fine(&lab.data, &["rewind", "disk", "--to", "good"]);
+    qemu_io(&lab.url("disk"), &["read -P 1 0 8M".into()]);
+}
