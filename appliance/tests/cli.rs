@@ -133,6 +133,23 @@ fn a_box_whose_socket_somebody_took_away_still_ends() {
 }
 
 #[test]
+fn with_the_default_rules_a_new_share_can_be_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = data_folder(folder.path(), "box");
+    let config = common::CONFIG.replace("root_squash = false\n", "");
+    fs::write(data.join("narrowboat.toml"), config).expect("a config");
+    let served = Served::start(&data);
+    fine(&data, &["share", "create", "office"]);
+    let mut client = served.connect();
+    let root = client.mount("/office").expect("mounted");
+    let file = client.create(&root, b"file").expect("root is nobody here, and may make files");
+    client.write(&file, 0, b"content", Stable::File).expect("and write them");
+    let dir = client.make_dir(&root, b"dir").expect("and directories");
+    client.create(&dir, b"inner").expect("and files in them");
+    assert!(client.set(&root, Some(0o700), None).is_err(), "but the share's root is not its own");
+}
+
+#[test]
 fn whoever_reads_the_output_may_stop_early() {
     let folder = tempfile::tempdir().expect("a folder");
     let served = Served::start(&data_folder(folder.path(), "box"));

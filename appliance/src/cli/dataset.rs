@@ -95,7 +95,9 @@ pub(super) fn share(context: &Context, command: ShareCommand) -> Outcome {
         match dataset.export {
             Some(export) => {
                 say!("clients mount it as {export} (`narrowboat status` says where NFS is served)");
-                say!("it belongs to root, who is nobody here where the config file does not say root_squash = false");
+                say!(
+                    "whoever may mount it may write there; a client's root is nobody, unless the config file says root_squash = false"
+                );
             }
             None => say!("NFS is off on this box: set nfs.listen in its config file"),
         }

@@ -50,7 +50,7 @@ A first backup:
 narrowboat.toml in the data folder says who may do what; without it the box is there for this machine alone:
   nfs.listen = \"0.0.0.0:2049\"                where clients reach it
   nfs.allow = [\"192.168.7.0/24\"]             who may mount
-  share.office.root_squash = false             lets a client's root write as root, as backups need
+  share.office.root_squash = false             lets a client's root be root: backups keep their owners
   wan.listen = \"0.0.0.0:4433\"                where other boxes reach it
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong use, 3 no box runs there, 4 damage was found.";

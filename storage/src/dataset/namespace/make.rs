@@ -21,11 +21,14 @@ const DIR_MODE: u32 = 0o700;
 const DIR_MODE_MASK: u32 = 0o1777;
 /// Symlinks are open to everybody, as on every POSIX system.
 const SYMLINK_MODE: u32 = 0o777;
+/// The root directory of a new share: whoever may mount it may write, and nobody removes or renames what another user put
+/// there. Who may mount is decided by networks (docs/decisions/0008-root-of-a-share.md).
+const ROOT_MODE: u32 = 0o1777;
 
-/// Writes the state of a new share into an empty table: the root directory, `rwxr-xr-x root:root`, and the totals.
+/// Writes the state of a new share into an empty table: the root directory, `rwxrwxrwt root:root`, and the totals.
 pub fn format(table: &mut dyn Table, now: Timestamp) {
     let root = Record {
-        mode: 0o755,
+        mode: ROOT_MODE,
         links: 2,
         uid: 0,
         gid: 0,

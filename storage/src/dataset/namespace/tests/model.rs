@@ -95,7 +95,7 @@ type Listed = (u64, Vec<u8>, u64);
 impl Model {
     pub fn new(now: i64) -> Self {
         let mut root = blank(FileType::Directory, now);
-        (root.mode, root.parent) = (0o755, 1);
+        (root.mode, root.parent) = (0o1777, 1);
         Model { files: HashMap::from([(1, root)]), last: 1 }
     }
 

@@ -7,6 +7,7 @@ mod names;
 use super::model::Errno::{self, *};
 use super::shell::Type::*;
 use super::shell::{ALL, ROOT, Shell, mode, owner, size, times, user};
+use super::table::Ram;
 use crate::dataset::namespace;
 use crate::dataset::{Attributes, Create, Credentials, SetAttributes, SetTime};
 use crate::units::{Inode, Timestamp};
@@ -19,6 +20,17 @@ const LONG: &str = "012345678901234567890123456789012345678901234567890123456789
 /// Which of access, modification and change time moved.
 fn moved(before: &Attributes, after: &Attributes) -> (bool, bool, bool) {
     (before.accessed != after.accessed, before.modified != after.modified, before.changed != after.changed)
+}
+
+#[test]
+fn in_the_root_of_a_new_share_everybody_may_write_and_nobody_removes_what_is_anothers() {
+    let mut shell = Shell { table: Ram::new(Timestamp(1)), now: 1 };
+    shell.make(&user(7), TOP, "of-seven", Dir, 0o755).expect("open to everybody");
+    shell.make(&user(8), TOP, "of-eight", Regular, 0o644).expect("open to everybody");
+    assert_eq!(shell.unlink(&user(7), TOP, "of-eight"), Err(EPERM));
+    assert_eq!(shell.rename(&user(8), (TOP, "of-seven"), (TOP, "mine")), Err(EPERM));
+    assert_eq!(shell.set(&user(7), TOP, &mode(0o777)).err(), Some(EPERM));
+    shell.unlink(&user(8), TOP, "of-eight").expect("its own");
 }
 
 #[test]
