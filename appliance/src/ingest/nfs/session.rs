@@ -17,7 +17,7 @@ use super::handle::HandleKey;
 use super::procedures::locks;
 use super::procedures::mount::{self, Mounts};
 use super::procedures::{Context, Debt, PROCEDURES, Repeat};
-use super::replies::{self, Replies, Verdict};
+use super::replies::{self, Replies, Tags, Verdict};
 use super::rpc::{self, CallHeader, NotACall, Outcome, Owed, Peer, Refused, Service};
 use super::status::Status;
 use super::wire::{
@@ -84,7 +84,7 @@ impl Session {
             Repeat::Harmless => None,
             Repeat::Kept | Repeat::Journaled => {
                 let tag = replies::tag(&self.handles, peer.client.ip(), header.xid, header.procedure, args.rest());
-                let verdict = self.replies().begin(tag);
+                let verdict = self.replies().begin(tag, now);
                 match verdict {
                     Verdict::New => Some(Begun { session: self.clone(), tag }),
                     Verdict::UnderWay => {
@@ -98,8 +98,8 @@ impl Session {
                 }
             }
         };
-        let tag = begun.as_ref().filter(|_| procedure.repeat == Repeat::Journaled).map(|begun| begun.tag);
-        let context = self.context(header, peer, now, tag);
+        let journaled = begun.as_ref().filter(|_| procedure.repeat == Repeat::Journaled);
+        let context = self.context(header, peer, now, journaled.map(|begun| Tags::of(begun.tag, now)));
         let mut out = Encoder::new();
         rpc::accept(&mut out, header.xid);
         let status = match (procedure.run)(&context, args, &mut out) {
@@ -169,14 +169,14 @@ impl Session {
         }
     }
 
-    fn context<'a>(&'a self, header: &'a CallHeader, peer: &Peer, now: Timestamp, tag: Option<CallTag>) -> Context<'a> {
+    fn context<'a>(&'a self, header: &'a CallHeader, peer: &Peer, now: Timestamp, tags: Option<Tags>) -> Context<'a> {
         Context {
             exports: self.exports.as_ref(),
             handles: &self.handles,
             client: peer.client,
             identity: &header.identity,
             now,
-            tag,
+            tags,
             debt: OnceCell::new(),
         }
     }

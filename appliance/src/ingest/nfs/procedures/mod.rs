@@ -12,11 +12,12 @@ use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use narrowboat_storage::dataset::{Call, CallTag, FileTree};
+use narrowboat_storage::dataset::{Call, FileTree};
 use narrowboat_storage::units::{Lsn, Timestamp};
 
 use super::export::Exports;
 use super::handle::HandleKey;
+use super::replies::Tags;
 use super::rpc::Identity;
 use super::status::Status;
 use super::xdr::{Decoder, Encoder, Malformed, Mark};
@@ -46,7 +47,7 @@ pub(crate) struct Context<'a> {
     /// When.
     pub now: Timestamp,
     /// Which call, for those that are remembered across a restart.
-    pub tag: Option<CallTag>,
+    pub tags: Option<Tags>,
     /// What the reply has to wait for.
     pub debt: OnceCell<Debt>,
 }
@@ -75,7 +76,7 @@ impl Context<'_> {
 
     /// The circumstances as the tree wants them.
     fn call<'a>(&self, place: &'a Place) -> Call<'a> {
-        Call { caller: &place.caller, now: self.now, tag: self.tag }
+        Call { caller: &place.caller, now: self.now, tag: self.tags.map(|tags| tags.now) }
     }
 }
 

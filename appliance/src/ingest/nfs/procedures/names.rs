@@ -17,7 +17,8 @@ impl Context<'_> {
     /// What an earlier call with this tag made or changed, where the dataset's journal remembers it. The reply has to wait
     /// until that is stable: the earlier one may have failed because it was not.
     pub(super) fn remembered(&self, place: &Place) -> Option<Inode> {
-        let (inode, lsn) = place.tree.remembered(self.tag.as_ref()?)?;
+        let tags = self.tags?;
+        let (inode, lsn) = place.tree.remembered(&tags.now).or_else(|| place.tree.remembered(&tags.before))?;
         self.owe(place, lsn);
         Some(inode)
     }

@@ -49,6 +49,8 @@ pub(super) struct Client {
     pub exports: Arc<MemExports>,
     pub peer: Peer,
     pub uid: Option<u32>,
+    /// When its calls come in.
+    pub now: Timestamp,
     xid: AtomicU32,
 }
 
@@ -90,6 +92,7 @@ impl Client {
             exports,
             peer: Peer { client: address("10.0.0.9:700"), local: address("10.0.0.1:2049") },
             uid: Some(0),
+            now: NOW,
             xid: AtomicU32::new(100),
         }
     }
@@ -126,7 +129,7 @@ impl Client {
     }
     /// Hands a record over, as the rim does.
     pub fn hand_over(&self, record: Bytes) -> Outcome {
-        self.session.clone().call(record, &self.peer, NOW)
+        self.session.clone().call(record, &self.peer, self.now)
     }
     /// Hands a record over; the reply without its marker.
     pub fn send(&self, record: Bytes) -> Option<Bytes> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use narrowboat_storage::dataset::SetAttributes;
 use narrowboat_storage::error::Refusal;
-use narrowboat_storage::units::Inode;
+use narrowboat_storage::units::{Inode, Timestamp};
 
 use super::super::harness::*;
 use super::super::memtree::MemExports;
@@ -249,4 +249,28 @@ fn a_call_whose_reply_waits_for_the_disk_is_under_way() {
     assert_eq!(client.send(record.clone()), None, "a repetition is dropped meanwhile");
     let first = owed.settle().to_bytes().slice(MARKER_BYTES..);
     assert_eq!(client.send(record), Some(first), "and gets the answer afterwards");
+}
+
+#[test]
+fn a_client_that_counts_from_the_same_number_again_gets_no_old_answer() {
+    let mut client = Client::new();
+    let root = client.root();
+    let remove = client.encode(1, NFS_PROGRAM, 3, procedure::REMOVE, |out| {
+        out.opaque(&root);
+        out.opaque(b"file");
+    });
+    client.create(&root, b"file");
+    results(client.send(remove.clone()).unwrap(), 1).ok();
+    // Long after that the client starts anew, and removes another file of that name with a call of that number.
+    client.now = Timestamp(client.now.0 + 3600 * 1_000_000_000);
+    client.create(&root, b"file");
+    results(client.send(remove.clone()).unwrap(), 1).ok();
+    assert_eq!(client.lookup(&root, b"file"), Err(Status::NoEntry), "carried out");
+    // The same where the box, too, starts anew: what its journal remembers is as old.
+    client.create(&root, b"file");
+    let rules = Rules { squash: Squash::None, ..Rules::default() };
+    let mut again = Client::on(MemExports::new(client.tree().restarted(), rules));
+    again.now = Timestamp(client.now.0 + 3600 * 1_000_000_000);
+    results(again.send(remove).unwrap(), 1).ok();
+    assert_eq!(again.lookup(&root, b"file"), Err(Status::NoEntry), "carried out");
 }
