@@ -24,6 +24,8 @@ const SILENCE: u32 = 5;
 const OWE: u32 = 6;
 /// Owe a reply and panic when it is settled.
 const OWE_PANIC: u32 = 7;
+/// Owe a reply whose memory panics when it is given back: after it was sent, outside of settling.
+const OWE_TRAP: u32 = 9;
 /// Wait like WAIT, as a call that was taken for brief.
 const WAIT_BRIEF: u32 = 8;
 
@@ -38,6 +40,21 @@ impl Obedient {
     fn wait(&self, number: u32) {
         self.entered.lock().unwrap().send(number).unwrap();
         self.released.lock().unwrap().recv().unwrap();
+    }
+}
+
+/// Memory that panics when it is given back.
+struct Trap(Bytes);
+
+impl AsRef<[u8]> for Trap {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Trap {
+    fn drop(&mut self) {
+        panic!("told to");
     }
 }
 
@@ -57,6 +74,13 @@ impl Service for Obedient {
                         self.wait(number);
                     }
                     out.finish_record()
+                }));
+            }
+            OWE_TRAP => {
+                let (number, trap) = (word(0), Trap(record));
+                return Outcome::Owed(Owed::new(move || {
+                    self.wait(number);
+                    Message::whole(Bytes::from_owner(trap))
                 }));
             }
             BULK => out.bulk(vec![Bytes::from(vec![word(0) as u8; word(2) as usize])]),
@@ -522,5 +546,23 @@ fn random_bytes_in_random_pieces_harm_nobody() {
         }
         other.works();
     }
+    rig.until("all is given back", |status| status.connections == 1 && status.bytes_under_way == 0);
+}
+
+#[test]
+fn a_panic_between_settling_and_sending_costs_one_client_its_connection_and_nobody_else_a_reply() {
+    let rig = Rig::new(|_| {});
+    let (mut trapped, mut other) = (rig.connect(), rig.connect());
+    trapped.send(&[1, OWE_TRAP], b"");
+    rig.entered.recv().unwrap();
+    other.send(&[2, OWE], b"");
+    other.works();
+    rig.release.send(()).unwrap();
+    assert_eq!(rig.entered.recv().unwrap(), 2, "what was owed meanwhile is settled");
+    rig.release.send(()).unwrap();
+    assert_eq!(other.answered(), 2);
+    while trapped.receive().is_some() {}
+    other.send(&[3, OWE], b"");
+    assert_eq!(other.answered(), 3, "and settling goes on");
     rig.until("all is given back", |status| status.connections == 1 && status.bytes_under_way == 0);
 }
