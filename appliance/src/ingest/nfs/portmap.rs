@@ -178,6 +178,10 @@ impl Service for Portmap {
     fn call(self: Arc<Self>, record: Bytes, peer: &Peer, _: Timestamp) -> Outcome {
         self.answer(&record, peer.local).map_or(Outcome::Close, |out| Outcome::Reply(out.finish_record()))
     }
+
+    fn takes_bulk(&self, _: &Peer) -> bool {
+        false
+    }
 }
 
 fn network_id(protocol: u32, local: IpAddr) -> &'static [u8] {

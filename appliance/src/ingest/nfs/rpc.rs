@@ -26,6 +26,13 @@ pub trait Service: Send + Sync {
         false
     }
 
+    /// True where a caller may send records that take memory of their own, rather than what every connection has: long
+    /// ones, or ones in several fragments. Asked when such a record begins. What strangers have to say is short.
+    fn takes_bulk(&self, peer: &Peer) -> bool {
+        let _ = peer;
+        true
+    }
+
     /// About how many bytes of bulk data the reply to a call will hold at most, so that memory is accounted for before the
     /// call is begun. Must be quick; what is wrong with the call is found out later.
     fn reply_bytes(&self, record: &Bytes) -> usize {

@@ -16,6 +16,8 @@
 //! What bounds what:
 //!
 //! * bytes under way, over all connections: reading stops at [`ServerConfig::memory_bytes`];
+//! * records of hosts that the program takes no bulk from: what fits into the 32 KiB that every connection reads through, so
+//!   that strangers can't hold memory that clients wait for;
 //! * calls and unsent replies of one connection: reading from it stops;
 //! * a client that takes no replies or ends no record: closed after [`ServerConfig::stall`]. While others wait for the
 //!   memory that it holds, one that moves fewer than [`ServerConfig::crawl_bytes`] in [`ServerConfig::crawl_window`] is

@@ -224,6 +224,12 @@ impl Service for Session {
         record.len() <= BRIEF_BYTES_MAX && procedure.is_ok_and(|number| !LENGTHY.contains(&number))
     }
 
+    /// Hosts that no export admits may ask what there is (MOUNT, NULL), and are told that they may do nothing else.
+    fn takes_bulk(&self, peer: &Peer) -> bool {
+        let host = peer.client.ip();
+        self.exports.list().iter().any(|export| export.clients.iter().any(|network| network.contains(host)))
+    }
+
     fn reply_bytes(&self, record: &Bytes) -> usize {
         asked_bytes(&mut Decoder::new(record)).unwrap_or(0).min(TRANSFER_BYTES_MAX) as usize
     }

@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,8 @@ pub(super) struct Connection {
     pub socket: TcpStream,
     pub peer: Peer,
     pub service: Arc<dyn Service>,
+    /// The program takes bulk from this client. Asked until it does: who was let in once is no stranger to this connection.
+    bulk: AtomicBool,
     /// Locked by the worker that reads, and by nobody else.
     pub reader: Mutex<Assembler<Lender>>,
     state: Mutex<State>,
@@ -89,7 +92,15 @@ impl Connection {
             watched: now,
             watched_bytes: 0,
         };
-        Connection { id, socket, peer, service, reader: Mutex::new(Assembler::new(buffers)), state: Mutex::new(state) }
+        let (bulk, reader) = (AtomicBool::new(false), Mutex::new(Assembler::new(buffers)));
+        Connection { id, socket, peer, service, bulk, reader, state: Mutex::new(state) }
+    }
+
+    /// True where the client may send records that take memory of their own.
+    pub(super) fn takes_bulk(&self) -> bool {
+        let takes = self.bulk.load(Relaxed) || self.service.takes_bulk(&self.peer);
+        self.bulk.store(takes, Relaxed);
+        takes
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

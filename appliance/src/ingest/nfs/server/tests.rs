@@ -33,6 +33,8 @@ struct Obedient {
     entered: Mutex<Sender<u32>>,
     released: Mutex<Receiver<()>>,
     settled: AtomicUsize,
+    /// Takes bulk from nobody.
+    shy: bool,
 }
 
 impl Obedient {
@@ -96,6 +98,10 @@ impl Service for Obedient {
         !matches!(record.get(4..8), Some([0, 0, 0, 1]))
     }
 
+    fn takes_bulk(&self, _: &Peer) -> bool {
+        !self.shy
+    }
+
     fn reply_bytes(&self, record: &Bytes) -> usize {
         match record.get(4..12) {
             Some([0, 0, 0, 2, len @ ..]) => u32::from_be_bytes(len.try_into().unwrap()) as usize,
@@ -114,11 +120,18 @@ struct Rig {
 
 impl Rig {
     fn new(adjust: impl FnOnce(&mut ServerConfig)) -> Rig {
+        Rig::with(adjust, false)
+    }
+    fn with(adjust: impl FnOnce(&mut ServerConfig), shy: bool) -> Rig {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let ((entered_in, entered), (release, released)) = (channel(), channel());
-        let service =
-            Obedient { entered: Mutex::new(entered_in), released: Mutex::new(released), settled: AtomicUsize::new(0) };
+        let service = Obedient {
+            entered: Mutex::new(entered_in),
+            released: Mutex::new(released),
+            settled: AtomicUsize::new(0),
+            shy,
+        };
         let mut config = ServerConfig::new(Arc::new(|| Timestamp(0)));
         adjust(&mut config);
         let server = Server::start(config, vec![(listener, Arc::new(service))], Vec::new()).unwrap();
@@ -565,4 +578,21 @@ fn a_panic_between_settling_and_sending_costs_one_client_its_connection_and_nobo
     other.send(&[3, OWE], b"");
     assert_eq!(other.answered(), 3, "and settling goes on");
     rig.until("all is given back", |status| status.connections == 1 && status.bytes_under_way == 0);
+}
+
+#[test]
+fn strangers_cannot_hold_memory_that_clients_wait_for() {
+    let rig = Rig::with(|config| config.memory_bytes = 2 << 20, true);
+    let (long, fragmented) = (record(&[1, ECHO], &[0; 1 << 20]), 8u32.to_be_bytes());
+    for begun in [&long[..100], &fragmented] {
+        let mut half_sent: Vec<Wire> = (0..4).map(|_| rig.connect()).collect();
+        for stranger in &mut half_sent {
+            stranger.0.write_all(begun).unwrap();
+            assert_eq!(stranger.receive(), None, "let go at once");
+        }
+    }
+    let mut asking = rig.connect();
+    asking.send(&[5, ECHO], &[7; 4096]);
+    assert_eq!(asking.answered(), 5, "short calls are heard");
+    assert_eq!(rig.server.status().bytes_under_way, 0);
 }

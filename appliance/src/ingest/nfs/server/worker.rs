@@ -142,11 +142,17 @@ fn read_record(shared: &Shared, connection: &Connection) -> io::Result<Option<Be
     let (mut heard, mut ended, mut hungry) = (0, false, false);
     let broken = |broken| io::Error::new(io::ErrorKind::InvalidData, broken);
     let record = loop {
-        if let Some(len) = assembler.wanted().map_err(broken)?
-            && !hold(shared, connection, len)
-        {
-            hungry = true;
-            break None;
+        if let Some(len) = assembler.wanted().map_err(broken)? {
+            if !connection.takes_bulk() {
+                return Err(io::Error::new(
+                    io::ErrorKind::PermissionDenied,
+                    "a long record from a host that no export admits",
+                ));
+            }
+            if !hold(shared, connection, len) {
+                hungry = true;
+                break None;
+            }
         }
         if let Some(record) = assembler.next_record().map_err(broken)? {
             break Some(record);

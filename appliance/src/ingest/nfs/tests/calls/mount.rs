@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::super::harness::*;
-use crate::ingest::nfs::rpc::Outcome;
+use crate::ingest::nfs::rpc::{Outcome, Peer, Service};
 use crate::ingest::nfs::wire::NFS_PROGRAM;
 use crate::ingest::nfs::{Rules, Squash};
 
@@ -123,4 +123,12 @@ fn rpc_answers_with_its_own_errors() {
     let Outcome::Reply(reply) = call(&[5, 0, 2, NFS_PROGRAM, 3, 0, 6, 0, 0, 0]) else { panic!("closed") };
     assert_eq!(words(Some(reply.to_bytes().slice(4..))), [5, 1, 1, 1, 5]);
     assert_eq!(client.session.counts().refused, 7 + 21 + 2, "programs and procedures, arguments, headers");
+}
+
+#[test]
+fn only_hosts_that_an_export_admits_may_send_bulk() {
+    let client = Client::with(Rules { clients: vec!["10.0.0.0/8".parse().unwrap()], ..Rules::default() });
+    let from = |address: &str| client.session.takes_bulk(&Peer { client: address.parse().unwrap(), ..client.peer });
+    assert!(from("10.1.2.3:700") && from("[::ffff:10.1.2.3]:700"));
+    assert!(!from("11.1.2.3:700") && !from("[fd00::1]:700"));
 }
