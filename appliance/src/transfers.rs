@@ -29,6 +29,48 @@ struct Transfer {
     rate: u64,
 }
 
+impl Transfer {
+    /// Notes that it ended, and why where it failed.
+    fn end(&mut self, error: Option<String>) {
+        self.report.state = if error.is_some() { "failed" } else { "done" }.into();
+        self.report.error = error;
+        self.rate = 0;
+        let report = &self.report;
+        tracing::info!(
+            snapshot = report.snapshot,
+            peer = report.peer,
+            state = report.state,
+            wire_bytes = report.wire_bytes_sent,
+            "a replication ended"
+        );
+    }
+}
+
+/// A replication under way. Dropped before it has ended, it failed: nobody would wait for it for ever.
+struct Running<'a> {
+    transfers: &'a Transfers,
+    id: u64,
+    ended: bool,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let why = if std::thread::panicking() {
+            "it broke off because of a mistake in this program, which the log of the box tells; begin it again, and it goes on \
+             where it stopped"
+        } else {
+            "the box ended before it was done; begin it again, and it goes on where it stopped"
+        };
+        if let Some(transfer) = self.transfers.lock().iter_mut().find(|transfer| transfer.report.id == self.id) {
+            transfer.end(Some(why.into()));
+        }
+        self.transfers.changed.notify_all();
+    }
+}
+
 impl Transfers {
     fn lock(&self) -> MutexGuard<'_, VecDeque<Transfer>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
@@ -82,13 +124,24 @@ impl Transfers {
         node.spawn(async move {
             let source = Arc::new(owner.store.pool().clone());
             let progress = |now: Progress| owner.transfers.note(id, &now.report, now.bits_per_second);
-            let outcome = link.replicate(&peer, what, source, &cancel, progress).await;
-            if outcome.as_ref().is_ok_and(|report| report.published) {
-                tokio::task::block_in_place(|| remember(&owner, &proof.0, proof.1));
-            }
-            owner.transfers.end(id, outcome);
+            let work = async {
+                let outcome = link.replicate(&peer, what, source, &cancel, progress).await;
+                if outcome.as_ref().is_ok_and(|report| report.published) {
+                    tokio::task::block_in_place(|| remember(&owner, &proof.0, proof.1));
+                }
+                outcome
+            };
+            owner.transfers.follow(id, work).await;
         });
         Ok(id)
+    }
+
+    /// Carries a replication to its end and notes how it ended, also where it panics or is dropped before that.
+    async fn follow(&self, id: u64, work: impl Future<Output = Result<Report, Stopped>>) {
+        let mut running = Running { transfers: self, id, ended: false };
+        let outcome = work.await;
+        running.ended = true;
+        self.end(id, outcome);
     }
 
     fn note(&self, id: u64, report: &Report, rate: u64) {
@@ -104,23 +157,13 @@ impl Transfers {
             match &outcome {
                 Ok(report) => {
                     fill(&mut transfer.report, report);
-                    transfer.report.state = "done".into();
+                    transfer.end(None);
                 }
                 Err(stopped) => {
                     fill(&mut transfer.report, &stopped.report);
-                    transfer.report.state = "failed".into();
-                    transfer.report.error = Some(stopped.error.to_string());
+                    transfer.end(Some(stopped.error.to_string()));
                 }
             }
-            transfer.rate = 0;
-            let report = &transfer.report;
-            tracing::info!(
-                snapshot = report.snapshot,
-                peer = report.peer,
-                state = report.state,
-                wire_bytes = report.wire_bytes_sent,
-                "a replication ended"
-            );
         }
         self.changed.notify_all();
     }
@@ -157,4 +200,45 @@ fn fill(into: &mut reports::Replication, from: &Report) {
     into.peak_bits_per_second = from.peak_bits_per_second;
     into.root_there = from.root_there.map(|root| root.to_string());
     into.proved = from.published && from.root_here == from.root_there;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running() -> Transfers {
+        let transfers = Transfers::default();
+        let report = reports::Replication { id: 1, state: "running".into(), ..reports::Replication::default() };
+        transfers.lock().push_back(Transfer { report, cancel: Cancel::new(), rate: 7 });
+        transfers
+    }
+
+    #[tokio::test]
+    async fn a_replication_that_panics_has_failed() {
+        let transfers = Arc::new(running());
+        let followed = transfers.clone();
+        let task = tokio::spawn(async move { followed.follow(1, async { panic!("told to") }).await });
+        assert!(task.await.expect_err("a panic").is_panic());
+        let (report, rate) = transfers.wait(1).expect("remembered");
+        assert_eq!((report.state.as_str(), rate), ("failed", 0));
+        assert!(report.error.expect("a sentence").contains("a mistake in this program"));
+    }
+
+    #[test]
+    fn a_replication_that_is_dropped_has_failed() {
+        let transfers = running();
+        let mut work = Box::pin(transfers.follow(1, std::future::pending()));
+        let polled = work.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+        assert!(polled.is_pending());
+        drop(work);
+        assert_eq!(transfers.list()[0].state, "failed");
+        assert!(transfers.list()[0].error.as_ref().is_some_and(|error| error.contains("the box ended")));
+    }
+
+    #[tokio::test]
+    async fn one_that_ends_is_done() {
+        let transfers = running();
+        transfers.follow(1, async { Ok(Report::default()) }).await;
+        assert_eq!((transfers.list()[0].state.as_str(), &transfers.list()[0].error), ("done", &None));
+    }
 }
