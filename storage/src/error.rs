@@ -52,7 +52,10 @@ impl Damage {
 #[derive(Debug, thiserror::Error)]
 pub enum Environment {
     /// No room is left on the disk, or in the reserve that is kept for deletion.
-    #[error("the disk is full: delete snapshots or datasets, or add a disk")]
+    #[error(
+        "the disk is full: make the data folder's disk larger, or remove what else is on it (what is deleted in the store \
+         gives no room back yet)"
+    )]
     Full,
     /// Another process has the data folder open.
     #[error("the data folder {0} is in use by another process")]
