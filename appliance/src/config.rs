@@ -19,14 +19,20 @@
 //! allow = ["192.168.7.0/24"]      # networks of initiators; loopback alone where nothing is said
 //! initiators = []                 # names of initiators that may log in; any where none is said
 //! iqn = "iqn.2026-11.net.narrowboat" # what target names begin with; the volume's name follows behind a colon
+//! threshold_percent = 90          # how full the disk may be before initiators are warned; 0 never warns
 //!
 //! [iscsi.user.server1]            # CHAP: with one user or more, everybody has to be one
 //! secret_file = "/etc/narrowboat/server1.secret"      # at least 12 characters
 //! mutual_name = "box"             # how this box proves itself, if initiators ask it to
 //! mutual_secret_file = "/etc/narrowboat/box.secret"
 //!
-//! [volume.disk1]                  # what differs for one volume: allow, initiators, block_bytes
+//! [volume.disk1]                  # what differs for one volume: allow, initiators, block_bytes, physical_block_bytes
 //! block_bytes = 512               # or 4096
+//! physical_block_bytes = 4096     # what initiators align to; 512 for software that takes no others
+//!
+//! [target.database]               # several volumes as units 0, 1, … of one target instead of each in its own
+//! volumes = ["data", "log"]       # a volume's place is its unit's number, also while others of them do not exist
+//! allow = ["192.168.7.4/32"]      # what differs for this target: allow, initiators
 //!
 //! [wan]
 //! listen = "0.0.0.0:4433"         # QUIC; "" for off
@@ -78,6 +84,8 @@ pub struct Config {
     pub iscsi: Iscsi,
     /// Rules of single volumes, by name; they override those of `[iscsi]`.
     pub volume: BTreeMap<String, Volume>,
+    /// Targets with several volumes, by name.
+    pub target: BTreeMap<String, TargetRules>,
 }
 
 /// `[nfs]`.
@@ -135,6 +143,9 @@ pub struct Iscsi {
     pub initiators: Vec<String>,
     /// What names of targets begin with.
     pub iqn: String,
+    /// How full the disk may be, in percent, before initiators are warned; what is kept in reserve counts as used. 0 never
+    /// warns.
+    pub threshold_percent: u8,
     /// CHAP accounts by user name; where there are some, everybody has to have one.
     pub user: BTreeMap<String, IscsiUser>,
 }
@@ -146,6 +157,7 @@ impl Default for Iscsi {
             allow: vec!["127.0.0.0/8".into(), "::1/128".into()],
             initiators: Vec::new(),
             iqn: "iqn.2026-11.net.narrowboat".into(),
+            threshold_percent: 90,
             user: BTreeMap::new(),
         }
     }
@@ -171,8 +183,22 @@ pub struct Volume {
     pub allow: Option<Vec<String>>,
     /// Names of initiators that may log in.
     pub initiators: Option<Vec<String>>,
-    /// Bytes of a block: 512 (in physical blocks of 4096) or 4096.
+    /// Bytes of a block: 512 (the default) or 4096.
     pub block_bytes: Option<u32>,
+    /// Bytes of a physical block, to which initiators align: 512 or 4096 (the default).
+    pub physical_block_bytes: Option<u32>,
+}
+
+/// `[target.NAME]`: a target with several volumes. They have no targets of their own then.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TargetRules {
+    /// The volumes: the first is unit 0, and so on.
+    pub volumes: Vec<String>,
+    /// Networks of initiators that may log in; those of `[iscsi]` where nothing is said.
+    pub allow: Option<Vec<String>>,
+    /// Names of initiators that may log in; likewise.
+    pub initiators: Option<Vec<String>>,
 }
 
 /// `[wan]`.

@@ -3,6 +3,7 @@
 //! ```text
 //! store ◄── pump threads            drain whatever waits
 //!   ▲ ◄──── NFS and iSCSI servers   their own threads
+//!   ▲ ◄──── watch thread            tells initiators of sizes, volumes and room, every second
 //!   ▲ ◄──── link (tokio runtime)    QUIC, replications
 //!   └ ◄──── control socket          one thread a request
 //! ```
@@ -46,6 +47,8 @@ const PUMPS: usize = 2;
 const PUMP_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a pump that could not work waits before it tries again.
 const PUMP_RETRY: Duration = Duration::from_secs(2);
+/// How often it is looked at what initiators are to be told without having asked.
+const WATCH: Duration = Duration::from_secs(1);
 /// How long clients have to take their last replies.
 const CLIENT_GRACE: Duration = Duration::from_secs(5);
 /// The setting that keeps the cap of the whole box.
@@ -110,6 +113,7 @@ pub struct Running {
     iscsi: Option<iscsi::Server>,
     control: server::ControlServer,
     pumps: Vec<JoinHandle<()>>,
+    watch: Option<JoinHandle<()>>,
 }
 
 /// The options of a store that a config asks for.
@@ -167,7 +171,7 @@ impl Node {
             .map_err(|error| StartError::Thread("the runtime", error))?;
         let link = start_link(&runtime, data, &config, &name, &store)?;
         let (nfs, nfs_address) = start_nfs(&store, &config)?;
-        let (iscsi, iscsi_addresses) = start_iscsi(&store, &config)?;
+        let front = start_iscsi(&store, &config)?;
         let node = Arc::new(Node {
             name,
             data: data.to_owned(),
@@ -175,7 +179,7 @@ impl Node {
             store,
             link,
             nfs_address,
-            iscsi_addresses,
+            iscsi_addresses: front.addresses,
             transfers: Transfers::default(),
             opened,
             runtime,
@@ -183,12 +187,13 @@ impl Node {
             stalled: Mutex::default(),
         });
         let pumps = (0..PUMPS).map(|number| start_pump(node.clone(), number)).collect::<Result<_, _>>()?;
+        let watch = front.targets.map(|targets| start_watch(node.clone(), targets)).transpose()?;
         let control = server::ControlServer::start(node.clone(), data).map_err(|source| StartError::Listen {
             what: "control",
             address: SOCKET.into(),
             source,
         })?;
-        Ok(Running { node, nfs, iscsi, control, pumps })
+        Ok(Running { node, nfs, iscsi: front.server, control, pumps, watch })
     }
 
     /// Lets this thread call what starts tasks of the link, as long as the guard lives.
@@ -254,7 +259,7 @@ impl Running {
 
     /// Ends everything in order; all that was written is drained and the store is closed.
     pub fn stop(self) -> Result<(), Error> {
-        let Running { node, nfs, iscsi, control, pumps } = self;
+        let Running { node, nfs, iscsi, control, pumps, watch } = self;
         node.ask_to_stop();
         control.stop();
         if let Some(server) = nfs {
@@ -262,6 +267,12 @@ impl Running {
         }
         if let Some(server) = iscsi {
             server.stop(CLIENT_GRACE);
+        }
+        if let Some(watch) = watch {
+            watch.thread().unpark();
+            if watch.join().is_err() {
+                tracing::error!("the watch thread had panicked");
+            }
         }
         node.transfers.cancel_all();
         if let Some(link) = &node.link {
@@ -319,23 +330,43 @@ fn start_nfs(store: &Arc<Store>, config: &Config) -> Result<(Option<Server>, Opt
     Ok((Some(server), Some(local)))
 }
 
-fn start_iscsi(store: &Arc<Store>, config: &Config) -> Result<(Option<iscsi::Server>, Vec<SocketAddr>), StartError> {
-    let addresses = config.iscsi_addresses();
-    let targets = StoreTargets::new(store.clone(), config.clone()).map_err(StartError::Config)?;
-    if addresses.is_empty() {
-        return Ok((None, Vec::new()));
-    }
+fn start_watch(node: Arc<Node>, targets: Arc<StoreTargets>) -> Result<JoinHandle<()>, StartError> {
+    let watch = move || {
+        while !node.is_stopping() {
+            targets.look();
+            std::thread::park_timeout(WATCH);
+        }
+    };
+    let started = std::thread::Builder::new().name("watch".into()).spawn(watch);
+    started.map_err(|error| StartError::Thread("the watch", error))
+}
+
+/// The iSCSI front door: nothing where it is off.
+#[derive(Default)]
+struct IscsiFront {
+    server: Option<iscsi::Server>,
+    targets: Option<Arc<StoreTargets>>,
+    addresses: Vec<SocketAddr>,
+}
+
+fn start_iscsi(store: &Arc<Store>, config: &Config) -> Result<IscsiFront, StartError> {
     let bind = |address: &SocketAddr| {
         let failed = |source| StartError::Listen { what: "iSCSI", address: address.to_string(), source };
         let listener = TcpListener::bind(address).map_err(failed)?;
         let local = listener.local_addr().map_err(failed)?;
         Ok((listener, local))
     };
-    let bound: Vec<_> = addresses.iter().map(bind).collect::<Result<_, StartError>>()?;
-    let (portals, locals) = bound.into_iter().unzip();
-    let server = iscsi::Server::start(iscsi::ServerConfig::default(), Arc::new(targets), portals)
+    let bound: Vec<_> = config.iscsi_addresses().iter().map(bind).collect::<Result<_, StartError>>()?;
+    let (portals, addresses): (Vec<_>, Vec<_>) = bound.into_iter().unzip();
+    // Wrong rules are told also where nothing is served by them yet.
+    let targets = StoreTargets::new(store.clone(), config.clone(), addresses.clone()).map_err(StartError::Config)?;
+    if portals.is_empty() {
+        return Ok(IscsiFront::default());
+    }
+    let targets = Arc::new(targets);
+    let server = iscsi::Server::start(iscsi::ServerConfig::default(), targets.clone(), portals)
         .map_err(|error| StartError::Thread("the iSCSI server", error))?;
-    Ok((Some(server), locals))
+    Ok(IscsiFront { server: Some(server), targets: Some(targets), addresses })
 }
 
 fn start_link(

@@ -112,9 +112,11 @@ pub(super) fn volume(context: &Context, command: VolumeCommand) -> Outcome {
     };
     if let Some(dataset) = context.ask::<Dataset>(&request)? {
         say!("{what} the volume {}, {}", dataset.name, size(dataset.logical_bytes));
-        match dataset.target {
-            Some(target) => say!("initiators log in to {target} (`narrowboat status` says where iSCSI is served)"),
-            None => say!("iSCSI is off on this box: set iscsi.listen in its config file"),
+        match (dataset.target, dataset.lun) {
+            (Some(target), Some(lun)) => {
+                say!("initiators log in to {target}, unit {lun} (`narrowboat status` says where iSCSI is served)");
+            }
+            _ => say!("iSCSI is off on this box: set iscsi.listen in its config file"),
         }
     }
     Ok(ExitCode::SUCCESS)

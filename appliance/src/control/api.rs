@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::reports::{self, Acknowledged};
 use super::{Failed, Request, time};
 use crate::clock;
-use crate::ingest::volumes::StoreTargets;
+use crate::ingest::volumes::place_of;
 use crate::jobs::image::restore_image;
 use crate::jobs::restore::restore;
 use crate::jobs::{Meter, Progress};
@@ -141,6 +141,7 @@ fn dataset(node: &Node, info: &DatasetInfo) -> reports::Dataset {
     let row = &info.row;
     let snapshots = node.store.snapshots(Some(row.id));
     let is_share = row.kind == DatasetKind::Share;
+    let place = (!is_share && !node.iscsi_addresses.is_empty()).then(|| place_of(&node.config, row));
     reports::Dataset {
         name: row.name.clone(),
         id: row.id.to_string(),
@@ -159,7 +160,8 @@ fn dataset(node: &Node, info: &DatasetInfo) -> reports::Dataset {
         directories: info.totals.directories,
         snapshots: snapshots.len(),
         newest_snapshot: snapshots.last().map(|row| row.name.clone()),
-        target: (!is_share && !node.iscsi_addresses.is_empty()).then(|| StoreTargets::name_of(&node.config, row)),
+        target: place.as_ref().map(|(target, _)| target.clone()),
+        lun: place.map(|(_, lun)| lun),
         export: node.nfs_address.filter(|_| is_share).map(|_| format!("/{}", row.name)),
         damage: info.damage.as_ref().map(|damage| damage.to_string()),
     }

@@ -88,6 +88,8 @@ pub struct Dataset {
     pub export: Option<String>,
     /// The iSCSI name that initiators log in to.
     pub target: Option<String>,
+    /// The number of its unit there.
+    pub lun: Option<u16>,
     /// Why it can't be served or counted; its sizes and counts are 0 then.
     pub damage: Option<String>,
 }

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod iscsi;
 pub mod nfs;
 
 use std::fs;
@@ -20,7 +21,8 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_narrowboat");
 /// How long anything may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A config for tests: ports that the system picks, root is root, and a small overlay, so that the drain has work.
+/// A config for tests: ports that the system picks, root is root, a small overlay, so that the drain has work, and no word
+/// of how full the machine's disk happens to be.
 pub const CONFIG: &str = "\
 name = 'NAME'
 [nfs]
@@ -28,7 +30,7 @@ listen = '127.0.0.1:0'
 root_squash = false
 [iscsi]
 listen = ['127.0.0.1:0']
-
+threshold_percent = 0
 [wan]
 listen = '127.0.0.1:0'
 [store]
@@ -51,6 +53,8 @@ pub struct Served {
     pub data: PathBuf,
     /// Where it serves NFS.
     pub nfs: String,
+    /// Where it serves iSCSI.
+    pub portals: Vec<String>,
 }
 
 impl Served {
@@ -61,6 +65,7 @@ impl Served {
         loop {
             if let Ok(status) = served.ask::<Status>(&Request::Status) {
                 served.nfs = status.nfs.expect("NFS is on");
+                served.portals = status.iscsi;
                 return served;
             }
             let ended = served.child.try_wait().expect("a child");
@@ -74,7 +79,8 @@ impl Served {
         let log = fs::File::options().create(true).append(true).open(log_of(data)).expect("a log");
         let mut command = Command::new(PROGRAM);
         command.args(["serve", "--data"]).arg(data).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        Served { child: command.spawn().expect("the program"), data: data.to_owned(), nfs: String::new() }
+        let child = command.spawn().expect("the program");
+        Served { child, data: data.to_owned(), nfs: String::new(), portals: Vec::new() }
     }
     /// What it has said so far.
     pub fn log(&self) -> String {
@@ -105,6 +111,16 @@ impl Served {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+    /// A session with the target of a volume, as the usual initiator.
+    pub fn log_in(&self, volume: &str) -> iscsi::Initiator {
+        iscsi::Initiator::login(&self.portals[0], &target(volume)).expect("it serves")
+    }
+    /// Bytes of its memory that are not shared with files (RssAnon).
+    pub fn memory_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a line of its own");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+    }
     /// A connection to its NFS server.
     pub fn connect(&self) -> nfs::Client {
         nfs::Client::connect(&self.nfs).expect("it serves")
@@ -117,6 +133,11 @@ impl Drop for Served {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The iSCSI name of a volume, with the config for tests.
+pub fn target(volume: &str) -> String {
+    format!("iqn.2026-11.net.narrowboat:{volume}")
 }
 
 fn log_of(data: &Path) -> PathBuf {

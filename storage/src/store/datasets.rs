@@ -15,7 +15,7 @@ use crate::error::{Damage, Error, Refusal, Result};
 use crate::id::{DatasetId, SnapshotId};
 use crate::pool::{PoolStats, StreamId};
 use crate::tree::map;
-use crate::units::{Inode, Lsn, Timestamp};
+use crate::units::{Inode, Lsn, Space, Timestamp};
 
 /// Longest name of a dataset or snapshot, in bytes.
 pub const LABEL_BYTES_MAX: usize = 255;
@@ -225,6 +225,11 @@ impl Store {
             disk_bytes: space.total_bytes,
             disk_free_bytes: space.free_bytes,
         })
+    }
+
+    /// Room on the disk; what is kept in reserve does not count as free. Cheap: one question to the file system.
+    pub fn space(&self) -> Result<Space> {
+        self.stages.space()
     }
 
     /// All peers: name and record, opaque here.

@@ -27,9 +27,10 @@ pub trait Targets: Send + Sync {
     fn discovery_accounts(&self) -> Vec<Account> {
         Vec::new()
     }
-    /// The addresses that discovery names beside, or instead of, the one that was asked: `None` names that one alone.
-    fn portals(&self) -> Option<Vec<SocketAddr>> {
-        None
+    /// The addresses that all targets are served at, which discovery names beside the one that was asked. One without an
+    /// address of its own (`0.0.0.0`) stands for the one that was asked.
+    fn portals(&self) -> Vec<SocketAddr> {
+        Vec::new()
     }
 }
 

@@ -138,11 +138,8 @@ fn resolve(call: &Call, targets: &[u8], mut segments: &[u8]) -> Result<Vec<Segme
         }
         let (from, _) = run(&source, fields.u64(12))?;
         let (to, _) = run(&target, fields.u64(20))?;
-        let reads = source.state().reservations.admits(call.nexus, false);
-        let writes = target.state().reservations.admits(call.nexus, true);
-        if !reads || !writes {
-            return Err(Sense::CONFLICT);
-        }
+        source.state().admit(call.nexus, false)?;
+        target.state().admit(call.nexus, true)?;
         target.writable()?;
         all.push(Segment { source, target, from, to, len });
         segments = &segments[SEGMENT_BYTES..];
@@ -168,7 +165,7 @@ fn find(call: &Call, descriptor: &[u8]) -> Result<Option<Arc<LogicalUnit>>, Sens
         return Ok(None);
     }
     let name: Option<&[u8; 16]> = descriptor.get(8..24).and_then(|name| name.try_into().ok());
-    let unit = name.and_then(|name| call.device.by_name(name));
+    let unit = name.and_then(|name| call.device.by_name(call.nexus, name));
     let given = fields.u24(29);
     match unit {
         Some(unit) if given != 0 && u64::from(given) != unit.block_bytes() => Err(Sense::INVALID_PARAMETER),

@@ -1,7 +1,7 @@
 //! A target's logical units, by their numbers.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 
@@ -10,18 +10,24 @@ use super::{Cdb, Direction, LogicalUnit, Nexus, Reply, Sense, Status, data_out_b
 /// Highest logical unit number (flat space addressing, SAM-5 section 4.6.7.3).
 pub const LUN_MAX: u16 = 0x3fff;
 
-/// Finds logical units of other targets of the box by their NAA name, for EXTENDED COPY between them. The second value is
-/// what initiators of the asking target may do there: the box answers with `None` where they have no access.
+/// Finds logical units of other targets of the box by their NAA name, for EXTENDED COPY between them.
 pub trait Neighbours: Send + Sync {
-    /// The unit of a name.
-    fn find(&self, naa: &[u8; 16]) -> Option<Arc<LogicalUnit>>;
+    /// The unit of a name; `None` too where the initiator that asks has no access to it.
+    fn find(&self, asking: &Nexus, naa: &[u8; 16]) -> Option<Arc<LogicalUnit>>;
 }
 
 /// The logical units of one target.
 #[derive(Default)]
 pub struct Device {
-    units: RwLock<BTreeMap<u16, Arc<LogicalUnit>>>,
+    state: RwLock<State>,
     neighbours: Option<Arc<dyn Neighbours>>,
+}
+
+#[derive(Default)]
+struct State {
+    units: BTreeMap<u16, Arc<LogicalUnit>>,
+    /// Initiator ports with a session: a unit that comes later has to know of them.
+    nexuses: BTreeSet<Nexus>,
 }
 
 /// Which command, of whom, for whom.
@@ -42,29 +48,33 @@ pub struct Asked<'a> {
 impl Device {
     /// A target with units. Numbers over [`LUN_MAX`] are left out.
     pub fn new(units: BTreeMap<u16, Arc<LogicalUnit>>, neighbours: Option<Arc<dyn Neighbours>>) -> Self {
-        let units = units.into_iter().filter(|(lun, _)| *lun <= LUN_MAX).collect();
-        Device { units: RwLock::new(units), neighbours }
+        let device = Device { state: RwLock::default(), neighbours };
+        device.replace(units);
+        device
     }
 
-    /// Adds, replaces or removes a unit while the target is used, and tells initiators. Refused beyond [`LUN_MAX`].
-    pub fn set(&self, lun: u16, unit: Option<Arc<LogicalUnit>>) -> bool {
-        if lun > LUN_MAX {
-            return false;
+    /// Sets which units there are, while the target is used, and tells initiators where they are others than before.
+    /// Numbers over [`LUN_MAX`] are left out.
+    pub fn replace(&self, mut units: BTreeMap<u16, Arc<LogicalUnit>>) {
+        units.retain(|lun, _| *lun <= LUN_MAX);
+        let mut state = self.write();
+        let same = |lun: &u16, unit| state.units.get(lun).is_some_and(|own| Arc::ptr_eq(own, unit));
+        if state.units.len() == units.len() && units.iter().all(|(lun, unit)| same(lun, unit)) {
+            return;
         }
-        {
-            let mut units = self.units.write().unwrap_or_else(PoisonError::into_inner);
-            match unit {
-                Some(unit) => drop(units.insert(lun, unit)),
-                None => drop(units.remove(&lun)),
+        let old = std::mem::replace(&mut state.units, units);
+        for unit in state.units.values() {
+            if old.values().any(|other| Arc::ptr_eq(other, unit)) {
+                unit.luns_changed();
+            } else {
+                state.nexuses.iter().for_each(|nexus| unit.nexus_begins(nexus, false));
             }
         }
-        self.units().values().for_each(|unit| unit.luns_changed());
-        true
     }
 
     /// All units.
     pub fn units(&self) -> BTreeMap<u16, Arc<LogicalUnit>> {
-        self.units.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.read().units.clone()
     }
 
     /// The unit of a number, in peripheral or flat space addressing.
@@ -75,14 +85,13 @@ impl Device {
             1 => u16::from_be_bytes([high & 0x3f, low]),
             _ => return None,
         };
-        self.units.read().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
+        self.read().units.get(&number).cloned()
     }
 
     /// Finds a unit of this target or a neighbour by its NAA name.
-    pub fn by_name(&self, naa: &[u8; 16]) -> Option<Arc<LogicalUnit>> {
-        let own = self.units.read().unwrap_or_else(PoisonError::into_inner);
-        let own = own.values().find(|unit| unit.identity().naa_name() == *naa).cloned();
-        own.or_else(|| self.neighbours.as_ref().and_then(|neighbours| neighbours.find(naa)))
+    pub fn by_name(&self, asking: &Nexus, naa: &[u8; 16]) -> Option<Arc<LogicalUnit>> {
+        let own = self.read().units.values().find(|unit| unit.identity().naa_name() == *naa).cloned();
+        own.or_else(|| self.neighbours.as_ref().and_then(|neighbours| neighbours.find(asking, naa)))
     }
 
     /// What a command for `lun` that arrives now is to bring.
@@ -122,16 +131,28 @@ impl Device {
 
     /// An initiator port has begun a session. `again`: it took its own old session's place.
     pub fn nexus_begins(&self, nexus: &Nexus, again: bool) {
-        self.units().values().for_each(|unit| unit.nexus_begins(nexus, again));
+        let mut state = self.write();
+        state.nexuses.insert(nexus.clone());
+        state.units.values().for_each(|unit| unit.nexus_begins(nexus, again));
     }
 
     /// An initiator port's session is gone.
     pub fn nexus_ends(&self, nexus: &Nexus) {
-        self.units().values().for_each(|unit| unit.nexus_ends(nexus));
+        let mut state = self.write();
+        state.nexuses.remove(nexus);
+        state.units.values().for_each(|unit| unit.nexus_ends(nexus));
     }
 
     /// Resets every unit. Returns when no task that came before changes anything any more.
     pub fn reset(&self) {
         self.units().values().for_each(|unit| unit.reset());
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -49,7 +49,7 @@ use narrowboat_storage::Result;
 
 pub use access::AccessState;
 pub use cdb::Cdb;
-pub use device::{Asked, Device, Neighbours};
+pub use device::{Asked, Device, LUN_MAX, Neighbours};
 pub use identify::Identity;
 pub use lock::RangeLocks;
 pub use operations::{Direction, data_out_bytes};

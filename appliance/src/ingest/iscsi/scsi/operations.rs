@@ -132,11 +132,13 @@ operations! {
     0x03, Always, none, manage::request_sense, [1 0 0 0xff 0];
     0x12, Always, none, identify::inquiry, [1 0xff 0xff 0xff 0];
     0x15, Write, list_6, mode::select_6, [0x11 0 0 0xff 0];
-    0x16, Own, none, reserve::reserve_6, [0 0 0 0 0];
-    0x17, Own, none, reserve::release_6, [0 0 0 0 0];
+    0x16, Own, none, reserve::reserve, [0 0 0 0 0];
+    0x17, Own, none, reserve::release, [0 0 0 0 0];
     0x1a, Read, none, mode::sense_6, [8 0xff 0xff 0xff 0];
     0x1b, Free, none, manage::start_stop, [1 0 0xf 0xf7 0];
     0x55, Write, list_10, mode::select_10, [0x11 0 0 0 0 0 0xff 0xff 0];
+    0x56, Own, none, reserve::reserve, [0 0 0 0 0 0 0 0 0];
+    0x57, Own, none, reserve::release, [0 0 0 0 0 0 0 0 0];
     0x5a, Read, none, mode::sense_10, [0x18 0xff 0xff 0 0 0 0xff 0xff 0];
     0x5e/0x00, Free, none, reserve::read_keys, [0x1f 0 0 0 0 0 0xff 0xff 0];
     0x5e/0x01, Free, none, reserve::read_reservation, [0x1f 0 0 0 0 0 0xff 0xff 0];

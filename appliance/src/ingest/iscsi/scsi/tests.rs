@@ -328,8 +328,14 @@ fn numbers_without_a_unit_say_so() {
     assert_eq!(sense(&rig.on(9, 1, &[0; 6], b"")), (5, 0x2500));
     let luns = rig.on(9, 1, &[0xa0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0], b"").data.concat();
     assert_eq!((luns.len(), luns[3], luns[17]), (24, 16, 1));
-    assert!(rig.device.set(300, rig.device.units().get(&1).cloned()));
+    let mut units = rig.device.units();
+    rig.device.replace(units.clone());
+    assert_eq!(rig.run(&[0; 6], b""), Reply::good(), "the same as before");
+    let moved = units.remove(&1).unwrap();
+    units.insert(300, moved);
+    rig.device.replace(units);
     assert_eq!(sense(&rig.run(&[0; 6], b"")), (6, 0x3f0e));
+    assert_eq!(sense(&rig.on(1, 1, &[0; 6], b"")), (5, 0x2500));
     assert!(rig.device.unit([0x41, 0x2c, 0, 0, 0, 0, 0, 0]).is_some());
 }
 

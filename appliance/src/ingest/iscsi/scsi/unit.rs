@@ -132,7 +132,7 @@ impl LogicalUnit {
 
     /// Refuses a command that may not be carried out now.
     fn admit(&self, class: Class, nexus: &Nexus) -> Result<(), Sense> {
-        self.look_at_size();
+        self.notice_size();
         if class == Class::Always {
             return Ok(());
         }
@@ -140,25 +140,16 @@ impl LogicalUnit {
         if let Some(attention) = state.nexuses.get_mut(nexus).and_then(|own| own.attentions.pop_front()) {
             return Err(attention);
         }
-        if class == Class::Own {
-            return Ok(());
+        match class {
+            Class::Always | Class::Own => Ok(()),
+            Class::Free => state.unreserved(nexus),
+            Class::Read => state.admit(nexus, false),
+            Class::Write => state.admit(nexus, true),
         }
-        if state.reserved.as_ref().is_some_and(|holder| holder != nexus) {
-            return Err(Sense::CONFLICT);
-        }
-        if class == Class::Free {
-            return Ok(());
-        }
-        let writes = class == Class::Write;
-        if !state.reservations.admits(nexus, writes) {
-            return Err(Sense::CONFLICT);
-        }
-        state.access.admit()?;
-        if state.stopped { Err(Sense::STOPPED) } else { Ok(()) }
     }
 
-    /// Tells everybody where the size is another than before.
-    fn look_at_size(&self) {
+    /// Tells everybody where the size is another than before. Every command looks, too.
+    pub fn notice_size(&self) {
         let size = self.disk.size_bytes();
         let mut state = self.state();
         if std::mem::replace(&mut state.size_bytes, size) != size {
@@ -186,9 +177,19 @@ impl LogicalUnit {
             self.gate.bar(nexus);
         }
         let mut state = self.state();
+        let warned = state.warned;
         let own = state.nexuses.entry(nexus.clone()).or_default();
         own.attentions.clear();
         own.attentions.push_back(if again { Sense::NEXUS_LOSS } else { Sense::POWER_ON });
+        if warned {
+            // The others were told when it happened.
+            own.attentions.push_back(Sense::SOFT_THRESHOLD);
+        }
+    }
+
+    /// True where a port of an initiator has a session.
+    pub fn has_session_of(&self, initiator: &str) -> bool {
+        self.state().nexuses.keys().any(|nexus| nexus.initiator == initiator)
     }
 
     /// An initiator port's session is gone: what is bound to it goes too, persistent reservations stay.
@@ -239,6 +240,22 @@ impl LogicalUnit {
 }
 
 impl State {
+    /// Refuses where another initiator holds a reservation of the old kind.
+    fn unreserved(&self, nexus: &Nexus) -> Result<(), Sense> {
+        let taken = self.reserved.as_ref().is_some_and(|holder| holder != nexus);
+        if taken { Err(Sense::CONFLICT) } else { Ok(()) }
+    }
+
+    /// Refuses where an initiator port may not read, or write, what the unit holds.
+    pub fn admit(&self, nexus: &Nexus, writes: bool) -> Result<(), Sense> {
+        self.unreserved(nexus)?;
+        if !self.reservations.admits(nexus, writes) {
+            return Err(Sense::CONFLICT);
+        }
+        self.access.admit()?;
+        if self.stopped { Err(Sense::STOPPED) } else { Ok(()) }
+    }
+
     /// Raises a unit attention for every initiator port, but for `but`.
     pub fn tell_all(&mut self, attention: Sense, but: Option<&Nexus>) {
         for (nexus, own) in &mut self.nexuses {

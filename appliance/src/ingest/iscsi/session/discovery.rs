@@ -2,6 +2,9 @@
 //!
 //! A list that is longer than the initiator takes at once goes in pieces, each asked for with the tag of the one before.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 
 use super::Output;
@@ -70,7 +73,7 @@ impl Full {
         };
         for target in targets.iter().filter(|target| here(target)) {
             answer.pair("TargetName", &target.name);
-            for portal in context.targets.portals().unwrap_or_else(|| vec![context.local]) {
+            for portal in portals(context) {
                 answer.pair("TargetAddress", format_args!("{portal},{PORTAL_GROUP}"));
             }
         }
@@ -88,6 +91,18 @@ impl Full {
         let data = if now.is_empty() { Vec::new() } else { vec![now] };
         self.send(text_header(pdu, flags).with_word(20, tag), data, true, out);
     }
+}
+
+/// Where the initiator reaches the targets: the address that it came to first. Those of the box's own loopback interface
+/// are of use only to those who came that way.
+fn portals(context: &Context) -> BTreeSet<SocketAddr> {
+    let local = SocketAddr::new(context.local.ip().to_canonical(), context.local.port());
+    let named = |portal: SocketAddr| match portal.ip() {
+        any if any.is_unspecified() => SocketAddr::new(local.ip(), portal.port()),
+        own => SocketAddr::new(own.to_canonical(), portal.port()),
+    };
+    let others = context.targets.portals().into_iter().map(named);
+    others.filter(|portal| local.ip().is_loopback() || !portal.ip().is_loopback()).chain([local]).collect()
 }
 
 fn text_header(pdu: &Pdu, flags: u8) -> Bhs {

@@ -33,7 +33,7 @@ pub fn target(disk: Arc<dyn Disk>, shape: Shape, access: Access) -> Arc<Target> 
 pub struct Served {
     pub disk: Arc<MemoryDisk>,
     pub target: Arc<Target>,
-    pub portals: Mutex<Option<Vec<SocketAddr>>>,
+    pub portals: Mutex<Vec<SocketAddr>>,
 }
 
 impl Served {
@@ -47,7 +47,7 @@ impl Served {
     pub fn serve(self: &Arc<Self>, portals: usize, config: ServerConfig) -> (Server, Vec<SocketAddr>) {
         let listeners: Vec<_> = (0..portals).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let addresses: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
-        *self.portals.lock().unwrap() = Some(addresses.clone());
+        *self.portals.lock().unwrap() = addresses.clone();
         (Server::start(config, self.clone(), listeners).unwrap(), addresses)
     }
 }
@@ -56,7 +56,7 @@ impl Targets for Served {
     fn list(&self) -> Vec<Arc<Target>> {
         vec![self.target.clone()]
     }
-    fn portals(&self) -> Option<Vec<SocketAddr>> {
+    fn portals(&self) -> Vec<SocketAddr> {
         self.portals.lock().unwrap().clone()
     }
 }

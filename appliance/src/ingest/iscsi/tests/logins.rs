@@ -188,7 +188,7 @@ fn targets_are_listed_to_those_who_may_see_them() {
     let listed = |access: Access, wanted: &str| {
         let world = world(access);
         *world.all.portals.lock().unwrap() =
-            Some(vec!["10.0.0.1:3260".parse().unwrap(), "[fd00::1]:3260".parse().unwrap()]);
+            ["0.0.0.0:3260", "[fd00::1]:3260", "127.0.0.1:3260"].map(|portal| portal.parse().unwrap()).into();
         let mut initiator = world.connect(1);
         initiator.login_request(1, Some(3), &[WHO[0], ("SessionType", "Discovery"), ("MaxBurstLength", "4096")]);
         let (status, _, said) = initiator.login_response();
@@ -214,7 +214,7 @@ fn targets_are_listed_to_those_who_may_see_them() {
 fn long_lists_come_in_pieces() {
     let world = world(Access::default());
     let many = (0..200u16).map(|port| ([10, 0, 0, 1], 10_000 + port).into()).collect();
-    *world.all.portals.lock().unwrap() = Some(many);
+    *world.all.portals.lock().unwrap() = many;
     let mut initiator = world.connect(1);
     let keys = [WHO[0], ("SessionType", "Discovery"), ("MaxRecvDataSegmentLength", "512")];
     initiator.login_request(1, Some(3), &keys);

@@ -25,8 +25,14 @@ pub trait Keeper: Send + Sync {
     fn keep(&self, state: &[u8]) -> narrowboat_storage::Result<()>;
 }
 
-/// RESERVE (6): refused while anybody is registered, or another initiator has the unit.
-pub(super) fn reserve_6(call: &Call) -> Result<Reply, Sense> {
+/// Reserving for others, or a part of the unit, which SPC-2 had and nobody has: third party, long identifier, extent.
+fn for_itself(call: &Call) -> Result<(), Sense> {
+    if call.cdb.flag(1, 0x13) { Err(Sense::INVALID_FIELD.at(1)) } else { Ok(()) }
+}
+
+/// RESERVE (6) and (10): refused while anybody is registered, or another initiator has the unit.
+pub(super) fn reserve(call: &Call) -> Result<Reply, Sense> {
+    for_itself(call)?;
     let mut state = call.unit.state();
     let taken = state.reserved.as_ref().is_some_and(|holder| holder != call.nexus);
     if taken || !state.reservations.is_empty() {
@@ -36,8 +42,9 @@ pub(super) fn reserve_6(call: &Call) -> Result<Reply, Sense> {
     Ok(Reply::good())
 }
 
-/// RELEASE (6): does nothing for those who do not hold it.
-pub(super) fn release_6(call: &Call) -> Result<Reply, Sense> {
+/// RELEASE (6) and (10): does nothing for those who do not hold it.
+pub(super) fn release(call: &Call) -> Result<Reply, Sense> {
+    for_itself(call)?;
     let mut state = call.unit.state();
     if !state.reservations.is_empty() {
         return Err(Sense::CONFLICT);
