@@ -60,7 +60,8 @@ fn steps(store: &Store, size: u64) -> Result<()> {
     let all = |disk: &dyn BlockDevice, len: u64, shift: u64| -> Result<()> {
         for offset in (0..size).step_by(len as usize) {
             let at = (offset + shift) as usize;
-            disk.write(now(), offset, noise.slice(at..at + len as usize))?;
+            let lsn = disk.write(now(), offset, noise.slice(at..at + len as usize))?;
+            disk.write_out(lsn)?;
         }
         disk.flush()
     };
@@ -75,10 +76,8 @@ fn steps(store: &Store, size: u64) -> Result<()> {
     let random = |disk: &dyn BlockDevice, count: u64, flush: u64| -> Result<()> {
         for nth in 0..count {
             let from = (nth * 4096) as usize % size as usize + 1234;
-            disk.write(now(), at_random(nth), noise.slice(from..from + 4096))?;
-            if flush > 0 && nth % flush == 0 {
-                disk.flush()?;
-            }
+            let lsn = disk.write(now(), at_random(nth), noise.slice(from..from + 4096))?;
+            if flush > 0 && nth % flush == 0 { disk.make_stable(lsn) } else { disk.write_out(lsn) }?;
         }
         disk.flush()
     };

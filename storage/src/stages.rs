@@ -94,6 +94,14 @@ impl Stages {
         self.journal.commit(lsn, &|| self.sync_what_records_refer_to()).inspect_err(|_| self.flush_failed())
     }
 
+    /// Returns when the journal up to `lsn` outlives this process, though not a power cut: a volume's clients have no way to
+    /// learn that the box was started anew, and to send again what they were told is written.
+    ///
+    /// Costs a sync of containers where records refer to new ones: the kernel may bring the journal to the disk first.
+    pub fn write_out(&self, lsn: Lsn) -> Result<()> {
+        self.journal.write_out(lsn, &|| self.sync_what_records_refer_to()).inspect_err(|_| self.flush_failed())
+    }
+
     /// To be called before a record is appended that refers to chunks which were put.
     pub fn will_refer(&self) {
         self.refers.store(true, Ordering::SeqCst);

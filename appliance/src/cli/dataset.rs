@@ -142,6 +142,7 @@ pub(super) fn show_datasets(datasets: &[Dataset]) {
             dataset.name.clone(),
             kind,
             counted(size(dataset.logical_bytes)),
+            or_dash(dataset.used_bytes.map(size)),
             counted(count(dataset.files)),
             dataset.snapshots.to_string(),
             or_dash(dataset.newest_snapshot.clone()),
@@ -149,7 +150,7 @@ pub(super) fn show_datasets(datasets: &[Dataset]) {
         ]
     };
     let rows: Vec<_> = datasets.iter().map(row).collect();
-    table(&["DATASET", "KIND", "SIZE", "FILES", "SNAPSHOTS", "NEWEST", "DEDUP"], &rows);
+    table(&["DATASET", "KIND", "SIZE", "USED", "FILES", "SNAPSHOTS", "NEWEST", "DEDUP"], &rows);
     for (name, damage) in datasets.iter().filter_map(|dataset| Some((&dataset.name, dataset.damage.as_ref()?))) {
         say!("  PROBLEM      {name}: {damage}");
     }
@@ -205,7 +206,7 @@ fn show_snapshots(snapshots: &[Snapshot]) {
         ]
     };
     let rows: Vec<_> = snapshots.iter().map(row).collect();
-    table(&["SNAPSHOT", "TIME", "SIZE", "FILES", "ROOT", ""], &rows);
+    table(&["SNAPSHOT", "TIME", "SIZE", "USED", "FILES", "ROOT", ""], &rows);
 }
 
 pub(super) fn clone(context: &Context, snapshot: String, name: String) -> Outcome {

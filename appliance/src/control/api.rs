@@ -156,6 +156,7 @@ fn dataset(node: &Node, info: &DatasetInfo) -> reports::Dataset {
         origin: row.origin.map(|store| store.to_string()),
         created: rfc3339(row.created),
         logical_bytes: if is_share { info.totals.logical_bytes } else { row.size },
+        used_bytes: used_bytes(node, info),
         files: info.totals.files,
         directories: info.totals.directories,
         snapshots: snapshots.len(),
@@ -165,6 +166,12 @@ fn dataset(node: &Node, info: &DatasetInfo) -> reports::Dataset {
         export: node.nfs_address.filter(|_| is_share).map(|_| format!("/{}", row.name)),
         damage: info.damage.as_ref().map(|damage| damage.to_string()),
     }
+}
+
+/// What a volume takes; `None` for shares, and where damage keeps it from being counted.
+fn used_bytes(node: &Node, info: &DatasetInfo) -> Option<u64> {
+    let counted = info.row.kind == DatasetKind::Volume && info.damage.is_none();
+    counted.then(|| node.store.volume(info.row.id).and_then(|volume| volume.used_bytes()).ok()).flatten()
 }
 
 fn datasets(node: &Node) -> Result<Vec<reports::Dataset>, Failed> {

@@ -76,6 +76,9 @@ pub struct Dataset {
     pub created: String,
     /// Sum of file lengths; a volume's size.
     pub logical_bytes: u64,
+    /// Of a volume: bytes that take room, before deduplication. Never less than the truth; more, and at most the size, where
+    /// much was written over or discarded lately. None for shares.
+    pub used_bytes: Option<u64>,
     /// Files, directories not counted.
     pub files: u64,
     /// Directories.

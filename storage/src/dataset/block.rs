@@ -7,8 +7,10 @@
 //!   whole or not at all, towards other callers and after a crash.
 //! * Changes are in the journal in the order in which they became visible, each with its own time: any moment can be
 //!   given back exactly.
-//! * The write cache is volatile: a change is visible at once and *stable* (survives a power cut) after
-//!   [`BlockDevice::make_stable`] of its LSN or of a later one, or [`BlockDevice::flush`].
+//! * A change is visible at once. It *outlives the process* after [`BlockDevice::write_out`] of its LSN or of a later one,
+//!   and is *stable* (survives a power cut) after [`BlockDevice::make_stable`] or [`BlockDevice::flush`].
+//! * Nothing is answered to an initiator before one of them: initiators wait for a box that was killed and started anew, and go
+//!   on as if nothing had been. So the write cache is volatile where the power goes, and only there.
 //! * Time comes in with the call; nobody here looks at a clock.
 
 use bytes::Bytes;
@@ -68,6 +70,9 @@ pub trait BlockDevice: Send + Sync {
     /// Whether the byte at `offset` takes room, and for how many bytes from there that answer holds. A shorter answer than the
     /// truth is allowed. Zeros that were written as other bytes' neighbours may count as allocated until they are drained.
     fn allocation(&self, offset: u64) -> Result<Allocation>;
+    /// Returns when everything up to `lsn` is with the kernel: it survives the process, and maybe not a power cut. No sync, but
+    /// where new chunks are referred to. Callers that wait at the same time share one write.
+    fn write_out(&self, lsn: Lsn) -> Result<()>;
     /// Returns when everything up to `lsn` survives a power cut. Callers that wait at the same time share one sync.
     fn make_stable(&self, lsn: Lsn) -> Result<()>;
     /// Returns when everything that was written before the call survives a power cut.

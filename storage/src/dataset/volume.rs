@@ -6,7 +6,7 @@
 //!              small: as it is     ───┘ (under the dataset's lock)
 //! ```
 //!
-//! Every change is in the journal before its call returns, not synced: the journal's buffer is the write cache. What is
+//! Every change is in the journal before its call returns, not synced, and before it is answered it is with the kernel. What is
 //! inline is read from the journal until the drain has merged it, so a layer holds no bytes, and a burst of small writes may be as
 //! long as the journal has room. `docs/decisions/0006-volumes.md` has the measurements.
 
@@ -315,6 +315,10 @@ impl BlockDevice for Dataset {
             }
         }
         Ok(run)
+    }
+
+    fn write_out(&self, lsn: Lsn) -> Result<()> {
+        if self.read_only { Ok(()) } else { self.stages.write_out(lsn) }
     }
 
     fn make_stable(&self, lsn: Lsn) -> Result<()> {

@@ -76,7 +76,7 @@ impl Journal {
         let clamped = time.max(state.buffer.time);
         state.clock.clamped += u64::from(clamped > time);
         let (lsn, place) = state.push(&draft, clamped);
-        Ok(Appended { lsn, time: clamped, place, unsafe_bytes: state.buffer.unsafe_bytes })
+        Ok(Appended { lsn, time: clamped, place, unsafe_bytes: state.buffer.unsafe_bytes() })
     }
 
     fn check(&self, draft: &Draft) -> Result<()> {
@@ -109,7 +109,7 @@ impl Journal {
         loop {
             state.check_poison()?;
             let needed = bytes + state.step_back(time).map_or(0, |step| step.bytes());
-            let waiting = state.buffer.unsafe_bytes;
+            let waiting = state.buffer.unsafe_bytes();
             if waiting > 0 && waiting + needed > self.options.buffer_bytes_max {
                 return Err(Refusal::Busy.into());
             }
@@ -135,7 +135,7 @@ impl Journal {
         let mut state = self.lock();
         state.check_poison()?;
         let voucher = Draft::new(DatasetId::default(), KIND_OWN, Bytes::new(), Vec::new());
-        let quiet = !state.leader && state.buffer.runs.is_empty() && state.stable == state.last();
+        let quiet = !state.leader && !state.syncing && state.buffer.runs.is_empty() && state.stable == state.last();
         if !quiet || state.stable == Lsn(0) || state.vouched == state.stable || !state.buffer.has_room(voucher.bytes())
         {
             return Ok(());
@@ -143,7 +143,10 @@ impl Journal {
         let time = state.buffer.time;
         let (lsn, _) = state.push(&voucher, time);
         state.vouched = lsn;
-        self.lead(state, &|| Ok(()))
+        // Nothing but the voucher is in this batch, which refers to nothing.
+        let state = self.lead(state, &|| Ok(()))?;
+        drop(state);
+        self.commit_upto(lsn, &|| Ok(()))
     }
 }
 

@@ -93,6 +93,31 @@ impl Run {
     }
 }
 
+/// How far the journal has come in some respect.
+#[derive(Clone)]
+pub(super) struct Reached {
+    /// The last record that is so far.
+    pub(super) last: Lsn,
+    /// Its segment.
+    pub(super) segment: Arc<Segment>,
+    /// Where it ends there.
+    pub(super) end: u64,
+    /// Bytes of all records up to it that were laid since the journal was opened.
+    pub(super) bytes: u64,
+}
+
+impl Reached {
+    /// Behind one run more.
+    pub(super) fn with(&self, run: &Run) -> Reached {
+        Reached {
+            last: Lsn(run.next.0 - 1),
+            segment: Arc::clone(&run.segment),
+            end: run.offset + run.bytes,
+            bytes: self.bytes + run.record_bytes(),
+        }
+    }
+}
+
 /// A file with room for a segment, waiting to become one.
 pub(super) struct Spare {
     pub(super) path: String,
@@ -116,8 +141,10 @@ pub(super) struct Buffer {
     pub(super) spare: Option<Spare>,
     /// Not yet handed to a commit.
     pub(super) runs: Vec<Run>,
-    /// Bytes of records not yet safe: those in `runs`, and those that a commit is writing.
-    pub(super) unsafe_bytes: u64,
+    /// Bytes of all records that were laid since the journal was opened.
+    pub(super) laid_bytes: u64,
+    /// Bytes of those of them that are safe.
+    safe_bytes: u64,
     /// Payloads of records not yet safe, by segment and offset, so that they can be read.
     payloads: BTreeMap<(Lsn, u64), Vec<Bytes>>,
 }
@@ -134,7 +161,8 @@ impl Buffer {
             end,
             spare: None,
             runs: Vec::new(),
-            unsafe_bytes: 0,
+            laid_bytes: 0,
+            safe_bytes: 0,
             payloads: BTreeMap::new(),
         }
     }
@@ -187,7 +215,7 @@ impl Buffer {
             self.payloads.insert((place.segment, place.offset), kept(&draft.payload));
         }
         self.end += bytes;
-        self.unsafe_bytes += bytes;
+        self.laid_bytes += bytes;
         self.next = Lsn(lsn.0 + 1);
         self.link = crc;
         self.time = time;
@@ -213,12 +241,20 @@ impl Buffer {
         self.payloads.get(&(place.segment, place.offset)).cloned()
     }
 
-    /// Forgets what a commit has made safe: the runs `written`, the last of which ends at `end` of `segment`.
-    pub(super) fn written(&mut self, written: &[Run]) {
-        let Some(last) = written.last() else { return };
-        let end = (last.segment.header.first, last.offset + last.bytes);
-        self.payloads = self.payloads.split_off(&end);
-        self.unsafe_bytes = self.runs.iter().map(Run::record_bytes).sum();
+    /// Bytes of records not yet safe: those in `runs`, those that are being written, and those that no sync has covered.
+    pub(super) fn unsafe_bytes(&self) -> u64 {
+        self.laid_bytes - self.safe_bytes
+    }
+
+    /// True where what is buffered begins a segment.
+    pub(super) fn rolls(&self) -> bool {
+        self.runs.iter().any(|run| run.begins.is_some())
+    }
+
+    /// Forgets what is safe now.
+    pub(super) fn is_safe(&mut self, reached: &Reached) {
+        self.payloads = self.payloads.split_off(&(reached.segment.header.first, reached.end));
+        self.safe_bytes = self.safe_bytes.max(reached.bytes);
     }
 
     /// Takes back what a commit could not begin to write.

@@ -1,14 +1,15 @@
-//! Group commit: whoever comes first writes for all who wait.
+//! Group commit: whoever comes first writes for all who wait, and whoever comes first then syncs for all.
 //!
 //! ```text
-//!          append: buffered          commit: the first caller becomes leader
-//!   A ───────●─────────────────●══ takes A ══ before_write ══ write ══ sync ══●── returns
-//!   B ──────────────●──────────────● waits ································· ● becomes leader, takes B and C …
-//!   C ───────────────────●────────────● waits ······························ ● waits ……
+//!          append: buffered     commit: the first caller writes, then syncs what is written
+//!   A ───────●────────────────●══ before_write ══ write ══●══════ sync ══════●── returns
+//!   B ──────────────●──────────────● waits ···············●══ writes B, C ══●·· waits ··●═══ sync ═══●── returns
+//!   C ───────────────────●─────────────● write_out: waits ················●── returns: outlives the process
 //! ```
 //!
-//! While a leader works, others append; all that gathered in that time is the next leader's batch. So a slow disk makes
-//! larger batches, and the journal starts no thread.
+//! While one writes or syncs, others append; all that gathered in that time is the next one's batch. So a slow disk makes
+//! larger batches, and the journal starts no thread. Writing goes on beside a sync, so that who only wants his records to
+//! outlive the process ([`Journal::write_out`]) does not wait for the disk.
 //!
 //! A write or sync that fails poisons the journal: what it covered may be on the disk or not, a later sync would not say,
 //! and what callers have told their clients cannot be taken back. Only recovery, after a restart, knows what is there.
@@ -16,76 +17,132 @@
 use std::io::{self, IoSlice};
 use std::sync::{Arc, MutexGuard};
 
-use super::buffer::{Run, Spare};
+use super::buffer::{Reached, Run, Spare};
 use super::segment::Segment;
 use super::{DIR, Journal, SPARE_SUFFIX, State};
-use crate::error::{Environment, Refusal, Result, io_error};
+use crate::error::{Result, io_error};
 use crate::units::Lsn;
 
 impl Journal {
     /// Returns when every record up to `lsn` is safe.
     pub(super) fn commit_upto(&self, lsn: Lsn, before_write: &dyn Fn() -> Result<()>) -> Result<()> {
         let mut state = self.lock();
-        loop {
-            if lsn <= state.stable {
-                return Ok(());
-            }
-            state.check_poison()?;
-            if lsn >= state.buffer.next {
-                let text = format!("record {lsn} was not appended yet, so it cannot be committed");
-                return Err(Refusal::Invalid(text).into());
-            }
-            if !state.leader {
-                break;
-            }
-            state = self.wait(state);
+        let mut led = false;
+        while lsn > state.stable {
+            state.check_appended(lsn)?;
+            state = if lsn > state.written.last {
+                if state.leader {
+                    self.wait(state)
+                } else {
+                    led = true;
+                    self.lead(state, before_write)?
+                }
+            } else if state.syncing {
+                self.wait(state)
+            } else {
+                self.lead_sync(state)?
+            };
         }
-        self.lead(state, before_write)?;
-        self.keep_spare();
+        drop(state);
+        if led {
+            self.keep_spare();
+        }
+        Ok(())
+    }
+
+    /// Returns when every record up to `lsn` is with the kernel.
+    pub(super) fn write_upto(&self, lsn: Lsn, before_write: &dyn Fn() -> Result<()>) -> Result<()> {
+        let mut state = self.lock();
+        let mut led = false;
+        while lsn > state.written.last {
+            state.check_appended(lsn)?;
+            state = if state.leader {
+                self.wait(state)
+            } else {
+                led = true;
+                self.lead(state, before_write)?
+            };
+        }
+        drop(state);
+        if led {
+            self.keep_spare();
+        }
         Ok(())
     }
 
     /// Writes everything buffered. The caller has seen that nobody else leads and that nothing is poisoned.
-    pub(super) fn lead(&self, mut state: MutexGuard<'_, State>, before_write: &dyn Fn() -> Result<()>) -> Result<()> {
+    ///
+    /// A batch that begins a segment is synced on the way, and waits until nobody else syncs: what a sync says about the
+    /// segment before is said once only.
+    pub(super) fn lead<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        before_write: &dyn Fn() -> Result<()>,
+    ) -> Result<MutexGuard<'a, State>> {
         state.leader = true;
-        let mut batch = Batch { journal: self, runs: std::mem::take(&mut state.buffer.runs), fate: Fate::Unknown };
+        while state.syncing && state.buffer.rolls() {
+            state = self.wait(state);
+        }
+        if let Err(poisoned) = state.check_poison() {
+            state.leader = false;
+            self.changed.notify_all();
+            return Err(poisoned);
+        }
+        let rolls = state.buffer.rolls();
+        state.syncing |= rolls;
+        let unsynced = (state.written.last > state.stable).then(|| Arc::clone(&state.written.segment));
+        let runs = std::mem::take(&mut state.buffer.runs);
         drop(state);
+        let mut batch = Batch { journal: self, runs, rolls, fate: Fate::Unknown };
         // Taken before the call: what a record refers to was handed over before the record was appended.
         if let Err(error) = before_write() {
             batch.fate = Fate::NotBegun;
             return Err(error);
         }
-        match self.write(&mut batch.runs) {
-            Ok(()) => {
-                batch.fate = Fate::Safe;
-                Ok(())
-            }
-            Err(error) => {
-                batch.fate = Fate::Failed(error.to_string());
-                Err(Environment::Poisoned(error.to_string()).into())
-            }
-        }
+        batch.fate = match self.write(&mut batch.runs, unsynced) {
+            Ok(()) => Fate::Written,
+            Err(error) => Fate::Failed(error.to_string()),
+        };
+        drop(batch);
+        let state = self.lock();
+        state.check_poison()?;
+        Ok(state)
     }
 
-    /// Writes and syncs runs in order. A segment is complete and safe before the next one gets its name.
-    fn write(&self, runs: &mut [Run]) -> Result<()> {
-        let mut unsynced: Option<Arc<Segment>> = None;
+    /// Writes runs in order. A segment is complete and safe before the next one gets its name.
+    fn write(&self, runs: &mut [Run], mut unsynced: Option<Arc<Segment>>) -> Result<()> {
         for run in runs {
-            if let Some(spare) = run.begins.clone() {
-                if let Some(segment) = unsynced.take() {
-                    sync(&segment)?;
-                }
-                write_run(run)?;
-                sync(&run.segment)?;
-                let path = run.segment.path();
-                self.media.rename(&spare, &path).map_err(|error| io_error("rename", &path, error))?;
-                self.media.sync_dir(DIR).map_err(|error| io_error("sync", DIR, error))?;
-            } else {
+            let Some(spare) = run.begins.clone() else {
                 write_run(run)?;
                 unsynced = Some(Arc::clone(&run.segment));
+                continue;
+            };
+            if let Some(segment) = unsynced.take() {
+                sync(&segment)?;
             }
+            write_run(run)?;
+            sync(&run.segment)?;
+            let path = run.segment.path();
+            self.media.rename(&spare, &path).map_err(|error| io_error("rename", &path, error))?;
+            self.media.sync_dir(DIR).map_err(|error| io_error("sync", DIR, error))?;
         }
-        unsynced.map_or(Ok(()), |segment| sync(&segment))
+        Ok(())
+    }
+
+    /// Syncs everything that is written. The caller has seen that nobody else syncs and that nothing is poisoned.
+    fn lead_sync<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Result<MutexGuard<'a, State>> {
+        state.syncing = true;
+        let reached = state.written.clone();
+        drop(state);
+        let mut turn = Turn { journal: self, reached, fate: Fate::Unknown };
+        turn.fate = match sync(&turn.reached.segment) {
+            Ok(()) => Fate::Written,
+            Err(error) => Fate::Failed(error.to_string()),
+        };
+        drop(turn);
+        let state = self.lock();
+        state.check_poison()?;
+        Ok(state)
     }
 
     /// Takes room for one segment more, unless that is done. Failing is no harm: the next append that needs it tries
@@ -136,35 +193,68 @@ fn sync(segment: &Segment) -> Result<()> {
     segment.file.sync().map_err(|error| io_error("sync", &segment.path(), error))
 }
 
-/// What became of a batch.
+/// What became of a batch, or of a sync.
 enum Fate {
     /// Nothing was written: it goes back to the buffer.
     NotBegun,
-    /// Everything is safe.
-    Safe,
+    /// It is done.
+    Written,
     /// Nobody knows.
     Failed(String),
-    /// The leader panicked: as bad as a failure.
+    /// Who led it panicked: as bad as a failure.
     Unknown,
+}
+
+impl Fate {
+    /// Why nobody knows, where that is so.
+    fn poison(&mut self) -> Option<String> {
+        match std::mem::replace(self, Fate::Unknown) {
+            Fate::NotBegun | Fate::Written => None,
+            Fate::Failed(reason) => Some(reason),
+            Fate::Unknown => Some("a commit was cut off by a panic".to_owned()),
+        }
+    }
 }
 
 /// The runs that a leader took. However the leader ends, others learn of it and go on.
 struct Batch<'a> {
     journal: &'a Journal,
     runs: Vec<Run>,
+    /// It has the turn to sync, too.
+    rolls: bool,
     fate: Fate,
 }
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
         let mut state = self.journal.lock();
-        match std::mem::replace(&mut self.fate, Fate::Unknown) {
+        match self.fate {
             Fate::NotBegun => state.buffer.put_back(std::mem::take(&mut self.runs)),
-            Fate::Safe => state.batch_is_safe(&self.runs),
-            Fate::Failed(reason) => state.poison = Some(reason),
-            Fate::Unknown => state.poison = Some("a commit was cut off by a panic".to_owned()),
+            Fate::Written => state.batch_is_written(&self.runs),
+            Fate::Failed(_) | Fate::Unknown => {}
         }
+        state.spoil(self.fate.poison());
         state.leader = false;
+        state.syncing &= !self.rolls;
+        self.journal.changed.notify_all();
+    }
+}
+
+/// The turn to sync what was written when it began. However it ends, others learn of it and go on.
+struct Turn<'a> {
+    journal: &'a Journal,
+    reached: Reached,
+    fate: Fate,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.journal.lock();
+        if matches!(self.fate, Fate::Written) {
+            state.is_safe(&self.reached);
+        }
+        state.spoil(self.fate.poison());
+        state.syncing = false;
         self.journal.changed.notify_all();
     }
 }

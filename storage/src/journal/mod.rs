@@ -1,12 +1,14 @@
 //! Stage 2: where a change becomes safe. The store's single write-ahead journal; `docs/formats/journal.md` owns its bytes.
 //!
 //! Every change of every dataset is one record with a log sequence number ([`Lsn`]) and a time. [`Journal::append`]
-//! puts it in order, in memory; [`Journal::commit`] makes it safe, for all who wait at once. What a record means is its
-//! writer's business: the journal sees a kind, a small *head* and a bulk *payload*.
+//! puts it in order, in memory; [`Journal::commit`] makes it safe, for all who wait at once; [`Journal::write_out`] sees to
+//! it that it outlives the process. What a record means is its writer's business: the journal sees a kind, a small *head*
+//! and a bulk *payload*.
 //!
 //! It promises:
 //! * LSNs grow by one a record and order is kept: what recovery finds is always a prefix of what was appended.
-//! * What a [`Journal::commit`] returned for survives a power cut. What it did not return for may survive, or not.
+//! * What a [`Journal::commit`] returned for survives a power cut, what a [`Journal::write_out`] returned for survives the
+//!   process. What neither did may survive, or not.
 //! * Time in the journal never runs backwards. A clock that steps back leaves a record of its own.
 //! * No record is accepted without room for it on the disk: a full disk refuses appends and never fails a commit. The
 //!   last of that room is kept for records that free some.
@@ -45,7 +47,7 @@ use bytes::Bytes;
 pub use self::format::{HEAD_BYTES_MAX, PAYLOAD_BYTES_MAX, SEGMENT_HEADER_BYTES};
 pub use self::recover::{Recovery, TornTail};
 
-use self::buffer::{Buffer, Draft, Run};
+use self::buffer::{Buffer, Draft, Reached, Run};
 use self::format::SegmentHeader;
 use self::recover::Found;
 use self::ruler::{Ruler, SAMPLE_BYTES};
@@ -162,8 +164,12 @@ struct State {
     stable: Lsn,
     /// The voucher that vouches for everything before it, if it is the last record.
     vouched: Lsn,
-    /// Somebody is committing.
+    /// Up to where everything is with the kernel: it outlives the process.
+    written: Reached,
+    /// Somebody is writing.
     leader: bool,
+    /// Somebody is syncing.
+    syncing: bool,
     /// Somebody is taking room for a segment.
     making_spare: bool,
     spares_made: u64,
@@ -189,14 +195,35 @@ impl State {
         Lsn(self.buffer.next.0 - 1)
     }
 
-    fn batch_is_safe(&mut self, runs: &[Run]) {
+    /// Refuses to wait for what will never be there.
+    fn check_appended(&self, lsn: Lsn) -> Result<()> {
+        self.check_poison()?;
+        if lsn < self.buffer.next {
+            return Ok(());
+        }
+        let text = format!("record {lsn} was not appended yet, so it cannot be committed");
+        Err(Refusal::Invalid(text).into())
+    }
+
+    fn batch_is_written(&mut self, runs: &[Run]) {
         for run in runs {
+            self.written = self.written.with(run);
             if run.begins.is_some() {
                 self.segments.insert(run.segment.header.first, run.segment.len);
+                self.is_safe(&self.written.clone());
             }
-            self.stable = Lsn(run.next.0 - 1);
         }
-        self.buffer.written(runs);
+    }
+
+    fn is_safe(&mut self, reached: &Reached) {
+        self.stable = self.stable.max(reached.last);
+        self.buffer.is_safe(reached);
+    }
+
+    fn spoil(&mut self, reason: Option<String>) {
+        if self.poison.is_none() {
+            self.poison = reason;
+        }
     }
 
     fn push(&mut self, draft: &Draft, time: Timestamp) -> (Lsn, Option<Place>) {
@@ -260,6 +287,15 @@ impl Journal {
         self.commit_upto(lsn, before_write)
     }
 
+    /// Returns when every record up to `lsn` outlives this process: it is with the kernel, and a power cut may still take
+    /// it. Costs a write, shared by those who wait at the same time, and no sync, but where a segment ends.
+    ///
+    /// `before_write` is as in [`Journal::commit`], and must make safe what the records refer to: the kernel may bring the records to
+    /// the disk at any moment. Fails like [`Journal::commit`].
+    pub fn write_out(&self, lsn: Lsn, before_write: &dyn Fn() -> Result<()>) -> Result<()> {
+        self.write_upto(lsn, before_write)
+    }
+
     /// Reads a payload and verifies it, also one that is not safe yet. [`Refusal::NotFound`] where its segment was trimmed.
     pub fn read(&self, place: &Place) -> Result<Bytes> {
         if place.len as usize > PAYLOAD_BYTES_MAX {
@@ -318,12 +354,12 @@ impl Journal {
     /// first, while it holds no lock.
     pub fn is_nearly_full(&self) -> bool {
         let bound = self.options.buffer_bytes_max;
-        self.lock().buffer.unsafe_bytes > bound - bound / 4
+        self.lock().buffer.unsafe_bytes() > bound - bound / 4
     }
 
     /// Bytes of records that are not safe yet.
     pub fn unsafe_bytes(&self) -> u64 {
-        self.lock().buffer.unsafe_bytes
+        self.lock().buffer.unsafe_bytes()
     }
 
     /// What was noticed about the clock.
@@ -369,11 +405,14 @@ impl State {
             buffer.open = Arc::new(open);
         }
         let stable = Lsn(found.next.0 - 1);
+        let written = Reached { last: stable, segment: Arc::clone(&buffer.open), end: buffer.end, bytes: 0 };
         State {
             buffer,
             stable,
+            written,
             vouched: if found.unproven { Lsn(0) } else { stable },
             leader: false,
+            syncing: false,
             making_spare: false,
             spares_made: 0,
             poison: None,

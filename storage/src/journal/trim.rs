@@ -72,7 +72,7 @@ impl Journal {
         if !state.nothing_owed(keep_after) || !state.buffer.roll() {
             return Ok(false);
         }
-        self.lead(state, &|| Ok(()))?;
+        drop(self.lead(state, &|| Ok(()))?);
         self.keep_spare();
         Ok(true)
     }
@@ -81,7 +81,7 @@ impl Journal {
 impl super::State {
     fn nothing_owed(&self, keep_after: Lsn) -> bool {
         let used = self.buffer.end - SEGMENT_HEADER_BYTES;
-        let quiet = !self.leader && self.buffer.runs.is_empty() && self.poison.is_none();
+        let quiet = !self.leader && !self.syncing && self.buffer.runs.is_empty() && self.poison.is_none();
         quiet && self.stable == self.last() && keep_after >= self.stable && used >= self.buffer.open.len / 2
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use narrowboat_storage::Result;
 use narrowboat_storage::dataset::BlockDevice;
-use narrowboat_storage::units::Timestamp;
+use narrowboat_storage::units::{Lsn, Timestamp};
 
 use super::scsi::{Disk, Extent};
 
@@ -19,6 +19,12 @@ impl VolumeDisk {
     /// Presents `volume`; changes have the time of `clock`, the box's guarded one.
     pub fn new(volume: Arc<dyn BlockDevice>, clock: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
         VolumeDisk { volume, clock }
+    }
+
+    /// What has to be so before a change is answered: an initiator that is told of it never sends it again, even if the box is
+    /// killed and started anew meanwhile.
+    fn settle(&self, lsn: Lsn, stable: bool) -> Result<()> {
+        if stable { self.volume.make_stable(lsn) } else { self.volume.write_out(lsn) }
     }
 }
 
@@ -37,12 +43,12 @@ impl Disk for VolumeDisk {
 
     fn write(&self, offset: u64, data: Bytes, stable: bool) -> Result<()> {
         let lsn = self.volume.write((self.clock)(), offset, data)?;
-        if stable { self.volume.make_stable(lsn) } else { Ok(()) }
+        self.settle(lsn, stable)
     }
 
     fn discard(&self, ranges: &[(u64, u64)], stable: bool) -> Result<()> {
         let lsn = self.volume.discard((self.clock)(), ranges)?;
-        if stable { self.volume.make_stable(lsn) } else { Ok(()) }
+        self.settle(lsn, stable)
     }
 
     fn sync(&self) -> Result<()> {

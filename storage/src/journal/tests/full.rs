@@ -1,7 +1,7 @@
 //! A full disk refuses appends, never a commit, and loses nothing.
 
+use super::odd::OddMedia;
 use super::*;
-use crate::media::{Media, Tally};
 
 fn full(error: &crate::Error) -> bool {
     matches!(error, crate::Error::Environment(Environment::Full))
@@ -63,64 +63,11 @@ fn a_journal_opens_on_a_full_disk_and_is_not_created_on_one() {
     journal.commit(done.lsn, NO_REFERENCES).unwrap();
 }
 
-/// A medium whose reservations succeed and take nothing: thin provisioning. Its writes may fail for want of room.
-struct Thin(SimDisk);
-
-impl Media for Thin {
-    fn create(&self, path: &str) -> std::io::Result<Arc<dyn crate::media::MediaFile>> {
-        Ok(Arc::new(ThinFile(self.0.create(path)?)))
-    }
-    fn open(&self, path: &str) -> std::io::Result<Arc<dyn crate::media::MediaFile>> {
-        Ok(Arc::new(ThinFile(self.0.open(path)?)))
-    }
-    fn rename(&self, from: &str, to: &str) -> std::io::Result<()> {
-        self.0.rename(from, to)
-    }
-    fn remove(&self, path: &str) -> std::io::Result<()> {
-        self.0.remove(path)
-    }
-    fn list(&self, dir: &str) -> std::io::Result<Vec<String>> {
-        self.0.list(dir)
-    }
-    fn create_dir_all(&self, dir: &str) -> std::io::Result<()> {
-        self.0.create_dir_all(dir)
-    }
-    fn sync_dir(&self, dir: &str) -> std::io::Result<()> {
-        self.0.sync_dir(dir)
-    }
-    fn space(&self) -> std::io::Result<crate::units::Space> {
-        self.0.space()
-    }
-}
-
-struct ThinFile(Arc<dyn crate::media::MediaFile>);
-
-impl crate::media::MediaFile for ThinFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
-        self.0.read_at(buffer, offset)
-    }
-    fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> std::io::Result<()> {
-        self.0.write_at(parts, offset)
-    }
-    fn sync(&self) -> std::io::Result<()> {
-        self.0.sync()
-    }
-    fn len(&self) -> std::io::Result<u64> {
-        self.0.len()
-    }
-    fn set_len(&self, len: u64) -> std::io::Result<()> {
-        self.0.set_len(len)
-    }
-    fn reserve(&self, len: u64) -> std::io::Result<()> {
-        self.0.set_len(len.max(self.0.len()?))
-    }
-}
-
 #[test]
 fn where_reservation_was_a_lie_the_journal_is_poisoned_and_recovers_a_prefix() {
     let disk = SimDisk::new(1);
-    let tally = Tally::new(Arc::new(Thin(disk.clone())));
-    let (journal, _) = Journal::open(Arc::new(tally), STORE, options(64 << 10)).unwrap();
+    let thin = OddMedia { thin: true, ..OddMedia::on(&disk) };
+    let (journal, _) = Journal::open(Arc::new(thin), STORE, options(64 << 10)).unwrap();
     append(&journal, "safe");
     journal.commit(Lsn(1), NO_REFERENCES).unwrap();
     disk.fill(0);

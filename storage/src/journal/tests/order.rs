@@ -1,10 +1,12 @@
 //! Order, time, groups of commits, reading back and trimming.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use rand::SeedableRng;
 
+use super::odd::OddMedia;
 use super::*;
 use crate::media::Tally;
 
@@ -94,7 +96,7 @@ fn those_who_wait_share_one_sync() {
     let waiting = || {
         let lsn = append(&journal, "later").lsn;
         appended.fetch_add(1, Ordering::SeqCst);
-        journal.commit(lsn, &|| panic_unless_written(&tally, before)).unwrap();
+        journal.commit(lsn, NO_REFERENCES).unwrap();
     };
     thread::scope(|scope| {
         let hold_until_all_wait = || {
@@ -108,13 +110,68 @@ fn those_who_wait_share_one_sync() {
         };
         journal.commit(first, &hold_until_all_wait).unwrap();
     });
-    assert_eq!((tally.total() - before).syncs, 2);
+    let spent = tally.total() - before;
+    assert_eq!(spent.writes, 2);
+    assert!(spent.syncs <= 2, "the second batch is written beside the first one's sync, or before it");
     assert_eq!(records(&journal, Lsn(0)).unwrap().len(), 1 + WAITING);
 }
 
-fn panic_unless_written(tally: &Tally, before: crate::media::tally::Counts) -> Result<()> {
-    assert_eq!((tally.total() - before).syncs, 1, "the first batch is safe before the second one begins");
-    Ok(())
+#[test]
+fn what_is_written_out_outlives_the_process_and_costs_no_sync() {
+    let disk = SimDisk::new(1);
+    let tally = Tally::new(Arc::new(disk.clone()));
+    let (journal, _) = Journal::open(Arc::new(tally.clone()), STORE, options(8 << 10)).unwrap();
+    let first = append(&journal, "kept");
+    journal.commit(first.lsn, NO_REFERENCES).unwrap();
+    let before = tally.total();
+    let second = append(&journal, vec![2; 500]);
+    let third = append(&journal, vec![3; 500]);
+    for lsn in [second.lsn, third.lsn] {
+        journal.write_out(lsn, NO_REFERENCES).unwrap();
+    }
+    let spent = tally.total() - before;
+    assert_eq!((spent.writes, spent.syncs, spent.dir_syncs), (1, 0, 0));
+    assert_eq!((journal.stable(), journal.unsafe_bytes() > 1000), (first.lsn, true), "a power cut may take it");
+    append(&journal, "in memory alone");
+    drop(journal);
+    let (journal, recovery) = open(&disk).unwrap();
+    assert_eq!((recovery.last, recovery.torn), (third.lsn, None));
+    assert_eq!(journal.read(&third.place.unwrap()).unwrap(), vec![3; 500]);
+    disk.power_cut();
+    drop(journal);
+    let (journal, _) = open(&disk).unwrap();
+    assert!(journal.last() >= third.lsn, "what recovery has found is safe");
+}
+
+#[test]
+fn a_sync_does_not_hold_up_who_only_writes_out() {
+    let disk = SimDisk::new(1);
+    let armed = Arc::new(AtomicBool::new(false));
+    let turns = Arc::new([Barrier::new(2), Barrier::new(2)]);
+    let (trap, gates) = (armed.clone(), turns.clone());
+    let before_sync = Arc::new(move || {
+        if trap.swap(false, Ordering::SeqCst) {
+            for gate in gates.iter() {
+                gate.wait();
+            }
+        }
+    });
+    let media = OddMedia { before_sync, ..OddMedia::on(&disk) };
+    let (journal, _) = Journal::open(Arc::new(media), STORE, options(1 << 20)).unwrap();
+    let first = append(&journal, "to be synced");
+    armed.store(true, Ordering::SeqCst);
+    thread::scope(|scope| {
+        let committed = scope.spawn(|| journal.commit(first.lsn, NO_REFERENCES));
+        turns[0].wait();
+        let second = append(&journal, "meanwhile");
+        journal.write_out(second.lsn, NO_REFERENCES).unwrap();
+        assert_eq!(journal.stable(), Lsn(0));
+        turns[1].wait();
+        committed.join().unwrap().unwrap();
+    });
+    assert_eq!(journal.stable(), first.lsn, "the sync covers what was written when it began");
+    drop(journal);
+    assert_eq!(records(&open(&disk).unwrap().0, Lsn(0)).unwrap().len(), 2);
 }
 
 #[test]
