@@ -1,4 +1,5 @@
-//! Volumes of a real box, seen by initiators that nobody here wrote: QEMU's `iscsi://` and libiscsi's tools.
+//! Volumes of a real box, seen by initiators that nobody here wrote: QEMU's `iscsi://` and libiscsi's tools, and fio through
+//! `qemu-nbd`.
 //!
 //! The kernel's own initiator is tried in a guest (`make client-vm`).
 
@@ -6,10 +7,12 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use common::{CONFIG, Served, fine, narrowboat, noise};
+use common::suite::tool;
+use common::{CONFIG, PATIENCE, Served, fine, narrowboat, noise};
 use narrowboat::control::Request;
 use narrowboat::control::reports::{Dataset, Status};
 use rand::rngs::StdRng;
@@ -61,21 +64,18 @@ impl Lab {
     }
 }
 
-/// Runs a tool to its end: its exit code and what it printed.
-fn run(words: &[&str]) -> (i32, String) {
-    let output = Command::new("timeout").arg("120").args(words).stdin(Stdio::null()).output().expect("timeout");
-    let code = output.status.code().unwrap_or(-1);
-    assert_ne!(code, 127, "{} is not installed (Debian: qemu-utils, qemu-block-extra, libiscsi-bin)", words[0]);
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    if code != 0 {
-        println!("{words:?} ended with {code}: {said}");
+/// Runs a tool to its end: whether it ended well, and what it said.
+fn run(words: &[&str]) -> (bool, String) {
+    let (fine, said) = tool(120, words[0], &words[1..]);
+    if !fine {
+        println!("{words:?} ended badly: {said}");
     }
-    (code, said)
+    (fine, said)
 }
 
 fn succeeds(words: &[&str]) -> String {
-    let (code, said) = run(words);
-    assert_eq!(code, 0, "{words:?}");
+    let (fine, said) = run(words);
+    assert!(fine, "{words:?}");
     said
 }
 
@@ -104,8 +104,8 @@ fn an_image_goes_in_and_comes_back_the_same() {
     fine(&lab.data, &["snapshot", "create", "disk", "--name", "first"]);
 
     qemu_io(&url, &["write -P 7 1M 3M".into(), "flush".into()]);
-    let (code, _) = run(&["qemu-img", "compare", "-f", "raw", "-F", "raw", &image, &url]);
-    assert_eq!(code, 1, "different now");
+    let (same, said) = run(&["qemu-img", "compare", "-f", "raw", "-F", "raw", &image, &url]);
+    assert!(!same && said.contains("Content mismatch"), "different now: {said}");
     lab.crash();
     let restored = lab.local("restored");
     fine(&lab.data, &["restore", "disk@first", &restored]);
@@ -220,11 +220,11 @@ fn who_has_no_account_does_not_get_in() {
     fs::write(lab_secret.path(), format!("{SECRET}\n")).expect("written");
     let lab = Lab::new(&format!("[iscsi.user.server1]\nsecret_file = '{}'\n", lab_secret.path().display()));
     let url = lab.url("disk");
-    let (code, _) = run(&["qemu-img", "info", &url]);
-    assert_ne!(code, 0, "no account");
+    let (got_in, _) = run(&["qemu-img", "info", &url]);
+    assert!(!got_in, "no account");
     let with = |password: &str| url.replacen("iscsi://", &format!("iscsi://server1%{password}@"), 1);
-    let (code, _) = run(&["iscsi-inq", &with("another secret")]);
-    assert_ne!(code, 0, "a wrong secret");
+    let (got_in, _) = run(&["iscsi-inq", &with("another secret")]);
+    assert!(!got_in, "a wrong secret");
     let said = succeeds(&["iscsi-inq", &with(SECRET)]);
     assert!(said.contains("Vendor:"), "{said}");
     assert!(!lab.served.as_ref().expect("it runs").log().contains(SECRET), "secrets are not logged");
@@ -233,11 +233,11 @@ fn who_has_no_account_does_not_get_in() {
 #[test]
 fn initiators_and_networks_outside_the_lists_are_refused() {
     let lab = Lab::new("[volume.disk]\ninitiators = ['iqn.2026-01.org.example:one']\n");
-    let tool = |name: &str| run(&["iscsi-inq", "-i", name, &lab.url("disk")]).0;
-    assert_eq!(tool("iqn.2026-01.org.example:one"), 0);
-    assert_ne!(tool("iqn.2026-01.org.example:two"), 0);
+    let inquires = |name: &str| run(&["iscsi-inq", "-i", name, &lab.url("disk")]).0;
+    assert!(inquires("iqn.2026-01.org.example:one"));
+    assert!(!inquires("iqn.2026-01.org.example:two"));
     fine(&lab.data, &["volume", "create", "open", "--size", "1MiB"]);
-    assert_eq!(run(&["iscsi-inq", &lab.url("open")]).0, 0);
+    assert!(run(&["iscsi-inq", &lab.url("open")]).0);
 }
 
 #[test]
@@ -252,4 +252,87 @@ fn a_clone_of_any_moment_is_a_target_at_once() {
     qemu_io(&lab.url("disk"), &["read -P 2 0 8M".into()]);
     fine(&lab.data, &["rewind", "disk", "--to", "good"]);
     qemu_io(&lab.url("disk"), &["read -P 1 0 8M".into()]);
+}
+
+/// A volume as a block device over a socket, until it is dropped.
+struct Nbd {
+    child: Child,
+    uri: String,
+}
+
+impl Nbd {
+    fn serve(folder: &Path, url: &str) -> Nbd {
+        let socket = folder.join("nbd").to_str().expect("text").to_owned();
+        let _ = fs::remove_file(&socket);
+        let mut command = Command::new("qemu-nbd");
+        command.args(["--persistent", "--shared=4", "--cache=none", "--discard=unmap", "--format=raw", "--socket"]);
+        let child =
+            command.args([&socket, url]).stdin(Stdio::null()).spawn().expect("qemu-nbd: `make setup` installs it");
+        let nbd = Nbd { child, uri: format!("nbd+unix:///?socket={socket}") };
+        let since = Instant::now();
+        while !Path::new(&socket).exists() {
+            assert!(since.elapsed() < PATIENCE, "qemu-nbd does not serve");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        nbd
+    }
+}
+
+impl Drop for Nbd {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Jobs of fio, each with a part of the volume of its own: small ones at random, long ones in order, with trims between.
+const JOBS: &str = "\
+[global]
+ioengine=nbd
+uri=URI
+verify=crc32c
+verify_fatal=1
+verify_state_save=0
+randseed=7
+end_fsync=1
+size=20m
+[small]
+rw=randwrite
+bsrange=512-16k
+iodepth=32
+fsync=64
+[long]
+rw=write
+bs=512k
+iodepth=4
+offset=20m
+[mixed]
+rw=randrw
+rwmixread=30
+bs=4k
+iodepth=16
+offset=40m
+";
+
+#[test]
+fn what_fio_wrote_is_verified_at_once_and_after_a_kill() {
+    let mut lab = Lab::new("");
+    let fio = |lab: &Lab, more: &[&str]| {
+        let nbd = Nbd::serve(lab.folder.path(), &lab.url("disk"));
+        let jobs = lab.write("jobs", JOBS.replace("URI", &nbd.uri).as_bytes());
+        let said = succeeds(&[&["fio", "--output-format=terse"], more, &[&jobs]].concat());
+        assert!(!said.contains("verify:") && !said.contains("bad magic"), "{said}");
+    };
+    fio(&lab, &[]);
+    lab.crash();
+    fio(&lab, &["--verify_only"]);
+    // The harness can see: another byte in the middle of what was verified is found.
+    qemu_io(&lab.url("disk"), &["write -P 1 24M 512".into(), "flush".into()]);
+    let nbd = Nbd::serve(lab.folder.path(), &lab.url("disk"));
+    let jobs = lab.write("jobs", JOBS.replace("URI", &nbd.uri).as_bytes());
+    let (unharmed, said) = run(&["fio", "--verify_only", "--section=long", &jobs]);
+    assert!(!unharmed && said.contains("verify"), "{said}");
+    drop(nbd);
+    lab.deep_check();
 }

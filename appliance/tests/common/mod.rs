@@ -4,6 +4,7 @@
 
 pub mod iscsi;
 pub mod nfs;
+pub mod suite;
 
 use std::fs;
 use std::path::{Path, PathBuf};

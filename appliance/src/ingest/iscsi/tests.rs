@@ -2,6 +2,8 @@ mod conversations;
 mod fuzz;
 pub(super) mod harness;
 mod initiator;
+#[path = "../../../tests/common/suite.rs"]
+mod libiscsi;
 mod logins;
 mod sockets;
 mod suite;

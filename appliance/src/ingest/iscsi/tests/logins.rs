@@ -235,7 +235,7 @@ fn long_lists_come_in_pieces() {
         initiator.text(b"", false, pdu.bhs.word(20));
     }
     assert_eq!(text::parse(b"a=b").unwrap().len(), 1);
-    assert_eq!(text.split(|byte| *byte == 0).filter(|pair| pair.starts_with(b"TargetAddress=")).count(), 200);
+    assert_eq!(text.split(|byte| *byte == 0).filter(|pair| pair.starts_with(b"TargetAddress=")).count(), 201);
     initiator.text(&[b'x'; 8000], true, NONE);
     initiator.text(&[b'x'; 8000], true, NONE);
     initiator.text(&[b'x'; 8000], true, NONE);

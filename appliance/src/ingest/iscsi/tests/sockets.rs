@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::harness::{NAME, Served};
-use super::suite::tool;
+use super::libiscsi::tool;
 use crate::ingest::iscsi::chap::{Account, Secret};
 use crate::ingest::iscsi::scsi::Shape;
 use crate::ingest::iscsi::session::Deadlines;
