@@ -46,9 +46,26 @@
 //! reserve = "256MiB"              # free space below which writes are refused
 //! realm_key_file = "realm.key"    # 64 hexadecimal digits; counts when the store is created
 //!
+//! [hook.postgres]                 # what quiets an application around a mark: `narrowboat mark disk1 noon --hook postgres`
+//! ssh = "root@db1"                # where the commands run; on the box where nothing is said
+//! ssh_key_file = "/etc/narrowboat/db1.key"            # what ssh finds by itself where nothing is said
+//! freeze = ["fsfreeze", "--freeze", "/var/lib/postgresql"]
+//! thaw = ["fsfreeze", "--unfreeze", "/var/lib/postgresql"]
+//! freeze_timeout = "30s"          # these three are the defaults; at most an hour
+//! thaw_timeout = "30s"
+//! hold = "30s"                    # longest time between freeze and thaw
+//!
+//! [hook.erp]
+//! freeze = "https://erp.example/backup/freeze"        # a POST; any answer of 2xx is a yes
+//! thaw = "https://erp.example/backup/thaw"
+//! token_file = "/etc/narrowboat/erp.token"            # sent as Authorization: Bearer
+//! ca_file = "/etc/narrowboat/erp.pem"                 # who signs its certificate; whom the system trusts where nothing is said
+//!
 //! [log]
 //! level = "info"
 //! ```
+
+mod hook;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -60,6 +77,8 @@ use narrowboat_wan::shape::parse_limit;
 use serde::Deserialize;
 
 use crate::units::ByteSize;
+
+pub use hook::{Call, Hook};
 
 /// Least memory for data that waits for the drain: below it each drain would move less than it costs.
 pub const OVERLAY_BYTES_MIN: u64 = 16 << 20;
@@ -86,6 +105,8 @@ pub struct Config {
     pub volume: BTreeMap<String, Volume>,
     /// Targets with several volumes, by name.
     pub target: BTreeMap<String, TargetRules>,
+    /// What quiets applications around a mark, by name.
+    pub hook: BTreeMap<String, Hook>,
 }
 
 /// `[nfs]`.
@@ -307,6 +328,9 @@ impl Config {
         if let Some(name) = &self.name {
             name.parse::<PeerName>().map_err(|refusal| format!("name = {name:?}: {refusal}"))?;
         }
+        for (name, hook) in &self.hook {
+            hook.validate(&format!("hook.{name}"))?;
+        }
         if let Some(overlay) = self.store.overlay.filter(|overlay| overlay.0 < OVERLAY_BYTES_MIN) {
             return Err(format!("store.overlay = {:?}: at least {}", overlay.to_string(), ByteSize(OVERLAY_BYTES_MIN)));
         }
@@ -373,6 +397,13 @@ mod tests {
             ("[store]\nchunk_bytes=7", "store.chunk_bytes"),
             ("[wan]\nrate='fast'", "wan.rate"),
             ("name='a b/c@d'", "name"),
+            ("[hook.db]\nfreeze=['a']", "thaw"),
+            ("[hook.db]\nfreeze=[]\nthaw=['b']", "hook.db.freeze"),
+            ("[hook.db]\nfreeze='ftp://x'\nthaw=['b']", "hook.db.freeze"),
+            ("[hook.db]\nfreeze=['a']\nthaw=['b']\nhold='2h'", "hook.db.hold"),
+            ("[hook.db]\nfreeze=['a']\nthaw=['b']\nthaw_timeout='0s'", "hook.db.thaw_timeout"),
+            ("[hook.db]\nssh='-oProxyCommand=x'\nfreeze=['a']\nthaw=['b']", "hook.db.ssh"),
+            ("[hook.db]\nssh='a@b'\nfreeze='http://x/'\nthaw=['b']", "hook.db.ssh"),
         ] {
             let error = parse(wrong).expect_err(wrong);
             assert!(matches!(error, ConfigError::Wrong { .. }) && error.to_string().contains(key), "{error}");

@@ -13,6 +13,8 @@ pub mod clock;
 pub mod config;
 /// One API for people.
 pub mod control;
+/// What quiets applications while a moment is marked.
+pub mod hooks;
 /// Work that takes its time.
 pub mod jobs;
 /// The running box.

@@ -4,6 +4,7 @@
 //! store ◄── pump threads            drain whatever waits
 //!   ▲ ◄──── NFS and iSCSI servers   their own threads
 //!   ▲ ◄──── watch thread            tells initiators of sizes, volumes and room, every second
+//!   ▲ ◄──── thaw thread             pays what hooks owe
 //!   ▲ ◄──── link (tokio runtime)    QUIC, replications
 //!   └ ◄──── control socket          one thread a request
 //! ```
@@ -32,6 +33,7 @@ use narrowboat_wan::shape::parse_limit;
 use crate::clock;
 use crate::config::{Config, OVERLAY_BYTES_MIN};
 use crate::control::{SOCKET, server};
+use crate::hooks::Hooks;
 use crate::ingest::exports::{StoreExports, check_networks};
 use crate::ingest::iscsi;
 use crate::ingest::nfs::portmap::Portmap;
@@ -99,6 +101,8 @@ pub struct Node {
     pub iscsi_addresses: Vec<SocketAddr>,
     /// Replications.
     pub transfers: Transfers,
+    /// What quiets applications around a mark.
+    pub hooks: Hooks,
     /// What opening the store found.
     pub opened: OpenReport,
     runtime: tokio::runtime::Runtime,
@@ -114,6 +118,7 @@ pub struct Running {
     control: server::ControlServer,
     pumps: Vec<JoinHandle<()>>,
     watch: Option<JoinHandle<()>>,
+    thawer: JoinHandle<()>,
 }
 
 /// The options of a store that a config asks for.
@@ -172,6 +177,7 @@ impl Node {
         let link = start_link(&runtime, data, &config, &name, &store)?;
         let (nfs, nfs_address) = start_nfs(&store, &config)?;
         let front = start_iscsi(&store, &config)?;
+        let hooks = Hooks::new(store.clone(), config.hook.clone());
         let node = Arc::new(Node {
             name,
             data: data.to_owned(),
@@ -181,6 +187,7 @@ impl Node {
             nfs_address,
             iscsi_addresses: front.addresses,
             transfers: Transfers::default(),
+            hooks,
             opened,
             runtime,
             stopping: AtomicBool::new(false),
@@ -188,12 +195,13 @@ impl Node {
         });
         let pumps = (0..PUMPS).map(|number| start_pump(node.clone(), number)).collect::<Result<_, _>>()?;
         let watch = front.targets.map(|targets| start_watch(node.clone(), targets)).transpose()?;
+        let thawer = start_thawer(node.clone())?;
         let control = server::ControlServer::start(node.clone(), data).map_err(|source| StartError::Listen {
             what: "control",
             address: SOCKET.into(),
             source,
         })?;
-        Ok(Running { node, nfs, iscsi: front.server, control, pumps, watch })
+        Ok(Running { node, nfs, iscsi: front.server, control, pumps, watch, thawer })
     }
 
     /// Lets this thread call what starts tasks of the link, as long as the guard lives.
@@ -259,9 +267,14 @@ impl Running {
 
     /// Ends everything in order; all that was written is drained and the store is closed.
     pub fn stop(self) -> Result<(), Error> {
-        let Running { node, nfs, iscsi, control, pumps, watch } = self;
+        let Running { node, nfs, iscsi, control, pumps, watch, thawer } = self;
         node.ask_to_stop();
         control.stop();
+        // While the front doors are open: what thaws writes to its volume.
+        node.hooks.stop();
+        if thawer.join().is_err() {
+            tracing::error!("the thread that thaws had panicked");
+        }
         if let Some(server) = nfs {
             server.stop(CLIENT_GRACE);
         }
@@ -288,14 +301,15 @@ impl Running {
     }
 }
 
-/// A pump that panics may hold a dataset that nobody can drain any more: writers would wait for ever. The box ends at once
-/// instead, and recovers from its journal when it is started again.
-struct EndsWithPump;
+/// A pump that panics may hold a dataset that nobody can drain any more: writers would wait for ever. Without the thread that
+/// thaws, an application might stand still for ever. The box ends at once instead, and recovers from its journal when it is
+/// started again.
+struct EndsWithThread;
 
-impl Drop for EndsWithPump {
+impl Drop for EndsWithThread {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!("a pump met a mistake of the program; the box ends and recovers at its next start");
+            tracing::error!("a thread met a mistake of the program; the box ends and recovers at its next start");
             std::process::abort();
         }
     }
@@ -304,10 +318,19 @@ impl Drop for EndsWithPump {
 fn start_pump(node: Arc<Node>, number: usize) -> Result<JoinHandle<()>, StartError> {
     let builder = std::thread::Builder::new().name(format!("pump-{number}"));
     let pump = move || {
-        let _ends = EndsWithPump;
+        let _ends = EndsWithThread;
         node.pump();
     };
     builder.spawn(pump).map_err(|error| StartError::Thread("a pump", error))
+}
+
+fn start_thawer(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
+    let thawer = move || {
+        let _ends = EndsWithThread;
+        node.hooks.pay_what_is_due();
+    };
+    let builder = std::thread::Builder::new().name("thaw".into());
+    builder.spawn(thawer).map_err(|error| StartError::Thread("the thread that thaws", error))
 }
 
 fn start_nfs(store: &Arc<Store>, config: &Config) -> Result<(Option<Server>, Option<SocketAddr>), StartError> {

@@ -63,7 +63,7 @@ fn a_share_goes_back_to_any_moment_and_forth_again() {
     let named: Vec<&str> =
         timeline["moments"].as_array().expect("a list").iter().filter_map(|m| m["name"].as_str()).collect();
     assert!(named.contains(&"noon") && named.contains(&before.as_str()), "{timeline:#}");
-    assert!(fine(&data, &["timeline", "office"]).contains("mark, quiet"));
+    assert!(fine(&data, &["timeline", "office"]).contains("mark, consistent"));
     let said = narrowboat(&data, &["rewind", "office", "--to", "yesterday"]);
     assert!(said.code == 1 && said.err.contains("yesterday"), "{said:?}");
     let said = narrowboat(&data, &["rewind", "office", "--to", "2001-01-01T00:00:00Z"]);

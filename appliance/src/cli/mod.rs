@@ -53,7 +53,27 @@ narrowboat.toml in the data folder says who may do what; without it the box is t
   share.office.root_squash = false             lets a client's root be root: backups keep their owners
   wan.listen = \"0.0.0.0:4433\"                where other boxes reach it
 
-Exit codes: 0 done, 1 refused or failed, 2 wrong use, 3 no box runs there, 4 damage was found.";
+Exit codes: 0 done, 1 refused or failed, 2 wrong use, 3 no box runs there, 4 damage was found, 5 done, but a hook failed.";
+
+const MARK_HELP: &str = "\
+A database on a volume: PostgreSQL on the server db1, its data on /var/lib/postgresql, a file system on the volume disk1.
+In narrowboat.toml, read when the box starts:
+
+  [hook.postgres]
+  ssh = \"root@db1\"
+  freeze = [\"fsfreeze\", \"--freeze\", \"/var/lib/postgresql\"]
+  thaw = [\"fsfreeze\", \"--unfreeze\", \"/var/lib/postgresql\"]
+  freeze_timeout = \"20s\"
+
+Then every hour:
+
+  narrowboat mark disk1 \"$(date +%F-%H)\" --hook postgres
+
+With `freeze = [\"psql\", \"-c\", \"checkpoint\"]` it keeps running, and has little to recover after a rewind. Several volumes
+of one database are marked at one moment: narrowboat mark disk1 noon --with log1 --hook postgres";
+
+/// The exit code of what was done although a hook failed.
+const HOOK_FAILED: u8 = 5;
 
 #[derive(Subcommand)]
 enum Command {
@@ -95,6 +115,13 @@ enum Command {
         off: bool,
     },
     /// Mark this moment of a dataset, or of several at once, so that it can be named later.
+    ///
+    /// A mark is what a power cut would leave at that moment, unless the applications had nothing under way: say so
+    /// with --quiet, or let a hook of the config file see to it. A hook is a command on the box, a command on a
+    /// server over ssh, or an HTTP call. It freezes before and thaws after; a thaw that fails is tried again until it is done,
+    /// also when the box was killed in between. Where a freeze fails the mark is set all the same, counts
+    /// as crash-consistent and says so, and the exit code is 5.
+    #[command(after_help = MARK_HELP)]
     Mark {
         /// The dataset.
         dataset: String,
@@ -106,6 +133,17 @@ enum Command {
         /// The applications have nothing under way: the moment is consistent for them, too.
         #[arg(long)]
         quiet: bool,
+        /// A hook that freezes the applications first and thaws them afterwards; several are frozen in this order.
+        #[arg(long = "hook", value_name = "HOOK", conflicts_with = "quiet")]
+        hooks: Vec<String>,
+    },
+    /// Call the thaw of a hook now, whether one is owed or not (`status` shows those that are).
+    Thaw {
+        /// The hook.
+        hook: String,
+        /// Call nothing: you have seen to it that nothing is frozen.
+        #[arg(long)]
+        forget: bool,
     },
     /// Show what a dataset can be taken back to: snapshots, marks, its window and what was written when.
     Timeline {
@@ -206,7 +244,8 @@ pub fn run() -> ExitCode {
         Command::Dataset(command) => dataset::dataset(&context, command),
         Command::Snapshot(command) => dataset::snapshot(&context, command),
         Command::Window { dataset, keep, bytes, off } => time::window(&context, dataset, keep, bytes, off),
-        Command::Mark { dataset, name, with, quiet } => time::mark(&context, dataset, name, with, quiet),
+        Command::Mark { dataset, name, with, quiet, hooks } => time::mark(&context, dataset, name, with, quiet, hooks),
+        Command::Thaw { hook, forget } => time::thaw(&context, hook, forget),
         Command::Timeline { dataset } => time::timeline(&context, dataset),
         Command::Rewind { dataset, to, new } => time::rewind(&context, dataset, to, new),
         Command::Clone { snapshot, name } => dataset::clone(&context, snapshot, name),
@@ -242,16 +281,34 @@ impl Context {
         self.answer(value?)
     }
 
+    /// Asks the running box and shows the answer, as JSON where that was asked for.
+    fn ask_and_show<T: DeserializeOwned>(&self, request: &Request, show: impl FnOnce(&T)) -> Result<T, Failed> {
+        let mut line = ProgressLine::default();
+        let value = client::ask(&self.data, request, &mut |progress| line.show(&progress));
+        line.clear();
+        let value = value?;
+        let report = self.understood(value.clone())?;
+        match self.json {
+            true => out::verbatim(&format!("{value:#}")),
+            false => show(&report),
+        }
+        Ok(report)
+    }
+
+    fn understood<T: DeserializeOwned>(&self, value: Value) -> Result<T, Failed> {
+        serde_json::from_value(value).map_err(|error| Failed {
+            kind: "environment".into(),
+            message: format!("the box is of another version than this program ({error}); restart it"),
+        })
+    }
+
     /// Prints an answer as JSON where that was asked for, or returns it to be shown.
     fn answer<T: DeserializeOwned>(&self, value: Value) -> Result<Option<T>, Failed> {
         if self.json {
             out::verbatim(&format!("{value:#}"));
             return Ok(None);
         }
-        serde_json::from_value(value).map(Some).map_err(|error| Failed {
-            kind: "environment".into(),
-            message: format!("the box is of another version than this program ({error}); restart it"),
-        })
+        self.understood(value).map(Some)
     }
 
     fn config(&self, file: Option<&Path>) -> Result<Config, Failed> {

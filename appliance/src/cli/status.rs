@@ -37,6 +37,17 @@ fn show(status: &Status) {
     if let Some(why) = &status.stalled {
         say!("  PROBLEM      {why}");
     }
+    for owed in &status.owed_thaws {
+        let why = owed.problem.as_deref().unwrap_or("it was not tried yet");
+        say!(
+            "  PROBLEM      {} may be frozen since {} (mark {} of {}): {why}",
+            owed.hook,
+            owed.since,
+            owed.mark,
+            owed.datasets.join(", ")
+        );
+        say!("               it is tried again and again; `narrowboat thaw {}` tries it now", owed.hook);
+    }
     if !status.datasets.is_empty() {
         say!();
         show_datasets(&status.datasets);

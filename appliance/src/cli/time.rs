@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use super::show::{size, table};
-use super::{Context, Outcome};
+use super::{Context, HOOK_FAILED, Outcome};
 use crate::control::Request;
-use crate::control::reports::{Acknowledged, Rewound, Timeline, Written};
+use crate::control::reports::{Acknowledged, HookCall, Marked, Rewound, Timeline, Written};
 use crate::units::{ByteSize, duration};
 
 /// Rows of the chart of what was written.
@@ -27,12 +27,49 @@ pub(super) fn window(
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn mark(context: &Context, dataset: String, name: String, with: Vec<String>, quiet: bool) -> Outcome {
+pub(super) fn mark(
+    context: &Context,
+    dataset: String,
+    name: String,
+    with: Vec<String>,
+    quiet: bool,
+    hooks: Vec<String>,
+) -> Outcome {
     let datasets = std::iter::once(dataset).chain(with).collect();
-    if let Some(done) = context.ask::<Acknowledged>(&Request::Mark { datasets, name, quiet })? {
-        say!("{}", done.message);
+    let marked: Marked = context.ask_and_show(&Request::Mark { datasets, name, quiet, hooks }, show_mark)?;
+    let failed = marked.hooks.iter().any(|call| !call.done);
+    Ok(if failed { ExitCode::from(HOOK_FAILED) } else { ExitCode::SUCCESS })
+}
+
+fn show_mark(marked: &Marked) {
+    let datasets = marked.datasets.join(", ");
+    match (marked.hooks.is_empty(), marked.quiet) {
+        (true, _) => say!("marked {datasets} as {}", marked.name),
+        (_, true) => say!("marked {datasets} as {}, application-consistent", marked.name),
+        (_, false) => say!("marked {datasets} as {}, crash-consistent only", marked.name),
     }
-    Ok(ExitCode::SUCCESS)
+    for call in &marked.hooks {
+        let took = duration(call.seconds);
+        match &call.problem {
+            None => say!("  {} of {} took {took}", call.phase, call.hook),
+            Some(problem) => say!("  PROBLEM: {} of {} failed after {took}: {problem}", call.phase, call.hook),
+        }
+    }
+}
+
+pub(super) fn thaw(context: &Context, hook: String, forget: bool) -> Outcome {
+    if forget {
+        if let Some(done) = context.ask::<Acknowledged>(&Request::Thaw { hook, forget })? {
+            say!("{}", done.message);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let show = |call: &HookCall| match &call.problem {
+        None => say!("thawed {} in {}", call.hook, duration(call.seconds)),
+        Some(problem) => say!("{} is not thawed: {problem}", call.hook),
+    };
+    let call: HookCall = context.ask_and_show(&Request::Thaw { hook, forget }, show)?;
+    Ok(if call.done { ExitCode::SUCCESS } else { ExitCode::from(HOOK_FAILED) })
 }
 
 pub(super) fn rewind(context: &Context, dataset: String, to: String, new: Option<String>) -> Outcome {
@@ -53,8 +90,9 @@ pub(super) fn timeline(context: &Context, dataset: String) -> Outcome {
             say!();
             let row = |moment: &crate::control::reports::Moment| {
                 let kind = match moment.quiet {
-                    Some(true) => "mark, quiet".to_owned(),
-                    _ => moment.kind.clone(),
+                    Some(true) => "mark, consistent".to_owned(),
+                    Some(false) => "mark, as in a crash".to_owned(),
+                    None => moment.kind.clone(),
                 };
                 vec![moment.time.clone(), kind, moment.name.clone()]
             };

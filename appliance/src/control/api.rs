@@ -65,11 +65,12 @@ pub fn handle(
         Request::Window { dataset, seconds, bytes, off } => {
             done(time::set_window(&node.store, &dataset, seconds, bytes, off)?)
         }
-        Request::Mark { datasets, name, quiet } => {
-            let names: Vec<&str> = datasets.iter().map(String::as_str).collect();
-            node.store.mark(&names, &name, quiet, clock::now())?;
-            done(Acknowledged { message: format!("marked {} as {name}", datasets.join(", ")) })
+        Request::Mark { datasets, name, quiet, hooks } => done(time::mark(node, &datasets, &name, quiet, &hooks)?),
+        Request::Thaw { hook, forget: true } => {
+            node.hooks.forget(&hook)?;
+            done(Acknowledged { message: format!("no thaw of {hook} is owed any more") })
         }
+        Request::Thaw { hook, forget: false } => done(node.hooks.thaw(&hook)?),
         Request::Timeline { dataset } => done(time::timeline(&node.store, &dataset)?),
         Request::Rewind { dataset, to } => done(time::rewind(&node.store, &dataset, &to)?),
         Request::Clone { snapshot, name } => {
@@ -212,6 +213,7 @@ fn status(node: &Node) -> Result<reports::Status, Failed> {
         disk_bytes: stats.disk_bytes,
         disk_free_bytes: stats.disk_free_bytes,
         stalled: node.stalled(),
+        owed_thaws: node.hooks.owed(),
         datasets,
         peers: peers(node),
         replications: node.transfers.list(),

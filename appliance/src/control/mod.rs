@@ -127,6 +127,16 @@ pub enum Request {
         name: String,
         /// Whether the applications have nothing under way.
         quiet: bool,
+        /// Hooks of the config file that quiet them, in this order.
+        #[serde(default)]
+        hooks: Vec<String>,
+    },
+    /// Calls the thaw of a hook, or forgets that one is owed.
+    Thaw {
+        /// The hook.
+        hook: String,
+        /// Forgets it.
+        forget: bool,
     },
     /// What a dataset can be taken back to.
     Timeline {

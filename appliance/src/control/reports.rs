@@ -49,6 +49,9 @@ pub struct Status {
     pub disk_free_bytes: u64,
     /// What the last drain step failed with, if it did.
     pub stalled: Option<String>,
+    /// Thaws that are owed: applications that may stand still.
+    #[serde(default)]
+    pub owed_thaws: Vec<OwedThaw>,
     /// Datasets.
     pub datasets: Vec<Dataset>,
     /// Peers.
@@ -129,6 +132,66 @@ pub struct Moment {
     pub time: String,
     /// Of a mark: whether the application had nothing under way; otherwise it is like the moment of a power cut.
     pub quiet: Option<bool>,
+    /// The same in a word: "application" or "crash".
+    pub consistency: Option<String>,
+}
+
+/// A mark that was set.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Marked {
+    /// The datasets.
+    pub datasets: Vec<String>,
+    /// The mark's name.
+    pub name: String,
+    /// When.
+    pub time: String,
+    /// Its record in the journal.
+    pub lsn: u64,
+    /// Whether the applications had nothing under way; otherwise it is like the moment of a power cut.
+    pub quiet: bool,
+    /// The same in a word: "application" or "crash".
+    pub consistency: String,
+    /// What was called, in this order.
+    pub hooks: Vec<HookCall>,
+}
+
+/// One call of a hook.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HookCall {
+    /// The hook.
+    pub hook: String,
+    /// "freeze" or "thaw".
+    pub phase: String,
+    /// Whether it ended well.
+    pub done: bool,
+    /// How long it took.
+    pub seconds: f64,
+    /// Why it did not end well.
+    pub problem: Option<String>,
+    /// True where it ran and said that it failed; false where it ended well, or where nobody knows.
+    pub answered_no: bool,
+}
+
+/// A thaw that is owed: something may be frozen that nobody could thaw.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OwedThaw {
+    /// The hook.
+    pub hook: String,
+    /// The datasets that were marked.
+    pub datasets: Vec<String>,
+    /// The mark.
+    pub mark: String,
+    /// Since when.
+    pub since: String,
+    /// How often it was tried since the box started.
+    pub tries: u32,
+    /// Why the last try failed.
+    pub problem: Option<String>,
+}
+
+/// What a moment is worth to an application, in a word.
+pub fn consistency(quiet: bool) -> &'static str {
+    if quiet { "application" } else { "crash" }
 }
 
 /// How much was written to a dataset for a while.

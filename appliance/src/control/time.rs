@@ -7,6 +7,7 @@ use narrowboat_storage::store::{Moment, Timeline};
 use super::Failed;
 use super::reports;
 use crate::clock;
+use crate::node::Node;
 use crate::units::{parse_rfc3339, rfc3339};
 
 /// How much of the journal a window keeps where only its length was said.
@@ -59,6 +60,7 @@ pub(super) fn timeline(store: &Store, dataset: &str) -> Result<reports::Timeline
                 name,
                 time: rfc3339(time),
                 quiet,
+                consistency: quiet.map(|quiet| reports::consistency(quiet).to_owned()),
             };
             moments.into_iter().map(moment).collect()
         },
@@ -71,6 +73,34 @@ pub(super) fn timeline(store: &Store, dataset: &str) -> Result<reports::Timeline
                 bytes_per_second: step.bytes as f64 / (step.until.0.saturating_sub(step.from.0).max(1) as f64 / 1e9),
             })
             .collect(),
+    })
+}
+
+/// Marks a moment, with hooks or without.
+pub(super) fn mark(
+    node: &Node,
+    datasets: &[String],
+    name: &str,
+    quiet: bool,
+    hooks: &[String],
+) -> Result<reports::Marked, Failed> {
+    if !hooks.is_empty() && quiet {
+        return Err(Failed::refused("whether the applications are quiet is what the hooks say"));
+    }
+    if !hooks.is_empty() {
+        return node.hooks.mark(datasets, name, hooks);
+    }
+    let names: Vec<&str> = datasets.iter().map(String::as_str).collect();
+    let now = clock::now();
+    let lsn = node.store.mark(&names, name, quiet, now)?;
+    Ok(reports::Marked {
+        datasets: datasets.to_vec(),
+        name: name.to_owned(),
+        time: rfc3339(now),
+        lsn: lsn.0,
+        quiet,
+        consistency: reports::consistency(quiet).to_owned(),
+        hooks: Vec::new(),
     })
 }
 

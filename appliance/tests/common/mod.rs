@@ -61,7 +61,11 @@ pub struct Served {
 impl Served {
     /// Starts a box and waits until it answers.
     pub fn start(data: &Path) -> Served {
-        let mut served = Served::launch(data);
+        Served::start_with(data, |_| {})
+    }
+    /// Starts a box whose process is prepared, and waits until it answers.
+    pub fn start_with(data: &Path, prepare: impl FnOnce(&mut Command)) -> Served {
+        let mut served = Served::launch_with(data, prepare);
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Ok(status) = served.ask::<Status>(&Request::Status) {
@@ -77,9 +81,13 @@ impl Served {
     }
     /// Starts a box and does not wait.
     pub fn launch(data: &Path) -> Served {
+        Served::launch_with(data, |_| {})
+    }
+    fn launch_with(data: &Path, prepare: impl FnOnce(&mut Command)) -> Served {
         let log = fs::File::options().create(true).append(true).open(log_of(data)).expect("a log");
         let mut command = Command::new(PROGRAM);
         command.args(["serve", "--data"]).arg(data).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        prepare(&mut command);
         let child = command.spawn().expect("the program");
         Served { child, data: data.to_owned(), nfs: String::new(), portals: Vec::new() }
     }

@@ -185,6 +185,15 @@ impl Catalogue {
         self.read(|contents| contents.settings.get(name).cloned())
     }
 
+    /// Settings whose names begin with `prefix`, in the order of their names.
+    pub fn settings(&self, prefix: &str) -> Vec<(String, Bytes)> {
+        let begins = |(name, _): &(&String, &Bytes)| name.starts_with(prefix);
+        let all = |contents: &Contents| {
+            contents.settings.iter().filter(begins).map(|(name, value)| (name.clone(), value.clone())).collect()
+        };
+        self.read(all)
+    }
+
     /// How long a dataset can be rewound, if it can.
     pub fn window(&self, dataset: DatasetId) -> Option<Window> {
         self.read(|contents| contents.windows.get(&dataset).copied())

@@ -248,6 +248,11 @@ impl Store {
         self.stages.catalogue.setting(name)
     }
 
+    /// Settings whose names begin with `prefix`, in the order of their names.
+    pub fn settings(&self, prefix: &str) -> Vec<(String, bytes::Bytes)> {
+        self.stages.catalogue.settings(prefix)
+    }
+
     /// Sets or removes a setting.
     pub fn set_setting(&self, name: &str, value: Option<&[u8]>, now: Timestamp) -> Result<()> {
         let _administration = self.administration();

@@ -118,37 +118,76 @@ impl Store {
 
     /// Marks this moment of several datasets at once, in one record: all that was written to them before is in it, nothing
     /// later is. `quiet` says that the applications had nothing under way. Refused where one has no window, or has the
-    /// mark already.
+    /// mark already; one that its window has left behind gives its name back.
     pub fn mark(&self, datasets: &[&str], label: &str, quiet: bool, now: Timestamp) -> Result<Lsn> {
-        check_label("mark", label, 1)?;
         let _administration = self.administration();
-        let mut marks = Vec::new();
-        for name in datasets {
-            let row = self.row_named(name)?;
-            let why = match self.stages.catalogue.window(row.id) {
-                None => Some(Refusal::Invalid(format!("{name} has no window, so a mark would lead nowhere"))),
-                Some(_) if self.stages.catalogue.marks(row.id).iter().any(|mark| mark.label == label) => {
-                    Some(Refusal::Exists(format!("mark {label} of {name}")))
-                }
-                Some(_) => None,
-            };
-            if let Some(why) = why {
-                return Err(why.into());
-            }
+        let mut changes = Vec::new();
+        let mut marks: Vec<Mark> = Vec::new();
+        for row in self.markable(datasets, label)? {
+            // What can be named no more is forgotten here, so that marks by the hour do not pile up for years.
+            let within = self.marks_within(row.id);
+            let gone = |mark: &Mark| !within.contains(mark);
+            let old = self.stages.catalogue.marks(row.id).into_iter().filter(gone);
+            changes.extend(old.map(|mark| Change::no_mark(row.id, &mark.label)));
             marks.push(Mark { dataset: row.id, label: label.to_owned(), time: now, lsn: Lsn(0), quiet });
         }
         for mark in &marks {
             self.dataset(mark.dataset)?.settle_in_journal(now)?;
         }
-        let changes: Vec<Change> = marks.iter().map(Change::mark).collect();
-        let (kind, head) = Record::Catalogue(encode_changes(&changes)).encode();
+        let placed_at = |lsn| marks.iter().map(move |mark| Change::mark(&Mark { lsn, ..mark.clone() }));
+        let changes = |lsn| changes.iter().cloned().chain(placed_at(lsn)).collect::<Vec<_>>();
+        let (kind, head) = Record::Catalogue(encode_changes(&changes(Lsn(0)))).encode();
         let appended = self.stages.append(now, NO_DATASET, kind, head, Vec::new())?;
         self.stages.make_stable(appended.lsn)?;
-        let placed = |mark: Mark| Change::mark(&Mark { lsn: appended.lsn, ..mark });
-        let mut changes: Vec<Change> = marks.into_iter().map(placed).collect();
+        let mut changes = changes(appended.lsn);
         changes.push(applied_change(appended.lsn));
         self.stages.catalogue.apply_journaled(&changes)?;
         Ok(appended.lsn)
+    }
+
+    /// Refuses what [`Store::mark`] would refuse, for those who have something to do before.
+    pub fn refuse_mark(&self, datasets: &[&str], label: &str) -> Result<()> {
+        self.markable(datasets, label).map(drop)
+    }
+
+    /// Says of a mark that was set that the applications had nothing under way then. Of marks that are gone, or that
+    /// were set anew since, it says nothing.
+    pub fn confirm_mark(&self, datasets: &[&str], label: &str, lsn: Lsn, now: Timestamp) -> Result<()> {
+        let _administration = self.administration();
+        let mut changes = Vec::new();
+        for name in datasets {
+            let marks = self.stages.catalogue.marks(self.row_named(name)?.id);
+            let found = marks.into_iter().find(|mark| mark.label == label && mark.lsn == lsn);
+            changes.extend(found.map(|mark| Change::mark(&Mark { quiet: true, ..mark })));
+        }
+        if changes.is_empty() { Ok(()) } else { self.administer(&changes, now) }
+    }
+
+    /// The datasets that a mark is to be set in.
+    fn markable(&self, datasets: &[&str], label: &str) -> Result<Vec<DatasetRow>> {
+        check_label("mark", label, 1)?;
+        let mut rows: Vec<DatasetRow> = Vec::new();
+        for name in datasets {
+            let row = self.row_named(name)?;
+            if rows.iter().any(|other| other.id == row.id) {
+                continue;
+            }
+            let no_window = || Refusal::Invalid(format!("{name} has no window, so a mark would lead nowhere"));
+            self.stages.catalogue.window(row.id).ok_or_else(no_window)?;
+            if self.marks_within(row.id).iter().any(|mark| mark.label == label) {
+                return Err(Refusal::Exists(format!("mark {label} of {name}")).into());
+            }
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+
+    /// The marks of a dataset that its window still reaches, oldest first.
+    fn marks_within(&self, id: DatasetId) -> Vec<Mark> {
+        let first = self.usable_checkpoints(id).first().map(|first| first.lsn);
+        let mut marks = self.stages.catalogue.marks(id);
+        marks.retain(|mark| first.is_some_and(|first| mark.lsn >= first));
+        marks
     }
 
     /// What a dataset can be taken back to.
@@ -156,9 +195,7 @@ impl Store {
         let row = self.row_named(dataset)?;
         let checkpoints = self.usable_checkpoints(row.id);
         let last = self.stages.journal.time();
-        let marks = self.stages.catalogue.marks(row.id);
         let first = checkpoints.first();
-        let within = |mark: &Mark| first.is_some_and(|first| mark.lsn >= first.lsn);
         let mut written: Vec<Written> = checkpoints
             .windows(2)
             .map(|pair| Written { from: pair[0].until_time, until: pair[1].time, bytes: pair[1].written_bytes })
@@ -172,7 +209,7 @@ impl Store {
             reach: first.map(|first| (first.time, last.max(first.time))),
             journal_bytes: first.map_or(0, |first| self.stages.journal.bytes_since(first.until_lsn)),
             snapshots: self.snapshots(Some(row.id)),
-            marks: marks.into_iter().filter(within).collect(),
+            marks: self.marks_within(row.id),
             written,
         })
     }
