@@ -179,7 +179,8 @@ impl Service for Portmap {
         self.answer(&record, peer.local).map_or(Outcome::Close, |out| Outcome::Reply(out.finish_record()))
     }
 
-    fn takes_bulk(&self, _: &Peer) -> bool {
+    /// Whoever asks where something is has nothing more to say.
+    fn knows(&self, _: &Peer) -> bool {
         false
     }
 }

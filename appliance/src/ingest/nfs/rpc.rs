@@ -26,9 +26,10 @@ pub trait Service: Send + Sync {
         false
     }
 
-    /// True where a caller may send records that take memory of their own, rather than what every connection has: long
-    /// ones, or ones in several fragments. Asked when such a record begins. What strangers have to say is short.
-    fn takes_bulk(&self, peer: &Peer) -> bool {
+    /// True where the program has something for a caller. The others are strangers: they have few connections, are let go
+    /// soon, and may send no records that take memory of their own rather than what every connection has (long ones, or ones
+    /// in several fragments). Asked when a client comes and, while it is a stranger, every now and then.
+    fn knows(&self, peer: &Peer) -> bool {
         let _ = peer;
         true
     }

@@ -16,13 +16,13 @@
 //! What bounds what:
 //!
 //! * bytes under way, over all connections: reading stops at [`ServerConfig::memory_bytes`];
-//! * records of hosts that the program takes no bulk from: what fits into the 32 KiB that every connection reads through, so
-//!   that strangers can't hold memory that clients wait for;
+//! * strangers, hosts that the program has nothing for: they have [`ServerConfig::strangers_max`] connections, are closed
+//!   after [`ServerConfig::stranger_idle`], and may send what fits into the 32 KiB that every connection reads through;
 //! * calls and unsent replies of one connection: reading from it stops;
 //! * a client that takes no replies or ends no record: closed after [`ServerConfig::stall`]. While others wait for the
 //!   memory that it holds, one that moves fewer than [`ServerConfig::crawl_bytes`] in [`ServerConfig::crawl_window`] is
 //!   closed;
-//! * connections: the one that was idle longest makes room, else the newcomer is closed;
+//! * connections: one of the host that holds the most makes room ([`slots`]), else the newcomer is closed;
 //! * idle connections: closed after [`ServerConfig::idle`]; NFS clients come back by themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +44,7 @@ use connection::Connection;
 mod acceptor;
 mod connection;
 mod debts;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -56,6 +57,8 @@ const WAKE: u64 = u64::MAX;
 pub struct ServerConfig {
     /// Most connections at once.
     pub connections_max: usize,
+    /// Most connections of hosts that the program has nothing for, within those.
+    pub strangers_max: usize,
     /// Most threads that carry out calls.
     pub workers_max: usize,
     /// Most calls of one connection under way.
@@ -66,6 +69,8 @@ pub struct ServerConfig {
     pub memory_bytes: usize,
     /// How long a connection may say nothing while nothing is owed to it.
     pub idle: Duration,
+    /// The same for hosts that the program has nothing for.
+    pub stranger_idle: Duration,
     /// How long a client may take to send more of a begun record, or to take more of its replies.
     pub stall: Duration,
     /// How often a client that holds memory is judged while others wait for memory.
@@ -81,11 +86,13 @@ impl ServerConfig {
     pub fn new(clock: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
         ServerConfig {
             connections_max: 512,
+            strangers_max: 32,
             workers_max: 128,
             connection_calls_max: 256,
             connection_reply_bytes_max: 8 << 20,
             memory_bytes: 64 << 20,
             idle: Duration::from_secs(30 * 60),
+            stranger_idle: Duration::from_secs(30),
             stall: Duration::from_secs(60),
             // A tenth of what a line of 1 Mbit/s carries.
             crawl_window: Duration::from_secs(5),

@@ -225,7 +225,7 @@ impl Service for Session {
     }
 
     /// Hosts that no export admits may ask what there is (MOUNT, NULL), and are told that they may do nothing else.
-    fn takes_bulk(&self, peer: &Peer) -> bool {
+    fn knows(&self, peer: &Peer) -> bool {
         let host = peer.client.ip();
         self.exports.list().iter().any(|export| export.clients.iter().any(|network| network.contains(host)))
     }

@@ -11,6 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
 use super::Shared;
 use super::connection::Connection;
+use super::slots::{self, Bounds, Room, Slot};
+use crate::ingest::buffers::Lender;
 use crate::ingest::nfs::rpc::{Outcome, Peer, Service};
 
 /// How often deadlines are looked at, at most: shorter ones are looked at more often.
@@ -44,7 +46,8 @@ fn run(shared: &Shared, streams: &Streams, datagrams: &Datagrams) {
     let mut next_id = 0;
     let mut swept = Instant::now();
     let config = &shared.config;
-    let pause = [config.idle, config.stall, config.crawl_window].into_iter().fold(SWEEP, Duration::min);
+    let pause =
+        [config.idle, config.stranger_idle, config.stall, config.crawl_window].into_iter().fold(SWEEP, Duration::min);
     while !shared.is_stopping() {
         let mut ready: Vec<PollFd> = vec![PollFd::new(&shared.wake, PollFlags::IN)];
         ready.extend(streams.iter().map(|(listener, _)| PollFd::new(listener, PollFlags::IN)));
@@ -91,16 +94,16 @@ fn admit(shared: &Shared, socket: TcpStream, service: Arc<dyn Service>, id: u64)
     let peer = Peer { client: socket.peer_addr()?, local: socket.local_addr()? };
     socket.set_nonblocking(true)?;
     socket.set_nodelay(true)?;
-    let all = shared.connections();
-    if all.len() >= shared.config.connections_max {
-        let idle = all.iter().filter(|other| other.state().is_idle()).min_by_key(|other| other.state().stirred);
-        match idle {
-            Some(longest) => shared.close(longest),
-            None => return Err(io::Error::other("too many connections, and all are at work")),
-        }
-    }
-    let buffers = crate::ingest::buffers::Lender(shared.pool.clone());
+    let buffers = Lender(shared.pool.clone());
     let connection = Arc::new(Connection::new(id, socket, peer, service, buffers, Instant::now()));
+    let slots: Vec<Slot> = shared.connections().iter().map(|other| other.slot()).collect();
+    let bounds = Bounds { all: shared.config.connections_max, strangers: shared.config.strangers_max };
+    let Slot { host, known, .. } = connection.slot();
+    match slots::room(&slots, host, known, bounds) {
+        Room::Free => {}
+        Room::Of(other) => shared.connection(other).iter().for_each(|other| shared.close(other)),
+        Room::Nowhere => return Err(io::Error::other("too many connections")),
+    }
     epoll::add(&shared.epoll, &connection.socket, epoll::EventData::new_u64(id), epoll::EventFlags::ONESHOT)?;
     shared.connections.write().unwrap_or_else(PoisonError::into_inner).insert(id, connection.clone());
     shared.arm(&connection);
@@ -129,14 +132,13 @@ fn sweep(shared: &Shared, now: Instant) {
     let config = &shared.config;
     let pressed = !shared.budget.has_room();
     for connection in shared.connections() {
+        let idle_max = if connection.is_known() { config.idle } else { config.stranger_idle };
         let late = {
             let mut state = connection.state();
             let quiet = now.saturating_duration_since(state.stirred);
             let crawls = state.crawls(now, config.crawl_window, config.crawl_bytes);
             let waits_for_client = state.queued_bytes > 0 || (state.held_bytes > 0 && state.calls == 0);
-            (pressed && crawls)
-                || (waits_for_client && quiet > config.stall)
-                || (state.is_idle() && quiet > config.idle)
+            (pressed && crawls) || (waits_for_client && quiet > config.stall) || (state.is_idle() && quiet > idle_max)
         };
         if late {
             tracing::debug!(client = %connection.peer.client, "connection past its deadline");

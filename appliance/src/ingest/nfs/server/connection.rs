@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use rustix::event::epoll::EventFlags;
 
+use super::slots::Slot;
 use crate::ingest::buffers::Lender;
 use crate::ingest::nfs::record::Assembler;
 use crate::ingest::nfs::rpc::{Peer, Service};
@@ -33,8 +34,8 @@ pub(super) struct Connection {
     pub socket: TcpStream,
     pub peer: Peer,
     pub service: Arc<dyn Service>,
-    /// The program takes bulk from this client. Asked until it does: who was let in once is no stranger to this connection.
-    bulk: AtomicBool,
+    /// The program has something for this client. Asked until it has: who was let in once is no stranger to this connection.
+    known: AtomicBool,
     /// Locked by the worker that reads, and by nobody else.
     pub reader: Mutex<Assembler<Lender>>,
     state: Mutex<State>,
@@ -92,15 +93,22 @@ impl Connection {
             watched: now,
             watched_bytes: 0,
         };
-        let (bulk, reader) = (AtomicBool::new(false), Mutex::new(Assembler::new(buffers)));
-        Connection { id, socket, peer, service, bulk, reader, state: Mutex::new(state) }
+        let (known, reader) = (AtomicBool::new(service.knows(&peer)), Mutex::new(Assembler::new(buffers)));
+        Connection { id, socket, peer, service, known, reader, state: Mutex::new(state) }
     }
 
-    /// True where the client may send records that take memory of their own.
-    pub(super) fn takes_bulk(&self) -> bool {
-        let takes = self.bulk.load(Relaxed) || self.service.takes_bulk(&self.peer);
-        self.bulk.store(takes, Relaxed);
-        takes
+    /// True where the program has something for the client, by now.
+    pub(super) fn is_known(&self) -> bool {
+        let known = self.known.load(Relaxed) || self.service.knows(&self.peer);
+        self.known.store(known, Relaxed);
+        known
+    }
+
+    /// What is to be known of it where connections are scarce. Asks nobody.
+    pub(super) fn slot(&self) -> Slot {
+        let state = self.state();
+        let (idle, stirred) = (state.is_idle(), state.stirred);
+        Slot { id: self.id, host: self.peer.client.ip().into(), known: self.known.load(Relaxed), idle, stirred }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

@@ -143,11 +143,8 @@ fn read_record(shared: &Shared, connection: &Connection) -> io::Result<Option<Be
     let broken = |broken| io::Error::new(io::ErrorKind::InvalidData, broken);
     let record = loop {
         if let Some(len) = assembler.wanted().map_err(broken)? {
-            if !connection.takes_bulk() {
-                return Err(io::Error::new(
-                    io::ErrorKind::PermissionDenied,
-                    "a long record from a host that no export admits",
-                ));
+            if !connection.is_known() {
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, "a long record from a stranger"));
             }
             if !hold(shared, connection, len) {
                 hungry = true;

@@ -126,9 +126,9 @@ fn rpc_answers_with_its_own_errors() {
 }
 
 #[test]
-fn only_hosts_that_an_export_admits_may_send_bulk() {
+fn hosts_that_no_export_admits_are_strangers() {
     let client = Client::with(Rules { clients: vec!["10.0.0.0/8".parse().unwrap()], ..Rules::default() });
-    let from = |address: &str| client.session.takes_bulk(&Peer { client: address.parse().unwrap(), ..client.peer });
+    let from = |address: &str| client.session.knows(&Peer { client: address.parse().unwrap(), ..client.peer });
     assert!(from("10.1.2.3:700") && from("[::ffff:10.1.2.3]:700"));
     assert!(!from("11.1.2.3:700") && !from("[fd00::1]:700"));
 }
