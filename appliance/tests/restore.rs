@@ -5,7 +5,7 @@ mod common;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -97,6 +97,40 @@ fn everything_comes_back_as_it_was() {
     let dir = fs::metadata(&odd).expect("there");
     assert_eq!((dir.mtime(), dir.mtime_nsec(), dir.mode() & 0o7777), (-5, 7, 0o500));
     assert!(odd.join(OsStr::from_bytes(b"\x80")).exists());
+}
+
+#[test]
+fn holes_are_passed_over_and_not_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, _) = open_store(&folder.path().join("box"), &Config::default()).expect("a new store");
+    let share = store.create_share("office", Policy::Inline, Timestamp(1)).expect("a share");
+    let tree = store.tree(share.row.id).expect("its tree");
+    let plain = Create::Guarded(SetAttributes::default());
+    let file = tree.create(&call(), ROOT, b"disk.img", &plain).expect("a file").file.inode;
+    let places = [4096_u64, 300 << 30, (700 << 30) + 12_345];
+    for (seed, offset) in (1..).zip(places) {
+        tree.write(&call(), file, offset, Bytes::from(noise(seed, 4000))).expect("written");
+    }
+    let whole = SetAttributes { size: Some(1 << 40), ..Default::default() };
+    tree.set_attributes(&call(), file, &whole, None).expect("longer");
+    for drained in [false, true] {
+        if drained {
+            store.drain_all(Timestamp(9)).expect("room");
+        }
+        let dest = folder.path().join(format!("out-{drained}"));
+        let report = go(&tree, "", &dest).expect("restored");
+        assert_eq!((report.logical_bytes, report.failures.len()), (1 << 40, 0));
+        assert!(report.written_bytes < 1 << 20, "{} bytes", report.written_bytes);
+        assert!(report.seconds < 5.0, "a TiB was read, in {} s", report.seconds);
+        let restored = fs::File::open(dest.join("disk.img")).expect("there");
+        let metadata = restored.metadata().expect("there");
+        assert!(metadata.len() == 1 << 40 && metadata.blocks() * 512 < 1 << 20, "{metadata:?}");
+        for (seed, offset) in (1..).zip(places) {
+            let mut found = vec![0; 4000];
+            restored.read_exact_at(&mut found, offset).expect("there");
+            assert!(found == noise(seed, 4000), "at {offset}");
+        }
+    }
 }
 
 #[test]

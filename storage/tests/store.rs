@@ -186,6 +186,11 @@ fn a_sparse_file_of_16_tib_costs_nothing() {
     let tail = tree.read(&Credentials::ROOT, file, end - 100, 200).expect("readable");
     assert_eq!(tail.pieces.concat()[93..], *b"the end");
     assert!(tail.end);
+    let data = |from| tree.next_data(&Credentials::ROOT, file, from).expect("readable");
+    assert_eq!((data(0), data(end - 1), data(end)), (Some(end - 7..end), Some(end - 1..end), None));
+    tree.set_attributes(&at(5), file, &SetAttributes { size: Some(end - 7), ..SetAttributes::default() }, None)
+        .expect("cut");
+    assert_eq!(data(0), None, "nothing but a hole is left");
     let beyond = tree.write(&at(5), file, end, bytes::Bytes::from_static(b"x"));
     assert!(matches!(beyond, Err(Error::Refused(Refusal::FileTooLarge))));
 }

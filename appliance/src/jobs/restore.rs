@@ -319,26 +319,40 @@ impl Restore<'_> {
         let size = task.attributes.size;
         let mut offset = 0;
         while offset < size {
-            if self.stop.load(Ordering::Relaxed) {
-                return Err(RestoreError::Stopped.to_string());
-            }
-            let read = self.tree.read(&Credentials::ROOT, task.inode, offset, READ_BYTES);
-            let read = read.map_err(|error| error.to_string())?;
-            for piece in &read.pieces {
-                if !is_zero(piece) {
-                    file.write_all_at(piece, offset).map_err(|error| error.to_string())?;
-                    self.written.fetch_add(piece.len() as u64, Ordering::Relaxed);
-                }
-                offset += piece.len() as u64;
-                self.passed.fetch_add(piece.len() as u64, Ordering::Relaxed);
-            }
-            if read.pieces.is_empty() && offset < size {
-                return Err(format!("it ends at byte {offset} of {size}"));
+            let data =
+                self.tree.next_data(&Credentials::ROOT, task.inode, offset).map_err(|error| error.to_string())?;
+            let data = data.map_or(size..size, |data| data.start.clamp(offset, size)..data.end.min(size));
+            self.passed.fetch_add(data.start - offset, Ordering::Relaxed);
+            offset = data.start;
+            while offset < data.end {
+                offset += self.copy(task, &file, offset, data.end)?;
             }
         }
         file.set_len(size).map_err(|error| error.to_string())?;
         self.count(|report| report.logical_bytes += size);
         Ok(())
+    }
+
+    /// Copies some bytes of a file, at most up to `end`, and returns how many. Zeros become holes.
+    fn copy(&self, task: &Task, file: &fs::File, offset: u64, end: u64) -> Result<u64, String> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(RestoreError::Stopped.to_string());
+        }
+        let len = u32::try_from(end - offset).map_or(READ_BYTES, |left| left.min(READ_BYTES));
+        let read = self.tree.read(&Credentials::ROOT, task.inode, offset, len).map_err(|error| error.to_string())?;
+        let mut at = offset;
+        for piece in &read.pieces {
+            if !is_zero(piece) {
+                file.write_all_at(piece, at).map_err(|error| error.to_string())?;
+                self.written.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            }
+            at += piece.len() as u64;
+            self.passed.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        }
+        match at > offset {
+            true => Ok(at - offset),
+            false => Err(format!("it ends at byte {offset} of {}", task.attributes.size)),
+        }
     }
 
     fn special(&self, path: &Path, attributes: &Attributes) {

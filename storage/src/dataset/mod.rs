@@ -26,6 +26,8 @@ pub(crate) mod table;
 pub(crate) mod tails;
 pub(crate) mod volume;
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use crate::error::Result;
@@ -272,6 +274,14 @@ pub trait FileTree: Send + Sync {
     fn read_link(&self, caller: &Credentials, inode: Inode) -> Result<Bytes>;
     /// Reads up to `len` bytes; fewer only at the end of the file. As in NFSv3 the owner may always read.
     fn read(&self, caller: &Credentials, inode: Inode, offset: u64, len: u32) -> Result<ReadData>;
+    /// Where the next bytes that take room are, at `offset` or behind it: a run of at least one byte, or `None` where nothing
+    /// but a hole follows (`SEEK_DATA` of `lseek`, with the end of the data). The run may end sooner than the data, and zeros may be
+    /// among it. A tree that knows of no holes says that all is data.
+    fn next_data(&self, caller: &Credentials, inode: Inode, offset: u64) -> Result<Option<Range<u64>>> {
+        let _ = caller;
+        let size = self.attributes(inode)?.size;
+        Ok((offset < size).then_some(offset..size))
+    }
     /// Writes bytes, which are visible at once and stable after [`FileTree::commit`]. As in NFSv3 the owner may always write.
     fn write(&self, call: &Call, inode: Inode, offset: u64, data: Bytes) -> Result<Changed>;
     /// Brings all bytes written to a file so far into the journal's order and returns its attributes; they are stable

@@ -62,20 +62,37 @@ impl Dataset {
     }
 }
 
-/// How many of the bytes that a plan describes are nowhere. Reads nodes, and no bytes.
-pub(super) fn holes(objects: &dyn Objects, plan: &Plan) -> Result<u64> {
-    let mut sum = 0;
+/// Tells `take` of the runs of a plan in order, whether each takes room and how long it is, until it says that it has heard
+/// enough. Neighbours may be alike. Reads nodes, and no bytes.
+pub(super) fn runs(objects: &dyn Objects, plan: &Plan, mut take: impl FnMut(bool, u64) -> bool) -> Result<()> {
     for part in &plan.parts {
-        match part {
-            Part::Zeros(len) | Part::Written(Extent { len, place: Place::Hole, .. }) => sum += len,
-            Part::Written(_) => {}
+        let go_on = match part {
+            Part::Zeros(len) | Part::Written(Extent { len, place: Place::Hole, .. }) => take(false, *len),
+            Part::Written(extent) => take(true, extent.len),
             Part::Base { offset, len } => {
-                for piece in sequence::read(objects, &plan.base, *offset, *len) {
-                    sum += if let Piece::Hole(len) = piece? { len } else { 0 };
+                let mut go_on = true;
+                let mut pieces = sequence::read(objects, &plan.base, *offset, *len);
+                while let (true, Some(piece)) = (go_on, pieces.next()) {
+                    let piece = piece?;
+                    go_on = take(!matches!(piece, Piece::Hole(_)), piece.len());
                 }
+                go_on
             }
+        };
+        if !go_on {
+            return Ok(());
         }
     }
+    Ok(())
+}
+
+/// How many of the bytes that a plan describes are nowhere.
+pub(super) fn holes(objects: &dyn Objects, plan: &Plan) -> Result<u64> {
+    let mut sum = 0;
+    runs(objects, plan, |takes_room, len| {
+        sum += if takes_room { 0 } else { len };
+        true
+    })?;
     Ok(sum)
 }
 

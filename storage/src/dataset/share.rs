@@ -1,5 +1,6 @@
 //! A share as front doors see it: [`FileTree`] over the layers of a dataset. Also serves snapshots and replicas, read-only.
 
+use std::ops::Range;
 use std::sync::RwLockReadGuard;
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use bytes::Bytes;
 use super::extents::{Extent, Place};
 use super::live::{Dataset, Effects};
 use super::namespace::{self, Change, Effect, NewEntry, Outcome, View};
-use super::read::holes;
+use super::read::{holes, runs};
 use super::state::{Plan, State};
 use super::table::Transaction;
 use super::{
@@ -19,6 +20,8 @@ use crate::units::{Inode, Lsn, Space, Timestamp};
 
 /// One journal payload takes at most this much; longer writes are divided.
 const EXTENT_BYTES_MAX: usize = 1 << 20;
+/// How far the first look for data in a file goes.
+const LOOK_BYTES: u64 = 64 << 20;
 
 impl Dataset {
     /// Looks at the namespace as it is now.
@@ -36,12 +39,12 @@ impl Dataset {
     }
 
     /// The attributes of a file, and where the bytes of a range of it are.
-    fn plan(&self, caller: &Credentials, inode: Inode, offset: u64, len: u32) -> Result<(Attributes, bool, Plan)> {
+    fn plan(&self, caller: &Credentials, inode: Inode, offset: u64, len: u64) -> Result<(Attributes, bool, Plan)> {
         let objects = self.objects();
         let state = self.look()?;
         let transaction = Transaction::new(&state, &objects);
         let attributes = namespace::allow_read(&transaction, caller, inode)?;
-        let end = offset.saturating_add(u64::from(len)).min(attributes.size);
+        let end = offset.saturating_add(len).min(attributes.size);
         let plan = state.plan(&objects, inode, offset.min(end), end)?;
         Ok((attributes.clone(), end == attributes.size || offset >= attributes.size, plan))
     }
@@ -123,10 +126,36 @@ impl FileTree for Dataset {
 
     fn read(&self, caller: &Credentials, inode: Inode, offset: u64, len: u32) -> Result<ReadData> {
         let ((attributes, end), pieces) = self.fetch_patiently(|| {
-            let (attributes, end, plan) = self.plan(caller, inode, offset, len)?;
+            let (attributes, end, plan) = self.plan(caller, inode, offset, len.into())?;
             Ok(((attributes, end), plan))
         })?;
         Ok(ReadData { pieces, end, attributes })
+    }
+
+    fn next_data(&self, caller: &Credentials, inode: Inode, offset: u64) -> Result<Option<Range<u64>>> {
+        let objects = self.objects();
+        let (mut at, mut len) = (offset, LOOK_BYTES);
+        loop {
+            let (attributes, _, plan) = self.plan(caller, inode, at, len)?;
+            if at >= attributes.size {
+                return Ok(None);
+            }
+            let mut data = at..at;
+            runs(&objects, &plan, |takes_room, len| {
+                let over = !takes_room && !data.is_empty();
+                match (over, takes_room) {
+                    (true, _) => {}
+                    (false, true) => data.end += len,
+                    (false, false) => data = data.end + len..data.end + len,
+                }
+                !over
+            })?;
+            if !data.is_empty() {
+                return Ok(Some(data));
+            }
+            // A hole that long may be longer by far.
+            (at, len) = (data.end, len.saturating_mul(2));
+        }
     }
 
     fn write(&self, call: &Call, inode: Inode, offset: u64, data: Bytes) -> Result<Changed> {

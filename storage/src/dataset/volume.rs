@@ -20,8 +20,9 @@ use super::bulk::Piece;
 use super::extents::{Claim, Extent, Place};
 use super::live::{Dataset, Effects};
 use super::namespace::{self, Key};
+use super::read::runs;
 use super::record::{Record, WrittenPart};
-use super::state::{Part, State, content_of};
+use super::state::{State, content_of};
 use super::tails::Tail;
 use super::{Call, Credentials};
 use crate::chunk::leading_zeros;
@@ -29,7 +30,7 @@ use crate::error::{Damage, Environment, Error, Refusal, Result};
 use crate::journal;
 use crate::pool::StreamId;
 use crate::store::stream_of;
-use crate::tree::{map, sequence};
+use crate::tree::map;
 use crate::units::{Inode, Lsn, Timestamp};
 
 /// Shorter writes go into the journal as they are; of longer ones only what is behind the last cut does.
@@ -289,31 +290,13 @@ impl BlockDevice for Dataset {
         let end = size.min(offset.saturating_add(LOOK_BYTES));
         let plan = self.look()?.plan(&objects, Inode::ROOT, offset, end)?;
         let mut run = Allocation { allocated: false, len: 0 };
-        let mut take = |allocated: bool, len: u64| {
-            if run.len > 0 && run.allocated != allocated {
-                return false;
+        runs(&objects, &plan, |allocated, len| {
+            let goes_on = run.len == 0 || run.allocated == allocated;
+            if goes_on {
+                run = Allocation { allocated, len: run.len + len };
             }
-            run = Allocation { allocated, len: run.len + len };
-            true
-        };
-        'parts: for part in plan.parts {
-            let go_on = match part {
-                Part::Zeros(len) | Part::Written(Extent { len, place: Place::Hole, .. }) => take(false, len),
-                Part::Written(extent) => take(true, extent.len),
-                Part::Base { offset, len } => {
-                    for piece in sequence::read(&objects, &plan.base, offset, len) {
-                        let piece = piece?;
-                        if !take(!matches!(piece, sequence::Piece::Hole(_)), piece.len()) {
-                            break 'parts;
-                        }
-                    }
-                    true
-                }
-            };
-            if !go_on {
-                break;
-            }
-        }
+            goes_on
+        })?;
         Ok(run)
     }
 

@@ -60,6 +60,7 @@ fn compare_attributes(found: &Attributes, model: &Tree, place: &str) {
 }
 
 pub fn compare_content(tree: &dyn FileTree, inode: u64, content: &Content, rng: &mut StdRng, place: &str) {
+    compare_holes(tree, inode, content, rng, place);
     if content.size <= WHOLE_BYTES_MAX {
         return compare_range(tree, inode, content, (0, content.size + 10), rng, place);
     }
@@ -72,6 +73,20 @@ pub fn compare_content(tree: &dyn FileTree, inode: u64, content: &Content, rng: 
     compare_range(tree, inode, content, (end - 1000, end + 1000), rng, place);
     let anywhere = rng.random_range(0..end);
     compare_range(tree, inode, content, (anywhere, anywhere + 100_000), rng, place);
+}
+
+/// What is left out between the runs of data is zeros, from wherever one begins to look.
+fn compare_holes(tree: &dyn FileTree, inode: u64, content: &Content, rng: &mut StdRng, place: &str) {
+    for from in [0, rng.random_range(0..=content.size)] {
+        let mut at = from;
+        while let Some(run) = tree.next_data(ROOT, Inode(inode), at).expect("readable") {
+            assert!(at <= run.start && run.start < run.end && run.end <= content.size, "{place}: {run:?} of {inode}");
+            assert!(content.is_zero(at, run.start), "{place}: a hole of {inode} from {at} to {run:?}");
+            at = run.end;
+        }
+        assert!(content.is_zero(at, content.size), "{place}: the last hole of {inode}, from {at}");
+        assert!(tree.next_data(ROOT, Inode(inode), content.size + from).expect("readable").is_none());
+    }
 }
 
 /// Reads a range in pieces of random lengths.

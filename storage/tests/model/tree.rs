@@ -56,6 +56,15 @@ impl Content {
         self.pages.values().map(|page| page.iter().filter(|byte| **byte != 0).count() as u64).sum()
     }
 
+    /// True where no byte of `[from, to)` is anything but zero.
+    pub fn is_zero(&self, from: u64, to: u64) -> bool {
+        let pages = self.pages.range(from / PAGE as u64..to.div_ceil(PAGE as u64));
+        pages.map(|(number, page)| (number * PAGE as u64, page)).all(|(start, page)| {
+            let within = |at: u64| at.clamp(start, start + PAGE as u64) - start;
+            page[within(from) as usize..within(to) as usize].iter().all(|byte| *byte == 0)
+        })
+    }
+
     /// Offsets of the pages that were written.
     pub fn written(&self) -> Vec<u64> {
         self.pages.keys().map(|number| number * PAGE as u64).collect()
