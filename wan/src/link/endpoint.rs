@@ -9,7 +9,6 @@ use narrowboat_storage::error::Refusal;
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, TokioRuntime, VarInt};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::cancel::Cancel;
@@ -17,6 +16,7 @@ use super::host::{Host, LinkConfig, LinkError};
 use super::job::{Progress, Stopped, replicate};
 use super::pairing::{Code, Desk, desk};
 use super::peers::{Peer, Peers};
+use super::places::Places;
 use super::socket::{Counters, ShapedSocket, Shaper, bind_udp};
 use super::tls::{Doorkeeper, Tls, controller_of};
 use super::transport::transport;
@@ -100,7 +100,7 @@ impl Link {
             endpoint,
             peers: Peers::default(),
             desk: Mutex::new(Desk::default()),
-            sessions: Semaphore::new(SESSIONS),
+            sessions: Places::new(SESSIONS),
             pairing_limiter: door::pairing_limiter(),
             began: Instant::now(),
             closing: Cancel::new(),

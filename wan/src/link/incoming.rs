@@ -160,8 +160,8 @@ async fn receive(
         let _ = control.0.reset(UNWANTED);
         return;
     };
-    // In turn: what all sessions hold is bounded. A peer that waits too long comes again.
-    let Ok(_place) = inner.sessions.acquire().await else { return };
+    // What all sessions hold is bounded. A peer that waits too long comes again.
+    let _place = inner.sessions.take(peer.id).await;
     let record = peer.record();
     let outcome = run(&inner, &peer, connection, control, data_in).await;
     sessions.end(number);

@@ -24,7 +24,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use governor::DefaultDirectRateLimiter;
 use quinn::{Endpoint, TransportConfig};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -41,6 +40,7 @@ mod keeper;
 mod pair;
 pub mod pairing;
 mod peers;
+mod places;
 pub mod socket;
 mod streams;
 pub mod tls;
@@ -54,7 +54,7 @@ pub use job::{Progress, Stopped};
 pub use pairing::{Code, PairingError};
 pub use socket::Counters;
 
-/// Sessions in which peers send to us, all peers together; each holds up to its window.
+/// Sessions in which peers send to us, all peers together; each holds up to its window. One peer gets half of them at most.
 const SESSIONS: usize = 8;
 
 /// What all tasks of a link share.
@@ -69,7 +69,7 @@ struct Inner {
     peers: peers::Peers,
     desk: Mutex<pairing::Desk>,
     /// Places for sessions in which peers send to us.
-    sessions: Semaphore,
+    sessions: places::Places,
     pairing_limiter: DefaultDirectRateLimiter,
     /// The origin of every time that is handed to a value.
     began: Instant,
