@@ -14,6 +14,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -108,6 +109,8 @@ pub struct Node {
     runtime: tokio::runtime::Runtime,
     stopping: AtomicBool,
     stalled: Mutex<Option<String>>,
+    /// Connections of those who wait for the end.
+    farewells: Mutex<Vec<UnixStream>>,
 }
 
 /// What has to be ended when the node stops.
@@ -192,6 +195,7 @@ impl Node {
             runtime,
             stopping: AtomicBool::new(false),
             stalled: Mutex::default(),
+            farewells: Mutex::default(),
         });
         let pumps = (0..PUMPS).map(|number| start_pump(node.clone(), number)).collect::<Result<_, _>>()?;
         let watch = front.targets.map(|targets| start_watch(node.clone(), targets)).transpose()?;
@@ -222,6 +226,11 @@ impl Node {
     /// Asks the box to end; whoever holds [`Running`] ends it.
     pub fn ask_to_stop(&self) {
         self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Keeps a connection open until the node, or its process, has ended: its end tells that.
+    pub fn say_farewell(&self, stream: UnixStream) {
+        self.farewells.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
     }
 
     /// True once the box was asked to end.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::nfs::Stable;
 use common::{Said, Served, data_folder, facts, fine, narrowboat, noise};
+use narrowboat_storage::media::FileMedia;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -122,6 +123,27 @@ fn the_folder_and_its_socket_are_their_owners_alone_however_deep() {
     assert_eq!(fine(&data, &["stop"]), "the box has stopped\n");
     assert!(child.wait().expect("a child").success());
     assert!(!data.join("control.sock").exists(), "nothing that looks like a box is left");
+}
+
+#[test]
+fn stopping_waits_for_no_other_box_that_takes_the_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut served = Served::start(&data_folder(folder.path(), "box"));
+    let mut command = std::process::Command::new(common::PROGRAM);
+    let mut stop = command.arg("--data").arg(&served.data).arg("stop").spawn().expect("started");
+    // As another box does, at the first moment at which it can.
+    let deadline = Instant::now() + common::PATIENCE;
+    let _other = loop {
+        match FileMedia::open(&served.data) {
+            Ok(taken) => break taken,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+    };
+    while stop.try_wait().expect("a child").is_none() {
+        assert!(Instant::now() < deadline, "it waits for the other box");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(stop.wait().expect("a child").success() && served.wait().success());
 }
 
 #[test]

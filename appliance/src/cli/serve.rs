@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use narrowboat_storage::Error;
 use narrowboat_storage::error::Environment;
@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 use super::{Context, Outcome};
 use crate::config::Config;
 use crate::control::reports::Acknowledged;
-use crate::control::{Failed, Request};
+use crate::control::{Failed, client};
 use crate::node::{Node, Running};
 
 pub(super) fn serve(context: &Context, config: Option<&Path>) -> Outcome {
@@ -78,12 +78,16 @@ async fn wait_for_end(node: &Node) {
 }
 
 pub(super) fn stop(context: &Context) -> Outcome {
-    let done = context.ask::<Acknowledged>(&Request::Stop)?;
-    // When this returns, the folder may be copied, or another box be started in it.
-    while let Err(Error::Environment(Environment::InUse(_))) = FileMedia::open(&context.data) {
+    let answer = client::stop(&context.data)?;
+    // When this returns, the folder may be copied, or another box be started in it: the kernel lets go of the lock of a
+    // process together with its connections, in no order. Who has it a second later is another box.
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while let Err(Error::Environment(Environment::InUse(_))) = FileMedia::open(&context.data)
+        && Instant::now() < deadline
+    {
         std::thread::sleep(Duration::from_millis(50));
     }
-    if done.is_some() {
+    if context.answer::<Acknowledged>(answer)?.is_some() {
         say!("the box has stopped");
     }
     Ok(ExitCode::SUCCESS)

@@ -1,6 +1,6 @@
 //! Asking a running box.
 
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -11,6 +11,23 @@ use crate::jobs::Progress;
 
 /// Asks the box in a data folder; `tell` hears how far it is. Fails with kind "absent" where no box runs there.
 pub fn ask(data: &Path, request: &Request, tell: &mut dyn FnMut(Progress)) -> Result<Value, Failed> {
+    talk(data, request, tell).map(|(answer, _)| answer)
+}
+
+/// Asks the box in a data folder to stop, and returns once it has ended, whatever runs there afterwards.
+pub fn stop(data: &Path) -> Result<Value, Failed> {
+    let (answer, mut rest) = talk(data, &Request::Stop, &mut |_| {})?;
+    // A box that is killed on the way has ended, too.
+    let _ = io::copy(&mut rest, &mut io::sink());
+    Ok(answer)
+}
+
+/// Asks, and returns the answer and what may follow it.
+fn talk(
+    data: &Path,
+    request: &Request,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<(Value, BufReader<UnixStream>), Failed> {
     let path = data.join(SOCKET);
     let connected = SocketPath::of(data).and_then(|socket| UnixStream::connect(socket.path()));
     let stream = connected.map_err(|error| match error.kind() {
@@ -27,20 +44,24 @@ pub fn ask(data: &Path, request: &Request, tell: &mut dyn FnMut(Progress)) -> Re
             message: format!("can't reach the box at {}: {error}", path.display()),
         },
     })?;
-    let lost = |error: std::io::Error| Failed {
+    let lost = |error: io::Error| Failed {
         kind: "environment".into(),
         message: format!("the box went away before it answered: {error}"),
     };
     let mut line = serde_json::to_vec(request).map_err(|error| Failed::refused(error.to_string()))?;
     line.push(b'\n');
-    (&stream).write_all(&line).map_err(lost)?;
-    for line in BufReader::new(&stream).lines() {
-        let message = serde_json::from_str(&line.map_err(lost)?);
-        match message.map_err(|error| lost(error.into()))? {
+    // A box that is asked too much says so before it has heard what is asked.
+    let asked = (&stream).write_all(&line);
+    let mut answer = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        if answer.read_line(&mut line).map_err(lost)? == 0 {
+            return Err(lost(asked.err().unwrap_or(ErrorKind::UnexpectedEof.into())));
+        }
+        match serde_json::from_str(&line).map_err(|error| lost(error.into()))? {
             Message::Progress(progress) => tell(progress),
-            Message::Done(value) => return Ok(value),
+            Message::Done(value) => return Ok((value, answer)),
             Message::Failed(failed) => return Err(failed),
         }
     }
-    Err(lost(ErrorKind::UnexpectedEof.into()))
 }

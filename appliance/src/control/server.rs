@@ -118,6 +118,10 @@ fn serve(stream: &UnixStream, node: &Arc<Node>) -> io::Result<()> {
     };
     let _tasks = node.enter();
     let outcome = match serde_json::from_str::<Request>(&line) {
+        Ok(Request::Stop) => {
+            node.say_farewell(stream.try_clone()?);
+            api::handle(node, Request::Stop, &gone, &mut tell)
+        }
         Ok(request) => api::handle(node, request, &gone, &mut tell),
         Err(error) => Err(Failed::refused(format!("this is no request: {error}"))),
     };
