@@ -6,6 +6,7 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -144,6 +145,20 @@ fn stopping_waits_for_no_other_box_that_takes_the_folder() {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(stop.wait().expect("a child").success() && served.wait().success());
+}
+
+#[test]
+fn who_asks_a_box_that_answers_enough_others_is_told_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let served = Served::start(&data_folder(folder.path(), "box"));
+    let socket = served.data.join("control.sock");
+    let asking: Vec<UnixStream> = (0..64).map(|_| UnixStream::connect(&socket).expect("it listens")).collect();
+    refused(&served.data, &["status"], 1, "64 requests");
+    drop(asking);
+    let deadline = Instant::now() + common::PATIENCE;
+    while narrowboat(&served.data, &["status"]).code != 0 {
+        assert!(Instant::now() < deadline, "there is room again");
+    }
 }
 
 #[test]

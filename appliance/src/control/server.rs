@@ -18,6 +18,11 @@ const REQUEST_BYTES_MAX: u64 = 64 << 10;
 const CONNECTIONS_MAX: usize = 64;
 /// How long a client may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client may take none of what it is told. One that was suspended for so long is gone: what it waited for is
+/// broken off.
+const UNHEARD: Duration = Duration::from_secs(60);
+/// How long the acceptor may be kept by a client that is refused. What it is told fits into any socket's buffer.
+const REFUSAL: Duration = Duration::from_millis(100);
 
 /// A control socket that is being served.
 pub struct ControlServer {
@@ -86,11 +91,14 @@ fn accept(listener: &UnixListener, node: &Arc<Node>, stopping: &AtomicBool) {
                 continue;
             }
         };
-        if open.fetch_add(1, Ordering::AcqRel) >= CONNECTIONS_MAX {
-            open.fetch_sub(1, Ordering::AcqRel);
+        let before = open.fetch_add(1, Ordering::AcqRel);
+        let (node, counted) = (node.clone(), Counted(open.clone()));
+        if before >= CONNECTIONS_MAX {
+            if let Err(error) = refuse(&stream) {
+                tracing::debug!(%error, "a control client left before it was refused");
+            }
             continue;
         }
-        let (node, counted) = (node.clone(), Counted(open.clone()));
         let spawned = std::thread::Builder::new().name("request".into()).spawn(move || {
             let _counted = counted;
             if let Err(error) = serve(&stream, &node) {
@@ -103,8 +111,20 @@ fn accept(listener: &UnixListener, node: &Arc<Node>, stopping: &AtomicBool) {
     }
 }
 
+fn refuse(stream: &UnixStream) -> io::Result<()> {
+    limit(stream, REFUSAL, REFUSAL)?;
+    let sentence = format!("the box answers {CONNECTIONS_MAX} requests already, which is all at once: try again later");
+    send(stream, &Message::Failed(Failed::environment(sentence)))
+}
+
+/// Bounds how long a client may keep a thread: by saying nothing, by taking nothing.
+fn limit(stream: &UnixStream, says: Duration, takes: Duration) -> io::Result<()> {
+    stream.set_read_timeout(Some(says))?;
+    stream.set_write_timeout(Some(takes))
+}
+
 fn serve(stream: &UnixStream, node: &Arc<Node>) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+    limit(stream, PATIENCE, UNHEARD)?;
     let mut line = String::new();
     BufReader::new(stream.take(REQUEST_BYTES_MAX)).read_line(&mut line)?;
     if line.is_empty() {
@@ -132,4 +152,20 @@ fn send(mut stream: &UnixStream, message: &Message) -> io::Result<()> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
     stream.write_all(&line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_takes_nothing_is_given_up() {
+        let (ours, theirs) = UnixStream::pair().expect("sockets");
+        let moment = Duration::from_millis(50);
+        limit(&ours, moment, moment).expect("a socket takes limits");
+        let answer = Message::Done(serde_json::Value::String("x".repeat(64 << 20)));
+        let error = send(&ours, &answer).expect_err("nobody takes it");
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        drop(theirs);
+    }
 }
