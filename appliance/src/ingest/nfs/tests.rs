@@ -4,5 +4,6 @@ mod calls;
 mod clients;
 mod fuzz;
 mod harness;
+mod memexports;
 pub(crate) mod memtree;
 mod recorded;

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use narrowboat_storage::units::Timestamp;
 
 use super::harness::NOW;
-use super::memtree::{MemExports, MemTree};
+use super::memexports::MemExports;
+use super::memtree::MemTree;
 use crate::ingest::nfs::rpc::{Outcome, Peer, Service};
 use crate::ingest::nfs::xdr::MARKER_BYTES;
 use crate::ingest::nfs::{HandleKey, Rules, Server, ServerConfig, Session, Squash};

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use narrowboat_storage::dataset::{FileType, SetAttributes, SetTime};
 use narrowboat_storage::units::{Inode, Timestamp};
 
-use super::memtree::{MemExports, MemTree};
+use super::memexports::MemExports;
+use super::memtree::MemTree;
 use crate::ingest::nfs::rpc::{Outcome, Peer, Service};
 use crate::ingest::nfs::status::Status;
 use crate::ingest::nfs::wire::{MOUNT_PROGRAM, NFS_PROGRAM};

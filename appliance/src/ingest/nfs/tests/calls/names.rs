@@ -231,7 +231,7 @@ fn nothing_changes_where_nothing_may() {
     let file = client.create(&root, b"file");
     client.mkdir(&root, b"dir");
     let rules = Rules { read_only: true, squash: Squash::None, ..Rules::default() };
-    let client = Client::on(super::super::memtree::MemExports::new(client.tree().restarted(), rules));
+    let client = Client::on(super::super::memexports::MemExports::new(client.tree().restarted(), rules));
     assert_eq!(create(&client, &root, b"new", guarded).0, Status::ReadOnly);
     assert_eq!(remove(&client, procedure::REMOVE, &root, b"file"), Status::ReadOnly);
     assert_eq!(remove(&client, procedure::RMDIR, &root, b"dir"), Status::ReadOnly);

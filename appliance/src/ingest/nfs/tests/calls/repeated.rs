@@ -9,7 +9,7 @@ use narrowboat_storage::error::Refusal;
 use narrowboat_storage::units::{Inode, Timestamp};
 
 use super::super::harness::*;
-use super::super::memtree::MemExports;
+use super::super::memexports::MemExports;
 use crate::ingest::nfs::rpc::Outcome;
 use crate::ingest::nfs::status::Status;
 use crate::ingest::nfs::wire::NFS_PROGRAM;
