@@ -13,6 +13,11 @@ use std::time::{Duration, Instant};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use ledger::Ledger;
+
+#[path = "../ledger/mod.rs"]
+mod ledger;
+
 const HEADERS: u64 = 28;
 const DATAGRAM_MAX: usize = 65_536;
 /// No receive waits longer, so that what is due leaves in time and an end is seen.
@@ -42,22 +47,13 @@ pub struct Count {
     pub bytes: u64,
     pub datagrams: u64,
     pub dropped: u64,
-    log: Vec<(Instant, u64)>,
+    log: Ledger<Instant>,
 }
 
 impl Count {
     /// The most bytes in any second, wherever it begins.
     pub fn worst_second(&self) -> u64 {
-        let (mut worst, mut sum, mut from) = (0, 0, 0);
-        for (at, bytes) in &self.log {
-            sum += bytes;
-            while self.log[from].0 + Duration::from_secs(1) <= *at {
-                sum -= self.log[from].1;
-                from += 1;
-            }
-            worst = worst.max(sum);
-        }
-        worst
+        self.log.worst_second()
     }
 }
 
@@ -147,7 +143,7 @@ impl Line {
         let mut count = self.count.lock().expect("counted");
         count.bytes += size;
         count.datagrams += 1;
-        count.log.push((now, size));
+        count.log.note(now, size);
         if let Some(rate) = self.path.bits_per_second {
             let backlog = self.free_at.saturating_duration_since(now).as_secs_f64() * rate as f64 / 8.0;
             if backlog as u64 + size > self.path.queue_bytes {

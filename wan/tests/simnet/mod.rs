@@ -23,6 +23,11 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, Sleep};
 
+use ledger::Ledger;
+
+#[path = "../ledger/mod.rs"]
+mod ledger;
+
 /// IPv4 and UDP.
 const HEADERS: u64 = 28;
 
@@ -73,27 +78,18 @@ pub struct Wire {
     pub packets: u64,
     pub dropped_by_queue: u64,
     pub lost: u64,
-    log: Vec<(Duration, u64)>,
+    log: Ledger<Duration>,
 }
 
 impl Wire {
     /// The most bytes in any second, wherever it begins.
     pub fn worst_second(&self) -> u64 {
-        let (mut worst, mut sum, mut from) = (0, 0, 0);
-        for (at, bytes) in &self.log {
-            sum += bytes;
-            while self.log[from].0 + Duration::from_secs(1) <= *at {
-                sum -= self.log[from].1;
-                from += 1;
-            }
-            worst = worst.max(sum);
-        }
-        worst
+        self.log.worst_second()
     }
 
     /// Bytes put in between two moments.
     pub fn bytes_within(&self, when: Range<Duration>) -> u64 {
-        self.log.iter().filter(|(at, _)| when.contains(at)).map(|(_, bytes)| bytes).sum()
+        self.log.bytes_within(when)
     }
 }
 
@@ -193,7 +189,7 @@ impl World {
         let size = bytes.len() as u64 + HEADERS;
         channel.wire.bytes += size;
         channel.wire.packets += 1;
-        channel.wire.log.push((now, size));
+        channel.wire.log.note(now, size);
         let backlog = channel.free_at.saturating_sub(now);
         let queued = backlog.as_nanos() as u64 as f64 * channel.line.bits_per_second as f64 / 8e9;
         if queued as u64 + size > channel.line.queue_bytes {
