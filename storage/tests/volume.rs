@@ -5,6 +5,8 @@ mod blocks;
 mod common;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use blocks::*;
 use bytes::Bytes;
@@ -256,4 +258,32 @@ fn a_replica_of_a_volume_is_the_volume() {
     expect(&*shown, &[noise(1, MIB as usize), vec![0; MIB as usize]].concat(), "the replica");
     assert!(shown.write(Timestamp(5), 0, Bytes::from_static(b"no")).is_err());
     sound(&store);
+}
+
+/// A buffer that says when it is let go.
+struct Lent(Vec<u8>, Arc<AtomicUsize>);
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.1.fetch_add(1, SeqCst);
+    }
+}
+
+#[test]
+fn what_is_left_of_a_long_write_does_not_keep_all_of_it_in_memory() {
+    let (_disk, store) = with_volume(1, 8 * MIB, Policy::Inline);
+    let volume = device(&store, "disk");
+    let dropped = Arc::new(AtomicUsize::new(0));
+    for nth in 0..20 {
+        // It ends behind its last cut; those bytes wait in the journal for a sync.
+        let data = Lent(noise(nth, MIB as usize), dropped.clone());
+        volume.write(Timestamp(2), 20_480 + nth * 4096, Bytes::from_owner(data)).expect("room");
+    }
+    assert_eq!(dropped.load(SeqCst), 20);
 }

@@ -135,7 +135,9 @@ impl Dataset {
         if cut_end < end {
             let inline_from = cut_end.max(offset);
             parts.push(WrittenPart { offset: inline_from, len: end - inline_from, place: None });
-            payload.push(data.slice((inline_from - offset) as usize..));
+            let inline = data.slice((inline_from - offset) as usize..);
+            // The journal keeps the payload until it is synced, and counts its length: a short slice would keep the whole write alive.
+            payload.push(if inline.len() < data.len() / 2 { Bytes::copy_from_slice(&inline) } else { inline });
             left = Some((cut_end, Bytes::from(rest_of(&claim, cut_end))));
         }
         Ok(Draft { offset, len: end - offset, parts, payload, behind, left })
