@@ -21,8 +21,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use common::nfs::Stable;
-use common::{Served, data_folder, narrowboat};
-use model::{Seeded, Worker};
+use common::seeded::{Seeded, number};
+use common::{Served, check_deep, copy_folder, data_folder};
+use model::Worker;
 use narrowboat::control::Request;
 use narrowboat::control::reports::{Dataset, Snapshot};
 
@@ -32,10 +33,6 @@ const WORKERS: u32 = 3;
 const KILLS_OF_ONE_BOX: u64 = 20;
 /// A box is killed at most so long after its clients began.
 const LOAD_MS_MAX: u64 = 1500;
-
-fn number(variable: &str, otherwise: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
-}
 
 fn share(data: &Path, name: &str) {
     let request = Request::ShareCreate { name: name.into(), dedup: "inline".into() };
@@ -64,11 +61,6 @@ fn load(served: Served, workers: &mut [Worker], moment: Duration, snapshot: Opti
         }
         served.kill();
     });
-}
-
-fn check(data: &Path) -> Result<(), String> {
-    let said = narrowboat(data, &["check", "--deep"]);
-    if said.code == 0 { Ok(()) } else { Err(format!("check --deep: {said:?}")) }
 }
 
 fn check_snapshots(served: &Served, known: &mut Known) -> Result<(), String> {
@@ -119,14 +111,14 @@ fn kill_one_box(folder: &Path, seed: u64, kills: u64) -> Result<Met, String> {
             met.kills += 1;
         }
         if random.one_in(3) {
-            check(&data)?;
+            check_deep(&data)?;
         }
         served = Served::start(&data);
         for worker in &mut workers {
             worker.verify(&mut served.connect()).map_err(|why| format!("kill {kill}, {why}\n{}", served.log()))?;
         }
         check_snapshots(&served, &mut known)?;
-        check(&data)?;
+        check_deep(&data)?;
     }
     for worker in &workers {
         met.answered += worker.counts.answered;
@@ -137,7 +129,7 @@ fn kill_one_box(folder: &Path, seed: u64, kills: u64) -> Result<Met, String> {
     }
     // A box that was killed so often can still end in order.
     assert!(served.end_with(rustix::process::Signal::TERM).success());
-    check(&data)?;
+    check_deep(&data)?;
     Ok(met)
 }
 
@@ -209,17 +201,4 @@ fn canary_an_older_copy_of_the_folder_is_seen_to_be_older() {
     kept.lock().unwrap().forget_calls();
     let seen = verify(&copy);
     assert!(seen.as_ref().is_err_and(|why| why.contains("younger")), "the loss was seen: {seen:?}");
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir(to).expect("a new folder");
-    for entry in std::fs::read_dir(from).expect("a folder") {
-        let entry = entry.expect("an entry");
-        let (path, target) = (entry.path(), to.join(entry.file_name()));
-        match entry.file_type().expect("a type") {
-            kind if kind.is_dir() => copy_folder(&path, &target),
-            kind if kind.is_file() => drop(std::fs::copy(&path, &target).expect("copied")),
-            _ => {}
-        }
-    }
 }

@@ -5,7 +5,6 @@
 
 mod common;
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -45,24 +44,10 @@ fn content(tree: &dyn FileTree, name: &str) -> Vec<u8> {
 /// The file as a box finds it that is started on what is in the folder now.
 fn after_a_power_cut(folder: &Path, name: &str) -> Vec<u8> {
     let copy = tempfile::tempdir().expect("a folder");
-    copy_files(folder, copy.path());
+    common::copy_folder(folder, copy.path());
     let (store, _) = open_store(copy.path(), &config("copy")).expect("it recovers");
     let share = store.dataset_named("office").expect("the share");
     content(&*store.tree(share.row.id).expect("its tree"), name)
-}
-
-fn copy_files(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).expect("a folder").map(|entry| entry.expect("an entry")) {
-        let (path, target) = (entry.path(), to.join(entry.file_name()));
-        match entry.file_type().expect("a type") {
-            kind if kind.is_dir() => {
-                fs::create_dir(&target).expect("a new folder");
-                copy_files(&path, &target);
-            }
-            kind if kind.is_file() => drop(fs::copy(&path, &target).expect("a copy")),
-            _ => {}
-        }
-    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 pub mod iscsi;
 pub mod nfs;
+pub mod seeded;
 pub mod suite;
 
 use std::fs;
@@ -193,4 +194,24 @@ pub fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
     bytes
+}
+
+/// Copies a folder with all that is in it, but for sockets, as it is at the moment.
+pub fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        match entry.file_type().expect("a type") {
+            kind if kind.is_dir() => copy_folder(&path, &target),
+            kind if kind.is_file() => drop(fs::copy(&path, &target).expect("copied")),
+            _ => {}
+        }
+    }
+}
+
+/// Reads every byte of the store in a data folder, with or without a running box, and says what is wrong.
+pub fn check_deep(data: &Path) -> Result<(), String> {
+    let said = narrowboat(data, &["check", "--deep"]);
+    if said.code == 0 { Ok(()) } else { Err(format!("check --deep: {said:?}")) }
 }

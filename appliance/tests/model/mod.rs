@@ -9,6 +9,7 @@ use crate::common::nfs::{
     SYMLINK, Stable, Trouble, create_args, rename_args,
 };
 use crate::common::noise;
+use crate::common::seeded::Seeded;
 use file::File;
 
 /// Names that a worker uses; few, so that they are taken often.
@@ -19,29 +20,6 @@ const OFFSET_MAX: u64 = 2 << 20;
 const REPEATED: usize = 4;
 /// `NF3LNK`.
 const SYMBOLIC: u32 = 5;
-
-/// Random numbers from a seed (splitmix64).
-#[derive(Clone)]
-pub struct Seeded(u64);
-
-impl Seeded {
-    pub fn new(seed: u64) -> Self {
-        Seeded(seed.wrapping_mul(0x2545_f491_4f6c_dd1d))
-    }
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-    /// A number below `bound`.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-    pub fn one_in(&mut self, count: u64) -> bool {
-        self.below(count) == 0
-    }
-}
 
 /// What a name stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
