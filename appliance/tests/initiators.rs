@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::iscsi::{BLOCK, Initiator, Login, read, write};
-use common::{CONFIG, Served, fine, target};
+use common::{CONFIG, Served, fine, noise, target};
 use rustix::process::Signal;
 
 /// Starts a box with more in its config; volumes of 8 MiB are made.
@@ -199,6 +199,37 @@ fn blocks_are_copied_between_targets_that_the_initiator_is_logged_in_to() {
     to.greet(0).expect("open");
     assert!(from.run(0, &cdb, list, 0).expect("open").is_good());
     assert_eq!(to.run(0, &read(100, 5), Vec::new(), 5 * BLOCK).expect("open").data, [9; 5 * BLOCK]);
+}
+
+/// Digests, immediate data, data that comes unasked, several R2Ts at once: each with commands of all lengths.
+#[test]
+fn data_comes_and_goes_by_every_way() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_, served) = start(folder.path(), "", &["disk"]);
+    let content = noise(5, 1 << 20);
+    for number in 0..16u8 {
+        let key = |bit: u8, yes: &str, no: &str| (if number & bit != 0 { yes } else { no }).to_owned();
+        let keys = vec![
+            ("ImmediateData", key(1, "Yes", "No")),
+            ("InitialR2T", key(2, "Yes", "No")),
+            ("MaxOutstandingR2T", key(4, "8", "1")),
+            ("MaxBurstLength", key(4, "65536", "262144")),
+            ("MaxRecvDataSegmentLength", key(8, "8192", "1048576")),
+        ];
+        let login = Login { port: number, keys, digests: number & 8 != 0, ..Login::default() };
+        let session = Initiator::login_as(&served.portals[0], Some(&target("disk")), &login);
+        let mut session = session.expect("it serves");
+        session.greet(0).expect("open");
+        for (at, blocks) in [(0, 1), (3, 17), (100, 128), (1000, 200), (4096, 3000), (9000, 6144)] {
+            let data =
+                content.iter().copied().cycle().skip(usize::from(number)).take(blocks * BLOCK).collect::<Vec<_>>();
+            let written = session.run(0, &write(at, blocks, false), data.clone(), 0).expect("open");
+            assert!(written.is_good(), "{number}: {written:?}");
+            let there = session.run(0, &read(at, blocks), Vec::new(), data.len()).expect("open");
+            assert!(there.is_good() && there.data == data, "{number}: {blocks} blocks");
+        }
+        session.logout().expect("open");
+    }
 }
 
 #[test]

@@ -230,6 +230,30 @@ fn who_has_no_account_does_not_get_in() {
     assert!(!lab.served.as_ref().expect("it runs").log().contains(SECRET), "secrets are not logged");
 }
 
+/// CHAP in both directions with an initiator that nobody here wrote: it goes only to a box that knows the second secret.
+#[test]
+fn the_box_proves_itself_to_initiators_that_ask_it_to() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        fs::write(&file, text).expect("written");
+        file.display().to_string()
+    };
+    let (own, theirs) = (secret("own", "another long secret"), secret("theirs", SECRET));
+    let lab = Lab::new(&format!(
+        "[iscsi.user.server1]\nsecret_file = '{theirs}'\nmutual_name = 'box'\nmutual_secret_file = '{own}'\n"
+    ));
+    let url = lab.url("disk").replacen("iscsi://", &format!("iscsi://server1%{SECRET}@"), 1);
+    let asks = |name: &str, password: &str| {
+        run(&["iscsi-inq", &format!("{url}?target_user={name}&target_password={password}")]).0
+    };
+    assert!(asks("box", "another long secret"));
+    assert!(!asks("box", "not its secret at all"));
+    assert!(!asks("somebody", "another long secret"));
+    let said = succeeds(&["iscsi-inq", &format!("{url}?header_digest=crc32c")]);
+    assert!(said.contains("Vendor:"), "one way, with digests: {said}");
+}
+
 #[test]
 fn initiators_and_networks_outside_the_lists_are_refused() {
     let lab = Lab::new("[volume.disk]\ninitiators = ['iqn.2026-01.org.example:one']\n");

@@ -3,15 +3,19 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 /// The tag that names nothing.
 pub const NO_TAG: u32 = 0xffff_ffff;
 /// Bytes of a logical block, where nothing else was asked for.
 pub const BLOCK: usize = 512;
-/// What the target never takes less of in one PDU.
-const SEGMENT: usize = 1 << 20;
+/// Bytes of data in one PDU.
+const SEGMENT: usize = 24 << 10;
+/// How much data comes before the target asks for any.
+const FIRST_BURST: usize = 65536;
 /// How long the target may be silent.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -28,11 +32,19 @@ pub struct Login {
     pub keys: Vec<(&'static str, String)>,
     /// CRC32C behind headers and data.
     pub digests: bool,
+    /// The address that the connection comes from, where it is to be a certain one of this machine.
+    pub from: Option<Ipv4Addr>,
 }
 
 impl Default for Login {
     fn default() -> Self {
-        Login { initiator: "iqn.2026-01.org.example:test".into(), port: 1, keys: Vec::new(), digests: false }
+        Login {
+            initiator: "iqn.2026-01.org.example:test".into(),
+            port: 1,
+            keys: Vec::new(),
+            digests: false,
+            from: None,
+        }
     }
 }
 
@@ -69,13 +81,14 @@ struct Pending {
 /// A session.
 pub struct Initiator {
     pub socket: TcpStream,
-    digests: bool,
+    pub digests: bool,
     pub cmd_sn: u32,
     stat_sn: u32,
     max_cmd_sn: u32,
     next_tag: u32,
-    /// Most bytes that go with a command.
+    /// Most bytes that go with a command, and up to where more follow without having been asked for.
     immediate: usize,
+    unasked: usize,
     pending: BTreeMap<u32, Pending>,
     answered: VecDeque<Answer>,
     /// What the target said without having been asked: codes of asynchronous messages, reasons of rejects.
@@ -109,6 +122,15 @@ fn keys(target: Option<&str>, login: &Login) -> Vec<u8> {
     all.iter().flat_map(|(key, value)| format!("{key}={value}\0").into_bytes()).collect()
 }
 
+/// A connection from a certain address of this machine: all of 127.0.0.0/8 are.
+pub fn connect_from(address: Ipv4Addr, portal: &str) -> io::Result<TcpStream> {
+    let portal: SocketAddr = portal.parse().map_err(io::Error::other)?;
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    bind(&socket, &SocketAddr::from((address, 0)))?;
+    connect(&socket, &portal)?;
+    Ok(socket.into())
+}
+
 /// A header with its operation, flags and tag.
 pub fn header(opcode: u8, flags: u8, tag: u32) -> Header {
     let mut header = [0; 48];
@@ -135,7 +157,10 @@ impl Initiator {
 
     /// Logs in; without a target for discovery. A refusal is an error with the status in its text.
     pub fn login_as(portal: &str, target: Option<&str>, login: &Login) -> io::Result<Initiator> {
-        let socket = TcpStream::connect(portal)?;
+        let socket = match login.from {
+            Some(address) => connect_from(address, portal)?,
+            None => TcpStream::connect(portal)?,
+        };
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
@@ -146,7 +171,8 @@ impl Initiator {
             stat_sn: 0,
             max_cmd_sn: 1,
             next_tag: 1,
-            immediate: 65536,
+            immediate: FIRST_BURST,
+            unasked: 0,
             pending: BTreeMap::new(),
             answered: VecDeque::new(),
             events: Vec::new(),
@@ -166,6 +192,9 @@ impl Initiator {
         session.digests = login.digests;
         if said.contains("ImmediateData=No") {
             session.immediate = 0;
+        }
+        if said.contains("InitialR2T=No") {
+            (session.immediate, session.unasked) = (session.immediate / 4, FIRST_BURST);
         }
         Ok(session)
     }
@@ -230,14 +259,17 @@ impl Initiator {
         while self.cmd_sn.wrapping_sub(self.max_cmd_sn) as i32 > 0 {
             self.take_one()?; // The window is closed.
         }
-        let flags = 0x81 | if room > 0 { 0x40 } else { 0 } | if out.is_empty() { 0 } else { 0x20 };
+        let now = out.len().min(self.immediate);
+        let unasked = out.len().min(self.unasked).max(now);
+        let last = if unasked > now { 0 } else { 0x80 };
+        let flags = last | 0x01 | if room > 0 { 0x40 } else { 0 } | if out.is_empty() { 0 } else { 0x20 };
         let mut request = header(0x01, flags, 0);
         request[9] = lun;
         put(&mut request, 20, (out.len() + room) as u32);
         request[32..32 + cdb.len()].copy_from_slice(cdb);
         let tag = self.numbered(&mut request);
-        let now = out.len().min(self.immediate);
         let sent = self.send(request, &out[..now]);
+        let sent = sent.and_then(|()| self.send_data(tag, NO_TAG, now, &out[now..unasked]));
         self.pending.insert(tag, Pending { out, came: Vec::new() });
         sent.map(|()| tag)
     }
@@ -305,15 +337,20 @@ impl Initiator {
     /// Sends what an R2T asks for.
     fn data_out(&mut self, r2t: &Header) -> io::Result<()> {
         let (tag, offset, len) = (word(r2t, 16), word(r2t, 40) as usize, word(r2t, 44) as usize);
-        let wanted = self.pending.get(&tag).expect("an R2T for a command that is under way").out.clone();
-        let wanted = &wanted[offset..offset + len];
-        for (number, piece) in wanted.chunks(SEGMENT).enumerate() {
-            let last = (number + 1) * SEGMENT >= len;
-            let mut data = header(0x05, if last { 0x80 } else { 0 }, tag);
-            put(&mut data, 20, word(r2t, 20));
-            put(&mut data, 36, number as u32);
-            put(&mut data, 40, (offset + number * SEGMENT) as u32);
-            self.send(data, piece)?;
+        let wanted =
+            self.pending.get(&tag).expect("an R2T for a command that is under way").out[offset..offset + len].to_vec();
+        self.send_data(tag, word(r2t, 20), offset, &wanted)
+    }
+
+    /// Sends data from an offset on, as one sequence.
+    fn send_data(&mut self, tag: u32, transfer_tag: u32, offset: usize, data: &[u8]) -> io::Result<()> {
+        for (number, piece) in data.chunks(SEGMENT).enumerate() {
+            let last = (number + 1) * SEGMENT >= data.len();
+            let mut request = header(0x05, if last { 0x80 } else { 0 }, tag);
+            put(&mut request, 20, transfer_tag);
+            put(&mut request, 36, number as u32);
+            put(&mut request, 40, (offset + number * SEGMENT) as u32);
+            self.send(request, piece)?;
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use super::chap::{Account, Algorithm, Challenge, Claim};
 use super::params::{Answer, Params, RECEIVE_BYTES_MAX};
 use super::registry::{Registry, Seat};
 use super::scsi::Nexus;
-use super::session::Memory;
+use super::session::Share;
 use super::target::{PORTAL_GROUP, Target, Targets, normal_name};
 use super::text::{Collector, Writer, binary, number, to_hex};
 use super::wire::{Bhs, Frame, Pdu, opcode};
@@ -121,7 +121,7 @@ pub struct Login {
     params: Params,
     stat_sn: u32,
     declared: bool,
-    memory: Arc<Memory>,
+    memory: Share,
 }
 
 /// What the first request said.
@@ -134,7 +134,7 @@ struct Begun {
 
 impl Login {
     /// At the start of a connection. `memory` is what the session will use.
-    pub fn new(memory: Arc<Memory>) -> Self {
+    pub fn new(memory: Share) -> Self {
         Login {
             text: Collector::default(),
             requests: 0,
@@ -149,7 +149,7 @@ impl Login {
     }
 
     /// What the session will use.
-    pub fn memory(&self) -> Arc<Memory> {
+    pub fn memory(&self) -> Share {
         self.memory.clone()
     }
 

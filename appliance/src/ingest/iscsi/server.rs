@@ -16,9 +16,11 @@
 //!
 //! * data that initiators send: command windows and R2Ts, which sessions open into [`ServerConfig::memory_bytes`];
 //! * data that initiators read: no task of a connection is begun while more than
-//!   [`ServerConfig::connection_reply_bytes_max`] wait for it to take them;
-//! * an initiator that takes nothing: closed after [`ServerConfig::stall`];
-//! * logins: [`Gate`], and a deadline; connections: a number.
+//!   [`ServerConfig::connection_reply_bytes_max`] wait for it to take them, and while all together hold
+//!   [`ServerConfig::reply_bytes`] only one at a time;
+//! * what one address takes of both: half, so that it does not take what others need;
+//! * an initiator that takes nothing: closed after [`ServerConfig::stall`], and sooner where others wait for the memory;
+//! * logins: [`Gate`], and a deadline; connections: a number, of which one address has half.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -47,7 +49,7 @@ const WAKE: u64 = u64::MAX;
 /// Bounds and deadlines.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// Most connections at once.
+    /// Most connections at once; one address has at most half of them.
     pub connections_max: usize,
     /// Most connections of one address that are logging in.
     pub logins_address_max: usize,
@@ -57,10 +59,15 @@ pub struct ServerConfig {
     pub workers_max: usize,
     /// Most bytes of command windows and bursts over all sessions.
     pub memory_bytes: usize,
+    /// Bytes of replies over all connections, those that tasks may yet add included, from which on a connection has one task
+    /// at a time.
+    pub reply_bytes: usize,
     /// Replies of one connection that wait for their initiator, in bytes, from which on no more of its tasks are begun.
     pub connection_reply_bytes_max: usize,
     /// How long an initiator may take none of its replies.
     pub stall: Duration,
+    /// The same where others wait for the memory that they take.
+    pub stall_short: Duration,
     /// Deadlines of each connection.
     pub deadlines: Deadlines,
 }
@@ -74,8 +81,10 @@ impl Default for ServerConfig {
             logins_max: 64,
             workers_max: 128,
             memory_bytes: 64 << 20,
+            reply_bytes: 64 << 20,
             connection_reply_bytes_max: 8 << 20,
             stall: Duration::from_secs(60),
+            stall_short: Duration::from_secs(5),
             deadlines: Deadlines::default(),
         }
     }
@@ -94,6 +103,8 @@ pub struct ServerStatus {
     pub workers: usize,
     /// Bytes of command windows and bursts.
     pub memory_bytes: usize,
+    /// Bytes of replies, those that tasks may yet add included.
+    pub reply_bytes: usize,
 }
 
 /// A running server. Dropped, it stops at once.
@@ -108,6 +119,7 @@ struct Shared {
     targets: Arc<dyn Targets>,
     registry: Arc<Registry>,
     memory: Arc<Memory>,
+    replies: Arc<Memory>,
     gate: Mutex<Gate>,
     epoll: OwnedFd,
     wake: OwnedFd,
@@ -130,6 +142,7 @@ impl Server {
             targets,
             registry: Arc::default(),
             memory: Arc::new(Memory::new(config.memory_bytes)),
+            replies: Arc::new(Memory::new(config.reply_bytes)),
             gate: Mutex::new(Gate::new(config.logins_address_max, config.logins_max)),
             config,
             epoll,
@@ -156,6 +169,7 @@ impl Server {
             sessions: self.shared.registry.count(),
             workers: *lock(&self.shared.workers),
             memory_bytes: self.shared.memory.used(),
+            reply_bytes: self.shared.replies.used(),
         }
     }
 
@@ -239,12 +253,13 @@ impl Shared {
 
     /// Sends what a session has to say, closes whom it pushed out, and closes it where it is over.
     fn deliver(&self, connection: &Connection) {
-        let (evicted, in_session, over) = {
+        let (evicted, has_target, over) = {
             let mut session = connection.session();
             connection.queue(&mut session);
-            (session.take_evicted(), !session.is_logging_in(), session.is_closing())
+            (session.take_evicted(), session.has_target(), session.is_closing())
         };
-        if in_session && connection.state().leave_gate() {
+        // Discovery stays among those who are logging in: nobody has shown there that it may be here.
+        if has_target && connection.state().leave_gate() {
             lock(&self.gate).leave(connection.id, connection.peer.ip());
         }
         for other in evicted.into_iter().filter_map(|id| self.connection(id)) {
@@ -272,14 +287,14 @@ impl Shared {
             return;
         }
         let mut wanted = epoll::EventFlags::empty();
-        if !state.reading && !state.ended && !self.is_clogged(&state) {
+        if !state.reading && !state.ended && !self.is_clogged(connection, &state) {
             wanted |= epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
             if state.staged {
                 wanted |= epoll::EventFlags::OUT;
             }
         }
         // A socket that can be written to says so at once: that is how another worker is called to a ready task.
-        if state.waits_to_write() || (has_task && !self.is_clogged(&state)) {
+        if state.waits_to_write() || (has_task && !self.is_clogged(connection, &state)) {
             wanted |= epoll::EventFlags::OUT;
         }
         if wanted.is_empty() || wanted == state.armed {
@@ -296,9 +311,8 @@ impl Shared {
         }
     }
 
-    /// True where an initiator does not take its replies: nothing more is begun for it.
-    fn is_clogged(&self, state: &connection::State) -> bool {
-        state.queued_bytes >= self.config.connection_reply_bytes_max
+    fn is_clogged(&self, connection: &Connection, state: &connection::State) -> bool {
+        connection.is_clogged(state, self.config.connection_reply_bytes_max)
     }
 }
 

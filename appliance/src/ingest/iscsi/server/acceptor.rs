@@ -84,7 +84,9 @@ fn admit(shared: &Shared, socket: TcpStream, id: u64) -> io::Result<()> {
     if let Some(other) = pushed_out.and_then(|other| shared.connection(other)) {
         shared.close(&other);
     }
-    if shared.connections().len() >= shared.config.connections_max {
+    let others = shared.connections();
+    let own = others.iter().filter(|other| other.peer.ip().to_canonical() == peer.ip().to_canonical()).count();
+    if others.len() >= shared.config.connections_max || own >= shared.config.connections_max.div_ceil(2) {
         lock(&shared.gate).leave(id, peer.ip());
         return Err(io::Error::other("too many connections"));
     }
@@ -94,7 +96,8 @@ fn admit(shared: &Shared, socket: TcpStream, id: u64) -> io::Result<()> {
     let context = Context { targets, registry, connection: id, peer, local, random };
     let now = Instant::now();
     let session = Session::new(context, shared.config.deadlines, shared.memory.clone(), now);
-    let connection = Arc::new(Connection::new(id, socket, peer, session, Lender(shared.pool.clone()), now));
+    let (buffers, replies) = (Lender(shared.pool.clone()), shared.replies.share(peer.ip()));
+    let connection = Arc::new(Connection::new((id, socket, peer), session, buffers, replies, now));
     epoll::add(&shared.epoll, &connection.socket, epoll::EventData::new_u64(id), epoll::EventFlags::ONESHOT)?;
     shared.connections.write().unwrap_or_else(PoisonError::into_inner).insert(id, connection.clone());
     shared.arm(&connection);
@@ -104,9 +107,10 @@ fn admit(shared: &Shared, socket: TcpStream, id: u64) -> io::Result<()> {
 /// Lets sessions look at their deadlines, and closes connections that take nothing.
 fn sweep(shared: &Shared, now: Instant) {
     for connection in shared.connections() {
+        let patience = if connection.is_short() { shared.config.stall_short } else { shared.config.stall };
         let stalled = {
             let state = connection.state();
-            state.queued_bytes > 0 && now.saturating_duration_since(state.taken) > shared.config.stall
+            state.queued_bytes > 0 && now.saturating_duration_since(state.taken) > patience
         };
         if stalled {
             tracing::debug!(initiator = %connection.peer, "takes nothing");

@@ -19,10 +19,12 @@ use rustix::event::epoll::EventFlags;
 
 use crate::ingest::buffers::Lender;
 use crate::ingest::iscsi::framing::Assembler;
-use crate::ingest::iscsi::session::Session;
+use crate::ingest::iscsi::session::{Session, Share, Task};
 
 /// Most slices in one write.
 const SLICES_MAX: usize = 256;
+/// Who takes fewer bytes than these takes nothing: a few now and then would keep the rest in memory for ever.
+const TAKEN_BYTES: usize = 64 << 10;
 
 /// An initiator's connection.
 pub(super) struct Connection {
@@ -34,6 +36,7 @@ pub(super) struct Connection {
     pub reader: Mutex<Assembler<Lender>>,
     session: Mutex<Session>,
     state: Mutex<State>,
+    replies: Share,
 }
 
 /// What a connection is doing.
@@ -51,14 +54,25 @@ pub(super) struct State {
     queue: VecDeque<Bytes>,
     /// Bytes that the socket has not taken, those in the writer's hands included.
     pub queued_bytes: usize,
+    /// Bytes that tasks in workers' hands may add.
+    coming_bytes: usize,
     /// What the socket is armed for.
     pub armed: EventFlags,
-    /// When the initiator last took bytes, or none waited for it.
+    /// When the initiator last took a good part, or nothing waited for it.
     pub taken: Instant,
+    /// How many bytes it took since.
+    taken_bytes: usize,
 }
 
 impl Connection {
-    pub fn new(id: u64, socket: TcpStream, peer: SocketAddr, session: Session, buffers: Lender, now: Instant) -> Self {
+    /// `replies` is where the memory of what waits to be sent is accounted.
+    pub fn new(
+        (id, socket, peer): (u64, TcpStream, SocketAddr),
+        session: Session,
+        buffers: Lender,
+        replies: Share,
+        now: Instant,
+    ) -> Self {
         let (_, data_bytes_max) = session.framing();
         let state = State {
             reading: false,
@@ -69,11 +83,13 @@ impl Connection {
             writing: false,
             queue: VecDeque::new(),
             queued_bytes: 0,
+            coming_bytes: 0,
             armed: EventFlags::empty(),
             taken: now,
+            taken_bytes: 0,
         };
         let reader = Mutex::new(Assembler::new(buffers, data_bytes_max));
-        Connection { id, socket, peer, reader, session: Mutex::new(session), state: Mutex::new(state) }
+        Connection { id, socket, peer, reader, session: Mutex::new(session), state: Mutex::new(state), replies }
     }
 
     pub fn session(&self) -> MutexGuard<'_, Session> {
@@ -91,7 +107,43 @@ impl Connection {
             state.taken = Instant::now();
         }
         let len = session.take_output(&mut state.queue);
+        if state.closed {
+            state.queue.clear();
+            return;
+        }
         state.queued_bytes += len;
+        self.replies.take(len);
+    }
+
+    /// The next task, where there is one and what comes of it has room. [`Connection::ended`] has to follow.
+    pub fn begin_task(&self, bytes_max: usize) -> Option<Task> {
+        let mut session = self.session();
+        let mut state = self.state();
+        if self.is_clogged(&state, bytes_max) {
+            return None;
+        }
+        let task = session.next_task()?;
+        state.coming_bytes += task.reply_bytes();
+        self.replies.take(task.reply_bytes());
+        Some(task)
+    }
+
+    /// A task that might have sent so many bytes is over, and what it sends is queued.
+    pub fn ended(&self, reply_bytes: usize) {
+        self.state().coming_bytes -= reply_bytes;
+        self.replies.release(reply_bytes);
+    }
+
+    /// True where an initiator does not take its replies, or all together hold too much: nothing more is begun for it. One task
+    /// at a time always may be.
+    pub fn is_clogged(&self, state: &State, bytes_max: usize) -> bool {
+        let held = state.queued_bytes + state.coming_bytes;
+        held >= bytes_max || held > 0 && !self.replies.has_room()
+    }
+
+    /// True where others wait for what this one does not take.
+    pub fn is_short(&self) -> bool {
+        !self.replies.has_room()
     }
 
     /// Writes what is queued, until nothing is or the socket takes no more. Only for a caller that has begun writing.
@@ -116,8 +168,13 @@ impl Connection {
                 Ok(len) => {
                     advance(&mut batch, len);
                     let mut state = self.state();
-                    state.queued_bytes = state.queued_bytes.saturating_sub(len);
-                    state.taken = Instant::now();
+                    let released = len.min(state.queued_bytes);
+                    state.queued_bytes -= released;
+                    self.replies.release(released);
+                    state.taken_bytes += len;
+                    if state.taken_bytes >= TAKEN_BYTES || state.queued_bytes == 0 {
+                        (state.taken, state.taken_bytes) = (Instant::now(), 0);
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -140,7 +197,7 @@ impl Connection {
             return false;
         }
         state.queue.clear();
-        state.queued_bytes = 0;
+        self.replies.release(std::mem::take(&mut state.queued_bytes));
         // The initiator may be gone already.
         let _ = self.socket.shutdown(Shutdown::Both);
         true

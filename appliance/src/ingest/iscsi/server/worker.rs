@@ -70,7 +70,8 @@ fn serve(shared: &Arc<Shared>, connection: &Arc<Connection>, flags: EventFlags) 
         let mut state = connection.state();
         state.armed = EventFlags::empty();
         let readable = state.staged || flags.intersects(!EventFlags::OUT);
-        let read = readable && !state.closed && !state.reading && !state.ended && !shared.is_clogged(&state);
+        let read =
+            readable && !state.closed && !state.reading && !state.ended && !shared.is_clogged(connection, &state);
         state.reading |= read;
         read
     };
@@ -137,10 +138,7 @@ fn read_some(connection: &Connection) -> io::Result<()> {
 /// Runs tasks of a connection while there are any and the initiator takes what comes of them.
 fn run_tasks(shared: &Arc<Shared>, connection: &Arc<Connection>) {
     loop {
-        if shared.is_clogged(&connection.state()) {
-            return;
-        }
-        let Some(task) = connection.session().next_task() else { return };
+        let Some(task) = connection.begin_task(shared.config.connection_reply_bytes_max) else { return };
         if shared.waiting.load(SeqCst) == 0
             && *lock(&shared.workers) < shared.config.workers_max
             && let Err(error) = start(shared)
@@ -149,9 +147,11 @@ fn run_tasks(shared: &Arc<Shared>, connection: &Arc<Connection>) {
         }
         // Others read on, and take the next task where there is one.
         shared.arm(connection);
+        let reply_bytes = task.reply_bytes();
         let done = run_one(task);
         connection.session().complete(done);
         shared.deliver(connection);
+        connection.ended(reply_bytes);
     }
 }
 

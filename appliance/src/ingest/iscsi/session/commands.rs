@@ -7,8 +7,13 @@ use bytes::Bytes;
 
 use super::Output;
 use super::full::Full;
-use crate::ingest::iscsi::scsi::{Reply, Sense, Status};
+use crate::ingest::iscsi::scsi::{Reply, Sense, Status, TRANSFER_BYTES_MAX};
 use crate::ingest::iscsi::wire::{self, Bhs, NO_TAG, Pdu, RejectReason, opcode};
+
+/// Most immediate commands under way: they need no slot.
+const IMMEDIATE_MAX: usize = 16;
+/// Data-Out that is shorter is put together with what comes behind it: slices of few bytes would cost many times what they hold.
+const GATHERED_BYTES: usize = 4 << 10;
 
 /// Data that is on its way in answer to one R2T, or unasked.
 struct Sequence {
@@ -16,6 +21,21 @@ struct Sequence {
     next_offset: u32,
     end: u32,
     next_number: u32,
+    /// Short pieces that came last, up to `next_offset`.
+    gathered: Vec<u8>,
+}
+
+impl Sequence {
+    /// One that begins at an offset and may go to another.
+    fn new(transfer_tag: u32, next_offset: u32, end: u32) -> Self {
+        Sequence { transfer_tag, next_offset, end, next_number: 0, gathered: Vec::new() }
+    }
+
+    /// What was put together, with its offset.
+    fn take_gathered(&mut self) -> Option<(u32, Bytes)> {
+        let gathered = Bytes::from(std::mem::take(&mut self.gathered));
+        (!gathered.is_empty()).then(|| (self.next_offset - gathered.len() as u32, gathered))
+    }
 }
 
 /// Where a command stands.
@@ -68,6 +88,12 @@ impl Command {
         if self.request.writes { self.request.expected_bytes.into() } else { 0 }
     }
 
+    /// Most bytes that are read for it, whatever is sent of them in the end.
+    pub fn reply_bytes(&self) -> usize {
+        let most = TRANSFER_BYTES_MAX as usize;
+        if self.request.reads { most.min(self.request.expected_bytes as usize) } else { 0 }
+    }
+
     pub fn is_in_hand(&self) -> bool {
         matches!(self.stage, Stage::InHand)
     }
@@ -103,12 +129,16 @@ impl Command {
         let Some(end) = end.filter(|_| offset == sequence.next_offset && number == sequence.next_number) else {
             return false;
         };
+        if pdu.data.len() >= GATHERED_BYTES {
+            self.pieces.extend(sequence.take_gathered());
+            self.pieces.push((offset, pdu.data.clone()));
+        } else {
+            sequence.gathered.extend_from_slice(&pdu.data);
+        }
         (sequence.next_offset, sequence.next_number) = (end, sequence.next_number.wrapping_add(1));
         self.received += len;
-        if len > 0 {
-            self.pieces.push((offset, pdu.data.clone()));
-        }
         if pdu.bhs.is_final() {
+            self.pieces.extend(sequence.take_gathered());
             let unasked = transfer_tag == NO_TAG;
             let whole = sequence.next_offset == sequence.end;
             if unasked {
@@ -147,13 +177,18 @@ impl Full {
         let wanted = device.data_out_bytes(request.lun, &request.cdb);
         let has = if request.writes { request.expected_bytes } else { 0 };
         let needed = u32::try_from(wanted).unwrap_or(u32::MAX).min(has);
+        let held_bytes = if slot { 0 } else { self.unasked_bytes(&request, pdu) };
+        if !slot && (self.immediate >= IMMEDIATE_MAX || !self.memory.reserve(held_bytes)) {
+            self.reject(RejectReason::TooManyImmediate, &pdu.bhs, out);
+            return false;
+        }
         let epoch = if self.managed == 0 { Some(device.epoch(request.lun)) } else { None };
         let id = self.new_id();
         let mut command = Command {
             id,
             epoch,
             slot,
-            held_bytes: 0,
+            held_bytes,
             borrows: false,
             wanted,
             needed,
@@ -186,6 +221,12 @@ impl Full {
         true
     }
 
+    /// How much data comes with a command, and may follow unasked.
+    fn unasked_bytes(&self, request: &wire::Command, pdu: &Pdu) -> usize {
+        let follows = if request.is_final { 0 } else { self.params.first_burst_bytes.min(request.expected_bytes) };
+        pdu.data.len().max(follows as usize)
+    }
+
     /// Takes the data that came with a command, and makes ready for what follows unasked.
     fn begin_data(&self, command: &mut Command, pdu: &Pdu) -> Option<Sense> {
         let (len, params) = (pdu.data.len() as u32, &self.params);
@@ -205,8 +246,7 @@ impl Full {
         (command.received, command.asked) = (len, len);
         if follows {
             command.asked = unasked_max;
-            let sequence = Sequence { transfer_tag: NO_TAG, next_offset: len, end: unasked_max, next_number: 0 };
-            command.sequences.push(sequence);
+            command.sequences.push(Sequence::new(NO_TAG, len, unasked_max));
         }
         None
     }
@@ -259,12 +299,7 @@ impl Full {
                 let (offset, number) = (command.asked, command.r2ts);
                 command.asked += len;
                 command.r2ts += 1;
-                command.sequences.push(Sequence {
-                    transfer_tag,
-                    next_offset: offset,
-                    end: offset + len,
-                    next_number: 0,
-                });
+                command.sequences.push(Sequence::new(transfer_tag, offset, offset + len));
                 let bhs = Bhs::new(opcode::R2T, 0x80)
                     .with_bytes(8, &command.request.lun)
                     .with_word(16, tag)

@@ -11,16 +11,13 @@ use super::manage::Pending;
 use super::replies::Cursor;
 use super::task::{Done, Task, Work};
 use super::window::Window;
-use super::{Memory, Output};
+use super::{Output, Share};
 use crate::ingest::iscsi::login::{Context, Established};
 use crate::ingest::iscsi::params::Params;
 use crate::ingest::iscsi::registry::Seat;
 use crate::ingest::iscsi::scsi::Nexus;
 use crate::ingest::iscsi::target::Target;
 use crate::ingest::iscsi::wire::{Bhs, Frame, NO_TAG, Pdu, RejectReason, opcode};
-
-/// Most immediate commands under way: they need no slot.
-const IMMEDIATE_MAX: usize = 16;
 
 /// What a session of the normal kind has.
 pub(super) struct Normal {
@@ -48,7 +45,7 @@ pub(super) struct InHand {
 pub(super) struct Full {
     pub normal: Option<Normal>,
     pub params: Params,
-    pub memory: Arc<Memory>,
+    pub memory: Share,
     pub cid: u16,
     pub window: Window,
     stat_sn: u32,
@@ -83,7 +80,7 @@ pub(super) struct Full {
 }
 
 impl Full {
-    pub fn new(established: Established, memory: Arc<Memory>) -> Self {
+    pub fn new(established: Established, memory: Share) -> Self {
         let Established { normal, params, cid, cmd_sn, stat_sn } = established;
         let unasked = if !params.initial_r2t || params.immediate_data { params.first_burst_bytes } else { 0 };
         let normal = normal.map(|(target, seat, nexus)| {
@@ -173,7 +170,12 @@ impl Full {
         if !self.window.contains(number) {
             return;
         }
-        // Held back at most as many as the window has slots, each with its memory.
+        // Held back at most as many as the window has slots, each with its memory. More than a slot holds may not come unasked,
+        // and what is sent in order on one connection is never early.
+        if number != self.window.expected && pdu.data.len() > self.window.unasked_bytes() {
+            self.reject(RejectReason::ProtocolError, &pdu.bhs, out);
+            return;
+        }
         self.early.entry(number).or_insert(pdu);
         while let Some(pdu) = self.early.remove(&self.window.expected) {
             self.window.expected = self.window.expected.wrapping_add(1);
@@ -189,10 +191,6 @@ impl Full {
         let holds = match pdu.bhs.opcode() {
             opcode::COMMAND if self.normal.is_none() => {
                 self.reject(RejectReason::ProtocolError, &pdu.bhs, out);
-                false
-            }
-            opcode::COMMAND if !slot && self.immediate >= IMMEDIATE_MAX => {
-                self.reject(RejectReason::TooManyImmediate, &pdu.bhs, out);
                 false
             }
             opcode::COMMAND => self.command(&pdu, slot, out),
@@ -262,12 +260,13 @@ impl Full {
     /// Hands the next task out.
     pub fn next_task(&mut self) -> Option<Task> {
         if let Some((id, work)) = self.managing.pop_front() {
-            return self.task(id, work);
+            return self.task(id, work, 0);
         }
         let tag = self.ready.remove(self.runnable()?)?;
         let command = self.commands.get_mut(&tag)?;
         let (id, lun, cdb) = (command.id, command.request.lun, command.request.cdb.clone());
         let (data, epoch, announced_bytes) = (command.take_data(), command.epoch, command.announced_bytes());
+        let reply_bytes = command.reply_bytes();
         let in_hand = InHand {
             tag: Some(tag),
             aborted: false,
@@ -278,13 +277,14 @@ impl Full {
         };
         self.in_hand.insert(id, in_hand);
         let epoch = epoch.unwrap_or_else(|| self.normal.as_ref().map_or(0, |normal| normal.target.device.epoch(lun)));
-        self.task(id, Work::Command { lun, cdb, data, announced_bytes, epoch })
+        self.task(id, Work::Command { lun, cdb, data, announced_bytes, epoch }, reply_bytes)
     }
 
-    fn task(&self, id: u64, work: Work) -> Option<Task> {
+    fn task(&self, id: u64, work: Work, reply_bytes: usize) -> Option<Task> {
         let normal = self.normal.as_ref()?;
         Some(Task {
             id,
+            reply_bytes,
             device: normal.target.device.clone(),
             nexus: normal.nexus.clone(),
             work,

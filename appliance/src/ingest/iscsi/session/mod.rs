@@ -37,7 +37,7 @@ use super::params::{RECEIVE_BYTES_DEFAULT, RECEIVE_BYTES_MAX};
 use super::wire::{Bhs, Digests, Encoder, Frame, Pdu, RejectReason, opcode};
 use full::Full;
 
-pub use memory::Memory;
+pub use memory::{Memory, Share};
 pub use task::{Done, Task};
 
 /// Deadlines of a connection.
@@ -94,7 +94,7 @@ impl Output {
 impl Session {
     /// A connection that was just made.
     pub fn new(context: Context, deadlines: Deadlines, memory: std::sync::Arc<Memory>, now: Instant) -> Self {
-        let login = Login::new(memory);
+        let login = Login::new(memory.share(context.peer.ip()));
         Session {
             context,
             deadlines,
@@ -236,9 +236,9 @@ impl Session {
         self.phase = Phase::Closing;
     }
 
-    /// True until the login has ended.
-    pub fn is_logging_in(&self) -> bool {
-        matches!(self.phase, Phase::Login(_))
+    /// True once it is a session with a target, whose initiator has shown that it may be here.
+    pub fn has_target(&self) -> bool {
+        matches!(&self.phase, Phase::Full(full) if full.normal.is_some())
     }
 
     /// Ends the connection where the session is over.

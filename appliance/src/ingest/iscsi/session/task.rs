@@ -30,6 +30,8 @@ pub(super) enum Work {
 /// One piece of work. Running it may block.
 pub struct Task {
     pub(super) id: u64,
+    /// Most bytes that it sends back.
+    pub(super) reply_bytes: usize,
     pub(super) device: Arc<Device>,
     pub(super) nexus: Arc<Nexus>,
     pub(super) work: Work,
@@ -47,7 +49,7 @@ pub struct Done {
 impl Task {
     /// Carries it out.
     pub fn run(self) -> Done {
-        let Task { id, device, nexus, work, after, run } = self;
+        let Task { id, device, nexus, work, after, run, .. } = self;
         let drained = after.is_none_or(|running| running.wait());
         let reply = match work {
             // Storage holds a task of the old session for ever: nothing may be changed beside it.
@@ -70,6 +72,11 @@ impl Task {
         };
         drop(run);
         Done { id, reply }
+    }
+
+    /// Most bytes of data that come of it: there has to be memory for them before it is begun.
+    pub fn reply_bytes(&self) -> usize {
+        self.reply_bytes
     }
 
     /// Its number, for [`Done::failed`].

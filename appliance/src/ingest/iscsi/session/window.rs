@@ -3,9 +3,7 @@
 //! Every number that may come is a slot, and a slot's memory (the data that comes unasked with a command) is taken before
 //! the number is given out, because a number once given cannot be taken back.
 
-use std::sync::Arc;
-
-use super::Memory;
+use super::Share;
 
 /// Most commands that may come or be under way.
 const SLOTS_MAX: usize = 128;
@@ -19,7 +17,7 @@ const COMMAND_BYTES: usize = 1 << 10;
 /// Which numbers may come.
 #[derive(Debug)]
 pub(super) struct Window {
-    memory: Arc<Memory>,
+    memory: Share,
     /// The next number in order.
     pub expected: u32,
     /// The last number that may come.
@@ -31,7 +29,7 @@ pub(super) struct Window {
 
 impl Window {
     /// Opens a window; a command may bring up to `unasked_bytes`.
-    pub fn new(memory: Arc<Memory>, first: u32, unasked_bytes: u32) -> Self {
+    pub fn new(memory: Share, first: u32, unasked_bytes: u32) -> Self {
         let slot_bytes = COMMAND_BYTES + unasked_bytes as usize;
         let mut window = Window { memory, expected: first, last: first.wrapping_sub(1), slot_bytes, slots: 0 };
         window.open();
@@ -44,12 +42,17 @@ impl Window {
         while self.slots < most {
             if self.slots < SLOTS_MIN {
                 self.memory.take(self.slot_bytes);
-            } else if !self.memory.reserve(self.slot_bytes) {
+            } else if !self.memory.reserve_ahead(self.slot_bytes) {
                 return;
             }
             self.slots += 1;
             self.last = self.last.wrapping_add(1);
         }
+    }
+
+    /// What a slot holds beside the command itself.
+    pub fn unasked_bytes(&self) -> usize {
+        self.slot_bytes - COMMAND_BYTES
     }
 
     /// Gives the slot of a command back that is over.
@@ -74,13 +77,20 @@ impl Drop for Window {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::ingest::iscsi::session::Memory;
+
+    fn share(memory: &Arc<Memory>) -> Share {
+        memory.share([10, 0, 0, 1].into())
+    }
 
     #[test]
     fn slots_are_accounted_before_they_are_given_out() {
         let memory = Arc::new(Memory::new(1 << 20));
         let slot = COMMAND_BYTES + (256 << 10);
-        let mut window = Window::new(memory.clone(), u32::MAX, 256 << 10);
+        let mut window = Window::new(share(&memory), u32::MAX, 256 << 10);
         assert_eq!(window.last, 2, "four in any case, across the end of the numbers");
         assert!(
             window.contains(u32::MAX) && window.contains(2) && !window.contains(3) && !window.contains(u32::MAX - 1)
@@ -91,9 +101,9 @@ mod tests {
         assert_eq!((window.last, memory.used()), (3, 4 * slot));
         drop(window);
         assert_eq!(memory.used(), 0);
-        let window = Window::new(Arc::new(Memory::new(1 << 30)), 0, 256 << 10);
+        let window = Window::new(share(&Arc::new(Memory::new(1 << 30))), 0, 256 << 10);
         assert_eq!(window.last, 62, "16 MiB of slots");
-        let window = Window::new(Arc::new(Memory::new(1 << 30)), 0, 0);
+        let window = Window::new(share(&Arc::new(Memory::new(1 << 30))), 0, 0);
         assert_eq!(window.last, 127);
     }
 }

@@ -222,6 +222,59 @@ fn memory_closes_the_window_but_never_wholly() {
 }
 
 #[test]
+fn data_in_tiny_pieces_costs_no_more_than_in_large_ones() {
+    let world = world();
+    let data = pattern(64 << 10);
+    let keys = [("MaxBurstLength", "16384"), ("FirstBurstLength", "16384"), ("MaxOutstandingR2T", "4")];
+    let mut initiator = world.login(1, &keys);
+    let tag = initiator.write(&data, 0, true);
+    let asked = initiator.hear();
+    assert_eq!(asked.len(), 4);
+    // All bursts at once, in turns, four bytes each, but for one long piece in the middle of each.
+    let mut at = [0; 4];
+    let mut number = [0; 4];
+    while at.iter().any(|at| *at < 16_384) {
+        for (burst, r2t) in asked.iter().enumerate() {
+            let len = if at[burst] == 8000 { 5000 } else { 4.min(16_384 - at[burst]) };
+            let offset = r2t.bhs.word(40) as usize + at[burst];
+            let last = at[burst] + len == 16_384;
+            initiator.data_out(tag, r2t.bhs.word(20), number[burst], offset, &data[offset..offset + len], last);
+            (at[burst], number[burst]) = (at[burst] + len, number[burst] + 1);
+        }
+    }
+    assert_eq!(initiator.run_tasks(), 1);
+    assert_eq!(status(&initiator.hear()), 0);
+    assert!(world.all.disk.read(0, data.len() as u64).unwrap().concat() == data);
+}
+
+#[test]
+fn immediate_commands_bring_data_only_into_memory_that_is_there() {
+    let mut world = world();
+    world.memory = Arc::new(Memory::new(4 << 20));
+    let mut initiator = world.login(1, &[("FirstBurstLength", "262144")]);
+    let before = world.memory.used();
+    let data = vec![7; 256 << 10];
+    let send = |initiator: &mut Initiator| {
+        let cdb = [0x2a, 0, 0, 0, 0, 0, 0, 2, 0, 0];
+        let mut bhs = Bhs::new(opcode::COMMAND | 0x40, 0xa1).with_word(20, 256 << 10).with_bytes(32, &cdb);
+        bhs = initiator.numbered(bhs);
+        initiator.send(bhs, &data);
+    };
+    let taken = (0..20).take_while(|_| {
+        send(&mut initiator);
+        initiator.hear().is_empty()
+    });
+    let taken = taken.count();
+    assert!(taken > 0 && taken < 16 && world.memory.used() <= 2 << 20, "{taken} at {before}");
+    assert_eq!(initiator.run_tasks(), taken);
+    assert_eq!((initiator.hear().len(), world.memory.used()), (taken, before));
+    // What comes too early and is more than a slot holds is not kept.
+    let bhs = initiator.command(0xa1, 512, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0]).with_word(24, initiator.cmd_sn);
+    initiator.send(bhs, &vec![1; 300 << 10]);
+    assert_eq!(opcodes(&initiator.hear()), [opcode::REJECT]);
+}
+
+#[test]
 fn whoever_was_asked_for_data_and_sends_none_is_closed() {
     let world = world();
     let mut initiator = world.login(1, &[]);

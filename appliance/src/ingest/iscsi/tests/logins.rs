@@ -60,7 +60,7 @@ fn secrets_are_proved_both_ways() {
         let (status, flags, said) = initiator.login_response();
         assert_eq!((status, flags), (0, 0x87));
         assert_eq!(value(&said, "MaxRecvDataSegmentLength").as_deref(), Some("1048576"));
-        assert!(!initiator.session.is_logging_in() && world.registry.count() == 1);
+        assert!(initiator.session.has_target() && world.registry.count() == 1);
 
         // A wrong response, and half a counter-challenge.
         for wrong in [("CHAP_R", "0x00"), ("CHAP_I", "")] {
