@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -23,6 +23,8 @@ use crate::corpus::regular_files;
 
 /// How much one call of a client writes.
 const WRITE_BYTES: usize = 1 << 20;
+/// So many files wait for one sync, as the replies of the box's NFS server do.
+const COMMITS_TOGETHER: usize = 64;
 /// Pieces of this length are cut independently, so that one large file occupies all processors.
 const SEGMENT_BYTES: usize = 8 << 20;
 
@@ -92,7 +94,7 @@ fn ingredients(contents: &[Bytes]) -> Result<()> {
     })
 }
 
-/// A new store takes all contents as files of one share, as many at once as there are processors, and seals a snapshot.
+/// A new store takes all contents as files of one share, by as many writers as there are processors, and seals a snapshot.
 fn store(contents: &[Bytes], data: &Path) -> Result<()> {
     match std::fs::remove_dir_all(data) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.to_string()),
@@ -122,9 +124,13 @@ fn fill(store: &Store, contents: &[Bytes]) -> narrowboat_storage::Result<()> {
     let share = store.create_share("bench", Policy::Inline, now())?;
     let tree = store.tree(share.row.id)?;
     let failed = Mutex::new(None);
+    let files: Vec<File> = contents.iter().enumerate().map(|(number, content)| File::new(number, content)).collect();
+    let pieces: Vec<(&File, usize)> =
+        files.iter().flat_map(|file| file.starts().map(move |start| (file, start))).collect();
     // A refusal of the store ends the bench with its own words, so it is carried out of the threads as it is.
-    let _ = on_all_processors(contents.len(), |index| {
-        write_file(&*tree, index, &contents[index]).map_err(|error| {
+    let _ = on_all_processors(pieces.len(), |index| {
+        let (file, start) = pieces[index];
+        file.write(&*tree, start).map_err(|error| {
             let text = error.to_string();
             failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             text
@@ -137,18 +143,51 @@ fn fill(store: &Store, contents: &[Bytes]) -> narrowboat_storage::Result<()> {
     store.seal(snapshot.id).map(drop)
 }
 
-/// What an NFS client does for one file: create, write, commit.
-fn write_file(tree: &dyn FileTree, number: usize, content: &Bytes) -> narrowboat_storage::Result<()> {
-    let caller = Credentials::ROOT;
-    let call = || Call { caller: &caller, now: now(), tag: None };
-    let how = Create::Unchecked(SetAttributes { mode: Some(0o644), ..SetAttributes::default() });
-    let made = tree.create(&call(), Inode::ROOT, format!("{number:06}").as_bytes(), &how)?;
-    for start in (0..content.len()).step_by(WRITE_BYTES) {
-        let piece = content.slice(start..content.len().min(start + WRITE_BYTES));
-        tree.write(&call(), made.file.inode, start as u64, piece)?;
+/// A file on its way into the store. As from an NFS client, several calls for it may be under way at once: whoever is
+/// first makes it, whoever is last commits it.
+struct File<'a> {
+    number: usize,
+    content: &'a Bytes,
+    made: OnceLock<Inode>,
+    making: Mutex<()>,
+    left: AtomicUsize,
+}
+
+impl<'a> File<'a> {
+    fn new(number: usize, content: &'a Bytes) -> Self {
+        let left = AtomicUsize::new(content.len().div_ceil(WRITE_BYTES).max(1));
+        File { number, content, made: OnceLock::new(), making: Mutex::default(), left }
     }
-    let committed = tree.commit(made.file.inode)?;
-    tree.make_stable(committed.lsn)
+
+    /// Where its calls begin; an empty one has one, too.
+    fn starts(&self) -> impl Iterator<Item = usize> + use<> {
+        (0..self.content.len().max(1)).step_by(WRITE_BYTES)
+    }
+
+    fn inode(&self, tree: &dyn FileTree, call: &Call) -> narrowboat_storage::Result<Inode> {
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(inode) = self.made.get() {
+            return Ok(*inode);
+        }
+        let how = Create::Unchecked(SetAttributes { mode: Some(0o644), ..SetAttributes::default() });
+        let made = tree.create(call, Inode::ROOT, format!("{:06}", self.number).as_bytes(), &how)?.file.inode;
+        Ok(*self.made.get_or_init(|| made))
+    }
+
+    fn write(&self, tree: &dyn FileTree, start: usize) -> narrowboat_storage::Result<()> {
+        let caller = Credentials::ROOT;
+        let call = Call { caller: &caller, now: now(), tag: None };
+        let inode = self.inode(tree, &call)?;
+        let piece = self.content.slice(start..self.content.len().min(start + WRITE_BYTES));
+        if !piece.is_empty() {
+            tree.write(&call, inode, start as u64, piece)?;
+        }
+        if self.left.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return Ok(());
+        }
+        let committed = tree.commit(inode)?;
+        if self.number.is_multiple_of(COMMITS_TOGETHER) { tree.make_stable(committed.lsn) } else { Ok(()) }
+    }
 }
 
 fn load(dir: &Path) -> Result<Vec<Bytes>> {

@@ -26,7 +26,7 @@ use crate::units::Inode;
 const WHILE_WRITING: RunBytes = RunBytes { anchored: 1 << 20, loose: 16 << 20, max: 4 << 20 };
 /// What is still cut when bytes have to become stable; shorter runs go into the journal inline.
 const BEFORE_COMMIT: RunBytes = RunBytes { anchored: 64 << 10, loose: 64 << 10, max: 4 << 20 };
-/// While so much of a dataset waits in memory, writers cut before they go on, or wait for those who do.
+/// While so much of a dataset waits in memory to be cut or journaled, writers cut before they go on, or wait for those who do.
 const CROWDED_BYTES: u64 = 32 << 20;
 /// How long a writer waits for cutters before it looks again.
 const CROWD_PATIENCE: Duration = Duration::from_millis(100);
@@ -83,7 +83,7 @@ impl Dataset {
     }
 
     fn is_crowded(&self) -> bool {
-        self.read_state().active.memory_bytes() > CROWDED_BYTES
+        self.read_state().active.open_bytes() > CROWDED_BYTES
     }
 
     /// Waits until somebody who cuts is done; false where nobody does.

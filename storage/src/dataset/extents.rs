@@ -136,6 +136,8 @@ pub(crate) struct Extents {
     pending: BTreeSet<u64>,
     /// Those of them that are memory which no cutter has taken. A large file has many that wait as chunks.
     open: BTreeSet<u64>,
+    /// Together so long.
+    open_bytes: u64,
 }
 
 /// What an extent costs in memory beside its bytes; measured as a B-tree slot with its share of the node.
@@ -149,6 +151,7 @@ impl Default for Extents {
             memory_bytes: 0,
             pending: BTreeSet::new(),
             open: BTreeSet::new(),
+            open_bytes: 0,
         }
     }
 }
@@ -162,6 +165,11 @@ impl Extents {
     /// Bytes held in memory, with what the extents themselves cost.
     pub fn memory_bytes(&self) -> u64 {
         self.memory_bytes + self.map.len() as u64 * EXTENT_OVERHEAD_BYTES
+    }
+
+    /// Bytes in memory that no cutter has taken and no journal record describes.
+    pub fn open_bytes(&self) -> u64 {
+        self.open_bytes
     }
 
     /// True where some extent is not in the journal yet.
@@ -221,8 +229,10 @@ impl Extents {
         let done: Vec<u64> = self.pending.range(from..to).copied().collect();
         for offset in done {
             self.pending.remove(&offset);
-            self.open.remove(&offset);
             if let Some(extent) = self.map.get_mut(&offset) {
+                if self.open.remove(&offset) {
+                    self.open_bytes -= extent.len;
+                }
                 extent.journaled = true;
             }
         }
@@ -336,6 +346,7 @@ impl Extents {
         }
         if extent.is_open() {
             self.open.insert(offset);
+            self.open_bytes += extent.len;
         }
         self.map.insert(offset, extent);
     }
@@ -344,7 +355,9 @@ impl Extents {
         let extent = self.map.remove(&offset)?;
         self.memory_bytes -= extent.memory_bytes();
         self.pending.remove(&offset);
-        self.open.remove(&offset);
+        if self.open.remove(&offset) {
+            self.open_bytes -= extent.len;
+        }
         Some(extent)
     }
 

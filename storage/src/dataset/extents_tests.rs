@@ -28,13 +28,15 @@ fn flatten(extents: &Extents, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// The sets of what is not journaled, and of what can still be cut, are what the extents themselves say.
+/// The sets of what is not journaled, and of what can still be cut, and how long that is, are what the extents themselves say.
 fn assert_that_what_waits_is_known(extents: &Extents) {
     let those = |so: fn(&Extent) -> bool| -> Vec<u64> {
         extents.iter().filter(|(_, extent)| so(extent)).map(|(offset, _)| offset).collect()
     };
     assert!(extents.pending.iter().eq(&those(|extent| !extent.journaled)));
     assert!(extents.open.iter().eq(&those(Extent::is_open)));
+    let open = extents.iter().filter(|(_, extent)| extent.is_open());
+    assert_eq!(extents.open_bytes(), open.map(|(_, extent)| extent.len).sum::<u64>());
 }
 
 #[test]

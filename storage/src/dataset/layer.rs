@@ -33,6 +33,7 @@ pub(crate) struct Layer {
     pub snapshots: Vec<SnapshotId>,
     edit_bytes: u64,
     file_bytes: u64,
+    open_bytes: u64,
 }
 
 impl Layer {
@@ -59,9 +60,10 @@ impl Layer {
     /// Changes what was written to a file, keeping count of memory.
     pub fn with_file<T>(&mut self, inode: Inode, change: impl FnOnce(&mut Extents) -> T) -> T {
         let extents = self.files.entry(inode).or_default();
-        let before = extents.memory_bytes();
+        let (before, open_before) = (extents.memory_bytes(), extents.open_bytes());
         let result = change(extents);
         self.file_bytes = self.file_bytes + extents.memory_bytes() - before;
+        self.open_bytes = self.open_bytes + extents.open_bytes() - open_before;
         result
     }
 
@@ -69,12 +71,18 @@ impl Layer {
     pub fn drop_file(&mut self, inode: Inode) {
         if let Some(extents) = self.files.remove(&inode) {
             self.file_bytes -= extents.memory_bytes();
+            self.open_bytes -= extents.open_bytes();
         }
     }
 
     /// Memory that the layer holds.
     pub fn memory_bytes(&self) -> u64 {
         self.edit_bytes + self.file_bytes
+    }
+
+    /// Bytes that nobody has cut, or is cutting, and no journal record describes.
+    pub fn open_bytes(&self) -> u64 {
+        self.open_bytes
     }
 
     /// True where nothing changed and no snapshot waits.
