@@ -55,5 +55,5 @@ bench: build ## speed, processor time and memory beside restic, borg and nfs-gan
 	@bench/compare/pipeline --page docs/performance.md
 
 .PHONY: client-vm
-client-vm: build ## the kernel's own NFS client, in a QEMU guest, against a box (about three quarters of an hour)
+client-vm: build ## the kernel's own NFS client and iSCSI initiator, in a QEMU guest, against a box (an hour; ARGS="--steps iscsi")
 	@hw-tests/client-vm/run $(ARGS)
