@@ -31,6 +31,10 @@ stop: ## end the boxes that `make run` left running
 test: setup ## run every test; NARROWBOAT_SEEDS=N tries more random worlds
 	@.ci/test
 
+.PHONY: fuzz
+fuzz: ## let libFuzzer look for harmful bytes, a minute for each target (needs a nightly compiler; ARGS="600 session")
+	@.ci/fuzz $(ARGS)
+
 .PHONY: check
 check: ## formatting, lints, licences of dependencies, links between documents
 	@.ci/check
