@@ -119,6 +119,7 @@ impl Connection {
     pub(super) fn queue(&self, reply: Message) -> bool {
         let mut state = self.state();
         if !state.closed {
+            state.takes_memory();
             state.queued_bytes += reply.len();
             state.queue.extend(reply.into_pieces().filter(|piece| !piece.is_empty()));
         }
@@ -198,6 +199,19 @@ impl State {
         !self.writing && !self.queue.is_empty()
     }
 
+    /// Notes that memory is about to be held for the client. Where none was, its window begins now: while it waited for
+    /// memory it could not move a byte, and must not be judged for that.
+    pub(super) fn takes_memory(&mut self) {
+        if !self.holds_memory() {
+            self.watched = Instant::now();
+            self.watched_bytes = 0;
+        }
+    }
+
+    fn holds_memory(&self) -> bool {
+        self.queued_bytes > 0 || self.held_bytes > 0
+    }
+
     /// Notes that bytes moved in either direction.
     pub(super) fn moved(&mut self, bytes: usize) {
         self.stirred = Instant::now();
@@ -207,7 +221,7 @@ impl State {
     /// True where the client has held memory for `window`, and moved fewer than `bytes_min` bytes meanwhile. To be asked
     /// every now and then: each window begins when the one before was judged.
     pub(super) fn crawls(&mut self, now: Instant, window: Duration, bytes_min: usize) -> bool {
-        let holds = self.queued_bytes > 0 || self.held_bytes > 0;
+        let holds = self.holds_memory();
         let over = now.saturating_duration_since(self.watched) >= window;
         let crawls = holds && over && self.watched_bytes < bytes_min;
         if !holds || over {

@@ -362,11 +362,11 @@ fn memory_is_bounded_and_those_who_hold_it_idly_lose_it() {
         config.memory_bytes = MEMORY;
         config.crawl_window = Duration::from_secs(1);
     });
-    // Thirty clients send half a record each and then nothing: more than there is memory for. Some begin with so little
+    // Sixteen clients send half a record each and then nothing: more than there is memory for. Some begin with so little
     // that it could be taken for nothing, some with a fragment of a record whose length nobody knows.
     let half = &record(&[1, ECHO], &[7; 1 << 20])[..600_000];
     let fragments = [&[0, 0, 0, 1, 0, 0, 15, 0, 0][..], &[7; 600_000]].concat();
-    let mut holding: Vec<Wire> = (0..30).map(|_| rig.connect()).collect();
+    let mut holding: Vec<Wire> = (0..16).map(|_| rig.connect()).collect();
     for (number, client) in holding.iter_mut().enumerate() {
         client.0.write_all(&if number % 3 == 0 { &fragments } else { half }[..number % 4]).unwrap();
     }

@@ -196,6 +196,7 @@ fn hold(shared: &Shared, connection: &Connection, len: usize) -> bool {
     let mut state = connection.state();
     let held = !state.closed && shared.budget.reserve(len);
     if held {
+        state.takes_memory();
         state.held_bytes += len;
     }
     held
