@@ -58,6 +58,10 @@ bench: build ## speed, processor time and memory beside restic, borg and nfs-gan
 	@bench/compare/protocol --page docs/performance.md
 	@bench/compare/pipeline --page docs/performance.md
 
+.PHONY: bench-wire
+bench-wire: build ## bytes from day 1 to day 2 beside rsync, restic, borg and casync (an hour; ARGS="--sets pages", "--quick")
+	@bench/wire/run $(ARGS)
+
 .PHONY: client-vm
 client-vm: build ## the kernel's own NFS client and iSCSI initiator, in a QEMU guest, against a box (an hour; ARGS="--steps iscsi")
 	@hw-tests/client-vm/run $(ARGS)
