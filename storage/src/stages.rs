@@ -1,7 +1,7 @@
 //! The stages that all datasets of a store share, in the order in which bytes travel through them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ use crate::chunk::Cutter;
 use crate::dataset::BOUNDARY_BYTES;
 use crate::error::{Environment, Error, Refusal, Result, io_error};
 use crate::id::{DatasetId, IdSource};
-use crate::journal::{Appended, Journal};
+use crate::journal::{Appended, Journal, Means};
 use crate::media::Media;
 use crate::name::Realm;
 use crate::pool::Pool;
@@ -45,7 +45,11 @@ pub(crate) struct Stages {
     verifier: AtomicU64,
     stamps: AtomicU64,
     /// True where a record may refer to chunks that no sync has covered yet.
-    refers: AtomicBool,
+    unsynced: AtomicBool,
+    /// True where a record may refer to chunks that are in this process alone.
+    unwritten: AtomicBool,
+    /// Held while containers are synced for the journal.
+    settling: Mutex<()>,
     /// Bytes that may be admitted before the disk is measured again.
     admissible: AtomicI64,
 }
@@ -79,7 +83,9 @@ impl Stages {
             ids,
             verifier,
             stamps,
-            refers: AtomicBool::new(true),
+            unsynced: AtomicBool::new(true),
+            unwritten: AtomicBool::new(true),
+            settling: Mutex::default(),
             admissible: AtomicI64::new(0),
         }
     }
@@ -94,29 +100,48 @@ impl Stages {
         self.journal.commit(lsn, &|| self.sync_what_records_refer_to()).inspect_err(|_| self.flush_failed())
     }
 
-    /// Returns when the journal up to `lsn` outlives this process, though not a power cut: a volume's clients have no way to
-    /// learn that the box was started anew, and to send again what they were told is written.
-    ///
-    /// Costs a sync of containers where records refer to new ones: the kernel may bring the journal to the disk first.
+    /// Returns when the journal up to `lsn`, and every container that it refers to, outlives this process, though not a power
+    /// cut: a volume's clients have no way to learn that the box was started anew, and to send again what they were told is
+    /// written. No sync, but where a segment of the journal ends.
     pub fn write_out(&self, lsn: Lsn) -> Result<()> {
-        self.journal.write_out(lsn, &|| self.sync_what_records_refer_to()).inspect_err(|_| self.flush_failed())
+        let before = |means| match means {
+            Means::Safe => self.sync_what_records_refer_to(),
+            Means::Written => self.write_what_records_refer_to(),
+        };
+        self.journal.write_out(lsn, &before).inspect_err(|_| self.flush_failed())
+    }
+
+    /// Leaves a voucher at the end of the journal, for closing.
+    pub fn vouch(&self) -> Result<()> {
+        self.journal.vouch(&|| self.sync_what_records_refer_to()).inspect_err(|_| self.flush_failed())
     }
 
     /// To be called before a record is appended that refers to chunks which were put.
     pub fn will_refer(&self) {
-        self.refers.store(true, Ordering::SeqCst);
+        self.unsynced.store(true, Ordering::SeqCst);
+        self.unwritten.store(true, Ordering::SeqCst);
     }
 
-    /// Called by the journal's leader, who has taken its batch: syncs containers where a record of it may refer to them.
-    /// A batch of names and inline bytes alone does not wait for what the drain has put meanwhile.
+    /// Called by who commits, when he knows what: syncs containers where a record of it may refer to them. A batch of names
+    /// and inline bytes alone does not wait for what the drain has put meanwhile.
     ///
-    /// Whoever appends such a record has raised the flag before, and put the chunks before that; leaders come one after
-    /// the other. So a flag that is down means that a sync has covered every chunk that this batch refers to.
+    /// Whoever appends such a record has raised the flag before, and put the chunks before that; who lowers it has synced
+    /// before the next one looks. So a flag that is down means that a sync has covered every chunk that is referred to.
     fn sync_what_records_refer_to(&self) -> Result<()> {
-        if !self.refers.swap(false, Ordering::SeqCst) {
+        let _one_after_the_other = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.unsynced.swap(false, Ordering::SeqCst) {
             return Ok(());
         }
         self.pool.sync().inspect_err(|_| self.will_refer())
+    }
+
+    /// The same for those who only write, of whom there is one at a time: containers' bytes are with the kernel before records
+    /// that refer to them are.
+    fn write_what_records_refer_to(&self) -> Result<()> {
+        if !self.unwritten.swap(false, Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.pool.write_out().inspect_err(|_| self.will_refer())
     }
 
     /// Syncs where much of the journal waits for it, so that an append under a lock need not. Writers who come meanwhile share it.

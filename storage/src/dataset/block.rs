@@ -71,7 +71,7 @@ pub trait BlockDevice: Send + Sync {
     /// truth is allowed. Zeros that were written as other bytes' neighbours may count as allocated until they are drained.
     fn allocation(&self, offset: u64) -> Result<Allocation>;
     /// Returns when everything up to `lsn` is with the kernel: it survives the process, and maybe not a power cut. No sync, but
-    /// where new chunks are referred to. Callers that wait at the same time share one write.
+    /// where a segment of the journal ends. Callers that wait at the same time share one write.
     fn write_out(&self, lsn: Lsn) -> Result<()>;
     /// Returns when everything up to `lsn` survives a power cut. Callers that wait at the same time share one sync.
     fn make_stable(&self, lsn: Lsn) -> Result<()>;

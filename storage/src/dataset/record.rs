@@ -22,7 +22,7 @@ pub(crate) enum Record {
     Edits { tag: Option<(CallTag, Inode)>, truncated: Option<(Inode, u64)>, edits: Vec<Edit> },
     /// Bytes of a file; they are the journal record's payload.
     Data { inode: Inode, offset: u64 },
-    /// Bytes of a file that lie in synced containers, as adjacent runs of chunk parts and holes.
+    /// Bytes of a file that lie in containers, as adjacent runs of chunk parts and holes.
     Chunks { inode: Inode, offset: u64, runs: Vec<(u64, Place)> },
     /// One change of a volume's bytes, whole: what is where now.
     Write { inode: Inode, parts: Vec<WrittenPart> },
@@ -80,6 +80,21 @@ const RUN_BYTES_MIN: usize = 9;
 const PART_BYTES_MIN: usize = 17;
 
 impl Record {
+    /// The chunks that it refers to.
+    pub fn chunks(&self) -> Vec<Name> {
+        let chunk = |place: &Place| match place {
+            Place::Chunk { chunk, .. } => Some(chunk.name),
+            _ => None,
+        };
+        match self {
+            Record::Chunks { runs, .. } => runs.iter().filter_map(|(_, place)| chunk(place)).collect(),
+            Record::Write { parts, .. } => {
+                parts.iter().filter_map(|part| part.place.as_ref().and_then(chunk)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// The record's number and its structured part.
     pub fn encode(&self) -> (u8, Bytes) {
         let mut head = Vec::new();

@@ -131,7 +131,9 @@ impl Journal {
     /// Leaves a voucher behind the last record where no later one vouches for it yet, so that bit rot in the last batch is
     /// told apart from a torn tail. For quiet moments and before closing: it costs a sync. Does nothing while records
     /// wait for a commit, or without room.
-    pub fn vouch(&self) -> Result<()> {
+    ///
+    /// `safe_first` is as in [`Journal::commit`]: by the time the voucher is synced others may have written out more.
+    pub fn vouch(&self, safe_first: &dyn Fn() -> Result<()>) -> Result<()> {
         let mut state = self.lock();
         state.check_poison()?;
         let voucher = Draft::new(DatasetId::default(), KIND_OWN, Bytes::new(), Vec::new());
@@ -144,9 +146,9 @@ impl Journal {
         let (lsn, _) = state.push(&voucher, time);
         state.vouched = lsn;
         // Nothing but the voucher is in this batch, which refers to nothing.
-        let state = self.lead(state, &|| Ok(()))?;
+        let state = self.lead(state, &|_| Ok(()))?;
         drop(state);
-        self.commit_upto(lsn, &|| Ok(()))
+        self.commit_upto(lsn, safe_first)
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!          append: buffered     commit: the first caller writes, then syncs what is written
-//!   A ───────●────────────────●══ before_write ══ write ══●══════ sync ══════●── returns
-//!   B ──────────────●──────────────● waits ···············●══ writes B, C ══●·· waits ··●═══ sync ═══●── returns
-//!   C ───────────────────●─────────────● write_out: waits ················●── returns: outlives the process
+//!   A ───────●────────────────●══ safe_first ══ write ══●══ safe_first ══ sync ══●── returns
+//!   B ──────────────●──────────────● waits ·············●══ writes B, C ══●·· waits ······●══ sync ══●── returns
+//!   C ───────────────────●─────────────● write_out: waits ··············●── returns: outlives the process
 //! ```
 //!
 //! While one writes or syncs, others append; all that gathered in that time is the next one's batch. So a slow disk makes
@@ -19,13 +19,13 @@ use std::sync::{Arc, MutexGuard};
 
 use super::buffer::{Reached, Run, Spare};
 use super::segment::Segment;
-use super::{DIR, Journal, SPARE_SUFFIX, State};
+use super::{DIR, Journal, Means, SPARE_SUFFIX, State};
 use crate::error::{Result, io_error};
 use crate::units::Lsn;
 
 impl Journal {
     /// Returns when every record up to `lsn` is safe.
-    pub(super) fn commit_upto(&self, lsn: Lsn, before_write: &dyn Fn() -> Result<()>) -> Result<()> {
+    pub(super) fn commit_upto(&self, lsn: Lsn, safe_first: &dyn Fn() -> Result<()>) -> Result<()> {
         let mut state = self.lock();
         let mut led = false;
         while lsn > state.stable {
@@ -35,12 +35,12 @@ impl Journal {
                     self.wait(state)
                 } else {
                     led = true;
-                    self.lead(state, before_write)?
+                    self.lead(state, &|_| safe_first())?
                 }
             } else if state.syncing {
                 self.wait(state)
             } else {
-                self.lead_sync(state)?
+                self.lead_sync(state, safe_first)?
             };
         }
         drop(state);
@@ -51,7 +51,7 @@ impl Journal {
     }
 
     /// Returns when every record up to `lsn` is with the kernel.
-    pub(super) fn write_upto(&self, lsn: Lsn, before_write: &dyn Fn() -> Result<()>) -> Result<()> {
+    pub(super) fn write_upto(&self, lsn: Lsn, before_write: &dyn Fn(Means) -> Result<()>) -> Result<()> {
         let mut state = self.lock();
         let mut led = false;
         while lsn > state.written.last {
@@ -73,11 +73,11 @@ impl Journal {
     /// Writes everything buffered. The caller has seen that nobody else leads and that nothing is poisoned.
     ///
     /// A batch that begins a segment is synced on the way, and waits until nobody else syncs: what a sync says about the
-    /// segment before is said once only.
+    /// segment before is said once only. `before_write` is told which of the two will be true of the batch.
     pub(super) fn lead<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
-        before_write: &dyn Fn() -> Result<()>,
+        before_write: &dyn Fn(Means) -> Result<()>,
     ) -> Result<MutexGuard<'a, State>> {
         state.leader = true;
         while state.syncing && state.buffer.rolls() {
@@ -95,7 +95,7 @@ impl Journal {
         drop(state);
         let mut batch = Batch { journal: self, runs, rolls, fate: Fate::Unknown };
         // Taken before the call: what a record refers to was handed over before the record was appended.
-        if let Err(error) = before_write() {
+        if let Err(error) = before_write(if rolls { Means::Safe } else { Means::Written }) {
             batch.fate = Fate::NotBegun;
             return Err(error);
         }
@@ -130,11 +130,20 @@ impl Journal {
     }
 
     /// Syncs everything that is written. The caller has seen that nobody else syncs and that nothing is poisoned.
-    fn lead_sync<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Result<MutexGuard<'a, State>> {
+    fn lead_sync<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        safe_first: &dyn Fn() -> Result<()>,
+    ) -> Result<MutexGuard<'a, State>> {
         state.syncing = true;
         let reached = state.written.clone();
         drop(state);
         let mut turn = Turn { journal: self, reached, fate: Fate::Unknown };
+        // What others have written out may refer to what is not safe yet.
+        if let Err(error) = safe_first() {
+            turn.fate = Fate::NotBegun;
+            return Err(error);
+        }
         turn.fate = match sync(&turn.reached.segment) {
             Ok(()) => Fate::Written,
             Err(error) => Fate::Failed(error.to_string()),
@@ -195,7 +204,7 @@ fn sync(segment: &Segment) -> Result<()> {
 
 /// What became of a batch, or of a sync.
 enum Fate {
-    /// Nothing was written: it goes back to the buffer.
+    /// Nothing was written or synced: a batch goes back to the buffer.
     NotBegun,
     /// It is done.
     Written,

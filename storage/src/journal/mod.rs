@@ -146,6 +146,18 @@ pub struct ClockStats {
     pub steps_back: u64,
 }
 
+/// What is true of records and of what they refer to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// They are with the kernel: they outlive the process.
+    Written,
+    /// They are synced: they survive a power cut.
+    Safe,
+}
+
+/// Says of a record, by its kind and its head, whether what it refers to is there.
+pub type Witness<'a> = &'a dyn Fn(u8, &Bytes) -> Result<bool>;
+
 /// The store's journal. One value per data folder; all methods may be called from many threads at once.
 pub struct Journal {
     media: Arc<dyn Media>,
@@ -238,13 +250,25 @@ impl Journal {
     ///
     /// Fails with damage where a record that was safe is not what was written; with [`Refusal::Unsupported`] where a newer
     /// version wrote it.
-    pub fn open(media: Arc<dyn Media>, store: StoreId, mut options: JournalOptions) -> Result<(Journal, Recovery)> {
+    pub fn open(media: Arc<dyn Media>, store: StoreId, options: JournalOptions) -> Result<(Journal, Recovery)> {
+        Journal::open_with(media, store, options, &|_, _| Ok(true))
+    }
+
+    /// The same where records were written out that refer to what lies elsewhere, and was not safe before them. Of a record
+    /// that nothing proves to have been safe `witness` is asked; the first one that lacks something ends the journal, as a
+    /// torn one does: a power cut came between the two, and nobody was told that either is safe.
+    pub fn open_with(
+        media: Arc<dyn Media>,
+        store: StoreId,
+        mut options: JournalOptions,
+        witness: Witness<'_>,
+    ) -> Result<(Journal, Recovery)> {
         if !(8 << 10..=4 << 30).contains(&options.segment_bytes) {
             return Err(Refusal::Invalid("a journal segment has 8 KiB to 4 GiB".into()).into());
         }
         options.buffer_bytes_max = options.buffer_bytes_max.min(options.segment_bytes / 2);
         options.kept_back_bytes = options.kept_back_bytes.min(options.segment_bytes / 8);
-        let (found, created) = match recover::recover(media.as_ref(), store, &options)? {
+        let (found, created) = match recover::recover(media.as_ref(), store, &options, witness)? {
             Some(found) => (found, false),
             // Created anew it would count from 1 again, and what follows would be taken for older than every root.
             None if options.known_stable > Lsn(0) => {
@@ -271,28 +295,29 @@ impl Journal {
             trimming: Mutex::default(),
         };
         if unproven {
-            journal.vouch()?;
+            journal.vouch(&|| Ok(()))?;
         }
         Ok((journal, recovery))
     }
 
     /// Returns when every record up to `lsn` is safe. Callers that wait at the same time share one write and one sync.
     ///
-    /// `before_write` is called by whoever writes, before it writes: it must make safe what appended records refer to.
-    /// Where it fails this fails with its error, nothing is written, and the records stay buffered for a later commit.
+    /// `safe_first` is called by whoever writes or syncs, before that: it must make safe what appended records refer to.
+    /// Where it fails this fails with its error, nothing is done, and the records are left for a later commit.
     ///
     /// Fails with [`Environment::Poisoned`] where a write or a sync failed, now or earlier: nobody knows then what of the
     /// records that are not safe is on the disk.
-    pub fn commit(&self, lsn: Lsn, before_write: &dyn Fn() -> Result<()>) -> Result<()> {
-        self.commit_upto(lsn, before_write)
+    pub fn commit(&self, lsn: Lsn, safe_first: &dyn Fn() -> Result<()>) -> Result<()> {
+        self.commit_upto(lsn, safe_first)
     }
 
     /// Returns when every record up to `lsn` outlives this process: it is with the kernel, and a power cut may still take
     /// it. Costs a write, shared by those who wait at the same time, and no sync, but where a segment ends.
     ///
-    /// `before_write` is as in [`Journal::commit`], and must make safe what the records refer to: the kernel may bring the records to
-    /// the disk at any moment. Fails like [`Journal::commit`].
-    pub fn write_out(&self, lsn: Lsn, before_write: &dyn Fn() -> Result<()>) -> Result<()> {
+    /// `before_write` is called like a commit's, and told what must be true first of everything that appended records refer
+    /// to. The kernel may bring the records to the disk at any moment, and what they refer to later: that is what the witness
+    /// of [`Journal::open_with`] is for. Fails like [`Journal::commit`].
+    pub fn write_out(&self, lsn: Lsn, before_write: &dyn Fn(Means) -> Result<()>) -> Result<()> {
         self.write_upto(lsn, before_write)
     }
 

@@ -8,14 +8,17 @@
 //! be cut off. What tells them apart is in the records behind: each says up to where the journal was known to be safe
 //! when it was made. If one of them, or the caller ([`super::JournalOptions::known_stable`]), vouches for the record
 //! that is missing, it is damage; else the tail is torn. What nothing vouches for, the very last batch, cannot be told
-//! apart and is taken for torn.
+//! apart and is taken for torn. So is a record that nothing vouches for and that refers to what is not there: records that
+//! only had to outlive the process may come to the disk before what they refer to.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 
+use bytes::Bytes;
+
 use super::format::{ALIGNMENT, RECORD_HEADER_BYTES, RecordHeader, SALT_AT, parse_segment_name};
 use super::segment::{Segment, Walker, read_upto};
-use super::{DIR, JournalOptions, KIND_OWN, SPARE_SUFFIX};
+use super::{DIR, JournalOptions, KIND_OWN, SPARE_SUFFIX, Witness};
 use crate::error::{Damage, Result, io_error};
 use crate::id::StoreId;
 use crate::media::Media;
@@ -66,7 +69,12 @@ pub(super) struct Found {
 
 /// Looks at the journal in `media`; `None` where there is none. On return everything found is safe, and what a crash
 /// left behind is gone.
-pub(super) fn recover(media: &dyn Media, store: StoreId, options: &JournalOptions) -> Result<Option<Found>> {
+pub(super) fn recover(
+    media: &dyn Media,
+    store: StoreId,
+    options: &JournalOptions,
+    witness: Witness<'_>,
+) -> Result<Option<Found>> {
     let names = media.list(DIR).map_err(|error| io_error("list", DIR, error))?;
     for spare in names.iter().filter(|name| name.ends_with(SPARE_SUFFIX)) {
         let path = format!("{DIR}/{spare}");
@@ -81,11 +89,14 @@ pub(super) fn recover(media: &dyn Media, store: StoreId, options: &JournalOption
     }
     let open = Segment::open(media, store, newest)?;
     segments.insert(newest, open.len);
-    let end = End::find(&open)?;
+    let mut end = End::find(&open, NEVER)?;
+    if let Some(lacking) = end.first_lacking(options.known_stable, witness)? {
+        end = End::find(&open, lacking)?;
+    }
     let torn = end.settle(&open, options.known_stable)?;
     // A process may have been killed, or a sync may have failed, between a rename and this.
     media.sync_dir(DIR).map_err(|error| io_error("sync", DIR, error))?;
-    let unproven = end.unproven_at < end.at && !end.ends_with_voucher;
+    let unproven = end.unproven_at() < end.at && !end.ends_with_voucher;
     let End { at, next, link, time, samples, .. } = end;
     Ok(Some(Found { segments, open, end: at, next, link, time, samples, unproven, torn }))
 }
@@ -97,8 +108,8 @@ struct End {
     link: u32,
     time: Timestamp,
     samples: Vec<(Lsn, u64)>,
-    /// Where the first record begins that no later one vouches for.
-    unproven_at: u64,
+    /// Records that no later one vouches for, in order.
+    unproven: VecDeque<Unproven>,
     /// The last record is a voucher, which vouches for all others.
     ends_with_voucher: bool,
     /// From where on another record could lie: behind a record whose header is sound and whose body is not.
@@ -106,8 +117,20 @@ struct End {
     damage: Damage,
 }
 
+/// A record that may be part of a batch whose sync never ended.
+struct Unproven {
+    lsn: Lsn,
+    at: u64,
+    kind: u8,
+    head: Bytes,
+}
+
+/// No record has this number.
+const NEVER: Lsn = Lsn(u64::MAX);
+
 impl End {
-    fn find(segment: &Segment) -> Result<End> {
+    /// Walks to the end of the segment, or as if the record `until` were not whole.
+    fn find(segment: &Segment, until: Lsn) -> Result<End> {
         let mut walker = Walker::new(segment);
         let mut time = segment.header.time;
         let mut samples: Vec<(Lsn, u64)> = Vec::new();
@@ -116,14 +139,15 @@ impl End {
         let (behind, damage) = loop {
             let Some(found) = walker.peek()? else { break (walker.at, walker.missing()?) };
             let header = &found.0;
-            if walker.body(header)?.is_none() {
+            let body = if header.lsn < until { walker.body(header)? } else { None };
+            let Some((head, _)) = body else {
                 break (walker.at + header.record_bytes(), walker.broken(header));
-            }
+            };
             if samples.last().is_none_or(|(_, at)| walker.at - at >= super::SAMPLE_BYTES) {
                 samples.push((header.lsn, walker.at));
             }
-            unproven.push_back((header.lsn, walker.at));
-            while unproven.front().is_some_and(|(lsn, _)| *lsn <= header.stable) {
+            unproven.push_back(Unproven { lsn: header.lsn, at: walker.at, kind: header.kind, head });
+            while unproven.front().is_some_and(|record| record.lsn <= header.stable) {
                 unproven.pop_front();
             }
             ends_with_voucher = header.kind == KIND_OWN && header.head_len == 0 && header.stable.0 + 1 == header.lsn.0;
@@ -131,8 +155,22 @@ impl End {
             walker.advance(&found);
         };
         let (at, next, link) = (walker.at, walker.next, walker.link);
-        let unproven_at = unproven.front().map_or(at, |(_, at)| *at);
-        Ok(End { at, next, link, time, samples, unproven_at, ends_with_voucher, behind, damage })
+        Ok(End { at, next, link, time, samples, unproven, ends_with_voucher, behind, damage })
+    }
+
+    /// Where the first record begins that no later one vouches for.
+    fn unproven_at(&self) -> u64 {
+        self.unproven.front().map_or(self.at, |record| record.at)
+    }
+
+    /// The first record that nothing proves to have been safe, and that refers to something that is not there.
+    fn first_lacking(&self, known_stable: Lsn, witness: Witness<'_>) -> Result<Option<Lsn>> {
+        for record in self.unproven.iter().filter(|record| record.lsn > known_stable && record.kind != KIND_OWN) {
+            if !witness(record.kind, &record.head)? {
+                return Ok(Some(record.lsn));
+            }
+        }
+        Ok(None)
     }
 
     /// Makes the end what it seems to be: refuses damage, cuts a torn tail, and makes all before it safe.
@@ -146,7 +184,7 @@ impl End {
         }
         // Written once more, not only synced: after a sync that failed the kernel may show bytes that are not on the disk
         // and think them clean.
-        self.rewrite(segment, self.unproven_at, self.at)?;
+        self.rewrite(segment, self.unproven_at(), self.at)?;
         if tail.end > self.at {
             zero(segment, self.at, tail.end)?;
         }

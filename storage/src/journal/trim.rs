@@ -72,7 +72,7 @@ impl Journal {
         if !state.nothing_owed(keep_after) || !state.buffer.roll() {
             return Ok(false);
         }
-        drop(self.lead(state, &|| Ok(()))?);
+        drop(self.lead(state, &|_| Ok(()))?);
         self.keep_spare();
         Ok(true)
     }

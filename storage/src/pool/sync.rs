@@ -29,6 +29,18 @@ impl Pool {
         self.0.sync()
     }
 
+    /// Hands everything put so far to the kernel: it outlives this process. [`Full`](crate::error::Environment::Full) as in
+    /// [`Pool::sync`].
+    pub fn write_out(&self) -> Result<()> {
+        self.0.check_poison()?;
+        for class in Class::ALL {
+            for writer in self.0.streams.unsafe_writers(class) {
+                writer.lock().flush()?;
+            }
+        }
+        Ok(())
+    }
+
     /// Checkpoint work: syncs, and moves the names of sealed containers into the index once enough of them wait.
     pub fn settle(&self) -> Result<()> {
         self.0.settle(false)

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
+use bytes::Bytes;
+
 use super::datasets::mode_of;
 use super::format::Header;
 use super::{APPLIED, Store, StoreOptions};
@@ -16,6 +18,7 @@ use crate::error::{Damage, Environment, Error, Refusal, Result};
 use crate::id::{DatasetId, SnapshotId, StoreId};
 use crate::journal::{self, Journal, JournalOptions, Recovery};
 use crate::media::Media;
+use crate::name::Kind;
 use crate::pool::{Pool, PoolReport};
 use crate::pressure::Pressure;
 use crate::stages::Stages;
@@ -56,8 +59,10 @@ impl Store {
         let known_stable = heads.max().unwrap_or_default().max(applied(&catalogue)?);
         let segment_bytes = options.journal.segment_bytes;
         let journal_options = JournalOptions { known_stable, ..options.journal };
-        let (journal, journal_report) = Journal::open(media.clone(), header.store, journal_options)?;
+        // First, for the journal asks it what a power cut has left.
         let (pool, pool_report) = Pool::open(media.clone(), header.store, header.realm.clone(), options.pool)?;
+        let witness = |kind: u8, head: &Bytes| has_what_it_refers_to(&pool, kind, head);
+        let (journal, journal_report) = Journal::open_with(media.clone(), header.store, journal_options, &witness)?;
         let stages = Arc::new(Stages::new(
             media,
             header.realm,
@@ -184,6 +189,13 @@ fn decode(record: &journal::Record) -> Result<Record> {
         return Err(Refusal::Unsupported("a journal record of kind 0".into()).into());
     }
     Record::decode(record.kind, &record.head).map_err(|error| damaged(record, error).into())
+}
+
+/// Whether every chunk that a record refers to is there. What can't be read is not asked about: replaying names the damage.
+fn has_what_it_refers_to(pool: &Pool, kind: u8, head: &Bytes) -> Result<bool> {
+    let Ok(record) = Record::decode(kind, head) else { return Ok(true) };
+    let there = pool.contains_batch(Kind::Chunk, &record.chunks())?;
+    Ok(there.into_iter().all(|there| there))
 }
 
 fn damaged(record: &journal::Record, error: crate::codec::Malformed) -> Damage {

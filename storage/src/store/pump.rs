@@ -93,7 +93,7 @@ impl Store {
         self.drain_all(now)?;
         self.stages.make_stable(self.stages.journal.last())?;
         self.trim_journal()?;
-        self.stages.journal.vouch()?;
+        self.stages.vouch()?;
         self.stages.pool.close()
     }
 

@@ -1,6 +1,8 @@
 //! Power cuts at every sync, kills, and syncs that fail: every committed record is there, and nothing that was not
 //! appended.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use rand::SeedableRng;
 
 use super::*;
@@ -71,9 +73,9 @@ impl Model {
                 let lsn = Lsn(rng.random_range(from..=journal.last().0.max(from)));
                 self.commit(journal, lsn)?;
             }
-            17 if self.clock % 2 == 0 => journal.vouch()?,
+            17 if self.clock % 2 == 0 => journal.vouch(NO_REFERENCES)?,
             17 => {
-                journal.write_out(journal.last(), NO_REFERENCES)?;
+                journal.write_out(journal.last(), &|_| Ok(()))?;
                 self.written = journal.last();
             }
             18 => {
@@ -198,7 +200,7 @@ fn a_failed_sync_poisons_and_what_recovery_then_shows_is_really_on_the_disk() {
         }
         let refused = journal.append(Timestamp(2), DATASET, 1, Bytes::new(), Vec::new()).unwrap_err();
         assert!(matches!(refused, crate::Error::Environment(Environment::Poisoned(_))), "{refused}");
-        assert!(journal.vouch().is_err());
+        assert!(journal.vouch(NO_REFERENCES).is_err());
         journal.commit(safe.lsn, NO_REFERENCES).unwrap();
         assert_eq!((journal.stable(), journal.read(&lost[0].place.unwrap()).unwrap().len()), (safe.lsn, 600));
         drop(journal);
@@ -228,7 +230,7 @@ fn what_is_shown_after_any_failed_sync_stays() {
         let again = || {
             let done = journal.append(Timestamp(1), DATASET, 1, Bytes::new(), vec![vec![1; len].into()])?;
             journal.commit(done.lsn, NO_REFERENCES)?;
-            if vouchers { journal.vouch() } else { Ok(()) }
+            if vouchers { journal.vouch(NO_REFERENCES) } else { Ok(()) }
         };
         while again().is_ok() {}
         let stable = journal.stable();
@@ -251,4 +253,44 @@ fn a_panic_while_leading_poisons_and_frees_those_who_wait() {
     }));
     assert!(panicked.is_err());
     assert!(matches!(journal.commit(lsn, NO_REFERENCES), Err(crate::Error::Environment(Environment::Poisoned(_)))));
+}
+
+#[test]
+fn a_record_that_lacks_what_it_refers_to_ends_the_journal_unless_it_was_safe() {
+    let disk = SimDisk::new(1);
+    let (journal, _) = open(&disk).unwrap();
+    for payload in ["one", "two"] {
+        journal.commit(append(&journal, payload).lsn, NO_REFERENCES).unwrap();
+    }
+    for payload in ["three", "four", "five"] {
+        append(&journal, payload);
+    }
+    journal.write_out(Lsn(5), &|_| Ok(())).unwrap();
+    drop(journal);
+    let reopened = |disk: &SimDisk, witness: Witness<'_>| {
+        Journal::open_with(Arc::new(disk.clone()), STORE, options(8 << 10), witness).unwrap()
+    };
+    let asked = AtomicUsize::new(0);
+    let all_but_the_third_asked = |kind: u8, head: &Bytes| {
+        assert_eq!((kind, head.as_ref()), (1, b"head".as_ref()));
+        Ok(asked.fetch_add(1, Ordering::SeqCst) != 2)
+    };
+    let untouched = disk.fork(1);
+    let (journal, recovery) = reopened(&disk, &all_but_the_third_asked);
+    let asked_in_all = asked.load(Ordering::SeqCst);
+    let found = records(&journal, Lsn(0)).unwrap();
+    assert_eq!((asked_in_all, found.len(), recovery.torn.is_some()), (3, 4, true), "the first two were safe");
+    let on = append(&journal, "on");
+    assert_eq!(on.lsn, Lsn(6), "behind the voucher");
+    journal.commit(on.lsn, NO_REFERENCES).unwrap();
+    drop(journal);
+    let asked = AtomicUsize::new(0);
+    let (journal, recovery) = reopened(&disk, &|_, _| Ok(asked.fetch_add(1, Ordering::SeqCst) == 0));
+    assert_eq!((records(&journal, Lsn(0)).unwrap().len(), recovery.torn), (5, None));
+    assert_eq!(asked.into_inner(), 1, "nothing vouches for the last one");
+
+    // What is known to be safe is not asked about.
+    let known = JournalOptions { known_stable: Lsn(5), ..options(8 << 10) };
+    let nothing = Journal::open_with(Arc::new(untouched), STORE, known, &|_, _| Ok(false)).unwrap();
+    assert_eq!(records(&nothing.0, Lsn(0)).unwrap().len(), 5);
 }

@@ -19,7 +19,7 @@ fn disk_with_journal(vouched: bool) -> (SimDisk, Vec<Record>) {
         journal.commit(journal.last(), NO_REFERENCES).unwrap();
     }
     if vouched {
-        journal.vouch().unwrap();
+        journal.vouch(NO_REFERENCES).unwrap();
     }
     drop(journal);
     disk.power_cut();
@@ -197,7 +197,7 @@ fn a_segment_of_another_history_is_damage() {
             append(&journal, vec![if number < 3 { byte } else { 0 }; 1000]);
             journal.commit(journal.last(), NO_REFERENCES).unwrap();
         }
-        journal.vouch().unwrap();
+        journal.vouch(NO_REFERENCES).unwrap();
         disk
     };
     let (disk, other) = (history(1), history(2));

@@ -1,7 +1,7 @@
 //! Order, time, groups of commits, reading back and trimming.
 
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use rand::SeedableRng;
@@ -100,6 +100,9 @@ fn those_who_wait_share_one_sync() {
     };
     thread::scope(|scope| {
         let hold_until_all_wait = || {
+            if appended.load(Ordering::SeqCst) > 0 {
+                return Ok(()); // It is called again before the sync.
+            }
             for _ in 0..WAITING {
                 scope.spawn(waiting);
             }
@@ -127,7 +130,7 @@ fn what_is_written_out_outlives_the_process_and_costs_no_sync() {
     let second = append(&journal, vec![2; 500]);
     let third = append(&journal, vec![3; 500]);
     for lsn in [second.lsn, third.lsn] {
-        journal.write_out(lsn, NO_REFERENCES).unwrap();
+        journal.write_out(lsn, &|_| Ok(())).unwrap();
     }
     let spent = tally.total() - before;
     assert_eq!((spent.writes, spent.syncs, spent.dir_syncs), (1, 0, 0));
@@ -164,7 +167,7 @@ fn a_sync_does_not_hold_up_who_only_writes_out() {
         let committed = scope.spawn(|| journal.commit(first.lsn, NO_REFERENCES));
         turns[0].wait();
         let second = append(&journal, "meanwhile");
-        journal.write_out(second.lsn, NO_REFERENCES).unwrap();
+        journal.write_out(second.lsn, &|_| Ok(())).unwrap();
         assert_eq!(journal.stable(), Lsn(0));
         turns[1].wait();
         committed.join().unwrap().unwrap();
@@ -172,6 +175,56 @@ fn a_sync_does_not_hold_up_who_only_writes_out() {
     assert_eq!(journal.stable(), first.lsn, "the sync covers what was written when it began");
     drop(journal);
     assert_eq!(records(&open(&disk).unwrap().0, Lsn(0)).unwrap().len(), 2);
+}
+
+/// Who writes out promises nothing of what his records refer to; so whoever says that they are safe, a voucher too, must see
+/// to that first, for all records that his sync happens to cover.
+#[test]
+fn no_record_is_safe_before_what_it_refers_to() {
+    let disk = SimDisk::new(1);
+    let (journal, _) = Journal::open(Arc::new(disk.clone()), STORE, options(64 << 10)).unwrap();
+    // What records refer to is numbered in order: so many exist, and so many are safe.
+    let (exist, safe) = (AtomicU64::new(0), AtomicU64::new(0));
+    let safe_first = || {
+        let covered = exist.load(Ordering::SeqCst);
+        thread::yield_now();
+        safe.fetch_max(covered, Ordering::SeqCst);
+        Ok(())
+    };
+    journal.commit(append(&journal, "first").lsn, &safe_first).unwrap();
+    exist.store(1, Ordering::SeqCst);
+    journal.vouch(&safe_first).unwrap();
+    assert_eq!(safe.load(Ordering::SeqCst), 1, "a voucher's sync may cover what others have written out meanwhile");
+    let referred = Mutex::new(BTreeMap::new());
+    let look = || {
+        let stable = journal.stable();
+        let safe = safe.load(Ordering::SeqCst);
+        let last = referred.lock().unwrap().range(..=stable).next_back().map(|(lsn, number)| (*lsn, *number));
+        assert!(last.is_none_or(|(_, number)| number <= safe), "{last:?} is said to be safe, and {safe} are");
+    };
+    let write = || {
+        for turn in 0..seeds(1_000) {
+            let number = exist.fetch_add(1, Ordering::SeqCst) + 1;
+            let mut referred = referred.lock().unwrap();
+            let lsn = append(&journal, "refers").lsn;
+            referred.insert(lsn, number);
+            drop(referred);
+            let before = |means| if means == Means::Safe { safe_first() } else { Ok(()) };
+            journal.write_out(lsn, &before).unwrap();
+            look();
+            if turn % 3 == 0 {
+                journal.commit(lsn, &safe_first).unwrap();
+                assert!(safe.load(Ordering::SeqCst) >= number, "committed");
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let writing = scope.spawn(write);
+        while !writing.is_finished() {
+            journal.vouch(&safe_first).unwrap();
+            look();
+        }
+    });
 }
 
 #[test]
