@@ -38,6 +38,8 @@
 //! listen = "0.0.0.0:4433"         # QUIC; "" for off
 //! rate = "20Mbit"                 # cap of the whole box; absent for none. `narrowboat limit --rate` outranks it for good
 //! overhead_bytes = 0              # what the line adds to each datagram beyond IP and UDP headers: 18 for Ethernet, 26 for PPPoE
+//! compression = "adaptive"        # as hard as the line is slow; or "stored" (spares the processor), or a zstd level "1" to "19"
+//! delta = true                    # send what changed as its difference from what the peer has
 //!
 //! [store]
 //! chunk_bytes = 16384             # average; counts when the store is created
@@ -74,6 +76,7 @@ use std::path::{Path, PathBuf};
 use narrowboat_storage::chunk::ChunkSizes;
 use narrowboat_wan::peer::PeerName;
 use narrowboat_wan::shape::parse_limit;
+use narrowboat_wan::sync::Compression;
 use serde::Deserialize;
 
 use crate::units::ByteSize;
@@ -232,11 +235,23 @@ pub struct Wan {
     pub rate: Option<String>,
     /// What the line adds to each datagram beyond IP and UDP headers, in bytes.
     pub overhead_bytes: u32,
+    /// How objects are packed: "adaptive", "stored", or a zstd level.
+    pub compression: String,
+    /// Whether what changed is sent as its difference from what the peer has.
+    pub delta: bool,
+}
+
+impl Wan {
+    /// How objects are packed.
+    pub fn compression(&self) -> Result<Compression, String> {
+        self.compression.parse().map_err(|refusal| format!("wan.compression: {refusal}"))
+    }
 }
 
 impl Default for Wan {
     fn default() -> Self {
-        Wan { listen: "127.0.0.1:4433".into(), rate: None, overhead_bytes: 0 }
+        let compression = Compression::Adaptive.to_string();
+        Wan { listen: "127.0.0.1:4433".into(), rate: None, overhead_bytes: 0, compression, delta: true }
     }
 }
 
@@ -322,6 +337,7 @@ impl Config {
         if let Some(rate) = &self.wan.rate {
             parse_limit(rate).map_err(|refusal| format!("wan.rate = {rate:?}: {refusal}"))?;
         }
+        self.wan.compression()?;
         if let Some(bytes) = self.store.chunk_bytes {
             ChunkSizes::around(bytes).map_err(|error| format!("store.chunk_bytes = {bytes}: {error}"))?;
         }
@@ -396,6 +412,7 @@ mod tests {
             ("[store]\noverlay='1MiB'", "store.overlay"),
             ("[store]\nchunk_bytes=7", "store.chunk_bytes"),
             ("[wan]\nrate='fast'", "wan.rate"),
+            ("[wan]\ncompression='25'", "wan.compression"),
             ("name='a b/c@d'", "name"),
             ("[hook.db]\nfreeze=['a']", "thaw"),
             ("[hook.db]\nfreeze=[]\nthaw=['b']", "hook.db.freeze"),

@@ -412,12 +412,14 @@ fn start_link(
     let identity = Identity::load_or_create(&data.join("identity.key"), rand::random)?;
     let name: PeerName = name.parse().map_err(|error: Refusal| StartError::Config(error.to_string()))?;
     let realm = store.realm().clone();
-    let mut link = LinkConfig::new(listen, identity, name, realm, store.id(), tree::references);
+    let mut link = LinkConfig::new(listen, identity, name, realm, store.id(), tree::spans);
     let setting = store.setting(LIMIT_SETTING).map(|text| String::from_utf8_lossy(&text).into_owned());
     if let Some(text) = setting.or_else(|| config.wan.rate.clone()) {
         link.limit = parse_limit(&text).map_err(|refusal| StartError::Config(refusal.to_string()))?;
     }
     link.extra_bytes = config.wan.overhead_bytes.into();
+    link.limits.compression = config.wan.compression().map_err(StartError::Config)?;
+    link.limits.delta = config.wan.delta;
     link.peers = peers(store);
     Ok(Some(runtime.block_on(Link::bind(link, Arc::new(Replicas::new(store.clone()))))?))
 }

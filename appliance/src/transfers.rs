@@ -193,7 +193,10 @@ fn fill(into: &mut reports::Replication, from: &Report) {
     into.nodes = tally(from.nodes);
     into.shared = from.shared;
     into.payload_bytes = from.payload_bytes;
+    into.stored_bytes = from.stored_bytes;
     into.raw_bytes = from.raw_bytes;
+    into.differences = from.based;
+    into.levels = from.efforts.clone();
     into.wire_bytes_sent = from.wire_bytes_forward;
     into.wire_bytes_received = from.wire_bytes_back;
     into.seconds = from.seconds;

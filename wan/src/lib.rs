@@ -10,6 +10,9 @@ pub mod peer;
 /// The bytes of replication: streams, frames, messages.
 pub mod wire;
 
+/// Groups of objects, packed for the line against what the peer has.
+pub mod pack;
+
 /// Replication as a value: which objects a peer lacks, and how they get there.
 pub mod sync;
 

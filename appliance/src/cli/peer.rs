@@ -115,7 +115,15 @@ fn show_replication(report: &Replication) {
         report.chunks.sent
     );
     say!("  tree nodes    {} offered, {} known, {} sent", report.nodes.offered, report.nodes.known, report.nodes.sent);
-    say!("  payload       {} ({} before compression)", size(report.payload_bytes), size(report.raw_bytes));
+    say!(
+        "  payload       {} ({} as stored, {} before compression)",
+        size(report.payload_bytes),
+        size(report.stored_bytes),
+        size(report.raw_bytes)
+    );
+    if report.differences > 0 {
+        say!("  differences   {} objects were sent as their difference from what the peer has", report.differences);
+    }
     say!("  on the wire   {} there, {} back", size(report.wire_bytes_sent), size(report.wire_bytes_received));
     say!(
         "  time          {}, highest second {}",

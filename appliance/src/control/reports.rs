@@ -1,5 +1,7 @@
 //! What answers hold. Sizes are bytes, times RFC 3339, rates bits per second.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub use crate::jobs::restore::RestoreReport;
@@ -356,10 +358,16 @@ pub struct Replication {
     pub nodes: Tally,
     /// References that were skipped because an earlier snapshot that both have holds them.
     pub shared: u64,
-    /// Bytes of objects as sent.
+    /// Bytes of objects as sent, packed for the line.
     pub payload_bytes: u64,
+    /// The same objects as they are stored, each compressed alone.
+    pub stored_bytes: u64,
     /// The same before compression.
     pub raw_bytes: u64,
+    /// Objects that were sent as their difference from what lies in their place at the peer.
+    pub differences: u64,
+    /// Bytes of objects before compression, by the zstd level that was chosen for them; 0 is as stored.
+    pub levels: BTreeMap<i32, u64>,
     /// Bytes on the wire to the peer, all headers and repetitions counted.
     pub wire_bytes_sent: u64,
     /// Bytes on the wire from the peer.

@@ -30,7 +30,7 @@ use crate::name::{Kind, Name};
 #[cfg(test)]
 pub(crate) use verify::wrong;
 pub use verify::{verify_content, verify_map};
-pub use walk::{references, walk};
+pub use walk::{Span, references, spans, walk};
 
 /// A map value whose first byte is this is a [`sequence::Content`]: what it names is below the map. No other value may
 /// begin with it.

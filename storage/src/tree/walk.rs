@@ -27,6 +27,43 @@ pub fn references(kind: Kind, bytes: &Bytes) -> Result<Vec<(Kind, Name)>, NodeFa
     }
 }
 
+/// A reference, and what part of what its node describes it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// What the node refers to.
+    pub at: (Kind, Name),
+    /// Where the part begins: in a sequence node a number of bytes, in a map node a number of references.
+    pub from: u64,
+    /// How long it is, counted alike.
+    pub len: u64,
+}
+
+/// What [`references`] finds, in the same order, each with its place. For whoever compares two nodes.
+pub fn spans(kind: Kind, bytes: &Bytes) -> Result<Vec<Span>, NodeFault> {
+    if kind != Kind::SequenceNode {
+        let span = |(from, at)| Span { at, from, len: 1 };
+        return Ok((0..).zip(references(kind, bytes)?).map(span).collect());
+    }
+    let mut from = 0;
+    let mut place = |at: Option<(Kind, Name)>, len: u64| {
+        let span = at.map(|at| Span { at, from, len });
+        from += len;
+        span
+    };
+    Ok(match sequence::Node::decode(bytes)?.items {
+        Items::Children(children) => {
+            children.iter().filter_map(|child| place(Some((Kind::SequenceNode, child.name)), child.len)).collect()
+        }
+        Items::Entries(entries) => {
+            let chunk = |entry: &Entry| match entry {
+                Entry::Chunk { name, .. } => Some((Kind::Chunk, *name)),
+                Entry::Hole(_) | Entry::Inline(_) => None,
+            };
+            entries.iter().filter_map(|entry| place(chunk(entry), entry.len())).collect()
+        }
+    })
+}
+
 fn map_references(node: &map::Node) -> Result<Vec<(Kind, Name)>, NodeFault> {
     if node.level() > 0 {
         return Ok((0..node.len()).map(|index| (Kind::MapNode, node.child(index))).collect());
@@ -107,6 +144,12 @@ mod tests {
         walk(&objects, Kind::MapNode, &root, &mut |kind, name| Ok(seen.insert((kind, *name)))).unwrap();
         assert_eq!(seen.len(), objects.count());
         assert!(Kind::ALL.into_iter().all(|kind| seen.iter().any(|(seen, _)| *seen == kind)));
+        for (kind, name) in &seen {
+            let bytes = objects.read(*kind, name).unwrap();
+            let spans = spans(*kind, &bytes).unwrap();
+            assert!(spans.iter().map(|span| span.at).eq(references(*kind, &bytes).unwrap()));
+            assert!(spans.windows(2).all(|two| two[0].from + two[0].len <= two[1].from));
+        }
         let mut visits = 0;
         let shallow = &mut |_, _: &Name| {
             visits += 1;

@@ -158,7 +158,7 @@ impl Running<'_> {
             },
         )
         .await;
-        add(&mut self.total, &report);
+        self.total.add(&report);
         self.tell(true, None, true);
         outcome
     }
@@ -185,7 +185,7 @@ impl Running<'_> {
     fn report(&self, session: Option<&Report>) -> Report {
         let mut report = self.total.clone();
         if let Some(session) = session {
-            add(&mut report, session);
+            report.add(session);
         }
         let wire = self.watch.seen();
         report.seconds = self.began.elapsed().as_secs_f64();
@@ -220,24 +220,6 @@ async fn open_streams(
         data.push(stream);
     }
     Ok((control, data))
-}
-
-/// Adds what one attempt moved; what is not a count comes from the later one.
-fn add(total: &mut Report, attempt: &Report) {
-    for (sum, part) in [(&mut total.chunks, &attempt.chunks), (&mut total.nodes, &attempt.nodes)] {
-        sum.offered += part.offered;
-        sum.known += part.known;
-        sum.sent += part.sent;
-    }
-    total.shared += attempt.shared;
-    total.payload_bytes += attempt.payload_bytes;
-    total.raw_bytes += attempt.raw_bytes;
-    total.framed_bytes.0 += attempt.framed_bytes.0;
-    total.framed_bytes.1 += attempt.framed_bytes.1;
-    total.base = attempt.base.or(total.base);
-    total.root_here = attempt.root_here.or(total.root_here);
-    total.root_there = attempt.root_there.or(total.root_there);
-    total.published |= attempt.published;
 }
 
 /// Counts a peer's wire for one job, and stops counting when dropped.

@@ -82,6 +82,7 @@ pub(super) fn misplaced(message: &Message) -> Failure {
         Message::Published(_) => "a proof",
         Message::Stop(_) => "a stop",
         Message::Object(_) => "an object",
+        Message::Bundle(_) => "a bundle",
     };
     Failure::Protocol(format!("{what} has no place here"))
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use super::effort::Compression;
 use super::walk::{AHEAD, DEPTH_MAX};
+use crate::pack::GROUP_BYTES_MAX;
 
 /// Bounds of one session, at either side.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +17,15 @@ pub struct Limits {
     pub window_objects: u32,
     /// Most names that are asked and unanswered, or lacking and not sent. At least [`Limits::NAMES_MIN`].
     pub window_names: u32,
-    /// Bytes that the sender reads ahead of the line.
+    /// Bytes that the sender reads and packs ahead of the line.
     pub read_ahead_bytes: usize,
+    /// How the sender packs objects, where the receiver understands bundles.
+    pub compression: Compression,
+    /// Whether the sender packs objects against those that lie in their place in the base.
+    pub delta: bool,
+    /// Most bytes of objects that the sender packs together, 64 KiB to 4 MiB. More shares more; but a bundle counts only
+    /// when all of it has arrived, so a thin line wants what it carries in some seconds.
+    pub group_bytes: usize,
     /// A session ends where the peer owes something and says nothing for so long. `None` waits for ever: for a driver
     /// that knows the line to be paused.
     pub patience: Option<Duration>,
@@ -30,6 +39,7 @@ impl Limits {
     pub(super) fn sane(mut self) -> Self {
         self.window_bytes = self.window_bytes.clamp(1, Self::WINDOW_BYTES_MAX);
         self.window_objects = self.window_objects.clamp(1, 1 << 20);
+        self.group_bytes = self.group_bytes.clamp(64 << 10, GROUP_BYTES_MAX);
         self.window_names = self.window_names.clamp(Self::NAMES_MIN, 1 << 20);
         self
     }
@@ -42,6 +52,9 @@ impl Default for Limits {
             window_objects: 8192,
             window_names: (AHEAD * (DEPTH_MAX + 1)) as u32,
             read_ahead_bytes: 2 << 20,
+            compression: Compression::Adaptive,
+            delta: true,
+            group_bytes: GROUP_BYTES_MAX,
             patience: Some(Duration::from_secs(120)),
         }
     }

@@ -75,9 +75,11 @@
 
 mod core;
 mod diff;
+mod effort;
 mod failure;
 mod known;
 mod limits;
+mod packing;
 mod receiver;
 mod report;
 pub mod seam;
@@ -87,14 +89,17 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod walk;
+mod ways;
 mod worker;
 
-pub use diff::{Counterparts, Expansion};
+pub use diff::{Counterpart, Counterparts, Expansion};
+pub use effort::Compression;
 pub use failure::Failure;
 pub use limits::Limits;
+pub use packing::{Group, Order, Parcel};
 pub use report::{Report, Tally};
 pub use seam::{Admission, References, Sink, Source};
 pub use sender::Replication;
 pub use session::{Input, Output, Room, Session};
 pub use store::{Clock, OwnSnapshots, StoreSink};
-pub use worker::{Done, Job, Lane, Reply, Request, Worker};
+pub use worker::{Arrival, Done, Expected, Job, Lane, Reply, Request, Worker};

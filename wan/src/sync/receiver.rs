@@ -9,14 +9,16 @@ use narrowboat_storage::name::{Kind, Name};
 use super::core::{Core, incompatible, misplaced};
 use super::failure::Failure;
 use super::limits::Limits;
-use super::seam::{Hello, Ref, SnapshotOffer, Stored};
-use super::worker::{Job, Reply, Request};
-use crate::wire::{Ack, Answer, Ask, Begin, Commit, Message, OBJECT_BYTES_MAX, Object, Offer, Published};
+use super::seam::{Hello, Ref, SnapshotOffer};
+use super::worker::{Arrival, Expected, Job, Reply, Request};
+use crate::wire::{
+    Ack, Answer, Ask, Begin, Bundle, Commit, DATA_BYTES_MAX, FEATURE_BUNDLES, Message, Object, Offer, Origin, Published,
+};
 
 /// Objects in one request to admit.
-const ADMIT_OBJECTS: usize = 256;
+const ADMIT_OBJECTS: u64 = 256;
 /// Bytes after which one request to admit ends.
-const ADMIT_BYTES: usize = 1 << 20;
+const ADMIT_BYTES: u64 = 1 << 20;
 /// Questions whose answers are looked up at a time.
 const LOOKUPS_MAX: usize = 4;
 
@@ -51,10 +53,10 @@ struct Receiving {
     /// Questions in order: looked up or not yet.
     questions: VecDeque<Question>,
     unanswered: usize,
-    /// Objects that came before others that precede them.
-    early: BTreeMap<u64, (Ref, Stored)>,
-    /// Objects that can be admitted, in order.
-    due: VecDeque<(Ref, Stored)>,
+    /// What came before others that precede it, by the number of its first object.
+    early: BTreeMap<u64, Arrived>,
+    /// What can be admitted, in order.
+    due: VecDeque<Arrived>,
     /// The first object that has not arrived.
     next_seq: u64,
     /// Bytes that arrived and are not durable.
@@ -65,6 +67,14 @@ struct Receiving {
     durable_said: u64,
     writing: Writing,
     committed: Option<u64>,
+}
+
+/// What came in one message, and what it counts in the window.
+#[derive(Debug)]
+struct Arrived {
+    objects: u64,
+    bytes: u64,
+    what: Arrival,
 }
 
 #[derive(Debug)]
@@ -130,6 +140,12 @@ impl Receiver {
             }
             (Message::Ask(ask), Phase::Receiving(receiving)) => receiving.asked(ask),
             (Message::Object(object), Phase::Receiving(receiving)) => receiving.arrived(object),
+            (Message::Bundle(bundle), Phase::Receiving(receiving)) => {
+                if self.core.hello.features_ignore & FEATURE_BUNDLES == 0 {
+                    return Err(Failure::Protocol("it sends bundles to a box that does not take them".to_owned()));
+                }
+                receiving.bundle_arrived(bundle)
+            }
             (Message::Commit(commit), Phase::Receiving(receiving)) => receiving.commit(commit),
             (Message::Stop(stop), _) => Err(Failure::Stopped(stop)),
             (message, _) => Err(misplaced(&message)),
@@ -315,34 +331,57 @@ impl Receiving {
     }
 
     fn arrived(&mut self, object: Object) -> Result<(), Failure> {
-        let protocol = |what: &str| Err(Failure::Protocol(what.to_owned()));
-        let Some(at) = self.wanted.remove(&object.ask) else {
-            return protocol("it sends what was not lacking, or twice");
+        let at = self.asked_for(object.ask)?;
+        let bytes = object.stored.bytes.len() as u64;
+        self.keep(object.seq, Arrived { objects: 1, bytes, what: Arrival::Object(at, object.stored) })
+    }
+
+    fn bundle_arrived(&mut self, bundle: Bundle) -> Result<(), Failure> {
+        let expected = |receiving: &mut Self, origin| match origin {
+            Origin::Asked(number) => receiving.asked_for(number).map(Expected::Named),
+            Origin::Unasked(kind) => Ok(Expected::OfKind(kind)),
         };
-        let len = object.stored.bytes.len() as u64;
-        // The last object may reach beyond the window, and on another stream arrive before those in front of it.
-        if self.undurable_bytes + len > self.window.window_bytes + OBJECT_BYTES_MAX as u64 {
+        let expected: Vec<_> =
+            bundle.items.iter().map(|item| expected(self, item.origin)).collect::<Result<_, Failure>>()?;
+        let (seq, objects, bytes) = (bundle.seq, bundle.items.len() as u64, bundle.wire_len());
+        self.keep(seq, Arrived { objects, bytes, what: Arrival::Bundle(expected, bundle) })
+    }
+
+    /// What was asked under a number and is lacking; each once.
+    fn asked_for(&mut self, number: u64) -> Result<Ref, Failure> {
+        let lacking = self.wanted.remove(&number);
+        lacking.ok_or_else(|| Failure::Protocol("it sends what was not lacking, or twice".to_owned()))
+    }
+
+    fn keep(&mut self, seq: u64, arrived: Arrived) -> Result<(), Failure> {
+        let protocol = |what: &str| Err(Failure::Protocol(what.to_owned()));
+        // The last message may reach beyond the window, and on another stream arrive before those in front of it.
+        if self.undurable_bytes + arrived.bytes > self.window.window_bytes + DATA_BYTES_MAX as u64 {
             return protocol("it sends more bytes than its window allows");
         }
-        if object.seq >= self.durable + u64::from(self.window.window_objects) {
+        let Some(end) = seq.checked_add(arrived.objects) else { return protocol("its objects are numbered wrongly") };
+        if end > self.durable + u64::from(self.window.window_objects) {
             return protocol("it sends more objects than its window allows");
         }
-        if object.seq < self.next_seq || self.committed.is_some_and(|objects| object.seq >= objects) {
+        if seq < self.next_seq || self.committed.is_some_and(|objects| end > objects) {
             return protocol("its objects are numbered wrongly");
         }
-        if self.early.insert(object.seq, (at, object.stored)).is_some() {
+        let before = self.early.range(..end).next_back();
+        if before.is_some_and(|(first, before)| first + before.objects > seq) {
             return protocol("two of its objects have the same number");
         }
-        self.undurable_bytes += len;
-        while let Some(object) = self.early.remove(&self.next_seq) {
-            self.due.push_back(object);
-            self.next_seq += 1;
+        self.undurable_bytes += arrived.bytes;
+        self.early.insert(seq, arrived);
+        while let Some(arrived) = self.early.remove(&self.next_seq) {
+            self.next_seq += arrived.objects;
+            self.due.push_back(arrived);
         }
         Ok(())
     }
 
     fn commit(&mut self, commit: Commit) -> Result<(), Failure> {
-        let highest = self.early.last_key_value().map_or(self.next_seq, |(seq, _)| seq + 1);
+        let last = self.early.last_key_value();
+        let highest = last.map_or(self.next_seq, |(seq, arrived)| seq + arrived.objects);
         if self.committed.is_some() || commit.objects < highest {
             return Err(Failure::Protocol("its commit does not fit what it sent".to_owned()));
         }
@@ -360,19 +399,18 @@ impl Receiving {
             self.writing = Writing::Syncing;
             return Some(Request::Sync);
         }
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        while batch.len() < ADMIT_OBJECTS && bytes < ADMIT_BYTES {
-            let Some((at, stored)) = self.due.pop_front() else { break };
-            bytes += stored.bytes.len();
-            report.tally(at.0).sent += 1;
-            report.payload_bytes += stored.bytes.len() as u64;
-            report.raw_bytes += u64::from(stored.raw_len);
-            batch.push((at, stored));
+        let (mut batch, mut objects, mut bytes) = (Vec::new(), 0, 0);
+        while objects < ADMIT_OBJECTS && bytes < ADMIT_BYTES {
+            let Some(arrived) = self.due.pop_front() else { break };
+            objects += arrived.objects;
+            bytes += arrived.bytes;
+            tally(report, &arrived);
+            batch.push(arrived.what);
         }
         if batch.is_empty() {
             return None;
         }
-        self.writing = Writing::Admitting { objects: batch.len() as u64, bytes: bytes as u64 };
+        self.writing = Writing::Admitting { objects, bytes };
         Some(Request::Admit(batch))
     }
 
@@ -400,5 +438,24 @@ impl Receiving {
     /// True once everything has arrived and was admitted; publishing syncs what is left.
     fn is_complete(&self) -> bool {
         self.committed == Some(self.durable + self.unsynced.0) && self.writing == Writing::Nothing
+    }
+}
+
+/// Counts what is about to be admitted.
+fn tally(report: &mut super::Report, arrived: &Arrived) {
+    match &arrived.what {
+        Arrival::Object(at, stored) => {
+            report.payload_bytes += stored.bytes.len() as u64;
+            report.tally(at.0).sent += 1;
+            report.raw_bytes += u64::from(stored.raw_len);
+        }
+        Arrival::Bundle(expected, bundle) => {
+            for expected in expected {
+                let (Expected::Named((kind, _)) | Expected::OfKind(kind)) = expected;
+                report.tally(*kind).sent += 1;
+            }
+            report.payload_bytes += bundle.bytes.len() as u64;
+            report.raw_bytes += bundle.content_len() as u64;
+        }
     }
 }

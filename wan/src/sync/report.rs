@@ -1,5 +1,7 @@
 //! What a replication moved, for people and for `--json`.
 
+use std::collections::BTreeMap;
+
 use narrowboat_storage::id::{DatasetId, SnapshotId};
 use narrowboat_storage::name::{Kind, Name};
 
@@ -29,10 +31,17 @@ pub struct Report {
     pub nodes: Tally,
     /// References that were skipped because the base has them.
     pub shared: u64,
-    /// Bytes of objects as sent (compressed as stored), without framing.
+    /// Bytes of objects as sent, packed for the line, without framing.
     pub payload_bytes: u64,
+    /// The same objects as they are stored, each compressed alone. Known to the sender only.
+    pub stored_bytes: u64,
     /// The same before compression.
     pub raw_bytes: u64,
+    /// Objects that were packed against others which lie in their place in the base.
+    pub based: u64,
+    /// Bytes of objects before compression, by the zstd level that they were packed at; 0 is as stored. Known to the sender
+    /// only.
+    pub efforts: BTreeMap<i32, u64>,
     /// Bytes of all frames from sender to receiver and back, prefaces not counted.
     pub framed_bytes: (u64, u64),
     /// Bytes on the wire from sender to receiver, all headers and repetitions counted. Filled in by the link.
@@ -52,6 +61,29 @@ pub struct Report {
 }
 
 impl Report {
+    /// Adds what another attempt at the same replication moved; what is not a count comes from the later one.
+    pub(crate) fn add(&mut self, attempt: &Report) {
+        for (sum, part) in [(&mut self.chunks, &attempt.chunks), (&mut self.nodes, &attempt.nodes)] {
+            sum.offered += part.offered;
+            sum.known += part.known;
+            sum.sent += part.sent;
+        }
+        for (level, bytes) in &attempt.efforts {
+            *self.efforts.entry(*level).or_default() += bytes;
+        }
+        self.shared += attempt.shared;
+        self.payload_bytes += attempt.payload_bytes;
+        self.stored_bytes += attempt.stored_bytes;
+        self.raw_bytes += attempt.raw_bytes;
+        self.based += attempt.based;
+        self.framed_bytes.0 += attempt.framed_bytes.0;
+        self.framed_bytes.1 += attempt.framed_bytes.1;
+        self.base = attempt.base.or(self.base);
+        self.root_here = attempt.root_here.or(self.root_here);
+        self.root_there = attempt.root_there.or(self.root_there);
+        self.published |= attempt.published;
+    }
+
     pub(super) fn tally(&mut self, kind: Kind) -> &mut Tally {
         if kind.is_node() { &mut self.nodes } else { &mut self.chunks }
     }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use narrowboat_storage::error::Result;
 use narrowboat_storage::id::{DatasetId, SnapshotId};
 use narrowboat_storage::name::{Kind, Name};
+use narrowboat_storage::tree::Span;
 use narrowboat_storage::tree::node::NodeFault;
 
 pub use crate::wire::{Hello, Ref, SnapshotOffer};
@@ -13,10 +14,10 @@ pub use narrowboat_storage::catalogue::DatasetKind;
 pub use narrowboat_storage::container::codec::Codec;
 pub use narrowboat_storage::pool::Stored;
 
-/// The names that a node refers to, in the node's order, repetitions included. Called for nodes only. Fails where the
-/// bytes are no node of that kind, whatever they are: they may come from a hostile peer. The real ones:
-/// [`narrowboat_storage::tree::references`].
-pub type References = fn(Kind, &Bytes) -> Result<Vec<Ref>, NodeFault>;
+/// What a node refers to, in the node's order, repetitions included, with the places. Called for nodes only. Fails where
+/// the bytes are no node of that kind, whatever they are: they may come from a hostile peer. The real ones:
+/// [`narrowboat_storage::tree::spans`].
+pub type References = fn(Kind, &Bytes) -> Result<Vec<Span>, NodeFault>;
 
 /// A store that has the snapshot. Whatever the snapshot's root and the bases' roots refer to stays present until the
 /// session ends.
@@ -37,6 +38,8 @@ pub trait Sink: Send + Sync {
     fn verifies(&self) -> bool {
         false
     }
+    /// The bytes of an object that is present, verified against its name.
+    fn fetch(&self, kind: Kind, name: &Name) -> Result<Bytes>;
     /// Keeps an object. Admitting one that is present already is fine. Not durable before [`Sink::sync`]. A refusal means
     /// that the object is not what its name says, or came before what it refers to.
     fn admit(&self, kind: Kind, name: &Name, object: Stored) -> Result<()>;

@@ -7,18 +7,26 @@ use narrowboat_storage::id::SnapshotId;
 use narrowboat_storage::name::{Kind, Name};
 
 use super::core::{Core, incompatible};
+use super::effort::Effort;
 use super::failure::Failure;
 use super::limits::Limits;
+use super::packing::{Group, Order, Parcel};
 use super::report::Report;
-use super::seam::{Hello, Ref, SnapshotOffer, Stored};
+use super::seam::{Hello, SnapshotOffer, Stored};
 use super::walk::{Astray, TaskId, Walk};
+use super::ways::{Named, Ways};
 use super::worker::{Job, Reply, Request};
-use crate::wire::{Ack, Answer, Ask, BASES_MAX, Begin, Commit, Message, Object, Offer, Published};
+use crate::wire::{
+    Ack, Answer, Ask, BASES_MAX, Begin, Bundle, Commit, FEATURE_BUNDLES, Item, Message, Object, Offer, Origin,
+    Published,
+};
 
-/// Objects in one request to load.
+/// Objects in one request for them as they are stored.
 const LOAD_BATCH: usize = 64;
-/// Bytes after which one request to load ends.
+/// Bytes after which one such request ends.
 const LOAD_BYTES: usize = 512 << 10;
+/// Objects in one request to pack.
+const PACK_BATCH: usize = 512;
 /// Requests to expand that run at a time.
 const EXPANDS_MAX: usize = 4;
 
@@ -49,17 +57,59 @@ struct Walking {
     walk: Walk,
     window_bytes: u64,
     window_objects: usize,
-    /// Objects that were read and wait for room on the line.
-    loaded: VecDeque<(TaskId, Stored)>,
+    /// What was read and packed, and waits for room on the line.
+    loaded: VecDeque<Loaded>,
     loaded_bytes: usize,
     /// Bytes that requests under way may bring.
     loading_bytes: usize,
+    packing: Packing,
     /// Sent and not acknowledged, in order.
     outstanding: VecDeque<(TaskId, u64)>,
     outstanding_bytes: u64,
     next_seq: u64,
     expands: BTreeMap<u64, Vec<TaskId>>,
-    loads: BTreeMap<u64, Vec<(TaskId, Ref)>>,
+    loads: BTreeMap<u64, Load>,
+}
+
+/// How this session packs.
+#[derive(Debug)]
+struct Packing {
+    effort: Effort,
+    delta: bool,
+    group_bytes: usize,
+    /// False where the receiver takes objects one by one only.
+    bundles: bool,
+    ways: Ways,
+}
+
+/// A request under way: its objects, and how many bytes it may bring.
+#[derive(Debug)]
+struct Load {
+    tasks: Vec<TaskId>,
+    bytes_max: usize,
+}
+
+/// What is ready for the line.
+#[derive(Debug)]
+enum Loaded {
+    Object(TaskId, Stored),
+    Group(Vec<TaskId>, Group),
+}
+
+impl Loaded {
+    fn objects(&self) -> usize {
+        match self {
+            Loaded::Object(..) => 1,
+            Loaded::Group(tasks, _) => tasks.len(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Loaded::Object(_, stored) => stored.bytes.len(),
+            Loaded::Group(_, group) => group.bytes.len(),
+        }
+    }
 }
 
 /// The sending side of one session.
@@ -132,6 +182,15 @@ impl Sender {
         self.core.report.base = base.map(|(id, _)| id);
         self.core.report.nodes.offered += 1;
         let base = base.map(|(_, root)| (Kind::MapNode, root));
+        let bundles = self.core.peer.as_ref().is_some_and(|peer| peer.features_ignore & FEATURE_BUNDLES != 0)
+            && self.core.hello.features_ignore & FEATURE_BUNDLES != 0;
+        let packing = Packing {
+            effort: Effort::new(limits.compression),
+            delta: limits.delta,
+            group_bytes: limits.group_bytes,
+            bundles,
+            ways: Ways::default(),
+        };
         self.phase = Phase::Walking(Box::new(Walking {
             walk: Walk::new((Kind::MapNode, root), base, window_names as usize),
             window_bytes: begin.window_bytes,
@@ -139,6 +198,7 @@ impl Sender {
             loaded: VecDeque::new(),
             loaded_bytes: 0,
             loading_bytes: 0,
+            packing,
             outstanding: VecDeque::new(),
             outstanding_bytes: 0,
             next_seq: 0,
@@ -170,8 +230,8 @@ impl Sender {
                 }
                 Ok(())
             }
-            Reply::Loaded(objects) => {
-                walking.loaded(id, objects);
+            Reply::Packed(parcel) => {
+                walking.loaded(id, parcel);
                 Ok(())
             }
             _ => panic!("a reply to a job of the other side"),
@@ -199,8 +259,7 @@ impl Sender {
     /// The next object, where the window has room.
     pub(super) fn next_data(&mut self) -> Option<Message> {
         let Phase::Walking(walking) = &mut self.phase else { return None };
-        let object = walking.ship(&mut self.core.report)?;
-        Some(Message::Object(object))
+        walking.ship(&mut self.core.report)
     }
 
     /// The next thing to be read from the store.
@@ -248,46 +307,113 @@ impl Walking {
     }
 
     fn load(&mut self, id: u64, read_ahead_bytes: usize) -> Option<Request> {
+        if !self.loaded.is_empty() {
+            self.packing.effort.packed_waits();
+        }
         if self.loaded_bytes + self.loading_bytes >= read_ahead_bytes {
             return None;
         }
-        let batch: Vec<_> = std::iter::from_fn(|| self.walk.next_load()).take(LOAD_BATCH).collect();
-        if batch.is_empty() {
-            return None;
-        }
-        let objects = batch.iter().map(|(_, object)| *object).collect();
-        self.loads.insert(id, batch);
-        self.loading_bytes += LOAD_BYTES;
-        Some(Request::Load { objects, bytes_max: LOAD_BYTES })
+        let first = self.walk.next_load()?;
+        let level = if self.packing.bundles { self.packing.effort.choose() } else { None };
+        let (count_max, bytes_max) =
+            if level.is_some() { (PACK_BATCH, self.group_bytes()) } else { (LOAD_BATCH, LOAD_BYTES) };
+        // The receiver may hold back the acknowledgement of a quarter.
+        let count_max = count_max.min(self.window_objects - self.window_objects / 4);
+        let more = std::iter::from_fn(|| self.walk.next_load()).take(count_max - 1);
+        let batch: Vec<_> = std::iter::once(first).chain(more).collect();
+        let tasks = batch.iter().map(|(task, ..)| *task).collect();
+        let objects = batch.into_iter().map(|(_, object, counterparts)| (object, counterparts)).collect();
+        self.loads.insert(id, Load { tasks, bytes_max });
+        self.loading_bytes += bytes_max;
+        Some(Request::Pack(Order { objects, bytes_max, level, delta: self.packing.delta }))
     }
 
-    fn loaded(&mut self, id: u64, objects: Vec<Stored>) {
-        let mut asked = self.loads.remove(&id).unwrap_or_default();
-        self.loading_bytes -= LOAD_BYTES;
-        let rest: Vec<TaskId> = asked.split_off(objects.len().min(asked.len())).iter().map(|(task, _)| *task).collect();
+    /// A sixteenth of the window at most: groups travel side by side on several streams and arrive whole, so larger
+    /// ones would all arrive at once, and the line would wait for their acknowledgement.
+    fn group_bytes(&self) -> usize {
+        self.packing.group_bytes.min(usize::try_from(self.window_bytes / 16).unwrap_or(usize::MAX))
+    }
+
+    fn loaded(&mut self, id: u64, parcel: Parcel) {
+        let Some(Load { mut tasks, bytes_max }) = self.loads.remove(&id) else { return };
+        self.loading_bytes -= bytes_max;
+        let rest = tasks.split_off(parcel.objects().min(tasks.len()));
         self.walk.not_loaded(&rest);
-        for ((task, _), stored) in asked.into_iter().zip(objects) {
-            self.loaded_bytes += stored.bytes.len();
-            self.loaded.push_back((task, stored));
+        let loaded = match parcel {
+            Parcel::Stored(objects) => {
+                tasks.into_iter().zip(objects).map(|(task, stored)| Loaded::Object(task, stored)).collect()
+            }
+            Parcel::Group(group) => vec![Loaded::Group(tasks, group)],
+        };
+        for loaded in loaded {
+            self.loaded_bytes += loaded.bytes();
+            self.loaded.push_back(loaded);
         }
     }
 
-    fn ship(&mut self, report: &mut Report) -> Option<Object> {
-        if self.outstanding_bytes >= self.window_bytes || self.outstanding.len() >= self.window_objects {
+    /// The next message with objects, where the window has room for it.
+    fn ship(&mut self, report: &mut Report) -> Option<Message> {
+        let Some(next) = self.loaded.front() else {
+            if !self.loads.is_empty() && self.outstanding_bytes < self.window_bytes {
+                self.packing.effort.line_waits();
+            }
+            return None;
+        };
+        let objects = self.outstanding.len() + next.objects();
+        let bytes = self.outstanding_bytes + next.bytes() as u64;
+        // The receiver may hold back the acknowledgement of a quarter, so beyond that there is nothing to wait for.
+        let full = bytes > self.window_bytes && self.outstanding_bytes > self.window_bytes / 4;
+        if full || objects > self.window_objects {
             return None;
         }
-        let (task, stored) = self.loaded.pop_front()?;
-        let len = stored.bytes.len() as u64;
-        self.loaded_bytes -= stored.bytes.len();
+        self.loaded_bytes -= next.bytes();
+        match self.loaded.pop_front()? {
+            Loaded::Object(task, stored) => self.ship_object(report, task, stored),
+            Loaded::Group(tasks, group) => self.ship_group(report, &tasks, group),
+        }
+    }
+
+    fn ship_object(&mut self, report: &mut Report, task: TaskId, stored: Stored) -> Option<Message> {
         let (kind, ask) = self.walk.ship(task)?;
-        self.outstanding.push_back((task, len));
-        self.outstanding_bytes += len;
+        let len = stored.bytes.len() as u64;
         report.tally(kind).sent += 1;
         report.payload_bytes += len;
+        report.stored_bytes += len;
         report.raw_bytes += u64::from(stored.raw_len);
-        let seq = self.next_seq;
+        *report.efforts.entry(0).or_default() += u64::from(stored.raw_len);
+        let seq = self.sent(task, len);
+        Some(Message::Object(Object { seq, ask, stored }))
+    }
+
+    fn ship_group(&mut self, report: &mut Report, tasks: &[TaskId], group: Group) -> Option<Message> {
+        let mut items = Vec::with_capacity(tasks.len());
+        for (task, len) in tasks.iter().zip(&group.lens) {
+            let (kind, ask) = self.walk.ship(*task)?;
+            report.tally(kind).sent += 1;
+            items.push(Item { origin: Origin::Asked(ask), len: *len });
+        }
+        let Named { forget, ways, from_root, bases } = self.packing.ways.name(&group.bases);
+        let (packing, bytes) = (group.packing, group.bytes);
+        let bundle = Bundle { seq: self.next_seq, items, forget, ways, from_root, bases, packing, bytes };
+        let (len, raw) = (bundle.wire_len(), bundle.content_len() as u64);
+        // Acknowledgements come in order, so the last object may stand for all of the bytes.
+        for (nth, task) in tasks.iter().enumerate() {
+            self.sent(*task, if nth + 1 == tasks.len() { len } else { 0 });
+        }
+        report.payload_bytes += bundle.bytes.len() as u64;
+        report.stored_bytes += group.stored_bytes;
+        report.raw_bytes += raw;
+        report.based += group.based;
+        *report.efforts.entry(group.level).or_default() += raw;
+        Some(Message::Bundle(bundle))
+    }
+
+    /// Notes that an object is under way, and returns its number.
+    fn sent(&mut self, task: TaskId, len: u64) -> u64 {
+        self.outstanding.push_back((task, len));
+        self.outstanding_bytes += len;
         self.next_seq += 1;
-        Some(Object { seq, ask, stored })
+        self.next_seq - 1
     }
 
     fn acknowledged(&mut self, ack: Ack) -> Result<(), Failure> {

@@ -90,6 +90,9 @@ impl Sink for StoreSink {
     fn verifies(&self) -> bool {
         true
     }
+    fn fetch(&self, kind: Kind, name: &Name) -> Result<Bytes> {
+        self.store.pool().read(kind, name)
+    }
     fn admit(&self, kind: Kind, name: &Name, object: Stored) -> Result<()> {
         let stream = StreamId(self.stream.load(Ordering::Relaxed));
         self.store.pool().put_stored(stream, kind, name, &object).map(|_| ())

@@ -1,7 +1,6 @@
 //! What a session does at its edges: patience, cancellation, windows that a peer overruns, and the walk's memory.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use narrowboat_storage::catalogue::DatasetKind;
@@ -259,13 +258,13 @@ fn walk_rule(children: impl Fn(&Ref) -> Vec<Ref>, names_max: usize) -> (usize, H
         }
         while let Some(batch) = walk.next_expand() {
             for (task, at, _) in batch {
-                let fresh = children(&at).into_iter().map(|child| (child, Arc::from([]))).collect();
+                let fresh = children(&at).into_iter().map(|child| (child, Counterparts::default())).collect();
                 walk.expanded(task, Expansion { fresh, shared: 0 }).unwrap();
             }
             moved = true;
         }
         held = held.max(walk.held());
-        while let Some((task, at)) = walk.next_load() {
+        while let Some((task, at, _)) = walk.next_load() {
             for child in children(&at) {
                 assert!(shipped.contains_key(&child), "{at:?} before {child:?}");
             }
@@ -334,7 +333,7 @@ fn a_tree_without_end_is_refused() {
         }
         let (task, _, _) = walk.next_expand().unwrap().remove(0);
         number += 1;
-        let fresh = vec![((Kind::MapNode, name(number)), Arc::from([]))];
+        let fresh = vec![((Kind::MapNode, name(number)), Counterparts::default())];
         if walk.expanded(task, Expansion { fresh, shared: 0 }).is_err() {
             break number;
         }
@@ -347,7 +346,7 @@ fn answers_to_nothing_are_refused() {
     let mut walk = Walk::new((Kind::MapNode, name(0)), None, usize::MAX);
     assert!(walk.answer(1, &[true]).is_err());
     let (task, _, _) = walk.next_expand().unwrap().remove(0);
-    let fresh = (1..4).map(|number| ((Kind::Chunk, name(number)), Arc::from([]))).collect();
+    let fresh = (1..4).map(|number| ((Kind::Chunk, name(number)), Counterparts::default())).collect();
     walk.expanded(task, Expansion { fresh, shared: 0 }).unwrap();
     assert_eq!(walk.next_ask().unwrap().1.len(), 3);
     assert!(walk.answer(2, &[true]).is_err(), "out of order");

@@ -17,7 +17,6 @@
 //! the same object.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
 use narrowboat_storage::name::Kind;
 
@@ -124,7 +123,7 @@ const ROOT: TaskId = 0;
 impl Walk {
     /// Begins at a root that the receiver lacks. At most `names_max` names are under way at a time.
     pub fn new(root: Ref, base: Option<Ref>, names_max: usize) -> Self {
-        let counterparts: Counterparts = base.into_iter().collect();
+        let counterparts = Counterparts::of_root(base);
         let task = Task { at: root, ask: 0, depth: 0, state: State::Lacking, waiters: Vec::new(), counterparts };
         let mut levels: Vec<Level> = (0..=DEPTH_MAX).map(|_| Level::default()).collect();
         levels[0].pending = 1;
@@ -296,7 +295,7 @@ impl Walk {
             task.state = State::Expanding;
             self.levels[task.depth].open += 1;
             self.expanding += 1;
-            batch.push((id, task.at, std::mem::replace(&mut task.counterparts, Arc::new([]))));
+            batch.push((id, task.at, task.counterparts.clone()));
         }
         (!batch.is_empty()).then_some(batch)
     }
@@ -339,13 +338,13 @@ impl Walk {
         }
     }
 
-    /// The next object to read.
-    pub fn next_load(&mut self) -> Option<(TaskId, Ref)> {
+    /// The next object to read, and what it may be packed against.
+    pub fn next_load(&mut self) -> Option<(TaskId, Ref, Counterparts)> {
         let id = self.ready.pop_front()?;
         let task = self.tasks.get_mut(&id)?;
         task.state = State::Loading;
         self.loading += 1;
-        Some((id, task.at))
+        Some((id, task.at, task.counterparts.clone()))
     }
 
     /// Puts objects that were not read after all back in front, in their order.

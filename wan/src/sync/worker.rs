@@ -11,14 +11,17 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use narrowboat_storage::container::codec;
+use narrowboat_storage::container::codec::{self, Patience};
 use narrowboat_storage::error::{Error, Result};
 use narrowboat_storage::id::SnapshotId;
 use narrowboat_storage::name::{Kind, Name, Realm};
+use narrowboat_storage::tree::Span;
 
 use super::diff::{self, Counterparts, Expansion};
+use super::packing::{self, Order, Parcel};
 use super::seam::{Admission, Hello, Ref, References, Sink, SnapshotOffer, Source, Stored};
-use crate::wire::OBJECT_BYTES_MAX;
+use super::ways::Known;
+use crate::wire::{Bundle, OBJECT_BYTES_MAX};
 
 /// References of nodes that are kept at hand: neighbours in the walk have the same counterparts.
 const CACHED_REFS_MAX: usize = 64 << 10;
@@ -37,13 +40,8 @@ pub enum Lane {
 pub enum Request {
     /// Source: what do these nodes refer to that their counterparts do not?
     Expand(Vec<(Ref, Counterparts)>),
-    /// Source: objects as stored, the first of them in any case, further ones until `bytes_max` is reached.
-    Load {
-        /// Which.
-        objects: Vec<Ref>,
-        /// Stop after so many bytes.
-        bytes_max: usize,
-    },
+    /// Source: read and pack these.
+    Pack(Order),
     /// Sink: may it come, what of it is here? Publishes at once where everything is.
     Accept {
         /// How the sender greeted.
@@ -55,8 +53,8 @@ pub enum Request {
     },
     /// Sink: which of these are here?
     Has(Vec<Ref>),
-    /// Sink: verify and admit, in this order.
-    Admit(Vec<(Ref, Stored)>),
+    /// Sink: unpack, verify and admit, in this order.
+    Admit(Vec<Arrival>),
     /// Sink: make durable what was admitted.
     Sync,
     /// Sink: make everything durable, check that the root is there, and publish.
@@ -67,10 +65,28 @@ impl Request {
     /// Where it may run.
     pub fn lane(&self) -> Lane {
         match self {
-            Request::Expand(_) | Request::Load { .. } | Request::Has(_) => Lane::Read,
+            Request::Expand(_) | Request::Pack(_) | Request::Has(_) => Lane::Read,
             Request::Accept { .. } | Request::Admit(_) | Request::Sync | Request::Publish(_) => Lane::Write,
         }
     }
+}
+
+/// What came from the sender to be admitted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Arrival {
+    /// One object, as it was asked for.
+    Object(Ref, Stored),
+    /// A bundle, with what is known of each of its objects.
+    Bundle(Vec<Expected>, Bundle),
+}
+
+/// What is known of an object of a bundle before it is unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// It was asked for.
+    Named(Ref),
+    /// It was not; this is its kind.
+    OfKind(Kind),
 }
 
 /// What came of a request.
@@ -79,7 +95,7 @@ pub enum Reply {
     /// One for each node.
     Expanded(Vec<Expansion>),
     /// The first so many of the objects asked for.
-    Loaded(Vec<Stored>),
+    Packed(Parcel),
     /// What is here of an offer.
     Accepted {
         /// True where the snapshot was published right away, because its root is here.
@@ -126,6 +142,9 @@ pub struct Worker {
     side: Side,
     references: References,
     cache: Mutex<Cache>,
+    /// Nodes of the base that the sender has numbered. Only jobs of the write lane touch it.
+    known: Mutex<Known>,
+    patience: Patience,
 }
 
 enum Side {
@@ -136,12 +155,17 @@ enum Side {
 impl Worker {
     /// A worker for a session that sends out of `source`.
     pub fn source(source: Arc<dyn Source>, references: References) -> Self {
-        Worker { side: Side::Source(source), references, cache: Mutex::default() }
+        Self::new(Side::Source(source), references)
     }
 
     /// A worker for a session that receives into `sink`, with the realm whose names are checked.
     pub fn sink(sink: Arc<dyn Sink>, references: References, realm: Realm, admission: Arc<dyn Admission>) -> Self {
-        Worker { side: Side::Sink { sink, realm, admission }, references, cache: Mutex::default() }
+        Self::new(Side::Sink { sink, realm, admission }, references)
+    }
+
+    fn new(side: Side, references: References) -> Self {
+        let (cache, known, patience) = (Mutex::default(), Mutex::default(), Patience::default());
+        Worker { side, references, cache, known, patience }
     }
 
     /// Does one job. Blocks as long as the store does.
@@ -151,14 +175,14 @@ impl Worker {
     pub fn run(&self, job: Job) -> Done {
         let reply = match (&self.side, job.request) {
             (Side::Source(source), Request::Expand(nodes)) => self.expand(&**source, &nodes),
-            (Side::Source(source), Request::Load { objects, bytes_max }) => load(&**source, &objects, bytes_max),
+            (Side::Source(source), Request::Pack(order)) => packing::pack(&**source, &order).map(Reply::Packed),
             (Side::Sink { sink, .. }, Request::Has(refs)) => has(&**sink, &refs).map(Reply::Has),
             (Side::Sink { sink, realm, .. }, Request::Admit(objects)) => self.admit(&**sink, realm, objects),
             (Side::Sink { sink, .. }, Request::Sync) => sink.sync().map(|()| Reply::Synced),
             (Side::Sink { sink, .. }, Request::Publish(snapshot)) => publish(&**sink, &snapshot),
             (Side::Sink { sink, admission, .. }, Request::Accept { peer, snapshot, bases }) => {
                 match admission.admit(&peer, &snapshot) {
-                    Ok(()) => accept(&**sink, &snapshot, &bases),
+                    Ok(()) => self.accept(&**sink, &snapshot, &bases),
                     Err(reason) => Ok(Reply::NotAllowed(reason)),
                 }
             }
@@ -168,20 +192,20 @@ impl Worker {
     }
 
     fn expand(&self, source: &dyn Source, nodes: &[(Ref, Counterparts)]) -> Result<Reply> {
-        let mut read = |reference: &Ref| self.references_of(source, reference);
+        let mut read = |node: &Ref| self.spans_of(node, |kind, name| source.read(kind, name));
         let expansions = nodes.iter().map(|(node, against)| diff::expand(node, against, &mut read));
         expansions.collect::<Result<_>>().map(Reply::Expanded)
     }
 
-    fn references_of(&self, source: &dyn Source, reference: &Ref) -> Result<Arc<[Ref]>> {
+    fn spans_of(&self, reference: &Ref, read: impl FnOnce(Kind, &Name) -> Result<Bytes>) -> Result<Arc<[Span]>> {
         if let Some(known) = self.cache().find(reference) {
             return Ok(known);
         }
-        let bytes = source.read(reference.0, &reference.1)?;
-        let references: Arc<[Ref]> =
+        let bytes = read(reference.0, &reference.1)?;
+        let spans: Arc<[Span]> =
             (self.references)(reference.0, &bytes).map_err(|fault| fault.of(reference.0, &reference.1))?.into();
-        self.cache().keep(*reference, references.clone());
-        Ok(references)
+        self.cache().keep(*reference, spans.clone());
+        Ok(spans)
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
@@ -189,19 +213,86 @@ impl Worker {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn admit(&self, sink: &dyn Sink, realm: &Realm, objects: Vec<(Ref, Stored)>) -> Result<Reply> {
-        let verifies = sink.verifies();
-        for ((kind, name), stored) in objects {
-            if !verifies && let Err(wrong) = self.verify(sink, realm, kind, &name, &stored)? {
+    fn admit(&self, sink: &dyn Sink, realm: &Realm, arrivals: Vec<Arrival>) -> Result<Reply> {
+        for arrival in arrivals {
+            let admitted = match arrival {
+                Arrival::Object((kind, name), stored) => self.admit_one(sink, realm, kind, &name, stored)?,
+                Arrival::Bundle(expected, bundle) => self.admit_bundle(sink, realm, &expected, &bundle)?,
+            };
+            if let Err(wrong) = admitted {
                 return Ok(Reply::WrongContent(wrong));
-            }
-            match sink.admit(kind, &name, stored) {
-                Ok(()) => {}
-                Err(Error::Refused(refusal)) => return Ok(Reply::WrongContent(refusal.to_string())),
-                Err(error) => return Err(error),
             }
         }
         Ok(Reply::Admitted)
+    }
+
+    fn admit_one(
+        &self,
+        sink: &dyn Sink,
+        realm: &Realm,
+        kind: Kind,
+        name: &Name,
+        stored: Stored,
+    ) -> Result<Result<(), String>> {
+        if !sink.verifies()
+            && let Err(wrong) = self.verify(sink, realm, kind, name, &stored)?
+        {
+            return Ok(Err(wrong));
+        }
+        match sink.admit(kind, name, stored) {
+            Ok(()) => Ok(Ok(())),
+            Err(Error::Refused(refusal)) => Ok(Err(refusal.to_string())),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn admit_bundle(
+        &self,
+        sink: &dyn Sink,
+        realm: &Realm,
+        expected: &[Expected],
+        bundle: &Bundle,
+    ) -> Result<Result<(), String>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spans = |node: &Ref| self.spans_of(node, |kind, name| sink.fetch(kind, name));
+        let mut content = match packing::unpack(sink, &mut known, &mut spans, bundle)? {
+            Ok(content) => content,
+            Err(wrong) => return Ok(Err(wrong)),
+        };
+        for (item, expected) in bundle.items.iter().zip(expected) {
+            // The content has the length of all its objects together.
+            let object = content.split_to(item.len as usize);
+            let (kind, name) = match expected {
+                Expected::Named(at) => *at,
+                Expected::OfKind(kind) => (*kind, realm.name(*kind, &object)),
+            };
+            let mut stored = Vec::new();
+            let codec = codec::compress(&object, &mut stored, &self.patience);
+            let stored = Stored { codec, raw_len: item.len, bytes: stored.into() };
+            let admitted = self.admit_one(sink, realm, kind, &name, stored)?;
+            if admitted.is_err() {
+                return Ok(admitted);
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn accept(&self, sink: &dyn Sink, snapshot: &SnapshotOffer, bases: &[(SnapshotId, Name)]) -> Result<Reply> {
+        let base = sink.newest_shared(&snapshot.dataset, bases)?;
+        let root = base.map(|(_, root)| (Kind::MapNode, root));
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).begin(root);
+        let base = base.map(|(id, _)| id);
+        let whole = match &snapshot.root {
+            Some(root) => has(sink, &[(Kind::MapNode, *root)])? == [true],
+            None => true,
+        };
+        if whole {
+            return Ok(match publish(sink, snapshot)? {
+                Reply::Published => Reply::Accepted { published: true, base },
+                other => other,
+            });
+        }
+        Ok(Reply::Accepted { published: false, base })
     }
 
     /// Never trust: the bytes against the name, then everything that a node refers to against the store.
@@ -229,7 +320,7 @@ impl Worker {
             return Ok(Ok(()));
         }
         let references = match (self.references)(kind, &bytes) {
-            Ok(references) => references,
+            Ok(spans) => spans.iter().map(|span| span.at).collect::<Vec<Ref>>(),
             Err(error) => return Ok(Err(format!("{kind:?} {name} is no node: {error}"))),
         };
         let present = has(sink, &references)?;
@@ -240,20 +331,6 @@ impl Worker {
             None => Ok(()),
         })
     }
-}
-
-fn load(source: &dyn Source, objects: &[Ref], bytes_max: usize) -> Result<Reply> {
-    let mut loaded = Vec::new();
-    let mut bytes = 0;
-    for (kind, name) in objects {
-        if bytes >= bytes_max && !loaded.is_empty() {
-            break;
-        }
-        let stored = source.stored(*kind, name)?;
-        bytes += stored.bytes.len();
-        loaded.push(stored);
-    }
-    Ok(Reply::Loaded(loaded))
 }
 
 /// Presence of references of mixed kinds, in their order.
@@ -270,21 +347,6 @@ fn has(sink: &dyn Sink, references: &[Ref]) -> Result<Vec<bool>> {
         }
     }
     Ok(present)
-}
-
-fn accept(sink: &dyn Sink, snapshot: &SnapshotOffer, bases: &[(SnapshotId, Name)]) -> Result<Reply> {
-    let base = sink.newest_shared(&snapshot.dataset, bases)?.map(|(id, _)| id);
-    let whole = match &snapshot.root {
-        Some(root) => has(sink, &[(Kind::MapNode, *root)])? == [true],
-        None => true,
-    };
-    if whole {
-        return Ok(match publish(sink, snapshot)? {
-            Reply::Published => Reply::Accepted { published: true, base },
-            other => other,
-        });
-    }
-    Ok(Reply::Accepted { published: false, base })
 }
 
 fn publish(sink: &dyn Sink, snapshot: &SnapshotOffer) -> Result<Reply> {
@@ -304,17 +366,17 @@ fn publish(sink: &dyn Sink, snapshot: &SnapshotOffer) -> Result<Reply> {
 /// References of nodes that were read lately; the oldest go first.
 #[derive(Default)]
 struct Cache {
-    nodes: HashMap<Ref, Arc<[Ref]>>,
+    nodes: HashMap<Ref, Arc<[Span]>>,
     order: VecDeque<Ref>,
     refs: usize,
 }
 
 impl Cache {
-    fn find(&self, node: &Ref) -> Option<Arc<[Ref]>> {
+    fn find(&self, node: &Ref) -> Option<Arc<[Span]>> {
         self.nodes.get(node).cloned()
     }
 
-    fn keep(&mut self, node: Ref, references: Arc<[Ref]>) {
+    fn keep(&mut self, node: Ref, references: Arc<[Span]>) {
         let refs = references.len();
         if self.nodes.insert(node, references).is_some() {
             return;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use narrowboat_storage::id::SnapshotId;
 use narrowboat_storage::name::Name;
 
+use super::bundle::Bundle;
 use super::frame::{Channel, Frame, RawFrame};
 use super::hello::Hello;
 use super::object::Object;
@@ -21,6 +22,7 @@ const COMMIT: u16 = 7;
 const PUBLISHED: u16 = 8;
 const STOP: u16 = 9;
 const OBJECT: u16 = 64;
+const BUNDLE: u16 = 65;
 
 /// One message of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub enum Message {
     Stop(Stop),
     /// Sender, on a data stream: an object.
     Object(Object),
+    /// Sender, on a data stream: several objects, packed together.
+    Bundle(Bundle),
 }
 
 /// The receiver's answer to an offer whose root it lacks. The root counts as asked under number 0.
@@ -165,7 +169,7 @@ pub struct Stop {
 impl Message {
     /// The stream that the message travels on.
     pub fn channel(&self) -> Channel {
-        if matches!(self, Message::Object(_)) { Channel::Data } else { Channel::Control }
+        if matches!(self, Message::Object(_) | Message::Bundle(_)) { Channel::Data } else { Channel::Control }
     }
 
     /// Writes the message as one frame.
@@ -181,6 +185,7 @@ impl Message {
             Message::Published(published) => published.encode(),
             Message::Stop(stop) => stop.encode(),
             Message::Object(object) => object.encode(OBJECT),
+            Message::Bundle(bundle) => bundle.encode(BUNDLE),
         }
     }
 
@@ -199,6 +204,7 @@ impl Message {
             PUBLISHED => Message::Published(Published::decode(payload)?),
             STOP => Message::Stop(Stop::decode(payload)?),
             OBJECT => Message::Object(Object::decode(payload)?),
+            BUNDLE => Message::Bundle(Bundle::decode(payload)?),
             _ if ignored => return Ok(None),
             kind => return Err(WireError::Unknown { what: "message", value: kind.into() }),
         }))

@@ -8,6 +8,7 @@
 //! QUIC (TLS 1.3) below authenticates and checks every byte, so frames carry no checksum of their own; objects are
 //! verified against their names anyway.
 
+mod bundle;
 mod frame;
 mod hello;
 mod message;
@@ -16,7 +17,9 @@ mod offer;
 mod reader;
 #[cfg(test)]
 mod tests;
+mod varint;
 
+pub use bundle::{BASES_OF_BUNDLE_MAX, Bundle, Item, Origin, Packing, Way};
 pub use frame::{Channel, Frame, FrameDecoder, PREFACE_BYTES, Preface, RawFrame, StreamClass};
 pub use hello::{Hello, Role};
 pub use message::{Ack, Answer, Ask, Begin, Commit, Message, Published, Stop, StopCode};
@@ -33,15 +36,21 @@ pub type Ref = (Kind, Name);
 pub const VERSION_MAX: u16 = 1;
 /// The oldest protocol version that this software speaks.
 pub const VERSION_MIN: u16 = 1;
-/// Feature bits that this software knows. None are assigned in version 1.
-pub const FEATURES_KNOWN: u64 = 0;
+/// Feature bits that this software knows.
+pub const FEATURES_KNOWN: u64 = FEATURE_BUNDLES;
+/// Objects may come in bundles.
+pub const FEATURE_BUNDLES: u64 = 1;
 
 /// Longest payload of a frame on the control stream.
 pub const CONTROL_BYTES_MAX: usize = 64 << 10;
 /// Largest object, before compression and as sent.
 pub const OBJECT_BYTES_MAX: usize = 4 << 20;
 /// Longest payload of a frame on a data stream.
-pub const DATA_BYTES_MAX: usize = OBJECT_BYTES_MAX + object::OBJECT_HEAD_BYTES;
+pub const DATA_BYTES_MAX: usize = OBJECT_BYTES_MAX + BUNDLE_HEAD_BYTES_MAX;
+/// Longest head of a bundle.
+const BUNDLE_HEAD_BYTES_MAX: usize = 512 << 10;
+/// Most objects in one bundle.
+pub const BUNDLE_OBJECTS_MAX: usize = 4096;
 /// Most names in one `Ask`.
 pub const ASK_NAMES_MAX: usize = 1024;
 /// Most earlier snapshots that one `Offer` proposes as a base.

@@ -8,7 +8,7 @@ use super::OBJECT_BYTES_MAX;
 use super::frame::Frame;
 use super::reader::{Reader, WireError};
 
-pub(super) const OBJECT_HEAD_BYTES: usize = 24;
+const OBJECT_HEAD_BYTES: usize = 24;
 
 /// One object that the receiver lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -46,11 +46,32 @@ fn example() -> Vec<(&'static str, Message)> {
         ("ask", Message::Ask(Ask { first: 1, names })),
         ("answer", Message::Answer(Answer { first: 1, lacking: vec![false, true] })),
         ("object", Message::Object(Object { seq: 0, ask: 2, stored })),
+        ("bundle", Message::Bundle(bundle())),
         ("ack", Message::Ack(Ack { objects: 1 })),
         ("commit", Message::Commit(Commit { objects: 1 })),
         ("published", Message::Published(Published { root: Some(Name([0x55; 32])) })),
         ("stop", Message::Stop(Stop { code: StopCode::Full, sentence: "the disk is full".to_owned() })),
     ]
+}
+
+/// Two objects that were asked, the second out of turn, and one that was not; two ways and three bases.
+fn bundle() -> Bundle {
+    let item = |origin, len| Item { origin, len };
+    let way = |parent, index| Way { parent, index };
+    Bundle {
+        seq: 1,
+        items: vec![
+            item(Origin::Asked(3), 3),
+            item(Origin::Asked(300), 5),
+            item(Origin::Unasked(Kind::SequenceNode), 2),
+        ],
+        forget: true,
+        ways: vec![way(0, 4), way(1, 200)],
+        from_root: true,
+        bases: vec![way(2, 0), way(2, 1), way(1, 7)],
+        packing: Packing::Raw,
+        bytes: Bytes::from_static(b"new bytes!"),
+    }
 }
 
 /// The bytes of a block in the page that begins with "```hex NAME".
@@ -171,7 +192,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_messages_are_refused_or_say_something_else(index in 0usize..10, at in 0usize..1000, bit in 0u8..8) {
+    fn damaged_messages_are_refused_or_say_something_else(index in 0usize..11, at in 0usize..1000, bit in 0u8..8) {
         let (_, message) = example().swap_remove(index);
         let mut bytes = bytes_of(&message);
         let at = at % bytes.len();

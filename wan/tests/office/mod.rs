@@ -17,7 +17,7 @@ use narrowboat_wan::sync::{Admission, Failure, Replication, Report, Sink};
 
 use crate::rng::Rng;
 use crate::store::{MemoryStore, OwnOnly};
-use crate::tree::{Dataset, Size, references};
+use crate::tree::{Dataset, Size, spans};
 
 /// A box: a store in memory, and what it was told.
 pub struct Office {
@@ -65,7 +65,7 @@ impl Office {
     pub fn config(&self, listen: SocketAddr) -> LinkConfig {
         let identity = Identity::from_seed([self.number; 32]);
         let name = format!("box-{}", self.number).parse().unwrap();
-        let mut config = LinkConfig::new(listen, identity, name, self.realm.clone(), self.id(), references);
+        let mut config = LinkConfig::new(listen, identity, name, self.realm.clone(), self.id(), spans);
         config.peers = self.pinned.lock().unwrap().clone();
         config.retry_for = Duration::from_secs(300);
         config.limits.window_bytes = 1 << 20;

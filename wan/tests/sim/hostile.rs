@@ -269,10 +269,10 @@ fn boxes_that_do_not_understand_one_another_say_so() {
         (|hellos| (hellos[0].version_min, hellos[0].version_max) = (2, 9), Some(StopCode::Version)),
         (|hellos| (hellos[1].version_min, hellos[1].version_max) = (0, 0), Some(StopCode::Version)),
         (|hellos| hellos[0].features_refuse = 1 << 40, Some(StopCode::Version)),
-        (|hellos| hellos[1].features_read_only = 1, Some(StopCode::Version)),
+        (|hellos| hellos[1].features_read_only = 1 << 40, Some(StopCode::Version)),
         // These are no hindrance: unknown features to ignore, a newer peer, and a sender that only wants to send.
         (|hellos| (hellos[0].features_ignore, hellos[0].version_max) = (u64::MAX, 9), None),
-        (|hellos| hellos[0].features_read_only = 1, None),
+        (|hellos| hellos[0].features_read_only = 1 << 40, None),
     ];
     for (place, (change, expected)) in cases.into_iter().enumerate() {
         let mut boxes = busy_boxes(9);

@@ -11,7 +11,7 @@ use narrowboat_storage::id::SnapshotId;
 use narrowboat_storage::media::{Media, SimDisk};
 use narrowboat_storage::name::Kind;
 use narrowboat_storage::pool::{Pool, StreamId};
-use narrowboat_storage::tree::{references, walk};
+use narrowboat_storage::tree::{spans, walk};
 use narrowboat_storage::units::{Inode, Timestamp};
 use narrowboat_storage::{PressureOptions, Store, StoreOptions};
 use narrowboat_wan::sync::seam::Hello;
@@ -148,8 +148,8 @@ fn attempt(
     seed: u64,
 ) -> Result<Ended, String> {
     let sink = Arc::new(StoreSink::new(there.clone(), "branch/", Arc::new(|| Timestamp(1_000_000))));
-    let reader = Worker::source(Arc::new(branch.store.pool().clone()), references);
-    let writer = Worker::sink(sink.clone(), references, there.realm().clone(), Arc::new(OwnSnapshots));
+    let reader = Worker::source(Arc::new(branch.store.pool().clone()), spans);
+    let writer = Worker::sink(sink.clone(), spans, there.realm().clone(), Arc::new(OwnSnapshots));
     attempt_between(reader, writer, sink, what.clone(), script, seed)
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use narrowboat_storage::name::{Kind, Realm};
-use narrowboat_wan::sync::Limits;
 use narrowboat_wan::sync::seam::{Ref, Sink, SnapshotOffer, Stored};
+use narrowboat_wan::sync::{Compression, Limits};
 
 use crate::line::Line;
 use crate::rng::Rng;
@@ -42,6 +42,9 @@ fn random_limits(rng: &mut Rng) -> Limits {
         window_names: Limits::NAMES_MIN + rng.below(20_000) as u32,
         read_ahead_bytes: rng.within(1, 100_000) as usize,
         patience: Some(Duration::from_secs(600)),
+        compression: [Compression::Adaptive, Compression::AsStored, Compression::Level(3)][rng.below(3) as usize],
+        delta: rng.below(4) > 0,
+        group_bytes: rng.within(64 << 10, 4 << 20) as usize,
     }
 }
 
@@ -85,6 +88,12 @@ impl Boxes {
     pub fn script(&mut self) -> Script<'static> {
         let mut script = Script::honest(self.line, self.realm.id());
         script.limits = [random_limits(&mut self.rng), random_limits(&mut self.rng)];
+        // Now and then one of the two is older and knows no bundles.
+        for hello in &mut script.hellos {
+            if self.rng.one_in(6) {
+                hello.features_ignore = 0;
+            }
+        }
         script.flaw = self.flaw;
         script
     }
@@ -134,7 +143,8 @@ impl Boxes {
             if sent > lacking.len() as u64 {
                 return Err(format!("{sent} objects were sent, {} were lacking", lacking.len()));
             }
-            if sent_bytes > allowed_bytes {
+            // What does not compress costs a frame's head, and so may what was stored in fewer bytes than that.
+            if sent_bytes > allowed_bytes + allowed_bytes / 32 + 64 * (number + 1) {
                 return Err(format!("{sent_bytes} bytes were sent, {allowed_bytes} were allowed"));
             }
             match (ended.sender.0, cut) {
@@ -222,6 +232,8 @@ fn canary_a_credulous_receiver_is_found_out() {
         let mut script = Script::honest(boxes.line, boxes.realm.id());
         script.flaw = boxes.flaw;
         script.tamper = Some(tamper);
+        // It takes objects one by one.
+        script.hellos[1].features_ignore = 0;
         boxes.attempt(&snapshot, script).is_err()
     };
     assert!((0..20).any(damaged));

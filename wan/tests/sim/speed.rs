@@ -11,7 +11,7 @@ use narrowboat_wan::wire::{Channel, Frame, FrameDecoder, Hello, Role};
 
 use crate::rng::Rng;
 use crate::store::{MemoryStore, OwnOnly};
-use crate::tree::{Dataset, Size, references};
+use crate::tree::{Dataset, Size, spans};
 use crate::world::{BRANCH, HEAD_OFFICE, replication};
 
 /// Seconds that this thread was on a processor: a busy machine does not change them.
@@ -85,11 +85,11 @@ fn speed() {
     let sender = greet(Role::Sender, BRANCH);
     let mut branch = End::new(
         Session::send(sender, replication(&snapshot, &[]), limits.clone(), Duration::ZERO),
-        Worker::source(source, references),
+        Worker::source(source, spans),
     );
     let mut office = End::new(
         Session::receive(greet(Role::Receiver, HEAD_OFFICE), limits, Duration::ZERO),
-        Worker::sink(sink, references, realm.clone(), Arc::new(OwnOnly)),
+        Worker::sink(sink, spans, realm.clone(), Arc::new(OwnOnly)),
     );
     loop {
         let (mut there, mut back) = (Vec::new(), Vec::new());

@@ -145,6 +145,9 @@ impl Source for MemoryStore {
 }
 
 impl Sink for MemoryStore {
+    fn fetch(&self, kind: Kind, name: &Name) -> Result<Bytes> {
+        self.read(kind, name)
+    }
     fn has(&self, kind: Kind, names: &[Name]) -> Result<Vec<bool>> {
         let inner = self.inner();
         Ok(names.iter().map(|name| inner.objects.contains_key(&(kind, *name))).collect())

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use narrowboat_storage::codec::Malformed;
 use narrowboat_storage::id::{DatasetId, SnapshotId, StoreId};
 use narrowboat_storage::name::{Kind, Name};
+use narrowboat_storage::tree::Span;
 use narrowboat_storage::tree::node::NodeFault;
 use narrowboat_storage::units::Timestamp;
 use narrowboat_wan::sync::seam::{DatasetKind, Ref, SnapshotOffer};
@@ -30,6 +31,11 @@ pub fn references(kind: Kind, bytes: &Bytes) -> Result<Vec<Ref>, NodeFault> {
         Ok((kind, Name(entry[9..].try_into().map_err(|_| malformed())?)))
     });
     entries.collect()
+}
+
+/// The same with their places: numbers of entries.
+pub fn spans(kind: Kind, bytes: &Bytes) -> Result<Vec<Span>, NodeFault> {
+    Ok((0..).zip(references(kind, bytes)?).map(|(from, at)| Span { at, from, len: 1 }).collect())
 }
 
 fn build(store: &MemoryStore, kind: Kind, mut entries: Vec<(u64, Ref)>) -> Option<Ref> {
@@ -103,8 +109,11 @@ impl Dataset {
                 }
                 _ => {
                     if let Some(content) = self.files.range_mut(number..).next().map(|(_, content)| content) {
-                        let chunk = random_chunk(rng, size);
                         let place = rng.below(content.len() as u64 + 1) as usize;
+                        let chunk = match content.get(place) {
+                            Some(old) if rng.one_in(2) => a_few_bytes_changed(rng, old),
+                            _ => random_chunk(rng, size),
+                        };
                         if place < content.len() && !rng.one_in(3) {
                             content[place] = chunk;
                         } else {
@@ -149,6 +158,15 @@ impl Dataset {
 fn random_file(rng: &mut Rng, size: Size) -> Vec<Bytes> {
     let count = rng.below(size.chunks_max + 1);
     (0..count).map(|_| random_chunk(rng, size)).collect()
+}
+
+fn a_few_bytes_changed(rng: &mut Rng, old: &Bytes) -> Bytes {
+    let mut new = old.to_vec();
+    let from = rng.below(new.len() as u64 + 1) as usize;
+    let count = rng.below(20) as usize;
+    let fresh = rng.bytes(count);
+    new.splice(from..(from + count / 2).min(old.len()), fresh.iter().copied());
+    if new.is_empty() { vec![1].into() } else { new.into() }
 }
 
 fn random_chunk(rng: &mut Rng, size: Size) -> Bytes {

@@ -7,14 +7,15 @@ use std::time::Duration;
 use narrowboat_storage::id::StoreId;
 use narrowboat_wan::sync::seam::{Hello, Sink, SnapshotOffer};
 use narrowboat_wan::sync::{
-    Done, Failure, Input, Job, Lane, Limits, Output, Replication, Reply, Report, Request, Room, Session, Worker,
+    Arrival, Done, Failure, Input, Job, Lane, Limits, Output, Replication, Reply, Report, Request, Room, Session,
+    Worker,
 };
 use narrowboat_wan::wire::{Channel, Frame, FrameDecoder, Role};
 
 use crate::line::{Direction, Line};
 use crate::rng::Rng;
 use crate::store::{MemoryStore, OwnOnly};
-use crate::tree::references;
+use crate::tree::spans;
 
 pub const BRANCH: StoreId = StoreId([1; 16]);
 pub const HEAD_OFFICE: StoreId = StoreId([2; 16]);
@@ -144,8 +145,8 @@ pub fn attempt(
     script: Script,
     seed: u64,
 ) -> Result<Ended, String> {
-    let reader = Worker::source(source.clone(), references);
-    let writer = Worker::sink(sink.clone(), references, sink.realm.clone(), Arc::new(OwnOnly));
+    let reader = Worker::source(source.clone(), spans);
+    let writer = Worker::sink(sink.clone(), spans, sink.realm.clone(), Arc::new(OwnOnly));
     attempt_between(reader, writer, sink.clone(), replication, script, seed)
 }
 
@@ -299,8 +300,9 @@ impl World<'_> {
     fn run_job(&mut self, side: Side, job: Job) -> Done {
         let id = job.id;
         match (self.script.flaw, &job.request) {
-            (Flaw::Credulous, Request::Admit(objects)) => {
-                for ((kind, name), stored) in objects {
+            (Flaw::Credulous, Request::Admit(arrivals)) => {
+                for arrival in arrivals {
+                    let Arrival::Object((kind, name), stored) = arrival else { panic!("not to a credulous box") };
                     self.sink.admit(*kind, name, stored.clone()).unwrap();
                 }
                 Done { id, reply: Reply::Admitted }
