@@ -144,7 +144,7 @@ fn a_freeze_that_fails_makes_the_mark_one_of_a_crash_and_is_thawed() {
     );
     assert_eq!(world.trace(), ["freeze db", "thaw db"], "nobody else is disturbed for it");
     assert_eq!(worth(&world.data, "noon"), "crash");
-    assert!(fine(&world.data, &["timeline", "office"]).contains("mark, as in a crash"));
+    assert!(fine(&world.data, &["timeline", "office"]).contains("mark  crash        noon"));
     assert_eq!(world.owed(), json!([]), "it said that it froze nothing, and so did its thaw");
     let gone = "[hook.db]\nfreeze = ['/nowhere/freeze']\nthaw = ['/nowhere/thaw']\n";
     world.set_hooks(gone);

@@ -27,7 +27,9 @@ fn a_share_goes_back_to_any_moment_and_forth_again() {
     assert!(said.code == 1 && said.err.contains("no window"), "{said:?}");
     assert!(fine(&data, &["window", "office"]).contains("no window"));
     let set = facts(&data, &["window", "office", "--keep", "24h", "--bytes", "1GiB"]);
-    assert_eq!((&set["window_seconds"], &set["window_bytes"]), (&json!(86_400), &json!(1 << 30)));
+    let window = &set["window"];
+    assert_eq!((&window["asked_seconds"], &window["asked_bytes"]), (&json!(86_400), &json!(1 << 30)), "{set:#}");
+    assert_eq!(window["limit"], "begun");
 
     let mut client = served.connect();
     let root = client.mount("/office").expect("the share");
@@ -63,7 +65,7 @@ fn a_share_goes_back_to_any_moment_and_forth_again() {
     let named: Vec<&str> =
         timeline["moments"].as_array().expect("a list").iter().filter_map(|m| m["name"].as_str()).collect();
     assert!(named.contains(&"noon") && named.contains(&before.as_str()), "{timeline:#}");
-    assert!(fine(&data, &["timeline", "office"]).contains("mark, consistent"));
+    assert!(fine(&data, &["timeline", "office"]).contains("mark      application  noon"));
     let said = narrowboat(&data, &["rewind", "office", "--to", "yesterday"]);
     assert!(said.code == 1 && said.err.contains("yesterday"), "{said:?}");
     let said = narrowboat(&data, &["rewind", "office", "--to", "2001-01-01T00:00:00Z"]);

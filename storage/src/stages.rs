@@ -22,6 +22,8 @@ use crate::units::{Lsn, Space, Timestamp};
 const ADMITTED_SHARE: u64 = 8;
 /// Most that is admitted before the disk is measured again.
 const ADMITTED_BYTES_MAX: u64 = 64 << 20;
+/// So many times the reserve, besides itself and two segments of the journal, is ample room.
+const AMPLE_RESERVES: u64 = 3;
 /// What every admission counts beside its data.
 const ADMISSION_BYTES: u64 = 4096;
 
@@ -181,6 +183,12 @@ impl Stages {
         Ok(Space { free_bytes: space.free_bytes.saturating_sub(self.reserve_bytes), ..space })
     }
 
+    /// Free room below which windows give up what is oldest in them, so that writes need not be refused for it.
+    pub fn ample_bytes(&self) -> u64 {
+        let segments = 2 * self.journal.segment_bytes();
+        self.reserve_bytes.saturating_mul(AMPLE_RESERVES).saturating_add(segments)
+    }
+
     /// Notes that bytes which a client believes to be written may be lost.
     pub fn flush_failed(&self) {
         self.verifier.fetch_add(1, Ordering::AcqRel);
@@ -203,7 +211,11 @@ impl Stages {
     /// Refuses where `len` bytes more have no room, and notes how many may be admitted until it looks again: asking the
     /// disk for every write would cost as much as the write.
     fn measure_room(&self, len: u64) -> Result<()> {
-        let room = self.space()?.free_bytes.saturating_sub(self.pressure.bytes());
+        let free = self.space()?.free_bytes;
+        if free < self.ample_bytes() {
+            self.pressure.call_pump();
+        }
+        let room = free.saturating_sub(self.pressure.bytes());
         let admissible = if room < len { 0 } else { (room / ADMITTED_SHARE).min(ADMITTED_BYTES_MAX) };
         self.admissible.store(admissible as i64, Ordering::Relaxed);
         if room < len { Err(Environment::Full.into()) } else { Ok(()) }

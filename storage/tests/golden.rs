@@ -121,7 +121,7 @@ fn compare_volume(store: &Store) {
     let bytes = |name: &str| device(name).read(0, 2 << 20).expect("readable").concat();
     assert!(bytes("disk") == volume(false));
     let timeline = store.timeline("disk").expect("there");
-    assert!(timeline.window.is_some() && timeline.marks.len() == 1 && timeline.marks[0].quiet);
+    assert!(timeline.reach.is_some() && timeline.marks.len() == 1 && timeline.marks[0].quiet);
     let mark = Moment::Mark("quiet".into());
     store.clone_at("disk", &mark, "past", Timestamp(900)).expect("within the window");
     assert!(bytes("past") == volume(true));

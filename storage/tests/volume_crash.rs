@@ -77,8 +77,7 @@ fn run(disk: &SimDisk, writer: &mut Writer, known: &mut Known, steps: u64, from:
     {
         return;
     }
-    if store.timeline("disk").expect("there").window.is_none()
-        && store.set_window("disk", WINDOW, Timestamp(1)).is_err()
+    if store.timeline("disk").expect("there").reach.is_none() && store.set_window("disk", WINDOW, Timestamp(1)).is_err()
     {
         return;
     }

@@ -100,7 +100,8 @@ enum Command {
     /// Show or set how far back a dataset can be taken to any moment, not only to snapshots.
     ///
     /// The journal is kept for so long, or as long as it is no larger than --bytes, whichever ends first. What was written
-    /// before the window was set is not in it.
+    /// before the window was set is not in it. Where the disk gets full, the oldest of it goes before writes are refused.
+    /// Shown is how far back the dataset can be taken now, what that costs, and why it ends there.
     Window {
         /// The dataset.
         dataset: String,
@@ -146,6 +147,10 @@ enum Command {
         forget: bool,
     },
     /// Show what a dataset can be taken back to: snapshots, marks, its window and what was written when.
+    ///
+    /// The chart has a row for each piece of the window: how much was written then, and which snapshots (s), consistent
+    /// marks (M) and marks that are like a crash (m) lie in it. Any time in the window can be named where a MOMENT is asked for,
+    /// as in `narrowboat rewind DATASET --to 2026-11-22T07:30:00Z`.
     Timeline {
         /// The dataset.
         dataset: String,

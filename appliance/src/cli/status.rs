@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use super::dataset::show_datasets;
 use super::peer::show_peers;
 use super::show::{count, size};
+use super::time::why_it_ends;
 use super::{Context, Outcome};
 use crate::control::Request;
-use crate::control::reports::Status;
+use crate::control::reports::{Dataset, Status};
 use crate::units::duration;
 
 pub(super) fn status(context: &Context) -> Outcome {
@@ -51,6 +52,7 @@ fn show(status: &Status) {
     if !status.datasets.is_empty() {
         say!();
         show_datasets(&status.datasets);
+        show_time(&status.datasets);
     }
     if !status.peers.is_empty() {
         say!();
@@ -73,5 +75,24 @@ fn show(status: &Status) {
             replication.peer,
             size(replication.wire_bytes_sent)
         );
+    }
+}
+
+/// How far datasets can be taken back.
+fn show_time(datasets: &[Dataset]) {
+    if datasets.iter().any(|dataset| dataset.window.is_some()) {
+        say!();
+    }
+    for (name, window) in datasets.iter().filter_map(|dataset| Some((&dataset.name, dataset.window.as_ref()?))) {
+        say!(
+            "  {name} can be taken back {} ({} of journal), to {}",
+            duration(window.seconds),
+            size(window.journal_bytes),
+            window.first
+        );
+        if window.limit != "age" {
+            let asked = duration(window.asked_seconds as f64);
+            say!("    asked for {asked}; it ends {}", why_it_ends(window));
+        }
     }
 }

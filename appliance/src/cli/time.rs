@@ -1,17 +1,14 @@
-//! `window`, `mark`, `timeline` and `rewind`.
+//! `window`, `mark`, `thaw`, `timeline` and `rewind`.
+
+mod chart;
 
 use std::process::ExitCode;
 
-use super::show::{size, table};
+use super::show::{or_dash, size, table};
 use super::{Context, HOOK_FAILED, Outcome};
 use crate::control::Request;
-use crate::control::reports::{Acknowledged, HookCall, Marked, Rewound, Timeline, Written};
+use crate::control::reports::{Acknowledged, HookCall, Marked, Moment, Rewound, Timeline, Window};
 use crate::units::{ByteSize, duration};
-
-/// Rows of the chart of what was written.
-const CHART_ROWS: usize = 24;
-/// Columns of its bars.
-const CHART_COLUMNS: f64 = 40.0;
 
 pub(super) fn window(
     context: &Context,
@@ -88,42 +85,38 @@ pub(super) fn timeline(context: &Context, dataset: String) -> Outcome {
         show_window(&timeline);
         if !timeline.moments.is_empty() {
             say!();
-            let row = |moment: &crate::control::reports::Moment| {
-                let kind = match moment.quiet {
-                    Some(true) => "mark, consistent".to_owned(),
-                    Some(false) => "mark, as in a crash".to_owned(),
-                    None => moment.kind.clone(),
-                };
-                vec![moment.time.clone(), kind, moment.name.clone()]
-            };
-            table(&["TIME", "KIND", "NAME"], &timeline.moments.iter().map(row).collect::<Vec<_>>());
+            let rows: Vec<_> = timeline.moments.iter().map(row_of).collect();
+            table(&["TIME", "KIND", "CONSISTENCY", "NAME"], &rows);
         }
-        show_written(&timeline.written);
+        chart::show(&timeline);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn show_window(timeline: &Timeline) {
-    let (Some(seconds), Some(bytes)) = (timeline.window_seconds, timeline.window_bytes) else {
-        return say!("{} has no window: only its snapshots are kept (`narrowboat window --help`)", timeline.dataset);
-    };
-    say!("{} can be taken back by {} or {} of journal", timeline.dataset, duration(seconds as f64), size(bytes));
-    if let (Some(first), Some(last)) = (&timeline.first, &timeline.last) {
-        say!("any moment from {first} to {last}; {} of journal are kept for it", size(timeline.journal_bytes));
-    }
+fn row_of(moment: &Moment) -> Vec<String> {
+    let consistency = or_dash(moment.consistency.clone());
+    vec![moment.time.clone(), moment.kind.clone(), consistency, moment.name.clone()]
 }
 
-/// A bar for each step, the newest ones, as long as its rate is high.
-fn show_written(written: &[Written]) {
-    let steps = &written[written.len().saturating_sub(CHART_ROWS)..];
-    let most = steps.iter().map(|step| step.bytes_per_second).fold(0.0, f64::max);
-    if most == 0.0 {
-        return;
-    }
-    say!();
-    say!("written, until the time that is named:");
-    for step in steps {
-        let bar = "#".repeat((step.bytes_per_second / most * CHART_COLUMNS).round() as usize);
-        say!("  {}  {:>10}  {:>10}/s  {bar}", step.until, size(step.bytes), size(step.bytes_per_second as u64));
+fn show_window(timeline: &Timeline) {
+    let Some(window) = &timeline.window else {
+        return say!("{} has no window: only its snapshots are kept (`narrowboat window --help`)", timeline.dataset);
+    };
+    say!("{} can be taken back {}, to any moment", timeline.dataset, duration(window.seconds));
+    say!("  from   {}", window.first);
+    say!("  to     {}", window.last);
+    say!("  keeps  {} of journal, which all datasets share", size(window.journal_bytes));
+    say!("  asked  {} or {}, whichever ends first", duration(window.asked_seconds as f64), size(window.asked_bytes));
+    say!("  ends   {}", why_it_ends(window));
+}
+
+/// Why a window reaches back no further, as a sentence goes on behind "it ends".
+pub(super) fn why_it_ends(window: &Window) -> String {
+    match window.limit.as_str() {
+        "begun" => "there because nothing was kept before".into(),
+        "age" => "there because that is as long as was asked for".into(),
+        "bytes" => format!("there because more would cost over {}", size(window.asked_bytes)),
+        "disk" => "there because the disk has no room for more".into(),
+        _ => "there because what was before was let go, for want of room or by a smaller window".into(),
     }
 }

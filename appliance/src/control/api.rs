@@ -166,6 +166,7 @@ fn dataset(node: &Node, info: &DatasetInfo) -> reports::Dataset {
         lun: place.map(|(_, lun)| lun),
         export: node.nfs_address.filter(|_| is_share).map(|_| format!("/{}", row.name)),
         damage: info.damage.as_ref().map(|damage| damage.to_string()),
+        window: node.store.reach(row.id).map(|reach| time::window(&reach)),
     }
 }
 

@@ -100,6 +100,28 @@ pub struct Dataset {
     pub lun: Option<u16>,
     /// Why it can't be served or counted; its sizes and counts are 0 then.
     pub damage: Option<String>,
+    /// How far it can be taken back to any moment; none where it has no window.
+    pub window: Option<Window>,
+}
+
+/// How far a dataset can be taken back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    /// How long the window was asked to be.
+    pub asked_seconds: u64,
+    /// How much of the journal it may keep.
+    pub asked_bytes: u64,
+    /// The first moment that can be named by its time.
+    pub first: String,
+    /// The last one.
+    pub last: String,
+    /// Seconds between both.
+    pub seconds: f64,
+    /// Bytes of journal that are kept for it, of all datasets.
+    pub journal_bytes: u64,
+    /// Why it reaches back no further: "begun" (nothing was kept before), "age", "bytes", "disk" (no room), or "let-go" (what
+    /// was before went while the window or the room was smaller).
+    pub limit: String,
 }
 
 /// What a dataset can be taken back to.
@@ -107,16 +129,8 @@ pub struct Dataset {
 pub struct Timeline {
     /// Its name.
     pub dataset: String,
-    /// How long its window is; none where it has none.
-    pub window_seconds: Option<u64>,
-    /// How much of the journal the window keeps at most.
-    pub window_bytes: Option<u64>,
-    /// The first moment that can be named by its time.
-    pub first: Option<String>,
-    /// The last one.
-    pub last: Option<String>,
-    /// Bytes of journal that are kept for it, of all datasets.
-    pub journal_bytes: u64,
+    /// Its window; none where it has none.
+    pub window: Option<Window>,
     /// Snapshots and marks, oldest first.
     pub moments: Vec<Moment>,
     /// What was written within the window, oldest first.

@@ -2,7 +2,7 @@
 
 use narrowboat_storage::Store;
 use narrowboat_storage::catalogue::Window;
-use narrowboat_storage::store::{Moment, Timeline};
+use narrowboat_storage::store::{Limit, Moment, Reach, Timeline};
 
 use super::Failed;
 use super::reports;
@@ -23,8 +23,8 @@ pub(super) fn set_window(
     bytes: Option<u64>,
     off: bool,
 ) -> Result<reports::Timeline, Failed> {
-    let present = store.timeline(dataset)?.window;
-    let window = Window {
+    let present = store.timeline(dataset)?.reach.map(|reach| reach.window);
+    let wanted = Window {
         nanoseconds: match (seconds, present) {
             (Some(seconds), _) => seconds.saturating_mul(1_000_000_000),
             (None, Some(present)) => present.nanoseconds,
@@ -35,21 +35,37 @@ pub(super) fn set_window(
     if off {
         store.set_window(dataset, None, clock::now())?;
     } else if seconds.is_some() || bytes.is_some() {
-        store.set_window(dataset, Some(window), clock::now())?;
+        store.set_window(dataset, Some(wanted), clock::now())?;
     }
     timeline(store, dataset)
 }
 
+/// How far a dataset can be taken back.
+pub(super) fn window(reach: &Reach) -> reports::Window {
+    reports::Window {
+        asked_seconds: reach.window.nanoseconds / 1_000_000_000,
+        asked_bytes: reach.window.bytes,
+        first: rfc3339(reach.first),
+        last: rfc3339(reach.last),
+        seconds: reach.last.0.saturating_sub(reach.first.0).max(0) as f64 / 1e9,
+        journal_bytes: reach.journal_bytes,
+        limit: match reach.limit {
+            Limit::Begun => "begun",
+            Limit::Age => "age",
+            Limit::Bytes => "bytes",
+            Limit::Disk => "disk",
+            Limit::LetGo => "let-go",
+        }
+        .into(),
+    }
+}
+
 /// What a dataset can be taken back to.
 pub(super) fn timeline(store: &Store, dataset: &str) -> Result<reports::Timeline, Failed> {
-    let Timeline { window, reach, journal_bytes, snapshots, marks, written } = store.timeline(dataset)?;
+    let Timeline { reach, snapshots, marks, written } = store.timeline(dataset)?;
     Ok(reports::Timeline {
         dataset: dataset.to_owned(),
-        window_seconds: window.map(|window| window.nanoseconds / 1_000_000_000),
-        window_bytes: window.map(|window| window.bytes),
-        first: reach.map(|(first, _)| rfc3339(first)),
-        last: reach.map(|(_, last)| rfc3339(last)),
-        journal_bytes,
+        window: reach.as_ref().map(window),
         moments: {
             let snapshots = snapshots.into_iter().map(|row| (row.time, "snapshot", row.name, None));
             let marks = marks.into_iter().map(|mark| (mark.time, "mark", mark.label, Some(mark.quiet)));

@@ -23,6 +23,8 @@ pub(crate) struct Layer {
     pub edits: BTreeMap<Bytes, Option<Bytes>>,
     /// What was written to files.
     pub files: BTreeMap<Inode, Extents>,
+    /// The first journal record in this layer, and its time.
+    pub first: Option<(Lsn, Timestamp)>,
     /// The last journal record in this layer.
     pub last: Lsn,
     /// Its time.
@@ -40,6 +42,12 @@ impl Layer {
     /// An empty layer behind the record `last`.
     pub fn behind(last: Lsn, time: Timestamp) -> Self {
         Layer { last, time, ..Layer::default() }
+    }
+
+    /// Notes that a record belongs to this layer.
+    pub fn takes(&mut self, lsn: Lsn, time: Timestamp) {
+        self.first.get_or_insert((lsn, time));
+        (self.last, self.time) = (lsn, time);
     }
 
     /// Applies one edit. Deleting an inode's record drops what was written to it.

@@ -240,7 +240,7 @@ impl Dataset {
             true => self.stages.append_freeing(now, self.id, kind, head)?,
             false => self.stages.append(now, self.id, kind, head, payload)?,
         };
-        (state.active.last, state.active.time) = (appended.lsn, appended.time);
+        state.active.takes(appended.lsn, appended.time);
         Ok(appended)
     }
 

@@ -30,7 +30,7 @@ impl Dataset {
         let decoded = Record::decode(record.kind, &record.head).map_err(|error| {
             Damage::new("journal", record.lsn.0, "a record of a dataset", format!("at record {}: {error}", record.lsn))
         })?;
-        (state.active.last, state.active.time) = (record.lsn, record.time);
+        state.active.takes(record.lsn, record.time);
         match decoded {
             Record::Edits { tag, truncated, mut edits } => {
                 self.replay_totals(&mut state, &mut edits)?;
@@ -52,6 +52,8 @@ impl Dataset {
             }
             Record::Chunks { inode, mut offset, runs } => {
                 state.unjournaled.insert(inode);
+                let data = runs.iter().filter(|(_, place)| !matches!(place, Place::Hole));
+                state.active.written_bytes += data.map(|(len, _)| len).sum::<u64>();
                 self.account(&mut state, |layer| {
                     layer.with_file(inode, |extents| {
                         for (len, place) in runs {

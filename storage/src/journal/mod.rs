@@ -370,6 +370,11 @@ impl Journal {
         self.lock().ruler.since(lsn)
     }
 
+    /// Bytes of a segment: the journal takes and gives room in such steps.
+    pub fn segment_bytes(&self) -> u64 {
+        self.options.segment_bytes
+    }
+
     /// Bytes of disk that the journal's segments take, without the one kept in reserve.
     pub fn disk_bytes(&self) -> u64 {
         self.lock().segments.values().sum()

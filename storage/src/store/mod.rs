@@ -23,7 +23,7 @@ mod time;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -44,6 +44,7 @@ pub(crate) use datasets::stream_of;
 pub use datasets::{DatasetInfo, LABEL_BYTES_MAX, StoreStats};
 pub use open::OpenReport;
 pub use replica::ReplicaSnapshot;
+pub use retain::{Limit, Reach};
 pub use time::{Moment, Timeline, Written};
 
 /// The setting that says how far the journal's changes of the catalogue were applied.
@@ -102,6 +103,8 @@ pub struct Store {
     turn: AtomicUsize,
     /// Records behind which somebody reads the journal.
     pins: Mutex<Vec<Lsn>>,
+    /// Bytes of journal that windows may keep for lack of room on the disk.
+    window_room: AtomicU64,
     /// Signals that a drain step ended.
     drained: Condvar,
     segment_bytes: u64,

@@ -1,7 +1,7 @@
 //! Opening: header, catalogue, journal, pool; then every record behind the heads is applied again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use bytes::Bytes;
@@ -82,6 +82,7 @@ impl Store {
             draining: Mutex::new(BTreeSet::new()),
             turn: AtomicUsize::new(0),
             pins: Mutex::default(),
+            window_room: AtomicU64::new(u64::MAX),
             drained: Condvar::new(),
             segment_bytes,
         };

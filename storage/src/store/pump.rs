@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Store;
 use super::open::applied_change;
 use crate::catalogue::{Change, Head, Sealed};
+use crate::dataset::layer::Layer;
 use crate::dataset::live::Dataset;
 use crate::dataset::namespace::{Key, Totals};
 use crate::dataset::state::Base;
@@ -40,6 +41,9 @@ impl Store {
     }
 
     fn drain_any(&self, now: Timestamp) -> Result<bool> {
+        if self.measure_room_for_windows()? {
+            self.trim_if_room()?;
+        }
         let mut datasets = self.open_datasets();
         datasets.retain(|dataset| !dataset.read_only);
         if !datasets.is_empty() {
@@ -160,13 +164,17 @@ impl Store {
         let step = self.drain_claimed(dataset)?;
         drop(claim);
         if step == Step::Drained {
-            match self.trim_journal_if_due() {
-                // The step itself is done. Trimming is tried again behind the next one.
-                Ok(()) | Err(Error::Environment(Environment::Full)) => {}
-                Err(error) => return Err(error),
-            }
+            self.trim_if_room()?;
         }
         Ok(step)
+    }
+
+    /// Trims if that is due. Where the disk has no room even for that, it is tried again later.
+    fn trim_if_room(&self) -> Result<()> {
+        match self.trim_journal_if_due() {
+            Err(Error::Environment(Environment::Full)) => Ok(()),
+            outcome => outcome,
+        }
     }
 
     fn drain_claimed(&self, dataset: &Arc<Dataset>) -> Result<Step> {
@@ -174,7 +182,8 @@ impl Store {
         self.stages.pool.settle()?;
         let head = Head { root: drained.base.root, lsn: drained.base.lsn, next_inode: dataset.next_inode() };
         let mut changes = vec![Change::head(dataset.id, head), Change::calls(dataset.id, &dataset.calls())];
-        changes.extend(self.note_checkpoint(dataset, head, drained.layer.time, drained.layer.written_bytes));
+        let Layer { first, time, written_bytes, .. } = *drained.layer;
+        changes.extend(self.note_checkpoint(dataset, head, first, time, written_bytes));
         let mut seals = Vec::new();
         if !drained.layer.snapshots.is_empty() {
             let sealed = self.sealed_at(drained.base, head.next_inode)?;

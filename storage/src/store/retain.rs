@@ -4,27 +4,91 @@
 //! with a checkpoint, and the journal is kept from there on. Bulk data is in the journal by reference, so keeping it
 //! costs only what was written in small pieces.
 //!
+//! Where the disk gets full, windows give up what is oldest in them before writes are refused ([`Limit::Disk`]). What is given up does
+//! not come back when there is room again; from then on the window grows as before.
+//!
 //! Chunks and nodes that a checkpoint's root reaches, or that a kept record refers to, are in use: whoever reclaims
 //! starts from these roots as from snapshots, and from all records behind the oldest checkpoint ([`Store::kept_from`]).
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use super::Store;
 use crate::catalogue::{Change, Checkpoint, Head, Window};
 use crate::dataset::live::Dataset;
+use crate::error::Result;
 use crate::id::DatasetId;
 use crate::units::{Lsn, Timestamp};
 
 /// Checkpoints of one dataset, at most. Beyond, every other one of the older half goes: replaying then begins further back.
 const CHECKPOINTS_MAX: usize = 512;
 
+/// Why a window reaches back no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// It was set then; what was before was not kept.
+    Begun,
+    /// It is as long as was asked for.
+    Age,
+    /// It costs as many bytes of journal as it may.
+    Bytes,
+    /// The disk has no room for more.
+    Disk,
+    /// What was before was let go of while the window, or the room on the disk, was smaller.
+    LetGo,
+}
+
+/// How far a dataset can be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Its window as it was set.
+    pub window: Window,
+    /// The first moment that a time can name.
+    pub first: Timestamp,
+    /// The last one.
+    pub last: Timestamp,
+    /// Bytes of journal that are kept behind the first moment, of all datasets.
+    pub journal_bytes: u64,
+    /// What keeps it from reaching further.
+    pub limit: Limit,
+}
+
 impl Store {
+    /// How far a dataset can be taken back to any moment; `None` where it has no window.
+    pub fn reach(&self, id: DatasetId) -> Option<Reach> {
+        let window = self.stages.catalogue.window(id)?;
+        let checkpoints = self.stages.catalogue.checkpoints(id);
+        let (begin, limit) = self.window_begins(&window, &checkpoints);
+        let first = checkpoints.get(begin)?;
+        let last = self.stages.journal.time().max(first.time);
+        let journal_bytes = self.stages.journal.bytes_since(first.until_lsn);
+        Some(Reach { window, first: first.time, last, journal_bytes, limit })
+    }
+
+    /// Sets what windows may keep of the journal: what it has now, and as much more as the disk has beyond ample room, or as
+    /// much less as is missing. True where something is missing.
+    pub(super) fn measure_room_for_windows(&self) -> Result<bool> {
+        let (free, ample) = (self.stages.space()?.free_bytes, self.stages.ample_bytes());
+        let room = self.stages.journal.disk_bytes().saturating_add(free).saturating_sub(ample);
+        self.window_room.store(room, Ordering::Relaxed);
+        Ok(free < ample)
+    }
+
     /// The checkpoints of a dataset with which its window can begin, oldest first; none where it has no window.
     pub(super) fn usable_checkpoints(&self, id: DatasetId) -> Vec<Checkpoint> {
         let Some(window) = self.stages.catalogue.window(id) else { return Vec::new() };
         let mut checkpoints = self.stages.catalogue.checkpoints(id);
-        let begin = self.window_begins(&window, &checkpoints);
+        let (begin, _) = self.window_begins(&window, &checkpoints);
         checkpoints.drain(..begin);
+        checkpoints
+    }
+
+    /// The same and the one before them, which tells what ends the window.
+    fn noted_checkpoints(&self, id: DatasetId) -> Vec<Checkpoint> {
+        let Some(window) = self.stages.catalogue.window(id) else { return Vec::new() };
+        let mut checkpoints = self.stages.catalogue.checkpoints(id);
+        let (begin, _) = self.window_begins(&window, &checkpoints);
+        checkpoints.drain(..begin.saturating_sub(1));
         checkpoints
     }
 
@@ -33,33 +97,58 @@ impl Store {
         self.usable_checkpoints(id).first().map(|checkpoint| checkpoint.until_lsn)
     }
 
-    /// Which checkpoint a window begins with: the newest that is as old as the window is long, and, from there on, the first
-    /// that has no more journal behind it than the window allows and that the journal still reaches back to. The newest
-    /// costs nothing: what is behind it is owed anyway.
-    fn window_begins(&self, window: &Window, checkpoints: &[Checkpoint]) -> usize {
+    /// Which checkpoint a window begins with, and why with none before: the newest that is as old as the window is long, and, from
+    /// there on, the first that has no more journal behind it than the window and the disk allow and that the journal still
+    /// reaches back to. The newest costs nothing: what is behind it is owed anyway.
+    fn window_begins(&self, window: &Window, checkpoints: &[Checkpoint]) -> (usize, Limit) {
         let journal = &self.stages.journal;
+        let room = self.window_room.load(Ordering::Relaxed);
         let oldest = Timestamp(journal.time().0.saturating_sub_unsigned(window.nanoseconds));
         let first = journal.first();
         let from = checkpoints.partition_point(|checkpoint| checkpoint.time <= oldest).saturating_sub(1);
         let reached = |checkpoint: &Checkpoint| checkpoint.until_lsn.0 + 1 >= first.0;
-        let fits =
-            |checkpoint: &Checkpoint| reached(checkpoint) && journal.bytes_since(checkpoint.until_lsn) <= window.bytes;
+        let cost = |checkpoint: &Checkpoint| journal.bytes_since(checkpoint.until_lsn);
+        let fits = |checkpoint: &Checkpoint| reached(checkpoint) && cost(checkpoint) <= window.bytes.min(room);
         let begin = checkpoints.iter().skip(from).position(fits).map(|nth| from + nth);
         let newest = checkpoints.iter().rposition(reached).unwrap_or(checkpoints.len());
-        begin.unwrap_or(newest)
+        let begin = begin.unwrap_or(newest);
+        if checkpoints.get(begin).is_some_and(|begins| begins.time <= oldest) {
+            return (begin, Limit::Age);
+        }
+        let Some(before) = begin.checked_sub(1).and_then(|before| checkpoints.get(before)) else {
+            return (begin, Limit::Begun);
+        };
+        // Of what is gone nobody can say what it would cost: at least a segment, and about as much as the step behind it.
+        let costs = |nth: usize| checkpoints.get(nth).map_or(0, cost);
+        let guessed = (2 * costs(begin)).saturating_sub(costs(begin + 1)) + self.segment_bytes;
+        let limit = match if reached(before) { cost(before) } else { guessed } {
+            cost if cost > room => Limit::Disk,
+            cost if cost > window.bytes => Limit::Bytes,
+            _ => Limit::LetGo,
+        };
+        (begin, limit)
     }
 
-    /// The change that notes a new root of a dataset as a checkpoint, and lets go of those that its window no longer needs. The
-    /// caller has claimed its drain.
+    /// The change that notes a new root of a dataset as a checkpoint, and lets go of those that its window no longer needs. Up to
+    /// the `first` record that is in it and was not in the one before, nothing changed. The caller has claimed its drain.
     pub(super) fn note_checkpoint(
         &self,
         dataset: &Dataset,
         head: Head,
+        first: Option<(Lsn, Timestamp)>,
         time: Timestamp,
         written: u64,
     ) -> Option<Change> {
         self.stages.catalogue.window(dataset.id)?;
-        let mut checkpoints = self.usable_checkpoints(dataset.id);
+        let mut checkpoints = self.noted_checkpoints(dataset.id);
+        // A crash may have taken the checkpoint of a rewind: then the last one is not what this root was made of.
+        let base = dataset.base();
+        if let (Some(before), Some((lsn, time))) = (checkpoints.last_mut(), first)
+            && (before.root == base.root && base.lsn <= before.until_lsn && before.until_lsn < lsn)
+        {
+            before.until_lsn = Lsn(lsn.0 - 1);
+            before.until_time = time.max(before.until_time);
+        }
         // The order of records is that of their times.
         let time = checkpoints.last().map_or(time, |last| time.max(last.until_time));
         checkpoints.push(Checkpoint {
@@ -77,7 +166,7 @@ impl Store {
 
     /// The change that notes that a dataset rests at its root up to the record `last` of `time`. The caller has claimed its drain.
     pub(super) fn note_rest(&self, dataset: &Dataset, last: Lsn, time: Timestamp) -> Option<Change> {
-        let mut checkpoints = self.usable_checkpoints(dataset.id);
+        let mut checkpoints = self.noted_checkpoints(dataset.id);
         let base = dataset.base();
         let newest = checkpoints.last_mut().filter(|newest| newest.root == base.root && newest.until_lsn <= last)?;
         newest.until_lsn = last;

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use super::Store;
 use super::datasets::{DatasetInfo, check_label, mode_of};
 use super::open::{NO_DATASET, applied_change};
+use super::{Reach, Store};
 use crate::catalogue::{
     Change, Checkpoint, DatasetKind, DatasetRow, Head, Mark, Sealed, SnapshotRow, Window, encode_changes,
 };
@@ -46,12 +46,8 @@ pub struct Written {
 /// What a dataset can be taken back to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeline {
-    /// Its window as it was set.
-    pub window: Option<Window>,
-    /// The first moment and the last that [`Moment::Time`] can name; `None` without a window.
-    pub reach: Option<(Timestamp, Timestamp)>,
-    /// Bytes of journal that are kept behind the first moment, of all datasets.
-    pub journal_bytes: u64,
+    /// Its window, and what [`Moment::Time`] can name of it; `None` without a window.
+    pub reach: Option<Reach>,
     /// Snapshots, oldest first. They can be named however old they are.
     pub snapshots: Vec<SnapshotRow>,
     /// Marks within the window, oldest first.
@@ -195,7 +191,6 @@ impl Store {
         let row = self.row_named(dataset)?;
         let checkpoints = self.usable_checkpoints(row.id);
         let last = self.stages.journal.time();
-        let first = checkpoints.first();
         let mut written: Vec<Written> = checkpoints
             .windows(2)
             .map(|pair| Written { from: pair[0].until_time, until: pair[1].time, bytes: pair[1].written_bytes })
@@ -205,9 +200,7 @@ impl Store {
             written.push(Written { from: newest.until_time, until: last, bytes });
         }
         Ok(Timeline {
-            window: self.stages.catalogue.window(row.id),
-            reach: first.map(|first| (first.time, last.max(first.time))),
-            journal_bytes: first.map_or(0, |first| self.stages.journal.bytes_since(first.until_lsn)),
+            reach: self.reach(row.id),
             snapshots: self.snapshots(Some(row.id)),
             marks: self.marks_within(row.id),
             written,
@@ -251,7 +244,7 @@ impl Store {
             self.stages.make_stable(base.lsn)?;
             let head = Head { root: base.root, lsn: base.lsn, next_inode: live.next_inode() };
             let mut changes = vec![Change::head(row.id, head)];
-            changes.extend(self.note_checkpoint(&live, head, time, 0));
+            changes.extend(self.note_checkpoint(&live, head, None, time, 0));
             if row.kind == DatasetKind::Volume {
                 changes.push(Change::dataset(&DatasetRow { size: live.learn_size()?, ..row.clone() }));
             }
