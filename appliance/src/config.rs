@@ -2,6 +2,7 @@
 //!
 //! ```toml
 //! name = "branch"                 # how this box calls itself towards people and peers
+//! time_zone = "Europe/London"     # of the hours below; the system's where nothing is said
 //!
 //! [nfs]
 //! listen = "0.0.0.0:2049"         # "" for off
@@ -11,7 +12,7 @@
 //! read_only = false
 //! privileged_ports = false        # true: clients must call from a port below 1024
 //!
-//! [share.office]                  # what differs for one share: allow, root_squash, read_only
+//! [share.office]                  # what differs for one share: allow, root_squash, read_only, drain_hours
 //! root_squash = false
 //!
 //! [iscsi]
@@ -26,7 +27,7 @@
 //! mutual_name = "box"             # how this box proves itself, if initiators ask it to
 //! mutual_secret_file = "/etc/narrowboat/box.secret"
 //!
-//! [volume.disk1]                  # what differs for one volume: allow, initiators, block_bytes, physical_block_bytes
+//! [volume.disk1]                  # what differs for one volume: allow, initiators, drain_hours, block_bytes, physical_block_bytes
 //! block_bytes = 512               # or 4096
 //! physical_block_bytes = 4096     # what initiators align to; 512 for software that takes no others
 //!
@@ -47,6 +48,8 @@
 //! overlay = "160MiB"              # data that may wait for the drain; at least 16MiB
 //! reserve = "256MiB"              # free space below which writes are refused
 //! realm_key_file = "realm.key"    # 64 hexadecimal digits; counts when the store is created
+//! drain_hours = "22:00-06:00"     # when datasets with `--dedup deferred` are deduplicated; "mon-fri 20:00-06:00, sat 00:00-24:00"
+//! deferred = "16GiB"              # journal that may wait for these hours; beyond, they are treated as inline ones
 //!
 //! [hook.postgres]                 # what quiets an application around a mark: `narrowboat mark disk1 noon --hook postgres`
 //! ssh = "root@db1"                # where the commands run; on the box where nothing is said
@@ -79,6 +82,7 @@ use narrowboat_wan::shape::parse_limit;
 use narrowboat_wan::sync::Compression;
 use serde::Deserialize;
 
+use crate::hours::Hours;
 use crate::units::ByteSize;
 
 pub use hook::{Call, Hook};
@@ -86,12 +90,17 @@ pub use hook::{Call, Hook};
 /// Least memory for data that waits for the drain: below it each drain would move less than it costs.
 pub const OVERLAY_BYTES_MIN: u64 = 16 << 20;
 
+/// Least journal that may wait for hours: below it, waiting would be over before it began.
+pub const DEFERRED_BYTES_MIN: u64 = 64 << 20;
+
 /// What the config file may say.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// How this box calls itself; the host name where nothing is said.
     pub name: Option<String>,
+    /// The time zone of hours, as in "Europe/London"; the system's where nothing is said.
+    pub time_zone: Option<String>,
     /// The NFS server.
     pub nfs: Nfs,
     /// Replication.
@@ -153,6 +162,8 @@ pub struct ShareRules {
     pub root_squash: Option<bool>,
     /// Whether clients may only read.
     pub read_only: Option<bool>,
+    /// When it is deduplicated, if it waits for that.
+    pub drain_hours: Option<Hours>,
 }
 
 /// `[iscsi]`.
@@ -211,6 +222,8 @@ pub struct Volume {
     pub block_bytes: Option<u32>,
     /// Bytes of a physical block, to which initiators align: 512 or 4096 (the default).
     pub physical_block_bytes: Option<u32>,
+    /// When it is deduplicated, if it waits for that.
+    pub drain_hours: Option<Hours>,
 }
 
 /// `[target.NAME]`: a target with several volumes. They have no targets of their own then.
@@ -269,6 +282,10 @@ pub struct Store {
     pub reserve: Option<ByteSize>,
     /// File with the 32-byte realm key of a new store, as 64 hexadecimal digits.
     pub realm_key_file: Option<PathBuf>,
+    /// When datasets are deduplicated that wait for it; every night where nothing is said.
+    pub drain_hours: Option<Hours>,
+    /// Bytes of journal that may wait for these hours.
+    pub deferred: Option<ByteSize>,
 }
 
 /// `[log]`.
@@ -344,6 +361,13 @@ impl Config {
         if let Some(name) = &self.name {
             name.parse::<PeerName>().map_err(|refusal| format!("name = {name:?}: {refusal}"))?;
         }
+        if let Some(zone) = &self.time_zone {
+            let why = "no time zone of that name is known here";
+            jiff::tz::TimeZone::get(zone).map_err(|_| format!("time_zone = {zone:?}: {why}"))?;
+        }
+        if self.store.deferred.is_some_and(|bytes| bytes.0 < DEFERRED_BYTES_MIN) {
+            return Err(format!("store.deferred: at least {}", ByteSize(DEFERRED_BYTES_MIN)));
+        }
         for (name, hook) in &self.hook {
             hook.validate(&format!("hook.{name}"))?;
         }
@@ -414,6 +438,10 @@ mod tests {
             ("[wan]\nrate='fast'", "wan.rate"),
             ("[wan]\ncompression='25'", "wan.compression"),
             ("name='a b/c@d'", "name"),
+            ("time_zone='Atlantis/Capital'", "time_zone"),
+            ("[store]\ndrain_hours='at night'", "drain_hours"),
+            ("[volume.disk]\ndrain_hours='22-6'", "drain_hours"),
+            ("[store]\ndeferred='1MiB'", "store.deferred"),
             ("[hook.db]\nfreeze=['a']", "thaw"),
             ("[hook.db]\nfreeze=[]\nthaw=['b']", "hook.db.freeze"),
             ("[hook.db]\nfreeze='ftp://x'\nthaw=['b']", "hook.db.freeze"),

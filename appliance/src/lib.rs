@@ -15,10 +15,14 @@ pub mod config;
 pub mod control;
 /// What quiets applications while a moment is marked.
 pub mod hooks;
+/// Hours of the week.
+pub mod hours;
 /// Work that takes its time.
 pub mod jobs;
 /// The running box.
 pub mod node;
+/// When datasets are deduplicated that wait for it.
+pub mod policies;
 /// What peers meet.
 pub mod replicas;
 /// Replications under way.

@@ -41,6 +41,7 @@ use crate::ingest::nfs::portmap::Portmap;
 use crate::ingest::nfs::rpc::Service;
 use crate::ingest::nfs::{HandleKey, Server, ServerConfig, Session};
 use crate::ingest::volumes::StoreTargets;
+use crate::policies::Policies;
 use crate::replicas::{Replicas, peers};
 use crate::transfers::Transfers;
 
@@ -104,6 +105,8 @@ pub struct Node {
     pub transfers: Transfers,
     /// What quiets applications around a mark.
     pub hooks: Hooks,
+    /// Looks after datasets that are deduplicated later.
+    pub policies: Policies,
     /// What opening the store found.
     pub opened: OpenReport,
     runtime: tokio::runtime::Runtime,
@@ -136,6 +139,9 @@ pub fn store_options(config: &Config) -> Result<StoreOptions, StartError> {
     if let Some(overlay) = config.store.overlay {
         options.pressure.block_bytes = overlay.0.max(OVERLAY_BYTES_MIN);
         options.pressure.freeze_bytes = options.pressure.block_bytes * 2 / 5;
+    }
+    if let Some(deferred) = config.store.deferred {
+        options.pressure.deferred_bytes = deferred.0;
     }
     if let Some(reserve) = config.store.reserve {
         options.reserve_bytes = reserve.0;
@@ -180,6 +186,7 @@ impl Node {
         let link = start_link(&runtime, data, &config, &name, &store)?;
         let (nfs, nfs_address) = start_nfs(&store, &config)?;
         let front = start_iscsi(&store, &config)?;
+        let policies = Policies::new(&config);
         let hooks = Hooks::new(store.clone(), config.hook.clone());
         let node = Arc::new(Node {
             name,
@@ -191,6 +198,7 @@ impl Node {
             iscsi_addresses: front.addresses,
             transfers: Transfers::default(),
             hooks,
+            policies,
             opened,
             runtime,
             stopping: AtomicBool::new(false),
@@ -263,7 +271,10 @@ impl Node {
     }
 
     fn drain(&self) -> Result<(), Error> {
-        while self.store.drain_step(clock::now())? {}
+        self.policies.look(&self.store, &self.config, clock::now());
+        while self.store.drain_step(clock::now())? {
+            self.policies.look(&self.store, &self.config, clock::now());
+        }
         Ok(())
     }
 }

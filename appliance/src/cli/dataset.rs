@@ -16,7 +16,11 @@ pub(super) enum ShareCommand {
     Create {
         /// Its name, which is also what clients mount.
         name: String,
-        /// Deduplicate while it is written, later, or never (for data that is encrypted already).
+        /// Deduplicate while it is written, in the hours of the config file, or never (for data that is encrypted already).
+        ///
+        /// What is deferred is written at the speed of the disk, and takes its whole size in the journal until its hours come:
+        /// store.drain_hours, or those of one share or volume (share.NAME.drain_hours); every night where none are set. Where
+        /// more than store.deferred waits, it is deduplicated while it is written, and `status` says so.
         #[arg(long, default_value = "inline", value_parser = ["inline", "deferred", "off"])]
         dedup: String,
     },
@@ -31,7 +35,11 @@ pub(super) enum VolumeCommand {
         /// Its size: 1MiB to 256TiB, as in 10GiB.
         #[arg(long)]
         size: ByteSize,
-        /// Deduplicate while it is written, later, or never (for data that is encrypted already).
+        /// Deduplicate while it is written, in the hours of the config file, or never (for data that is encrypted already).
+        ///
+        /// What is deferred is written at the speed of the disk, and takes its whole size in the journal until its hours come:
+        /// store.drain_hours, or those of one share or volume (share.NAME.drain_hours); every night where none are set. Where
+        /// more than store.deferred waits, it is deduplicated while it is written, and `status` says so.
         #[arg(long, default_value = "inline", value_parser = ["inline", "deferred", "off"])]
         dedup: String,
     },

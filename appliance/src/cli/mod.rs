@@ -52,6 +52,7 @@ narrowboat.toml in the data folder says who may do what; without it the box is t
   nfs.allow = [\"192.168.7.0/24\"]             who may mount
   share.office.root_squash = false             lets a client's root be root: backups keep their owners
   wan.listen = \"0.0.0.0:4433\"                where other boxes reach it
+  store.drain_hours = \"22:00-06:00\"          when datasets with --dedup deferred are deduplicated
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong use, 3 no box runs there, 4 damage was found, 5 done, but a hook failed.";
 

@@ -78,9 +78,9 @@ fn show(status: &Status) {
     }
 }
 
-/// How far datasets can be taken back.
+/// How far datasets can be taken back, and what of them waits to be deduplicated.
 fn show_time(datasets: &[Dataset]) {
-    if datasets.iter().any(|dataset| dataset.window.is_some()) {
+    if datasets.iter().any(|dataset| dataset.window.is_some() || dataset.deferred.is_some()) {
         say!();
     }
     for (name, window) in datasets.iter().filter_map(|dataset| Some((&dataset.name, dataset.window.as_ref()?))) {
@@ -93,6 +93,21 @@ fn show_time(datasets: &[Dataset]) {
         if window.limit != "age" {
             let asked = duration(window.asked_seconds as f64);
             say!("    asked for {asked}; it ends {}", why_it_ends(window));
+        }
+    }
+    for (name, deferred) in datasets.iter().filter_map(|dataset| Some((&dataset.name, dataset.deferred.as_ref()?))) {
+        let (waiting, bound) = (size(deferred.waiting_bytes), size(deferred.bound_bytes));
+        match (deferred.overrun, deferred.now, &deferred.overrun_at) {
+            (true, ..) => {
+                say!("  NOTICE       {name}: {waiting} wait for {}, more than {bound}:", deferred.hours);
+                say!("               it is deduplicated while it is written until half of that is done");
+            }
+            (_, true, _) => say!("  {name} is deduplicated now, in its hours ({}): {waiting} wait", deferred.hours),
+            _ => say!("  {name} is deduplicated {}: {waiting} of at most {bound} wait", deferred.hours),
+        }
+        if let (false, Some(at)) = (deferred.overrun, &deferred.overrun_at) {
+            say!("  NOTICE       {name}: at {at} more waited than it may, and it was");
+            say!("               deduplicated while it was written (store.deferred, store.drain_hours)");
         }
     }
 }

@@ -167,6 +167,7 @@ fn dataset(node: &Node, info: &DatasetInfo) -> reports::Dataset {
         export: node.nfs_address.filter(|_| is_share).map(|_| format!("/{}", row.name)),
         damage: info.damage.as_ref().map(|damage| damage.to_string()),
         window: node.store.reach(row.id).map(|reach| time::window(&reach)),
+        deferred: time::deferred(node, row),
     }
 }
 

@@ -102,6 +102,8 @@ pub struct Dataset {
     pub damage: Option<String>,
     /// How far it can be taken back to any moment; none where it has no window.
     pub window: Option<Window>,
+    /// What waits to be deduplicated; none where that does not wait for hours.
+    pub deferred: Option<Deferred>,
 }
 
 /// How far a dataset can be taken back.
@@ -122,6 +124,23 @@ pub struct Window {
     /// Why it reaches back no further: "begun" (nothing was kept before), "age", "bytes", "disk" (no room), or "let-go" (what
     /// was before went while the window or the room was smaller).
     pub limit: String,
+}
+
+/// What waits of a dataset that is deduplicated later.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Deferred {
+    /// Its hours, in the box's time zone.
+    pub hours: String,
+    /// Whether they have come.
+    pub now: bool,
+    /// Bytes of journal that are kept for what waits, of all datasets.
+    pub waiting_bytes: u64,
+    /// Beyond this it is deduplicated while it is written, until half of it is left.
+    pub bound_bytes: u64,
+    /// Whether that is so.
+    pub overrun: bool,
+    /// When it began to be so the last time, since the box started.
+    pub overrun_at: Option<String>,
 }
 
 /// What a dataset can be taken back to.

@@ -1,13 +1,14 @@
 //! What requests about time do: windows, marks, rewinds, and what a moment's name stands for.
 
 use narrowboat_storage::Store;
-use narrowboat_storage::catalogue::Window;
+use narrowboat_storage::catalogue::{DatasetRow, Window};
 use narrowboat_storage::store::{Limit, Moment, Reach, Timeline};
 
 use super::Failed;
 use super::reports;
 use crate::clock;
 use crate::node::Node;
+use crate::policies::Policies;
 use crate::units::{parse_rfc3339, rfc3339};
 
 /// How much of the journal a window keeps where only its length was said.
@@ -58,6 +59,20 @@ pub(super) fn window(reach: &Reach) -> reports::Window {
         }
         .into(),
     }
+}
+
+/// What waits of a dataset that is deduplicated later.
+pub(super) fn deferred(node: &Node, row: &DatasetRow) -> Option<reports::Deferred> {
+    let hours = Policies::hours(&node.config, row)?;
+    let deferral = node.store.deferral(row.id).ok()??;
+    Some(reports::Deferred {
+        hours: hours.to_string(),
+        now: deferral.hours,
+        waiting_bytes: deferral.waiting_bytes,
+        bound_bytes: deferral.bound_bytes,
+        overrun: deferral.overrun,
+        overrun_at: node.policies.overrun_at(row.id).map(rfc3339),
+    })
 }
 
 /// What a dataset can be taken back to.

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::name::{Kind, Name};
 use crate::pool::StreamId;
 use crate::store::stream_of;
-use crate::units::Inode;
+use crate::units::{Inode, Timestamp};
 
 /// What is cut while it is being written: a MiB that begins at a cut, or anything so long that writes which came out of
 /// order have found their place. Taken in parts, so that several threads cut one file.
@@ -28,6 +28,8 @@ const WHILE_WRITING: RunBytes = RunBytes { anchored: 1 << 20, loose: 16 << 20, m
 const BEFORE_COMMIT: RunBytes = RunBytes { anchored: 64 << 10, loose: 64 << 10, max: 4 << 20 };
 /// While so much of a dataset waits in memory to be cut or journaled, writers cut before they go on, or wait for those who do.
 const CROWDED_BYTES: u64 = 32 << 20;
+/// Where so much waits in memory of a dataset that defers, writers bring it into the journal.
+const DEFERRED_BYTES: u64 = 4 << 20;
 /// How long a writer waits for cutters before it looks again.
 const CROWD_PATIENCE: Duration = Duration::from_millis(100);
 /// Runs that one writer cuts for others before its own call is answered.
@@ -53,9 +55,10 @@ impl Dataset {
     /// writer cuts what others wrote, too, or waits for those who cut: writing does not run ahead of cutting.
     ///
     /// The write itself is done: a failure to store is met again when the bytes have to become stable.
-    pub(super) fn cut_while_writing(&self, inode: Inode, near: u64, size: u64) {
+    pub(super) fn cut_while_writing(&self, inode: Inode, near: u64, size: u64, now: Timestamp) {
         if self.defers() {
-            return;
+            // What does not go into the journal is met again when the bytes have to become stable.
+            return drop(self.journal_while_writing(now));
         }
         let mut near = Some(near);
         for _ in 0..RUNS_PER_WRITE {
@@ -71,6 +74,21 @@ impl Dataset {
                 None => return,
             }
         }
+    }
+
+    /// What waits for its hours waits in the journal, not in memory: brings it there where it has become much.
+    fn journal_while_writing(&self, now: Timestamp) -> Result<()> {
+        let much = DEFERRED_BYTES.min(self.stages.pressure.options.freeze_bytes / 2);
+        if self.read_state().active.memory_bytes() < much {
+            return Ok(());
+        }
+        let mut state = self.change_state()?;
+        // Others may have done it meanwhile.
+        if state.active.memory_bytes() >= much {
+            self.journal_everything(&mut state, now)?;
+        }
+        drop(state);
+        self.stages.relieve_journal()
     }
 
     /// The first memory at or behind an offset that nobody has cut or journaled.

@@ -1,15 +1,31 @@
 //! When a dataset whose policy is to deduplicate later does so.
 //!
 //! Its writes go into the journal whole, and wait there for its hours. Two things end the waiting before: a layer that has no
-//! more room in memory, and a journal that has grown beyond [`PressureOptions::deferred_bytes`]. In the latter case the
-//! dataset is treated as an inline one until most of what waited is drained, and says so.
+//! more room in memory, and a journal that has grown beyond [`PressureOptions::deferred_bytes`], or beyond the free room of the
+//! disk, for what waits may need as much again before it gives back what it had. In the latter case the
+//! dataset is treated as an inline one until half of what waited is drained, and says so ([`Deferral`]).
 //!
 //! [`PressureOptions::deferred_bytes`]: crate::PressureOptions::deferred_bytes
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::live::{Dataset, Mode};
 use crate::catalogue::Policy;
+
+/// What waits of a dataset whose policy is to deduplicate later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deferral {
+    /// Its hours have come.
+    pub hours: bool,
+    /// Bytes of journal that are kept for what waits, of all datasets.
+    pub waiting_bytes: u64,
+    /// Beyond this it is treated as an inline one.
+    pub bound_bytes: u64,
+    /// It is so treated, until half of the bound is left.
+    pub overrun: bool,
+    /// How often it came to that since the store was opened.
+    pub overruns: u64,
+}
 
 /// Whether deferred work may be done.
 #[derive(Debug, Default)]
@@ -18,6 +34,7 @@ pub(crate) struct Hours {
     come: AtomicBool,
     /// Too much waits.
     overrun: AtomicBool,
+    overruns: AtomicU64,
 }
 
 impl Dataset {
@@ -36,6 +53,16 @@ impl Dataset {
         self.hours.come.store(come, Ordering::Relaxed);
     }
 
+    /// How often too much waited.
+    pub fn overruns(&self) -> u64 {
+        self.hours.overruns.load(Ordering::Relaxed)
+    }
+
+    /// True where its hours have come.
+    pub fn has_hours(&self) -> bool {
+        self.hours.come.load(Ordering::Relaxed)
+    }
+
     /// True where a deferred dataset is treated as an inline one, because too much waits.
     pub fn is_overrun(&self) -> bool {
         self.hours.overrun.load(Ordering::Relaxed)
@@ -50,7 +77,10 @@ impl Dataset {
         // Once it is too much, it is until half is gone: not in and out with every step.
         let bound = if self.is_overrun() { deferred_bytes / 2 } else { deferred_bytes };
         let overrun = waiting_bytes > bound;
+        if overrun && !self.hours.overrun.swap(overrun, Ordering::Relaxed) {
+            self.hours.overruns.fetch_add(1, Ordering::Relaxed);
+        }
         self.hours.overrun.store(overrun, Ordering::Relaxed);
-        overrun || self.hours.come.load(Ordering::Relaxed) && waiting_bytes > 0
+        overrun || self.has_hours() && waiting_bytes > 0
     }
 }

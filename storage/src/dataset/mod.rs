@@ -33,6 +33,8 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::units::{Inode, Lsn, Space, Timestamp};
 
+pub use hours::Deferral;
+
 pub use block::{
     Allocation, BOUNDARY_BYTES, BlockDevice, Compared, DISCARD_RANGES_MAX, VOLUME_BYTES_MAX, VOLUME_BYTES_MIN,
     VOLUME_BYTES_STEP, WRITE_BYTES_MAX,

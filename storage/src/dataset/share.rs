@@ -189,7 +189,7 @@ impl FileTree for Dataset {
             outcome.value
         };
         // The write has happened. What could not be cut (a full disk) stays in memory and is cut or journaled later.
-        self.cut_while_writing(inode, offset, change.after.size);
+        self.cut_while_writing(inode, offset, change.after.size, call.now);
         self.call_pump_if_full();
         Ok(changed(change, Lsn(0)))
     }

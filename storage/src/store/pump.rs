@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Store;
 use super::open::applied_change;
 use crate::catalogue::{Change, Head, Sealed};
+use crate::dataset::Deferral;
 use crate::dataset::layer::Layer;
 use crate::dataset::live::Dataset;
 use crate::dataset::namespace::{Key, Totals};
@@ -113,8 +114,40 @@ impl Store {
 
     fn owes_much(&self, dataset: &Dataset) -> bool {
         let options = &self.stages.pressure.options;
-        let waiting = dataset.owed_from().map_or(0, |lsn| self.stages.journal.bytes_since(lsn));
-        dataset.is_due(waiting, options.owed_bytes, options.deferred_bytes)
+        let bound = if dataset.is_deferred() { self.deferred_bound() } else { options.deferred_bytes };
+        dataset.is_due(self.waiting_bytes(dataset), options.owed_bytes, bound)
+    }
+
+    /// Bytes of journal that are kept for what a dataset has not drained.
+    fn waiting_bytes(&self, dataset: &Dataset) -> u64 {
+        dataset.owed_from().map_or(0, |lsn| self.stages.journal.bytes_since(lsn))
+    }
+
+    /// How much may wait of a dataset that defers: as much as was set, and no more than the disk could take once more.
+    fn deferred_bound(&self) -> u64 {
+        let free = self.stages.space().map_or(u64::MAX, |space| space.free_bytes);
+        self.stages.pressure.options.deferred_bytes.min(free)
+    }
+
+    /// Says whether the hours of a dataset have come whose policy is to deduplicate later; of others it changes nothing.
+    pub fn set_deferred_hours(&self, dataset: DatasetId, come: bool) -> Result<()> {
+        self.dataset(dataset)?.set_hours(come);
+        if come {
+            self.stages.pressure.call_pump();
+        }
+        Ok(())
+    }
+
+    /// What waits of a dataset that deduplicates later; `None` where that is not its policy.
+    pub fn deferral(&self, dataset: DatasetId) -> Result<Option<Deferral>> {
+        let dataset = self.dataset(dataset)?;
+        Ok(dataset.is_deferred().then(|| Deferral {
+            hours: dataset.has_hours(),
+            waiting_bytes: self.waiting_bytes(&dataset),
+            bound_bytes: self.deferred_bound(),
+            overrun: dataset.is_overrun(),
+            overruns: dataset.overruns(),
+        }))
     }
 
     /// Drains a dataset while there is something frozen and `wanted` says so.

@@ -321,21 +321,6 @@ impl Store {
         past.freeze_if_large(now, true)?;
         past.drain_privately()
     }
-
-    /// Says whether the hours of a dataset have come whose policy is to deduplicate later; of others it changes nothing.
-    pub fn set_deferred_hours(&self, dataset: DatasetId, come: bool) -> Result<()> {
-        self.dataset(dataset)?.set_hours(come);
-        if come {
-            self.stages.pressure.call_pump();
-        }
-        Ok(())
-    }
-
-    /// True where a dataset that defers is treated as an inline one, because more of the journal waits for it than
-    /// [`crate::PressureOptions::deferred_bytes`].
-    pub fn is_overrun(&self, dataset: DatasetId) -> Result<bool> {
-        Ok(self.dataset(dataset)?.is_overrun())
-    }
 }
 
 fn out_of_reach(row: &DatasetRow, first: Option<&Checkpoint>) -> Error {
