@@ -27,9 +27,10 @@
 //! mutual_name = "box"             # how this box proves itself, if initiators ask it to
 //! mutual_secret_file = "/etc/narrowboat/box.secret"
 //!
-//! [volume.disk1]                  # what differs for one volume: allow, initiators, drain_hours, block_bytes, physical_block_bytes
+//! [volume.disk1]                  # what differs for one volume: allow, initiators, drain_hours, and how it looks to initiators:
 //! block_bytes = 512               # or 4096
 //! physical_block_bytes = 4096     # what initiators align to; 512 for software that takes no others
+//! write_cache = true              # false: every write is on the disk when it is answered, for software that never flushes
 //!
 //! [target.database]               # several volumes as units 0, 1, … of one target instead of each in its own
 //! volumes = ["data", "log"]       # a volume's place is its unit's number, also while others of them do not exist
@@ -222,6 +223,8 @@ pub struct Volume {
     pub block_bytes: Option<u32>,
     /// Bytes of a physical block, to which initiators align: 512 or 4096 (the default).
     pub physical_block_bytes: Option<u32>,
+    /// Whether writes may be stable only after SYNCHRONIZE CACHE, as initiators are told: true where nothing is said.
+    pub write_cache: Option<bool>,
     /// When it is deduplicated, if it waits for that.
     pub drain_hours: Option<Hours>,
 }

@@ -81,6 +81,40 @@ fn reservations_outlive_a_kill() {
     assert!(other.run(0, &write(0, 1, false), vec![1; BLOCK], 0).expect("open").is_good());
 }
 
+/// The byte of the caching page with WCE: as it is, what of it can be changed, and as it is by default.
+fn caching(session: &mut Initiator) -> [u8; 3] {
+    session.greet(0).expect("open");
+    [0x00, 0x40, 0x80].map(|control| {
+        let sense = [0x1a, 0x08, 0x08 | control, 0, 24, 0];
+        session.run(0, &sense, Vec::new(), 24).expect("open").data[6]
+    })
+}
+
+#[test]
+fn a_write_cache_that_the_config_file_switches_off_stays_off() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, served) = start(folder.path(), "[volume.log]\nwrite_cache = false\n", &["disk", "log"]);
+    let select = |wce: u8| {
+        let mut list = vec![0; 24];
+        (list[4], list[5], list[6]) = (0x08, 18, wce);
+        ([0x15, 0x10, 0, 0, 24, 0], list)
+    };
+    let check = |served: &Served| {
+        let (mut disk, mut log) = (as_port(served, "disk", 1), as_port(served, "log", 1));
+        assert_eq!((caching(&mut disk), caching(&mut log)), ([4, 4, 4], [0, 0, 0]));
+        let (cdb, list) = select(4);
+        assert_eq!(log.run(0, &cdb, list, 0).expect("open").sense(), (5, 0x2600), "not by an initiator");
+        assert!(log.run(0, &write(0, 1, false), vec![1; BLOCK], 0).expect("open").is_good());
+        // Where an initiator did it, it is so until the box is started anew.
+        let (cdb, list) = select(0);
+        assert!(disk.run(0, &cdb, list, 0).expect("open").is_good());
+        assert_eq!(caching(&mut disk), [0, 4, 4]);
+    };
+    check(&served);
+    served.kill();
+    check(&Served::start(&data));
+}
+
 #[test]
 fn several_volumes_are_units_of_one_target() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -105,7 +105,8 @@ pub(super) fn shape(config: &Config, volume: &str) -> Shape {
     let block_bytes = rules.block_bytes.unwrap_or(512);
     let physical = rules.physical_block_bytes.unwrap_or(4096).max(block_bytes);
     let physical_exponent = (physical / block_bytes).trailing_zeros() as u8;
-    Shape { block_bytes, physical_exponent, threshold_percent: config.iscsi.threshold_percent }
+    let (threshold_percent, write_cache) = (config.iscsi.threshold_percent, rules.write_cache.unwrap_or(true));
+    Shape { block_bytes, physical_exponent, threshold_percent, write_cache }
 }
 
 /// The accounts of the config file, with their secrets read.
@@ -169,10 +170,12 @@ mod tests {
 
     #[test]
     fn blocks_are_presented_as_the_file_says() {
-        let shapes = "[volume.a]\nblock_bytes=4096\n[volume.b]\nphysical_block_bytes=512";
+        let shapes =
+            "[volume.a]\nblock_bytes=4096\n[volume.b]\nphysical_block_bytes=512\n[volume.d]\nwrite_cache=false";
         let of = |name: &str| shape(&config(shapes), name);
         assert_eq!(of("a"), Shape::NATIVE_4096);
         assert_eq!(of("b"), Shape { physical_exponent: 0, ..Shape::EMULATED_512 });
         assert_eq!(of("c"), Shape::EMULATED_512);
+        assert_eq!(of("d"), Shape { write_cache: false, ..Shape::EMULATED_512 });
     }
 }

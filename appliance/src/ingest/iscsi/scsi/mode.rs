@@ -1,7 +1,8 @@
 //! Mode pages: MODE SENSE and MODE SELECT (SPC-4 sections 6.11 to 6.14 and 7.5, SBC-3 section 6.5).
 //!
 //! Three things can be changed, and are what they say at once: whether the write cache is used (WCE), whether writes are
-//! refused (SWP), and the format of sense data (D_SENSE). Nothing is saved: a reset brings back what was.
+//! refused (SWP), and the format of sense data (D_SENSE). Nothing is saved: a reset brings back what was. Where the unit's
+//! shape has no write cache, WCE is 0 and cannot be changed.
 
 use super::cdb::{put, put16, put32, put64};
 use super::operations::Call;
@@ -18,9 +19,10 @@ pub(super) struct Mode {
     pub descriptor_sense: bool,
 }
 
-impl Default for Mode {
-    fn default() -> Self {
-        Mode { write_cache: true, write_protect: false, descriptor_sense: false }
+impl Mode {
+    /// What a unit of this shape begins with, and goes back to at a reset.
+    pub fn of(shape: &Shape) -> Self {
+        Mode { write_cache: shape.write_cache, write_protect: false, descriptor_sense: false }
     }
 }
 
@@ -33,9 +35,9 @@ type Page = (u8, u8, fn(&Mode, &Shape) -> Vec<u8>);
 static PAGES: &[Page] = &[
     (0x01, 0, |_, _| page(0x01, 10)),
     (0x02, 0, |_, _| page(0x02, 14)),
-    (0x08, 0, |mode, _| {
+    (0x08, 0, |mode, shape| {
         let mut page = page(0x08, 18);
-        page[2] = if mode.write_cache { 0x04 } else { 0 };
+        page[2] = if shape.write_cache && mode.write_cache { 0x04 } else { 0 };
         page
     }),
     (0x0a, 0, |mode, _| {
@@ -101,7 +103,7 @@ fn pages(unit: &LogicalUnit, wanted: &Wanted) -> Result<Vec<u8>, Sense> {
         all.extend(match wanted.control {
             0 => make(&current),
             1 => changeable(&make),
-            2 => make(&Mode::default()),
+            2 => make(&Mode::of(&unit.shape)),
             _ => return Err(SAVING_UNSUPPORTED),
         });
     }

@@ -106,6 +106,35 @@ fn the_cache_is_what_it_says() {
 }
 
 #[test]
+fn a_cache_that_is_off_for_good_cannot_be_switched_on() {
+    let rig = Rig::new(Shape { write_cache: false, ..Shape::EMULATED_512 });
+    let unstable = || rig.disks[0].unstable.load(SeqCst);
+    // READ and WRITE CACHE of the caching page: current, changeable and default values.
+    for control in [0x00, 0x40, 0x80] {
+        let page = rig.run(&[0x1a, 0x08, 0x08 | control, 0, 255, 0], b"").data.concat();
+        assert_eq!(page[4..7], [0x08, 18, 0], "control {control:#x}");
+    }
+    let page = rig.run(&[0x1a, 0x08, 0x08, 0, 255, 0], b"").data.concat();
+    let mut list = page.clone();
+    (list[0], list[2]) = (0, 0);
+    assert_eq!(rig.run(&[0x15, 0x10, 0, 0, list.len() as u8, 0], &list), Reply::good(), "it is off already");
+    list[6] = 0x04;
+    assert_eq!(sense(&rig.run(&[0x15, 0x10, 0, 0, list.len() as u8, 0], &list)), (5, 0x2600));
+    rig.write(0, 1, 1);
+    assert_eq!(unstable(), 0, "WRITE");
+    rig.device.reset();
+    assert_eq!(sense(&rig.run(&[0; 6], b"")), (6, 0x2903));
+    rig.write(1, 1, 1);
+    // WRITE SAME (10) of one block, UNMAP of one, COMPARE AND WRITE.
+    assert_eq!(rig.run(&[0x41, 0, 0, 0, 0, 2, 0, 0, 4, 0], &[7; 512]), Reply::good());
+    let unmap = [&[0, 22, 0, 16, 0, 0, 0, 0][..], &2u64.to_be_bytes(), &1u32.to_be_bytes(), &[0; 4]].concat();
+    assert_eq!(rig.run(&[0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0], &unmap), Reply::good());
+    let compare = [[1; 512], [2; 512]].concat();
+    assert_eq!(rig.run(&[0x89, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0], &compare), Reply::good());
+    assert_eq!(unstable(), 0, "after everything that writes, and after a reset");
+}
+
+#[test]
 fn errors_of_the_disk_are_told_apart() {
     let rig = Rig::new(Shape::EMULATED_512);
     rig.write(5, 1, 1);

@@ -26,13 +26,17 @@ pub struct Shape {
     pub physical_exponent: u8,
     /// How full the disk below may be, in percent, before initiators are warned. 0 never warns.
     pub threshold_percent: u8,
+    /// Writes may be stable only after SYNCHRONIZE CACHE. Where not, every write is when it is answered, and initiators cannot
+    /// change that; where so, they can switch the cache off, and on again.
+    pub write_cache: bool,
 }
 
 impl Shape {
     /// Blocks of 512 bytes, eight of them in a physical one.
-    pub const EMULATED_512: Shape = Shape { block_bytes: 512, physical_exponent: 3, threshold_percent: 90 };
+    pub const EMULATED_512: Shape =
+        Shape { block_bytes: 512, physical_exponent: 3, threshold_percent: 90, write_cache: true };
     /// Blocks of 4096 bytes.
-    pub const NATIVE_4096: Shape = Shape { block_bytes: 4096, physical_exponent: 0, threshold_percent: 90 };
+    pub const NATIVE_4096: Shape = Shape { block_bytes: 4096, physical_exponent: 0, ..Shape::EMULATED_512 };
 }
 
 /// What an initiator port and the unit know of each other.
@@ -83,7 +87,7 @@ impl LogicalUnit {
             nexuses: BTreeMap::new(),
             reservations,
             reserved: None,
-            mode: mode::Mode::default(),
+            mode: mode::Mode::of(&shape),
             access: AccessState::default(),
             stopped: false,
             size_bytes: disk.size_bytes(),
@@ -209,7 +213,7 @@ impl LogicalUnit {
         self.gate.abort(None, None);
         let mut state = self.state();
         state.reserved = None;
-        state.mode = mode::Mode::default();
+        state.mode = mode::Mode::of(&self.shape);
         state.stopped = false;
         state.tell_all(Sense::DEVICE_RESET, None);
     }
