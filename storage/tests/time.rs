@@ -397,6 +397,12 @@ fn a_mark_holds_one_moment_of_several_datasets() {
     device(&store, "disk").write(now, 0, stamped(3)).expect("room");
     device(&store, "log").write(now, BLOCK, stamped(4)).expect("room");
     assert!(store.mark(&["disk"], "tuesday", false, now).is_err(), "taken");
+    assert!(store.create_snapshot("disk", "tuesday", now).is_err(), "whoever names it means one moment");
+    store.create_snapshot("disk", "monday", now).expect("room");
+    assert!(store.mark(&["log", "disk"], "monday", false, now).is_err(), "taken by a snapshot");
+    for odd in ["", "a:b", "a@b", "a/b", "..", "line\nbreak", &"x".repeat(256)] {
+        assert!(store.mark(&["disk"], odd, false, now).is_err(), "{odd:?}");
+    }
     disk.power_cut();
     drop(store);
     disk.power_on();

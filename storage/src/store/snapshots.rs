@@ -11,7 +11,7 @@ use crate::dataset::FileTree;
 use crate::dataset::live::{Dataset, Mode};
 use crate::dataset::state::Base;
 use crate::error::{Refusal, Result};
-use crate::id::{DatasetId, SnapshotId};
+use crate::id::SnapshotId;
 use crate::units::{Lsn, Timestamp};
 
 impl Store {
@@ -24,7 +24,7 @@ impl Store {
         if row.read_only {
             return Err(Refusal::ReadOnly.into());
         }
-        self.refuse_taken_snapshot(row.id, dataset, name)?;
+        self.refuse_taken_moment(&row, name)?;
         let mut snapshot = SnapshotRow {
             id: SnapshotId::new(&self.stages.ids),
             dataset: row.id,
@@ -48,11 +48,17 @@ impl Store {
         self.snapshot(snapshot.id)
     }
 
-    fn refuse_taken_snapshot(&self, dataset: DatasetId, dataset_name: &str, name: &str) -> Result<()> {
-        match self.stages.catalogue.snapshots(Some(dataset)).iter().any(|row| row.name == name) {
-            true => Err(Refusal::Exists(format!("snapshot {dataset_name}@{name}")).into()),
-            false => Ok(()),
+    /// Refuses a name that stands for a moment of a dataset already: snapshots and marks are named in the same places, so
+    /// that nobody gets another moment than the one he means.
+    pub(super) fn refuse_taken_moment(&self, row: &DatasetRow, name: &str) -> Result<()> {
+        let taken = |what: &str| Err(Refusal::Exists(format!("{what} {}@{name}", row.name)).into());
+        if self.stages.catalogue.snapshots(Some(row.id)).iter().any(|snapshot| snapshot.name == name) {
+            return taken("snapshot");
         }
+        if self.marks_within(row.id).iter().any(|mark| mark.label == name) {
+            return taken("mark");
+        }
+        Ok(())
     }
 
     /// A snapshot by its dataset's name and its own.

@@ -170,16 +170,14 @@ impl Store {
             }
             let no_window = || Refusal::Invalid(format!("{name} has no window, so a mark would lead nowhere"));
             self.stages.catalogue.window(row.id).ok_or_else(no_window)?;
-            if self.marks_within(row.id).iter().any(|mark| mark.label == label) {
-                return Err(Refusal::Exists(format!("mark {label} of {name}")).into());
-            }
+            self.refuse_taken_moment(&row, label)?;
             rows.push(row);
         }
         Ok(rows)
     }
 
     /// The marks of a dataset that its window still reaches, oldest first.
-    fn marks_within(&self, id: DatasetId) -> Vec<Mark> {
+    pub(super) fn marks_within(&self, id: DatasetId) -> Vec<Mark> {
         let first = self.usable_checkpoints(id).first().map(|first| first.lsn);
         let mut marks = self.stages.catalogue.marks(id);
         marks.retain(|mark| first.is_some_and(|first| mark.lsn >= first));
