@@ -19,6 +19,8 @@ pub mod hooks;
 pub mod hours;
 /// Work that takes its time.
 pub mod jobs;
+/// What peers have proved to have.
+pub mod ledger;
 /// The running box.
 pub mod node;
 /// When datasets are deduplicated that wait for it.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use narrowboat_storage::Store;
 use narrowboat_storage::error::{Refusal, Result};
-use narrowboat_storage::id::DatasetId;
 use narrowboat_wan::link::Host;
 use narrowboat_wan::peer::PeerRecord;
 use narrowboat_wan::sync::{Admission, Failure, OwnSnapshots, Replication, Report, Sink, StoreSink};
@@ -61,11 +60,6 @@ pub fn peers(store: &Store) -> Vec<PeerRecord> {
         }
     };
     store.peers().into_iter().filter_map(decode).collect()
-}
-
-/// The setting that remembers the newest snapshot of a dataset that a peer has proved to have.
-pub fn proof_setting(peer: &str, dataset: &DatasetId) -> String {
-    format!("peer.{peer}.has.{dataset}")
 }
 
 /// What has to be sent for a snapshot of this store, sealed for it if need be. Refused for replicas: a peer takes from

@@ -3,14 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use narrowboat_storage::id::SnapshotId;
 use narrowboat_wan::link::{Cancel, LinkError, Progress, Stopped};
 use narrowboat_wan::sync::{Replication, Report};
 
 use crate::clock;
 use crate::control::reports::{self, Tally};
+use crate::ledger::{self, Proof};
 use crate::node::Node;
-use crate::replicas::proof_setting;
 use crate::units::rfc3339;
 
 /// Ended replications that are remembered.
@@ -120,14 +119,25 @@ impl Transfers {
             id
         };
         let owner = node.clone();
-        let proof = (proof_setting(&peer, &what.snapshot.dataset), what.snapshot.snapshot);
+        let dataset = what.snapshot.dataset;
+        let proof = Proof { snapshot: what.snapshot.snapshot, mark: what.mark.clone() };
         node.spawn(async move {
             let source = Arc::new(owner.store.pool().clone());
             let progress = |now: Progress| owner.transfers.note(id, &now.report, now.bits_per_second);
             let work = async {
+                let shared = || ledger::take_mark(&owner.store, &peer, &dataset, clock::now());
+                // Without it everything is asked for, which is as right.
+                let shared = tokio::task::block_in_place(shared).unwrap_or_else(|error| {
+                    tracing::warn!(%error, "the ledger could not be changed");
+                    None
+                });
+                let what = Replication { shared, ..what };
                 let outcome = link.replicate(&peer, what, source, &cancel, progress).await;
                 if outcome.as_ref().is_ok_and(|report| report.published) {
-                    tokio::task::block_in_place(|| remember(&owner, &proof.0, proof.1));
+                    let note = || ledger::note(&owner.store, &peer, &dataset, &proof, clock::now());
+                    if let Err(error) = tokio::task::block_in_place(note) {
+                        tracing::warn!(%error, "what the peer has could not be noted");
+                    }
                 }
                 outcome
             };
@@ -175,14 +185,6 @@ impl Transfers {
         let (list, _) = self.changed.wait_timeout(list, patience).unwrap_or_else(PoisonError::into_inner);
         let transfer = list.iter().find(|transfer| transfer.report.id == id)?;
         Some((transfer.report.clone(), transfer.rate))
-    }
-}
-
-/// Notes durably that a peer has proved to have a snapshot.
-fn remember(node: &Node, setting: &str, snapshot: SnapshotId) {
-    let value = snapshot.to_string();
-    if let Err(error) = node.store.set_setting(setting, Some(value.as_bytes()), clock::now()) {
-        tracing::warn!(%error, "what the peer has could not be noted");
     }
 }
 

@@ -427,6 +427,16 @@ fn two_boxes_meet_and_part() {
     tuesday(&served);
     fine(&branch, &["snapshot", "create", "office", "--name", "tuesday"]);
     assert!(fine(&branch, &["replicate", "office@tuesday", "--to", "head", "--wait"]).contains("equal at both ends"));
+    let status = facts(&branch, &["status"]);
+    let all = status["replications"].as_array().expect("a list");
+    let tuesday = all.iter().find(|one| one["snapshot"] == "office@tuesday").expect("it is remembered");
+    assert!(tuesday["chunks"]["sent"].as_u64() > Some(0), "{tuesday:#}");
+    // Nothing but the root is named: the ledger says what the head office has.
+    assert_eq!(
+        tuesday["chunks"]["offered"].as_u64().zip(tuesday["nodes"]["offered"].as_u64()),
+        Some((0, 1)),
+        "{tuesday:#}"
+    );
     assert_eq!(facts(&head, &["snapshot", "list", "branch/office"]).as_array().map(Vec::len), Some(2));
     refused(&head, &["snapshot", "create", "branch/office"], 1, "read-only");
     refused(&head, &["replicate", "branch/office", "--to", "branch"], 1, "replica");

@@ -6,7 +6,6 @@ use std::sync::atomic::AtomicBool;
 
 use narrowboat_storage::catalogue::{DatasetKind, Policy, SnapshotRow};
 use narrowboat_storage::dataset::{BlockDevice, FileTree};
-use narrowboat_storage::id::DatasetId;
 use narrowboat_storage::store::{DatasetInfo, Moment};
 use narrowboat_wan::link::{Link, PeerStatus};
 use narrowboat_wan::shape::{Rate, parse_limit, print_limit};
@@ -20,8 +19,9 @@ use crate::ingest::volumes::place_of;
 use crate::jobs::image::restore_image;
 use crate::jobs::restore::restore;
 use crate::jobs::{Meter, Progress};
+use crate::ledger;
 use crate::node::{LIMIT_SETTING, Node};
-use crate::replicas::{proof_setting, replication};
+use crate::replicas::replication;
 use crate::units::rfc3339;
 
 /// Does what was asked. `gone` is set once nobody waits for the answer any more: long work that changes nothing ends then.
@@ -47,7 +47,7 @@ pub fn handle(
             let id = node.store.dataset_named(&name)?.row.id;
             node.store.delete_dataset(&name, clock::now())?;
             for peer in node.store.peers() {
-                forget_proof(node, &peer.0, &id)?;
+                ledger::forget(&node.store, &peer.0, &id, clock::now())?;
             }
             done(Acknowledged { message: format!("deleted {name} and its snapshots") })
         }
@@ -88,7 +88,7 @@ pub fn handle(
             node.store.set_peer(record.name.as_str(), None, clock::now())?;
             // Another box may get this name one day, and has nothing of it.
             for row in node.store.dataset_rows() {
-                forget_proof(node, record.name.as_str(), &row.id)?;
+                ledger::forget(&node.store, record.name.as_str(), &row.id, clock::now())?;
             }
             done(Acknowledged { message: format!("{} is no peer any more", record.name) })
         }
@@ -112,15 +112,6 @@ fn link(node: &Node) -> Result<&Link, Failed> {
     let off =
         || Failed::refused("replication is off on this box: set wan.listen in its config file and start it again");
     node.link.as_ref().ok_or_else(off)
-}
-
-/// Forgets which snapshot of a dataset a peer has proved to have.
-fn forget_proof(node: &Node, peer: &str, dataset: &DatasetId) -> Result<(), Failed> {
-    let setting = proof_setting(peer, dataset);
-    if node.store.setting(&setting).is_some() {
-        node.store.set_setting(&setting, None, clock::now())?;
-    }
-    Ok(())
 }
 
 /// `DATASET@NAME` in its two parts.
@@ -414,8 +405,7 @@ fn lag(node: &Node, peer: &str) -> Vec<reports::Lag> {
     let now = clock::now();
     let rows = node.store.dataset_rows();
     let known = rows.iter().filter(|row| row.origin.is_none()).filter_map(|row| {
-        let id = node.store.setting(&proof_setting(peer, &row.id))?;
-        let id = std::str::from_utf8(&id).ok()?.parse().ok()?;
+        let id = ledger::proof(&node.store, peer, &row.id)?.snapshot;
         let snapshots = node.store.snapshots(Some(row.id));
         let there = snapshots.iter().find(|snapshot| snapshot.id == id)?;
         Some(reports::Lag {

@@ -47,11 +47,13 @@ use stats::Counters;
 use streams::Streams;
 
 pub use check::{CheckReport, Progress};
+pub use mark::Mark;
 pub use recover::PoolReport;
 pub use stats::{Lookups, PoolStats};
 
 mod cache;
 mod check;
+mod mark;
 mod put;
 mod read;
 mod recent;

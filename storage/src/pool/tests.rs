@@ -347,3 +347,31 @@ fn sync_without_news_asks_nothing_of_the_disk() {
     pool.sync().unwrap();
     assert_eq!(disk.syncs(), syncs, "what was there already needs no sync");
 }
+
+#[test]
+fn what_was_kept_after_a_mark_is_told_from_what_was_there() {
+    let disk = SimDisk::new(11);
+    let (pool, _) = open(&disk);
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(11);
+    let mut put = |pool: &Pool, count: usize| -> Vec<Name> {
+        let content = |rng: &mut Xoshiro256PlusPlus| (0..3000).map(|_| rng.random()).collect::<Vec<u8>>();
+        (0..count)
+            .map(|nth| {
+                let stream = StreamId(nth as u64 % 5);
+                pool.put(stream, Kind::Chunk, &content(&mut rng)).unwrap().name
+            })
+            .collect()
+    };
+    let before = put(&pool, 100);
+    let mark = pool.mark();
+    let after = put(&pool, 100);
+    let since = |pool: &Pool, names: &[Name]| pool.kept_since(&mark, Kind::Chunk, names).unwrap();
+    assert!(since(&pool, &before).iter().all(|new| !new));
+    assert!(since(&pool, &after).iter().all(|new| *new), "also in containers that were open");
+    pool.close().unwrap();
+    drop(pool);
+    let (pool, _) = open(&disk);
+    assert!(since(&pool, &before).iter().all(|new| !new));
+    assert!(since(&pool, &after).iter().all(|new| *new));
+    assert_eq!(since(&pool, &[Name([1; 32])]), [false], "what is not here");
+}

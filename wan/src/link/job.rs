@@ -73,6 +73,7 @@ pub(super) async fn replicate(
     };
     let mut backoff = Backoff::default();
     let mut moved_at = Instant::now();
+    let mut replication = replication;
     loop {
         let moved_before = job.total.payload_bytes;
         let error = match job.connect(cancel, moved_at).await {
@@ -87,6 +88,8 @@ pub(super) async fn replicate(
             backoff = Backoff::default();
         }
         let hopeless = !error.may_pass() || moved_at.elapsed() > inner.config.retry_for;
+        // What the first attempt brought is asked for by the next.
+        replication.shared = None;
         if hopeless || cancel.is_cancelled() {
             return Err(job.stopped(error.into()));
         }

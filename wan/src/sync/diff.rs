@@ -64,11 +64,22 @@ impl Counterparts {
     }
 }
 
+/// A reference that a node has and its counterparts have not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fresh {
+    /// What it refers to.
+    pub at: Ref,
+    /// What lies in its place in the base.
+    pub counterparts: Counterparts,
+    /// True where it was kept after the receiver had all that there was: it need not be asked for.
+    pub is_new: bool,
+}
+
 /// What a node refers to and its counterparts do not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expansion {
-    /// Fresh references in the node's order, each once, with their counterparts.
-    pub fresh: Vec<(Ref, Counterparts)>,
+    /// Fresh references in the node's order, each once.
+    pub fresh: Vec<Fresh>,
     /// How many references were left out because the base has them.
     pub shared: u64,
 }
@@ -174,7 +185,7 @@ impl Gap<'_> {
                 last.all = all.into();
             }
             last.aim = if span.at.0 == Kind::SequenceNode { self.aim_of(&span, shifts[0]) } else { 0 };
-            expansion.fresh.push((span.at, last.clone()));
+            expansion.fresh.push(Fresh { at: span.at, counterparts: last.clone(), is_new: false });
         }
     }
 
@@ -246,7 +257,7 @@ mod tests {
         let counterparts = Counterparts::of_root(Some(parent));
         let read = &mut |at: &Ref| Ok(if *at == parent { Arc::from(base) } else { Arc::from(here) });
         let expansion = expand(&node(200), &counterparts, read).unwrap();
-        for counterpart in expansion.fresh.iter().flat_map(|(_, counterparts)| counterparts.all.iter()) {
+        for counterpart in expansion.fresh.iter().flat_map(|fresh| fresh.counterparts.all.iter()) {
             let at = counterpart.way.as_ref().map_or(parent, |(_, index)| base[*index as usize].at);
             assert_eq!(counterpart.at, at, "the way leads there");
         }
@@ -259,7 +270,7 @@ mod tests {
     fn fresh(expansion: &Expansion) -> Vec<(u8, Vec<u8>)> {
         let first = |reference: &Ref| reference.1.0[0];
         let counterparts = |all: &Counterparts| all.all.iter().map(|counterpart| first(&counterpart.at)).collect();
-        expansion.fresh.iter().map(|(at, against)| (first(at), counterparts(against))).collect()
+        expansion.fresh.iter().map(|fresh| (first(&fresh.at), counterparts(&fresh.counterparts))).collect()
     }
 
     #[test]

@@ -12,6 +12,8 @@ use narrowboat_storage::error::Refusal;
 
 /// zstd levels from the fastest to the hardest. Each takes about twice as long as the one before.
 const LEVELS: [i32; 7] = [1, 3, 6, 9, 12, 15, 18];
+/// The least effort.
+pub(super) const LEVEL_MIN: i32 = LEVELS[0];
 /// Where it begins, while nothing is known.
 const BEGIN: usize = 2;
 

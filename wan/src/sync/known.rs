@@ -12,6 +12,7 @@ const NAMES_MAX: usize = 64 << 10;
 pub(super) struct Known {
     set: HashSet<Ref>,
     order: VecDeque<Ref>,
+    forgot: bool,
 }
 
 impl Known {
@@ -30,7 +31,13 @@ impl Known {
             && let Some(oldest) = self.order.pop_front()
         {
             self.set.remove(&oldest);
+            self.forgot = true;
         }
+    }
+
+    /// True once a name was forgotten: what is not here may have been all the same.
+    pub fn forgot(&self) -> bool {
+        self.forgot
     }
 }
 
@@ -51,7 +58,7 @@ mod tests {
             known.insert(name(number));
             known.insert(name(number));
         }
-        assert!(!known.contains(&name(9)));
+        assert!(known.forgot() && !known.contains(&name(9)));
         assert!(known.contains(&name(10)));
         assert_eq!(known.set.len(), NAMES_MAX);
     }

@@ -92,7 +92,7 @@ mod walk;
 mod ways;
 mod worker;
 
-pub use diff::{Counterpart, Counterparts, Expansion};
+pub use diff::{Counterpart, Counterparts, Expansion, Fresh};
 pub use effort::Compression;
 pub use failure::Failure;
 pub use limits::Limits;

@@ -12,7 +12,7 @@ use narrowboat_storage::tree::node::NodeFault;
 pub use crate::wire::{Hello, Ref, SnapshotOffer};
 pub use narrowboat_storage::catalogue::DatasetKind;
 pub use narrowboat_storage::container::codec::Codec;
-pub use narrowboat_storage::pool::Stored;
+pub use narrowboat_storage::pool::{Mark, Stored};
 
 /// What a node refers to, in the node's order, repetitions included, with the places. Called for nodes only. Fails where
 /// the bytes are no node of that kind, whatever they are: they may come from a hostile peer. The real ones:
@@ -24,6 +24,9 @@ pub type References = fn(Kind, &Bytes) -> Result<Vec<Span>, NodeFault>;
 pub trait Source: Send + Sync {
     /// An object as it is kept, its checksum verified.
     fn stored(&self, kind: Kind, name: &Name) -> Result<Stored>;
+    /// Which of these objects were surely first kept after `mark`, in their order. True where it is not so costs their
+    /// bytes on the line; false costs a question.
+    fn kept_since(&self, mark: &Mark, kind: Kind, names: &[Name]) -> Result<Vec<bool>>;
     /// The bytes of an object, verified against its name.
     fn read(&self, kind: Kind, name: &Name) -> Result<Bytes>;
 }

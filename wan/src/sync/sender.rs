@@ -1,18 +1,19 @@
 //! The side that has the snapshot.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use narrowboat_storage::id::SnapshotId;
 use narrowboat_storage::name::{Kind, Name};
 
 use super::core::{Core, incompatible};
-use super::effort::Effort;
+use super::effort::{Effort, LEVEL_MIN};
 use super::failure::Failure;
 use super::limits::Limits;
 use super::packing::{Group, Order, Parcel};
 use super::report::Report;
-use super::seam::{Hello, SnapshotOffer, Stored};
+use super::seam::{Hello, Mark, SnapshotOffer, Stored};
 use super::walk::{Astray, TaskId, Walk};
 use super::ways::{Named, Ways};
 use super::worker::{Job, Reply, Request};
@@ -38,6 +39,12 @@ pub struct Replication {
     /// Earlier snapshots of the dataset that the receiver may have, the newest first; of these the first 32 are
     /// offered. Spread them out: the newest few, then ever older ones.
     pub bases: Vec<(SnapshotId, Name)>,
+    /// A moment when everything of the snapshot was kept. Worth remembering once the receiver has proved to have it.
+    pub mark: Option<Mark>,
+    /// An earlier snapshot that the receiver has proved to have, and the mark of then: what was kept since is sent without a
+    /// question, where the receiver builds upon that snapshot. Not for a second attempt, which would send again what the
+    /// first has brought.
+    pub shared: Option<(SnapshotId, Arc<Mark>)>,
 }
 
 #[derive(Debug)]
@@ -68,6 +75,8 @@ struct Walking {
     outstanding_bytes: u64,
     next_seq: u64,
     expands: BTreeMap<u64, Vec<TaskId>>,
+    /// What was kept since is new to the receiver.
+    since: Option<Arc<Mark>>,
     loads: BTreeMap<u64, Load>,
 }
 
@@ -184,6 +193,8 @@ impl Sender {
         let base = base.map(|(_, root)| (Kind::MapNode, root));
         let bundles = self.core.peer.as_ref().is_some_and(|peer| peer.features_ignore & FEATURE_BUNDLES != 0)
             && self.core.hello.features_ignore & FEATURE_BUNDLES != 0;
+        let shared = self.replication.shared.clone().filter(|(snapshot, _)| bundles && begin.base == Some(*snapshot));
+        let since = shared.map(|(_, mark)| mark);
         let packing = Packing {
             effort: Effort::new(limits.compression),
             delta: limits.delta,
@@ -203,6 +214,7 @@ impl Sender {
             outstanding_bytes: 0,
             next_seq: 0,
             expands: BTreeMap::new(),
+            since,
             loads: BTreeMap::new(),
         }));
         Ok(())
@@ -303,7 +315,8 @@ impl Walking {
         }
         let batch = self.walk.next_expand()?;
         self.expands.insert(id, batch.iter().map(|(task, _, _)| *task).collect());
-        Some(Request::Expand(batch.into_iter().map(|(_, node, counterparts)| (node, counterparts)).collect()))
+        let nodes = batch.into_iter().map(|(_, node, counterparts)| (node, counterparts)).collect();
+        Some(Request::Expand { nodes, since: self.since.clone() })
     }
 
     fn load(&mut self, id: u64, read_ahead_bytes: usize) -> Option<Request> {
@@ -321,8 +334,10 @@ impl Walking {
         let count_max = count_max.min(self.window_objects - self.window_objects / 4);
         let more = std::iter::from_fn(|| self.walk.next_load()).take(count_max - 1);
         let batch: Vec<_> = std::iter::once(first).chain(more).collect();
-        let tasks = batch.iter().map(|(task, ..)| *task).collect();
-        let objects = batch.into_iter().map(|(_, object, counterparts)| (object, counterparts)).collect();
+        let tasks = batch.iter().map(|load| load.task).collect();
+        // Only a bundle says what something is that was not asked for.
+        let level = level.or_else(|| batch.iter().any(|load| !load.was_asked).then_some(LEVEL_MIN));
+        let objects = batch.into_iter().map(|load| (load.at, load.counterparts)).collect();
         self.loads.insert(id, Load { tasks, bytes_max });
         self.loading_bytes += bytes_max;
         Some(Request::Pack(Order { objects, bytes_max, level, delta: self.packing.delta }))
@@ -375,6 +390,7 @@ impl Walking {
 
     fn ship_object(&mut self, report: &mut Report, task: TaskId, stored: Stored) -> Option<Message> {
         let (kind, ask) = self.walk.ship(task)?;
+        let ask = ask?;
         let len = stored.bytes.len() as u64;
         report.tally(kind).sent += 1;
         report.payload_bytes += len;
@@ -390,7 +406,7 @@ impl Walking {
         for (task, len) in tasks.iter().zip(&group.lens) {
             let (kind, ask) = self.walk.ship(*task)?;
             report.tally(kind).sent += 1;
-            items.push(Item { origin: Origin::Asked(ask), len: *len });
+            items.push(Item { origin: ask.map_or(Origin::Unasked(kind), Origin::Asked), len: *len });
         }
         let Named { forget, ways, from_root, bases } = self.packing.ways.name(&group.bases);
         let (packing, bytes) = (group.packing, group.bytes);

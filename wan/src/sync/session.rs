@@ -55,21 +55,21 @@ pub struct Session {
 
 #[derive(Debug)]
 enum Side {
-    Sender(Sender),
-    Receiver(Receiver),
+    Sender(Box<Sender>),
+    Receiver(Box<Receiver>),
 }
 
 impl Session {
     /// The side that has the snapshot, and opens the session's streams. `now` is the time since any fixed moment.
     pub fn send(hello: Hello, replication: Replication, limits: Limits, now: Duration) -> Self {
         assert_eq!(hello.role, Role::Sender);
-        Session { side: Side::Sender(Sender::new(hello, replication, limits, now)) }
+        Session { side: Side::Sender(Box::new(Sender::new(hello, replication, limits, now))) }
     }
 
     /// The side that gets the snapshot. `now` is the time since any fixed moment.
     pub fn receive(hello: Hello, limits: Limits, now: Duration) -> Self {
         assert_eq!(hello.role, Role::Receiver);
-        Session { side: Side::Receiver(Receiver::new(hello, limits, now)) }
+        Session { side: Side::Receiver(Box::new(Receiver::new(hello, limits, now))) }
     }
 
     fn core(&self) -> &Core {

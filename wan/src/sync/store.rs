@@ -13,12 +13,15 @@ use narrowboat_storage::pool::{Pool, StreamId};
 use narrowboat_storage::store::ReplicaSnapshot;
 use narrowboat_storage::units::Timestamp;
 
-use super::seam::{Admission, Hello, Sink, SnapshotOffer, Source, Stored};
+use super::seam::{Admission, Hello, Mark, Sink, SnapshotOffer, Source, Stored};
 use super::sender::Replication;
 
 impl Source for Pool {
     fn stored(&self, kind: Kind, name: &Name) -> Result<Stored> {
         self.read_stored(kind, name)
+    }
+    fn kept_since(&self, mark: &Mark, kind: Kind, names: &[Name]) -> Result<Vec<bool>> {
+        Pool::kept_since(self, mark, kind, names)
     }
     fn read(&self, kind: Kind, name: &Name) -> Result<Bytes> {
         Pool::read(self, kind, name)
@@ -52,6 +55,9 @@ impl Replication {
                 source: dataset.origin.unwrap_or_else(|| store.id()),
             },
             bases: bases(others, row.time),
+            // Taken when the snapshot is sealed: all of it was there.
+            mark: Some(store.pool().mark()),
+            shared: None,
         })
     }
 }

@@ -10,7 +10,7 @@ use narrowboat_storage::name::{Kind, Name};
 use narrowboat_storage::units::Timestamp;
 
 use super::seam::{Hello, Ref, SnapshotOffer, Stored};
-use super::walk::{AHEAD, Walk};
+use super::walk::{AHEAD, ToLoad, Walk};
 use super::*;
 use crate::wire::{ASK_NAMES_MAX, Ask, Begin, Channel, FrameDecoder, Message, Object, Offer, Role, StopCode};
 
@@ -35,6 +35,11 @@ fn snapshot() -> SnapshotOffer {
         next_inode: 2,
         source: StoreId([1; 16]),
     }
+}
+
+/// A reference that is to be asked, and compared with nothing.
+fn asked(at: Ref) -> Fresh {
+    Fresh { at, counterparts: Counterparts::default(), is_new: false }
 }
 
 fn name(number: u64) -> Name {
@@ -112,7 +117,7 @@ fn failed_with(session: &Session, text: &str) {
 fn a_silent_peer_is_given_up_and_told_why() {
     let mut session = Session::send(
         hello(Role::Sender),
-        Replication { snapshot: snapshot(), bases: vec![] },
+        Replication { snapshot: snapshot(), bases: vec![], mark: None, shared: None },
         Limits { patience: Some(10 * SECOND), ..Limits::default() },
         5 * SECOND,
     );
@@ -151,7 +156,7 @@ fn a_slow_store_is_not_a_silent_peer() {
 
 #[test]
 fn a_cancelled_session_says_so_behind_its_greeting() {
-    let replication = Replication { snapshot: snapshot(), bases: vec![] };
+    let replication = Replication { snapshot: snapshot(), bases: vec![], mark: None, shared: None };
     let mut session = Session::send(hello(Role::Sender), replication, Limits::default(), Duration::ZERO);
     session.handle(Duration::ZERO, Input::Cancel);
     let said = run(&mut session, Duration::ZERO, &mut |_| None);
@@ -236,7 +241,7 @@ fn windows_that_were_not_offered_are_refused() {
         (Begin { window_names: u32::MAX, ..begin.clone() }, true),
         (Begin { base: Some(SnapshotId([9; 16])), ..begin.clone() }, false),
     ] {
-        let replication = Replication { snapshot: snapshot(), bases: vec![] };
+        let replication = Replication { snapshot: snapshot(), bases: vec![], mark: None, shared: None };
         let mut session = Session::send(hello(Role::Sender), replication, Limits::default(), Duration::ZERO);
         session.handle(Duration::ZERO, input(&Message::Hello(hello(Role::Receiver))));
         session.handle(Duration::ZERO, input(&Message::Begin(change.clone())));
@@ -258,13 +263,13 @@ fn walk_rule(children: impl Fn(&Ref) -> Vec<Ref>, names_max: usize) -> (usize, H
         }
         while let Some(batch) = walk.next_expand() {
             for (task, at, _) in batch {
-                let fresh = children(&at).into_iter().map(|child| (child, Counterparts::default())).collect();
+                let fresh = children(&at).into_iter().map(asked).collect();
                 walk.expanded(task, Expansion { fresh, shared: 0 }).unwrap();
             }
             moved = true;
         }
         held = held.max(walk.held());
-        while let Some((task, at, _)) = walk.next_load() {
+        while let Some(ToLoad { task, at, .. }) = walk.next_load() {
             for child in children(&at) {
                 assert!(shipped.contains_key(&child), "{at:?} before {child:?}");
             }
@@ -333,7 +338,7 @@ fn a_tree_without_end_is_refused() {
         }
         let (task, _, _) = walk.next_expand().unwrap().remove(0);
         number += 1;
-        let fresh = vec![((Kind::MapNode, name(number)), Counterparts::default())];
+        let fresh = vec![asked((Kind::MapNode, name(number)))];
         if walk.expanded(task, Expansion { fresh, shared: 0 }).is_err() {
             break number;
         }
@@ -346,7 +351,7 @@ fn answers_to_nothing_are_refused() {
     let mut walk = Walk::new((Kind::MapNode, name(0)), None, usize::MAX);
     assert!(walk.answer(1, &[true]).is_err());
     let (task, _, _) = walk.next_expand().unwrap().remove(0);
-    let fresh = (1..4).map(|number| ((Kind::Chunk, name(number)), Counterparts::default())).collect();
+    let fresh = (1..4).map(|number| asked((Kind::Chunk, name(number)))).collect();
     walk.expanded(task, Expansion { fresh, shared: 0 }).unwrap();
     assert_eq!(walk.next_ask().unwrap().1.len(), 3);
     assert!(walk.answer(2, &[true]).is_err(), "out of order");

@@ -20,7 +20,7 @@ use std::collections::{HashMap, VecDeque};
 
 use narrowboat_storage::name::Kind;
 
-use super::diff::{Counterparts, Expansion};
+use super::diff::{Counterparts, Expansion, Fresh};
 use super::known::Known;
 use super::seam::Ref;
 use crate::wire::ASK_NAMES_MAX;
@@ -44,7 +44,8 @@ pub(super) type TaskId = u64;
 #[derive(Debug)]
 struct Task {
     at: Ref,
-    ask: u64,
+    /// The number of its question; none where it was not asked.
+    ask: Option<u64>,
     depth: usize,
     state: State,
     /// Nodes that cannot be shipped before this.
@@ -59,7 +60,7 @@ enum State {
     Expanding,
     /// References not yet asked, and how many of those asked are neither shipped nor known.
     Open {
-        unasked: VecDeque<(Ref, Counterparts)>,
+        unasked: VecDeque<Fresh>,
         missing: usize,
     },
     Ready,
@@ -109,6 +110,17 @@ pub(super) enum Astray {
     Depth,
 }
 
+/// An object that is to be read and sent.
+#[derive(Clone, Debug)]
+pub(super) struct ToLoad {
+    pub task: TaskId,
+    pub at: Ref,
+    /// What it may be packed against.
+    pub counterparts: Counterparts,
+    /// False where it is sent without having been asked for.
+    pub was_asked: bool,
+}
+
 /// What the receiver said of one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Answered {
@@ -124,7 +136,7 @@ impl Walk {
     /// Begins at a root that the receiver lacks. At most `names_max` names are under way at a time.
     pub fn new(root: Ref, base: Option<Ref>, names_max: usize) -> Self {
         let counterparts = Counterparts::of_root(base);
-        let task = Task { at: root, ask: 0, depth: 0, state: State::Lacking, waiters: Vec::new(), counterparts };
+        let task = Task { at: root, ask: Some(0), depth: 0, state: State::Lacking, waiters: Vec::new(), counterparts };
         let mut levels: Vec<Level> = (0..=DEPTH_MAX).map(|_| Level::default()).collect();
         levels[0].pending = 1;
         levels[0].lacking.push_back(ROOT);
@@ -199,11 +211,13 @@ impl Walk {
         let Some(&parent) = self.levels[depth].asking.front() else { return };
         let room = self.ahead.saturating_sub(self.levels[depth + 1].pending).clamp(1, max);
         for _ in 0..room {
-            let Some((at, counterparts, was_last)) = self.next_unasked(parent) else { return };
+            let Some((fresh, was_last)) = self.next_unasked(parent) else { return };
             self.levels[depth].unasked -= 1;
-            if !self.await_object(parent, &at) {
-                self.ask_for(at, counterparts, depth + 1, parent);
-                names.push(at);
+            if !self.await_object(parent, &fresh.at) {
+                let at = fresh.at;
+                if self.begin_task(fresh, depth + 1, parent) {
+                    names.push(at);
+                }
             }
             if was_last {
                 self.levels[depth].asking.pop_front();
@@ -213,23 +227,44 @@ impl Walk {
         }
     }
 
-    fn ask_for(&mut self, at: Ref, counterparts: Counterparts, depth: usize, parent: TaskId) {
+    /// Makes a task of a reference; true where it is to be asked. What is new is lacking without a question, unless it may
+    /// have been sent in this very session and forgotten.
+    fn begin_task(&mut self, fresh: Fresh, depth: usize, parent: TaskId) -> bool {
+        let Fresh { at, counterparts, is_new } = fresh;
+        let asks = !is_new || self.known.forgot();
         let id = self.next_task;
         self.next_task += 1;
-        let task = Task { at, ask: self.next_ask, depth, state: State::Asked, waiters: vec![parent], counterparts };
-        self.next_ask += 1;
-        self.tasks.insert(id, task);
+        let ask = asks.then_some(self.next_ask);
+        self.tasks.insert(id, Task { at, ask, depth, state: State::Asked, waiters: vec![parent], counterparts });
         self.by_ref.insert(at, id);
         self.levels[depth].pending += 1;
-        self.unanswered.push_back(id);
         self.add_missing(parent);
+        if asks {
+            self.next_ask += 1;
+            self.unanswered.push_back(id);
+        } else {
+            self.lacking(id);
+        }
+        asks
+    }
+
+    /// The receiver lacks this object.
+    fn lacking(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        if task.at.0.is_node() {
+            task.state = State::Lacking;
+            self.levels[task.depth].lacking.push_back(id);
+        } else {
+            task.state = State::Ready;
+            self.ready.push_back(id);
+        }
     }
 
     /// The next name of an open node, and whether it is the last.
-    fn next_unasked(&mut self, parent: TaskId) -> Option<(Ref, Counterparts, bool)> {
+    fn next_unasked(&mut self, parent: TaskId) -> Option<(Fresh, bool)> {
         let State::Open { unasked, .. } = &mut self.tasks.get_mut(&parent)?.state else { return None };
-        let (at, counterparts) = unasked.pop_front()?;
-        Some((at, counterparts, unasked.is_empty()))
+        let fresh = unasked.pop_front()?;
+        Some((fresh, unasked.is_empty()))
     }
 
     fn add_missing(&mut self, parent: TaskId) {
@@ -255,23 +290,19 @@ impl Walk {
 
     /// Takes answers, which come in the order of asking.
     pub fn answer(&mut self, first: u64, lacking: &[bool]) -> Result<Vec<Answered>, Astray> {
-        let expected = self.unanswered.front().and_then(|id| self.tasks.get(id)).map(|task| task.ask);
+        let expected = self.unanswered.front().and_then(|id| self.tasks.get(id)).and_then(|task| task.ask);
         if expected != Some(first) || lacking.len() > self.unanswered.len() {
             return Err(Astray::Answer);
         }
         let mut answered = Vec::with_capacity(lacking.len());
         for lacking in lacking.iter().copied() {
             let Some(id) = self.unanswered.pop_front() else { break };
-            let Some(task) = self.tasks.get_mut(&id) else { continue };
+            let Some(task) = self.tasks.get(&id) else { continue };
             answered.push(Answered { kind: task.at.0, lacking });
-            if !lacking {
-                self.forget_known(id);
-            } else if task.at.0.is_node() {
-                task.state = State::Lacking;
-                self.levels[task.depth].lacking.push_back(id);
+            if lacking {
+                self.lacking(id);
             } else {
-                task.state = State::Ready;
-                self.ready.push_back(id);
+                self.forget_known(id);
             }
         }
         Ok(answered)
@@ -338,13 +369,13 @@ impl Walk {
         }
     }
 
-    /// The next object to read, and what it may be packed against.
-    pub fn next_load(&mut self) -> Option<(TaskId, Ref, Counterparts)> {
+    /// The next object to read.
+    pub fn next_load(&mut self) -> Option<ToLoad> {
         let id = self.ready.pop_front()?;
         let task = self.tasks.get_mut(&id)?;
         task.state = State::Loading;
         self.loading += 1;
-        Some((id, task.at, task.counterparts.clone()))
+        Some(ToLoad { task: id, at: task.at, counterparts: task.counterparts.clone(), was_asked: task.ask.is_some() })
     }
 
     /// Puts objects that were not read after all back in front, in their order.
@@ -358,8 +389,9 @@ impl Walk {
         }
     }
 
-    /// Notes that an object has its place in the order of shipments. Returns its kind and the number it was asked under.
-    pub fn ship(&mut self, id: TaskId) -> Option<(Kind, u64)> {
+    /// Notes that an object has its place in the order of shipments. Returns its kind and the number it was asked under, if
+    /// it was.
+    pub fn ship(&mut self, id: TaskId) -> Option<(Kind, Option<u64>)> {
         let task = self.tasks.get_mut(&id)?;
         task.state = State::Shipped;
         let (kind, ask, waiters) = (task.at.0, task.ask, std::mem::take(&mut task.waiters));

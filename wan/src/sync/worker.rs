@@ -19,7 +19,7 @@ use narrowboat_storage::tree::Span;
 
 use super::diff::{self, Counterparts, Expansion};
 use super::packing::{self, Order, Parcel};
-use super::seam::{Admission, Hello, Ref, References, Sink, SnapshotOffer, Source, Stored};
+use super::seam::{Admission, Hello, Mark, Ref, References, Sink, SnapshotOffer, Source, Stored};
 use super::ways::Known;
 use crate::wire::{Bundle, OBJECT_BYTES_MAX};
 
@@ -39,7 +39,12 @@ pub enum Lane {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     /// Source: what do these nodes refer to that their counterparts do not?
-    Expand(Vec<(Ref, Counterparts)>),
+    Expand {
+        /// Which nodes.
+        nodes: Vec<(Ref, Counterparts)>,
+        /// Tell what was kept since then.
+        since: Option<Arc<Mark>>,
+    },
     /// Source: read and pack these.
     Pack(Order),
     /// Sink: may it come, what of it is here? Publishes at once where everything is.
@@ -65,7 +70,7 @@ impl Request {
     /// Where it may run.
     pub fn lane(&self) -> Lane {
         match self {
-            Request::Expand(_) | Request::Pack(_) | Request::Has(_) => Lane::Read,
+            Request::Expand { .. } | Request::Pack(_) | Request::Has(_) => Lane::Read,
             Request::Accept { .. } | Request::Admit(_) | Request::Sync | Request::Publish(_) => Lane::Write,
         }
     }
@@ -174,7 +179,9 @@ impl Worker {
     /// Where a job of a sending session is given to the worker of a receiving one, or the other way round.
     pub fn run(&self, job: Job) -> Done {
         let reply = match (&self.side, job.request) {
-            (Side::Source(source), Request::Expand(nodes)) => self.expand(&**source, &nodes),
+            (Side::Source(source), Request::Expand { nodes, since }) => {
+                self.expand(&**source, &nodes, since.as_deref())
+            }
             (Side::Source(source), Request::Pack(order)) => packing::pack(&**source, &order).map(Reply::Packed),
             (Side::Sink { sink, .. }, Request::Has(refs)) => has(&**sink, &refs).map(Reply::Has),
             (Side::Sink { sink, realm, .. }, Request::Admit(objects)) => self.admit(&**sink, realm, objects),
@@ -191,10 +198,14 @@ impl Worker {
         Done { id: job.id, reply: reply.unwrap_or_else(Reply::Failed) }
     }
 
-    fn expand(&self, source: &dyn Source, nodes: &[(Ref, Counterparts)]) -> Result<Reply> {
+    fn expand(&self, source: &dyn Source, nodes: &[(Ref, Counterparts)], since: Option<&Mark>) -> Result<Reply> {
         let mut read = |node: &Ref| self.spans_of(node, |kind, name| source.read(kind, name));
         let expansions = nodes.iter().map(|(node, against)| diff::expand(node, against, &mut read));
-        expansions.collect::<Result<_>>().map(Reply::Expanded)
+        let mut expansions = expansions.collect::<Result<Vec<_>>>()?;
+        if let Some(mark) = since {
+            expansions.iter_mut().try_for_each(|expansion| tell_new(source, mark, expansion))?;
+        }
+        Ok(Reply::Expanded(expansions))
     }
 
     fn spans_of(&self, reference: &Ref, read: impl FnOnce(Kind, &Name) -> Result<Bytes>) -> Result<Arc<[Span]>> {
@@ -331,6 +342,21 @@ impl Worker {
             None => Ok(()),
         })
     }
+}
+
+/// Tells what of an expansion was kept since `mark`.
+fn tell_new(source: &dyn Source, mark: &Mark, expansion: &mut Expansion) -> Result<()> {
+    for kind in Kind::ALL {
+        let mut fresh: Vec<_> = expansion.fresh.iter_mut().filter(|fresh| fresh.at.0 == kind).collect();
+        let names: Vec<Name> = fresh.iter().map(|fresh| fresh.at.1).collect();
+        if names.is_empty() {
+            continue;
+        }
+        for (fresh, is_new) in fresh.iter_mut().zip(source.kept_since(mark, kind, &names)?) {
+            fresh.is_new = is_new;
+        }
+    }
+    Ok(())
 }
 
 /// Presence of references of mixed kinds, in their order.

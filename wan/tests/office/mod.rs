@@ -119,5 +119,5 @@ pub fn dataset(seed: u64, megabytes: u64) -> (Dataset, Rng, Size) {
 
 pub fn replication(snapshot: &SnapshotOffer, earlier: &[&SnapshotOffer]) -> Replication {
     let bases = earlier.iter().rev().map(|base| (base.snapshot, base.root.unwrap())).collect();
-    Replication { snapshot: snapshot.clone(), bases }
+    Replication { snapshot: snapshot.clone(), bases, mark: None, shared: None }
 }

@@ -1,9 +1,11 @@
 //! What replication promises, counted.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use narrowboat_storage::name::Realm;
 use narrowboat_wan::sync::Limits;
+use narrowboat_wan::sync::seam::Mark;
 
 use crate::line::Line;
 use crate::rng::Rng;
@@ -25,8 +27,8 @@ const SATELLITE: Line = Line {
 /// A day's snapshot at the branch, replicated; then edits, and the next day's.
 struct Pair {
     realm: Realm,
-    source: std::sync::Arc<MemoryStore>,
-    sink: std::sync::Arc<MemoryStore>,
+    source: Arc<MemoryStore>,
+    sink: Arc<MemoryStore>,
     dataset: Dataset,
     rng: Rng,
 }
@@ -43,6 +45,15 @@ impl Pair {
         let earlier: Vec<_> = earlier.iter().filter_map(|day| self.sink.published(&snapshot_id(*day))).collect();
         let snapshot = self.dataset.snapshot(&self.source, day, BRANCH);
         attempt(&self.source, &self.sink, replication(&snapshot, &earlier), script, u64::from(day)).unwrap()
+    }
+
+    /// As [`Pair::run`], upon a day that the peer has proved to have and what was noted then.
+    fn run_upon(&self, script: Script, day: u8, base: u8, mark: Mark) -> Ended {
+        let base = self.sink.published(&snapshot_id(base)).unwrap();
+        let snapshot = self.dataset.snapshot(&self.source, day, BRANCH);
+        let mut what = replication(&snapshot, std::slice::from_ref(&base));
+        what.shared = Some((base.snapshot, Arc::new(mark)));
+        attempt(&self.source, &self.sink, what, script, u64::from(day)).unwrap()
     }
 
     fn script(&self) -> Script<'static> {
@@ -106,6 +117,34 @@ fn a_small_change_costs_its_path() {
     assert!(named <= 2 * (report.chunks.sent + report.nodes.sent), "{named} names for {report:?}");
     assert!(everything > 20_000 && report.shared > 30);
     assert!(report.payload_bytes < 10_000);
+}
+
+/// Where the peer has proved to have an earlier day, nothing is asked: the difference is sent at once.
+#[test]
+fn upon_a_proved_base_nothing_is_asked_and_two_round_trips_are_enough() {
+    let mut pair = Pair::new(7, Size { files: 3000, ..SIZE });
+    pair.run(pair.script(), 1, &[]).sender.0.unwrap();
+    let mark = pair.source.mark();
+    pair.dataset.edit(&mut pair.rng, SIZE, 40);
+    let ended = pair.run_upon(pair.script(), 2, 1, mark.clone());
+    ended.sender.0.unwrap();
+    let (here, there) = (&ended.sender.1, &ended.receiver.1);
+    let lacked = there.chunks.sent + there.nodes.sent;
+    let asked = here.chunks.offered + here.nodes.offered;
+    assert!(lacked > 60, "{lacked}");
+    // The root counts as asked. A file that was copied is older than the mark: its top is asked, and known.
+    assert!(asked <= 1 + here.chunks.known + here.nodes.known + 4, "{asked} of {lacked}: {here:?}");
+    assert_eq!(pair.sink.closure(there.root_here), pair.source.closure(here.root_here));
+    // What is asked after all, the copies, costs one more.
+    let round_trips = if asked > 1 { 3 } else { 2 };
+    assert!(ended.micros < round_trips * 2 * SATELLITE.one_way_us + 150_000, "{} us, {asked} asked", ended.micros);
+
+    // The same from a mark that says that everything is new: dearer, and as right.
+    pair.dataset.edit(&mut pair.rng, SIZE, 40);
+    let ended = pair.run_upon(pair.script(), 3, 2, Mark { next: 0, open: BTreeMap::new() });
+    ended.sender.0.unwrap();
+    assert_eq!(pair.sink.closure(ended.receiver.1.root_here), pair.source.closure(ended.sender.1.root_here));
+    pair.sink.check().unwrap();
 }
 
 /// Without a shared snapshot, known subtrees cost the names along their edge.

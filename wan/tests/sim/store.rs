@@ -8,7 +8,7 @@ use narrowboat_storage::container::codec;
 use narrowboat_storage::error::{Error, Refusal, Result};
 use narrowboat_storage::id::{DatasetId, SnapshotId};
 use narrowboat_storage::name::{Kind, Name, Realm};
-use narrowboat_wan::sync::seam::{Codec, Ref, Sink, SnapshotOffer, Source, Stored};
+use narrowboat_wan::sync::seam::{Codec, Mark, Ref, Sink, SnapshotOffer, Source, Stored};
 
 pub use narrowboat_wan::sync::OwnSnapshots as OwnOnly;
 
@@ -17,6 +17,8 @@ use crate::tree::references;
 #[derive(Default)]
 struct Inner {
     objects: HashMap<Ref, Stored>,
+    /// Of what was put here, how many had been put before.
+    births: HashMap<Ref, u64>,
     /// Admitted and not synced, in order.
     volatile: Vec<Ref>,
     published: BTreeMap<SnapshotId, SnapshotOffer>,
@@ -48,8 +50,16 @@ impl MemoryStore {
         } else {
             Stored { codec: Codec::Raw, raw_len: content.len() as u32, bytes: Bytes::copy_from_slice(content) }
         };
-        self.inner().objects.insert(at, stored);
+        let mut inner = self.inner();
+        let birth = inner.births.len() as u64;
+        inner.births.entry(at).or_insert(birth);
+        inner.objects.insert(at, stored);
         at
+    }
+
+    /// This moment.
+    pub fn mark(&self) -> Mark {
+        Mark { next: self.inner().births.len() as u64, open: BTreeMap::new() }
     }
 
     /// Forgets an object, as damage would.
@@ -138,6 +148,10 @@ fn missing(kind: Kind, name: &Name) -> Error {
 impl Source for MemoryStore {
     fn stored(&self, kind: Kind, name: &Name) -> Result<Stored> {
         self.inner().objects.get(&(kind, *name)).cloned().ok_or_else(|| missing(kind, name))
+    }
+    fn kept_since(&self, mark: &Mark, kind: Kind, names: &[Name]) -> Result<Vec<bool>> {
+        let inner = self.inner();
+        Ok(names.iter().map(|name| inner.births.get(&(kind, *name)).is_some_and(|birth| *birth >= mark.next)).collect())
     }
     fn read(&self, kind: Kind, name: &Name) -> Result<Bytes> {
         unpack(&self.stored(kind, name)?).ok_or_else(|| missing(kind, name))

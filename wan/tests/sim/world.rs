@@ -383,5 +383,5 @@ impl World<'_> {
 /// A snapshot to be replicated, building on earlier ones.
 pub fn replication(snapshot: &SnapshotOffer, earlier: &[SnapshotOffer]) -> Replication {
     let bases = earlier.iter().rev().filter_map(|base| Some((base.snapshot, base.root?))).collect();
-    Replication { snapshot: snapshot.clone(), bases }
+    Replication { snapshot: snapshot.clone(), bases, mark: None, shared: None }
 }
