@@ -14,6 +14,9 @@ use narrowboat_storage::error::Refusal;
 const LEVELS: [i32; 7] = [1, 3, 6, 9, 12, 15, 18];
 /// The least effort.
 pub(super) const LEVEL_MIN: i32 = LEVELS[0];
+/// The least effort that finds most of a difference: below it, zstd's tables forget the base before the content comes
+/// (28 MB at level 1 where level 3 sends 1.0: `docs/decisions/0014-bundles.md`).
+pub(super) const BASED_LEVEL_MIN: i32 = 3;
 /// Where it begins, while nothing is known.
 const BEGIN: usize = 2;
 

@@ -8,13 +8,13 @@ use narrowboat_storage::id::SnapshotId;
 use narrowboat_storage::name::{Kind, Name};
 
 use super::core::{Core, incompatible};
-use super::effort::{Effort, LEVEL_MIN};
+use super::effort::{BASED_LEVEL_MIN, Effort, LEVEL_MIN};
 use super::failure::Failure;
 use super::limits::Limits;
 use super::packing::{Group, Order, Parcel};
 use super::report::Report;
 use super::seam::{Hello, Mark, SnapshotOffer, Stored};
-use super::walk::{Astray, TaskId, Walk};
+use super::walk::{Astray, TaskId, ToLoad, Walk};
 use super::ways::{Named, Ways};
 use super::worker::{Job, Reply, Request};
 use crate::wire::{
@@ -335,8 +335,15 @@ impl Walking {
         let more = std::iter::from_fn(|| self.walk.next_load()).take(count_max - 1);
         let batch: Vec<_> = std::iter::once(first).chain(more).collect();
         let tasks = batch.iter().map(|load| load.task).collect();
-        // Only a bundle says what something is that was not asked for.
-        let level = level.or_else(|| batch.iter().any(|load| !load.was_asked).then_some(LEVEL_MIN));
+        // Only a bundle says what something is that was not asked for; and what differs little from the base is told in so
+        // few bytes that finding the difference pays on any line.
+        let based = |load: &ToLoad| self.packing.delta && !load.counterparts.all.is_empty();
+        let level_min = match self.packing.bundles {
+            true if batch.iter().any(based) => Some(BASED_LEVEL_MIN),
+            true if batch.iter().any(|load| !load.was_asked) => Some(LEVEL_MIN),
+            _ => None,
+        };
+        let level = level.max(level_min);
         let objects = batch.into_iter().map(|load| (load.at, load.counterparts)).collect();
         self.loads.insert(id, Load { tasks, bytes_max });
         self.loading_bytes += bytes_max;
