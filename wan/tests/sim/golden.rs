@@ -13,7 +13,7 @@ use crate::tree::Dataset;
 use crate::world::{BRANCH, Script, Side, Tamper, attempt, replication};
 
 /// Recordings, with the features that both sides knew. The first is of two boxes that knew no bundles: so does this
-/// software speak to an older box to this day.
+/// software speak to an older box to this day. The second has zstd's bytes in it, as the version in Cargo.lock packs them.
 const RECORDINGS: [(&str, &str, u64); 2] = [
     ("conversation-1.txt", include_str!("../golden/conversation-1.txt"), 0),
     ("conversation-2.txt", include_str!("../golden/conversation-2.txt"), FEATURE_BUNDLES),
