@@ -126,7 +126,7 @@ impl Writer {
 
 /// All bytes of a volume.
 pub fn all(volume: &dyn BlockDevice) -> Vec<u8> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(volume.size_bytes() as usize);
     while (bytes.len() as u64) < volume.size_bytes() {
         let offset = bytes.len() as u64;
         let len = (volume.size_bytes() - offset).min(3_000_000);
@@ -141,8 +141,10 @@ pub fn all(volume: &dyn BlockDevice) -> Vec<u8> {
 pub fn expect(volume: &dyn BlockDevice, image: &[u8], what: &str) {
     let found = all(volume);
     assert_eq!(found.len(), image.len(), "{what}: size");
-    let odd = found.iter().zip(image).position(|(found, expected)| found != expected);
-    assert!(odd.is_none(), "{what}: another byte at {odd:?}");
+    if found != image {
+        let odd = found.iter().zip(image).position(|(found, expected)| found != expected);
+        panic!("{what}: another byte at {odd:?}");
+    }
 }
 
 /// The live device of a volume.
