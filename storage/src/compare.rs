@@ -82,6 +82,26 @@ impl Store {
         changes.sort();
         Ok(changes)
     }
+
+    /// How many bytes of contents the snapshot `to` has that differ from `from`, or all of them: what a replication has to move at
+    /// most, before compression. Holes of new files count for nothing. Both are sealed first if need be; costs the
+    /// nodes in which they differ.
+    pub fn differing_bytes(&self, from: Option<SnapshotId>, to: SnapshotId) -> Result<u64> {
+        let objects = self.stages().pool.on(StreamId::MISC);
+        let before = from.map(|from| self.seal(from)).transpose()?.and_then(|sealed| sealed.root);
+        let after = self.seal(to)?.root;
+        let mut bytes: u64 = 0;
+        for change in map::diff(&objects, before.as_ref(), after.as_ref()) {
+            let change = change?;
+            let (Some(Key::Content(inode)), Some(new)) = (Key::parse(&change.key), change.new) else { continue };
+            let new = content_of(inode, &new)?;
+            bytes = bytes.saturating_add(match change.old {
+                Some(old) => differing(&objects, &content_of(inode, &old)?, &new)?.min(new.data_len()),
+                None => new.data_len(),
+            });
+        }
+        Ok(bytes)
+    }
 }
 
 impl Differences {

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use narrowboat_storage::name::Realm;
 use narrowboat_wan::link::{Cancel, Host, Link, LinkError, PairingError, Progress, Stopped};
 use narrowboat_wan::peer::PeerAddress;
-use narrowboat_wan::shape::Rate;
+use narrowboat_wan::shape::{Class, Rate};
 use narrowboat_wan::sync::seam::SnapshotOffer;
 use narrowboat_wan::sync::{Failure, Replication, Report};
 use office::{Office, dataset, replication};
@@ -382,4 +382,48 @@ async fn bad_line() {
         report.peak_bits_per_second as f64 / 1e6,
         counted.dropped,
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn classes_have_connections_of_their_own_under_one_cap() {
+    let (branch, link, head, head_link, relay) = paired_over(Path::PLAIN, Path::PLAIN).await;
+    let cap: Rate = "4Mbit".parse().unwrap();
+    link.set_limit("box-2", Some(cap)).unwrap();
+    let other = |offer: SnapshotOffer| SnapshotOffer { dataset: narrowboat_storage::id::DatasetId([9; 16]), ..offer };
+    let slow = dataset(31, 3).0.snapshot(&branch.store, 1, branch.id());
+    let fast = other(dataset(32, 2).0.snapshot(&branch.store, 2, branch.id()));
+    let (sender, job_branch, what) = (link.clone(), branch.clone(), replication(&slow, &[]));
+    let background = tokio::spawn(async move {
+        let (source, cancel) = (job_branch.store.clone(), Cancel::new());
+        sender.replicate_as(Class::Scavenger, "box-2", what, source, &cancel, |_| ()).await
+    });
+    while head.store.len() < 10 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let before = link.sent_by_class("box-2").unwrap();
+    let (source, cancel) = (branch.store.clone(), Cancel::new());
+    let urgent = link.replicate_as(Class::Urgent, "box-2", replication(&fast, &[]), source, &cancel, |_| ()).await;
+    assert!(urgent.unwrap().published);
+    let after = link.sent_by_class("box-2").unwrap();
+    let grown = |class: Class| after[class as usize] - before[class as usize];
+    // 14 to 1 where both always have something to send, which on a busy machine they may not.
+    let (urgent, scavenger) = (grown(Class::Urgent), grown(Class::Scavenger));
+    assert!(urgent > 1_000_000 && scavenger * 2 < urgent, "{urgent} and {scavenger}");
+    assert!(background.await.unwrap().unwrap().published);
+    head.store.check().unwrap();
+    let sent = link.sent_by_class("box-2").unwrap();
+    assert!(sent[Class::Normal as usize] < 100_000, "only what keeps the connection up: {sent:?}");
+    assert_eq!(sent[Class::Restore as usize], 0);
+    assert!(relay.up().worst_second() * 8 <= cap.bits(), "one cap for all connections");
+    // The other side answers in the class that it was called in, and counts what it begins itself as normal: it can't dial.
+    let answers = head_link.sent_by_class("box-1").unwrap();
+    assert!(answers[Class::Urgent as usize] > 0 && answers[Class::Scavenger as usize] > 0, "{answers:?}");
+    let theirs = other(dataset(33, 1).0.snapshot(&head.store, 3, head.id()));
+    let (source, cancel) = (head.store.clone(), Cancel::new());
+    let back = head_link.replicate_as(Class::Urgent, "box-1", replication(&theirs, &[]), source, &cancel, |_| ()).await;
+    assert!(back.unwrap().published);
+    let answered = head_link.sent_by_class("box-1").unwrap();
+    assert!(answered[Class::Normal as usize] > 500_000 + answers[Class::Normal as usize], "{answered:?}");
+    link.shutdown().await;
+    head_link.shutdown().await;
 }

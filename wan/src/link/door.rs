@@ -7,8 +7,10 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use quinn::{Connection, Incoming, VarInt};
 use tokio::sync::Semaphore;
 
-use super::tls::{ALPN_LINK, ALPN_PAIR, alpn_of, peer_of};
+use super::lane::{Lane, making};
+use super::tls::{ALPN_PAIR, alpn_of, class_of, peer_of};
 use super::{Inner, incoming, pair};
+use crate::shape::Class;
 
 /// Handshakes under way at once.
 const HANDSHAKES: usize = 64;
@@ -45,17 +47,22 @@ pub(super) async fn answer(inner: Arc<Inner>) {
         inner.spawn(async move {
             let greeted = tokio::time::timeout(HANDSHAKE, shake(incoming)).await;
             drop(place);
-            if let Ok(Some(connection)) = greeted {
-                admit(task_inner, connection).await;
+            if let Ok(Some((connection, lane))) = greeted {
+                admit(task_inner, connection, &lane).await;
             }
         });
     }
 }
 
-async fn shake(incoming: Incoming) -> Option<Connection> {
+async fn shake(incoming: Incoming) -> Option<(Connection, Lane)> {
     let address = incoming.remote_address();
-    match incoming.await {
-        Ok(connection) => Some(connection),
+    let (accepted, lane) = making(|| incoming.accept());
+    let greeted = match accepted {
+        Ok(connecting) => connecting.await,
+        Err(error) => Err(error),
+    };
+    match greeted {
+        Ok(connection) => Some((connection, lane)),
         Err(error) => {
             tracing::debug!(%address, %error, "handshake refused");
             None
@@ -64,15 +71,20 @@ async fn shake(incoming: Incoming) -> Option<Connection> {
 }
 
 /// TLS has let it in; now by protocol and key.
-async fn admit(inner: Arc<Inner>, connection: Connection) {
+async fn admit(inner: Arc<Inner>, connection: Connection, lane: &Lane) {
     let alpn = alpn_of(&connection);
     let Some(id) = peer_of(&connection) else {
         return connection.close(UNWANTED, b"no key");
     };
-    if alpn.as_deref() == Some(ALPN_LINK) {
+    if let Some(class) = alpn.as_deref().and_then(class_of) {
+        lane.set(class);
         // It may have been removed since the handshake began.
         match inner.peers.find(&id) {
-            Some(peer) => incoming::adopt(&inner, &peer, connection),
+            Some(peer) if class == Class::Normal => incoming::adopt(&inner, &peer, connection),
+            Some(peer) => {
+                peer.lanes.answered(class, &connection);
+                incoming::attend(&inner, &peer, connection);
+            }
             None => connection.close(UNWANTED, b"unknown key"),
         }
     } else if alpn.as_deref() == Some(ALPN_PAIR) {

@@ -22,7 +22,7 @@ use super::tls::{Doorkeeper, Tls, controller_of};
 use super::transport::transport;
 use super::{Inner, SESSIONS, door, keeper, lock, pair};
 use crate::peer::{PeerAddress, PeerId, PeerName, PeerRecord};
-use crate::shape::Rate;
+use crate::shape::{Class, Rate};
 use crate::sync::{Replication, Report, Source};
 
 /// How long sessions have to say goodbye when the link shuts down.
@@ -46,6 +46,10 @@ pub struct PeerStatus {
     pub last_error: Option<String>,
     /// The line to it.
     pub line: Option<Probe>,
+    /// The cap that is in force of what is sent to it.
+    pub limit: Option<Rate>,
+    /// What was sent to it in the second that ends now, in bits per second on the wire.
+    pub bits_per_second: u64,
     /// Bytes on the wire since the link was made.
     pub counters: Counters,
 }
@@ -161,6 +165,8 @@ impl Link {
                 connected_from: connection.as_ref().map(quinn::Connection::remote_address),
                 last_error: peer.last_error(),
                 line: connection.as_ref().map(probe),
+                limit: self.inner.shaper.limit(Some(peer.node)),
+                bits_per_second: self.inner.shaper.bits_per_second(peer.node),
                 counters: self.inner.shaper.counters(Some(peer.node)),
             };
             (status.record.name.clone(), status)
@@ -199,7 +205,23 @@ impl Link {
         self.inner.shaper.set_limit(None, limit);
     }
 
-    /// Changes the cap of what is sent to one peer, from the next datagram on. Returns the record, for the caller to keep.
+    /// Changes the cap that is in force of what is sent to one peer, from the next datagram on, and leaves its record as it is. A
+    /// peer that is not there is nobody's loss.
+    pub fn apply_limit(&self, id: &PeerId, limit: Option<Rate>) {
+        if let Some(peer) = self.inner.peers.find(id) {
+            self.inner.shaper.set_limit(Some(peer.node), limit);
+        }
+    }
+
+    /// Changes what the record of a peer says about its cap, and not the one in force. Returns the record, for the caller to keep.
+    pub fn note_limit(&self, name: &str, limit: Option<Rate>) -> Result<PeerRecord, LinkError> {
+        let peer = self.peer(name)?;
+        peer.update(|record| record.limit = limit);
+        Ok(peer.record())
+    }
+
+    /// Changes the cap of what is sent to one peer, from the next datagram on, in force and in its record. Returns the record,
+    /// for the caller to keep.
     pub fn set_limit(&self, name: &str, limit: Option<Rate>) -> Result<PeerRecord, LinkError> {
         let peer = self.peer(name)?;
         self.inner.shaper.set_limit(Some(peer.node), limit);
@@ -216,10 +238,28 @@ impl Link {
         replication: Replication,
         source: Arc<dyn Source>,
         cancel: &Cancel,
+        progress: impl FnMut(Progress) + Send,
+    ) -> Result<Report, Stopped> {
+        self.replicate_as(Class::Normal, name, replication, source, cancel, progress).await
+    }
+
+    /// The same as traffic of a class. Where the peer can't be reached by a connection of that class, it is normal traffic.
+    pub async fn replicate_as(
+        &self,
+        class: Class,
+        name: &str,
+        replication: Replication,
+        source: Arc<dyn Source>,
+        cancel: &Cancel,
         mut progress: impl FnMut(Progress) + Send,
     ) -> Result<Report, Stopped> {
         let peer = self.peer(name).map_err(|error| Stopped { error, report: Box::default() })?;
-        replicate(&self.inner, &peer, replication, source, cancel, &mut progress).await
+        replicate(&self.inner, &peer, replication, class, source, cancel, &mut progress).await
+    }
+
+    /// Wire bytes that were sent to a peer, by class, in the order of [`Class::ALL`].
+    pub fn sent_by_class(&self, name: &str) -> Result<[u64; Class::ALL.len()], LinkError> {
+        Ok(self.inner.shaper.sent_by_class(self.peer(name)?.node))
     }
 
     /// Bytes on the wire since the link was made: of one peer, or of everything (`None`).
@@ -267,7 +307,8 @@ impl Inner {
     /// Pins a peer and keeps a connection to it.
     pub(super) fn add(self: &Arc<Self>, record: PeerRecord) {
         self.door.pin(record.id);
-        let (peer, new) = self.peers.add(record, &self.shaper);
+        let limit = self.host.cap(&record);
+        let (peer, new) = self.peers.add(record, limit, &self.shaper);
         if new {
             self.spawn(keeper::keep(self.clone(), peer));
         }

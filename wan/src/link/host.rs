@@ -75,6 +75,11 @@ pub trait Host: Send + Sync + 'static {
     fn admission(&self, peer: &PeerRecord) -> Arc<dyn Admission>;
     /// Keeps a peer that has just been paired, durably; replaces a record with the same key.
     fn pin(&self, peer: &PeerRecord) -> Result<()>;
+    /// The cap of what is sent to this peer that is in force when it is added: that of its record, or what a calendar says. Must
+    /// not block.
+    fn cap(&self, peer: &PeerRecord) -> Option<Rate> {
+        peer.limit
+    }
     /// A replication from this peer has ended.
     fn received(&self, peer: &PeerRecord, outcome: Result<(), &Failure>, report: &Report);
 }

@@ -17,6 +17,7 @@ use super::job::Counting;
 use super::peers::Peer;
 use super::streams::read_preface;
 use super::transport::{DATA_STREAMS_MAX, STRIPES_MAX, peer_window};
+use crate::shape::Class;
 use crate::sync::{Admission, Failure, Report, Session, Worker};
 use crate::wire::{Hello, Preface, Role, SnapshotOffer, StreamClass};
 
@@ -32,9 +33,21 @@ pub(super) fn adopt(inner: &Arc<Inner>, peer: &Arc<Peer>, connection: Connection
     if !peer.take(&connection, inner.config.identity.id()) {
         return;
     }
-    inner.shaper.route(connection.remote_address(), peer.node);
     connection.set_receive_window(peer_window(inner.peers.count()));
     tracing::info!(peer = %peer.name(), address = %connection.remote_address(), "connected");
+    begin(inner, peer, connection);
+}
+
+/// Serves a connection of a class besides the peer's normal one until it ends. All of them together may have as much under way as
+/// the normal one.
+pub(super) fn attend(inner: &Arc<Inner>, peer: &Arc<Peer>, connection: Connection) {
+    connection.set_receive_window(peer_window(inner.peers.count() * 2 * (Class::ALL.len() - 1)));
+    tracing::debug!(peer = %peer.name(), address = %connection.remote_address(), "connected for a class");
+    begin(inner, peer, connection);
+}
+
+fn begin(inner: &Arc<Inner>, peer: &Arc<Peer>, connection: Connection) {
+    inner.shaper.route(connection.remote_address(), peer.node);
     let (task_inner, peer) = (inner.clone(), peer.clone());
     inner.spawn(async move { serve(task_inner, peer, connection).await });
 }
@@ -62,6 +75,10 @@ async fn serve(inner: Arc<Inner>, peer: Arc<Peer>, connection: Connection) {
                 Err(error) => break Some(error),
             },
             () = inner.closing.cancelled() => break None,
+            () = peer.removed.cancelled() => {
+                connection.close(VarInt::from_u32(0), b"removed");
+                break None;
+            }
             _ = look.tick() => {
                 let seen = connection.remote_address();
                 inner.shaper.route(seen, peer.node);

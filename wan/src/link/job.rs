@@ -13,7 +13,8 @@ use super::keeper::Backoff;
 use super::peers::Peer;
 use super::socket::{Counters, Shaper, Watch};
 use super::transport::stripes;
-use super::{Inner, tls};
+use super::{Inner, lanes, tls};
+use crate::shape::Class;
 use crate::sync::{Failure, Replication, Report, Session, Source, Worker};
 use crate::wire::{Hello, Preface, Role, StreamClass};
 
@@ -47,11 +48,12 @@ pub struct Stopped {
     pub report: Box<Report>,
 }
 
-/// Runs `replication` towards `peer`.
+/// Runs `replication` towards `peer`, as traffic of a class.
 pub(super) async fn replicate(
     inner: &Arc<Inner>,
     peer: &Arc<Peer>,
     replication: Replication,
+    class: Class,
     source: Arc<dyn Source>,
     cancel: &Cancel,
     progress: &mut (dyn FnMut(Progress) + Send),
@@ -77,10 +79,13 @@ pub(super) async fn replicate(
     loop {
         let moved_before = job.total.payload_bytes;
         let error = match job.connect(cancel, moved_at).await {
-            Ok(connection) => match job.attempt(&connection, &replication, &worker, cancel).await {
-                Ok(()) => return Ok(job.report(None)),
-                Err(failure) => failure,
-            },
+            Ok(connection) => {
+                let held = lanes::hold(inner, peer, connection, class).await;
+                match job.attempt(held.connection(), &replication, &worker, cancel).await {
+                    Ok(()) => return Ok(job.report(None)),
+                    Err(failure) => failure,
+                }
+            }
             Err(error) => return Err(job.stopped(error)),
         };
         if job.total.payload_bytes > moved_before {

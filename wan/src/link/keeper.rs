@@ -8,10 +8,12 @@ use quinn::ConnectionError;
 use tokio::net::lookup_host;
 use tokio::time::Instant;
 
+use super::lane::making;
 use super::peers::Peer;
 use super::tls::SERVER_NAME;
 use super::{Inner, incoming};
 use crate::peer::PeerAddress;
+use crate::shape::Class;
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
@@ -116,28 +118,33 @@ async fn dial(inner: &Inner, peer: &Peer, address: &PeerAddress) -> Result<quinn
     let found = lookup_host(address.as_str()).await.map_err(|error| format!("name not found: {error}"))?;
     let mut why = "no address for this name".to_owned();
     for socket_address in found {
-        let mut config = inner.tls.dial(peer.id).map_err(|error| error.to_string())?;
-        config.transport_config(inner.transport.clone());
-        // Charged to the peer from its first datagram on.
-        inner.shaper.route(socket_address, peer.node);
-        let _route = Route { inner, peer, address: socket_address };
-        let connecting = match inner.endpoint.connect_with(config, socket_address, SERVER_NAME) {
-            Ok(connecting) => connecting,
-            Err(error) => {
-                why = error.to_string();
-                continue;
-            }
-        };
-        let answered = match connecting.await {
-            Ok(connection) => stays(connection).await,
-            Err(error) => Err(error),
-        };
-        match answered {
+        match dial_at(inner, peer, socket_address, Class::Normal).await {
             Ok(connection) => return Ok(connection),
-            Err(error) => why = explain(&error),
+            Err(error) => why = error,
         }
     }
     Err(why)
+}
+
+/// Dials one address for a connection of a class.
+pub(super) async fn dial_at(
+    inner: &Inner,
+    peer: &Peer,
+    address: SocketAddr,
+    class: Class,
+) -> Result<quinn::Connection, String> {
+    let mut config = inner.tls.dial_as(peer.id, class).map_err(|error| error.to_string())?;
+    config.transport_config(inner.transport.clone());
+    // Charged to the peer from its first datagram on.
+    inner.shaper.route(address, peer.node);
+    let _route = Route { inner, peer, address };
+    let (connecting, lane) = making(|| inner.endpoint.connect_with(config, address, SERVER_NAME));
+    lane.set(class);
+    let answered = match connecting.map_err(|error| error.to_string())?.await {
+        Ok(connection) => stays(connection).await,
+        Err(error) => Err(error),
+    };
+    answered.map_err(|error| explain(&error))
 }
 
 /// Takes the route of an address back where there is no connection to it in the end, also when dialling is given up. A

@@ -11,6 +11,7 @@
 //! * [`socket`]: every datagram, both ways, is counted and held under the caps.
 //! * [`congestion`]: how much may be under way on a thin, long, lossy line.
 //! * [`identity`], [`tls`]: who may connect; [`pairing`]: how two boxes learn one another's keys.
+//! * [`lane`], `lanes`: which class a connection has, and connections of classes other than normal.
 //! * `door` answers handshakes, `keeper` dials, `peers` keeps one connection a peer, whoever dialled it.
 //! * `job` runs a replication over as many connections as it takes, `incoming` serves what peers begin, and `driver` turns
 //!   the session value of [`crate::sync`] over the streams of one connection.
@@ -37,6 +38,8 @@ pub mod identity;
 mod incoming;
 mod job;
 mod keeper;
+pub mod lane;
+mod lanes;
 mod pair;
 pub mod pairing;
 mod peers;

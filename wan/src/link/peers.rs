@@ -11,9 +11,10 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::cancel::Cancel;
+use super::lanes::Lanes;
 use super::socket::Shaper;
 use crate::peer::{PeerAddress, PeerId, PeerName, PeerRecord};
-use crate::shape::NodeId;
+use crate::shape::{NodeId, Rate};
 
 /// Two connections that come about within this time are taken for two boxes dialling one another at once.
 const AT_ONCE: Duration = Duration::from_secs(10);
@@ -25,6 +26,8 @@ const DUPLICATE: VarInt = VarInt::from_u32(2);
 pub(super) struct Peer {
     pub id: PeerId,
     pub node: NodeId,
+    /// Its connections of classes other than normal.
+    pub lanes: Lanes,
     /// Thrown when the peer is removed.
     pub removed: Cancel,
     record: Mutex<PeerRecord>,
@@ -39,6 +42,7 @@ impl Peer {
         Peer {
             id: record.id,
             node,
+            lanes: Lanes::default(),
             removed: Cancel::new(),
             record: Mutex::new(record),
             connection: watch::Sender::new(None),
@@ -174,15 +178,15 @@ impl Peers {
         lock(&self.0).values().cloned().collect()
     }
 
-    /// Adds a peer, or updates what is known of it. The peer, and whether it is new.
-    pub(super) fn add(&self, record: PeerRecord, shaper: &Shaper) -> (Arc<Peer>, bool) {
+    /// Adds a peer under a cap, or updates what is known of it. The peer, and whether it is new.
+    pub(super) fn add(&self, record: PeerRecord, limit: Option<Rate>, shaper: &Shaper) -> (Arc<Peer>, bool) {
         let mut peers = lock(&self.0);
         if let Some(known) = peers.get(&record.id) {
-            shaper.set_limit(Some(known.node), record.limit);
+            shaper.set_limit(Some(known.node), limit);
             known.update(|old| *old = record);
             return (known.clone(), false);
         }
-        let node = shaper.add_peer(record.limit);
+        let node = shaper.add_peer(limit);
         let peer = Arc::new(Peer::new(record, node));
         peers.insert(peer.id, peer.clone());
         (peer, true)

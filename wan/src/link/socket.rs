@@ -16,6 +16,9 @@
 //! "ready" leaves its name, the next `try_send` on this thread takes the name, and leaves a refusal under it. A `try_send`
 //! without a name (an answer to a stranger) leaves nothing. The tests over simulated lines hang or
 //! break the cap should quinn ever change that order.
+//!
+//! **What class a datagram has.** QUIC puts frames of many streams into one datagram, so the class belongs to the connection: each has a
+//! [`Lane`], which is handed to whoever makes the connection ([`lane::making`]) and says what its datagrams count as.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -32,7 +35,8 @@ use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::time::{Instant, Sleep};
 
-use crate::shape::{NodeId, Rate, Tally, Tree, Verdict, WatchId};
+use super::lane::{self, Lane};
+use crate::shape::{Class, NodeId, Rate, Tally, Tree, Verdict, WatchId};
 
 /// IPv4 (20) and UDP (8).
 const HEADERS_V4: u64 = 28;
@@ -180,6 +184,11 @@ impl Shaper {
         self.lock().tree.meters(Some(node)).0.last_second_bytes(now).saturating_mul(8)
     }
 
+    /// Wire bytes that were sent to a peer, by class, in the order of [`Class::ALL`].
+    pub fn sent_by_class(&self, node: NodeId) -> [u64; Class::ALL.len()] {
+        self.lock().tree.sent_by_class(node)
+    }
+
     /// Begins counting for one job with a peer.
     pub fn watch(&self, node: NodeId) -> Watch {
         let mut state = self.lock();
@@ -268,17 +277,24 @@ fn datagrams(bytes: usize, segment: Option<usize>) -> u64 {
     }
 }
 
+/// A transmission that was refused.
+#[derive(Clone, Copy, Debug)]
+struct Wish {
+    node: NodeId,
+    class: Class,
+    bytes: u64,
+}
+
 /// A refusal on its way from `try_send` to `poll_writable`.
 #[derive(Clone, Copy, Debug)]
 struct Refusal {
     poller: u64,
-    node: NodeId,
-    bytes: u64,
+    wish: Wish,
 }
 
 thread_local! {
-    /// The poller that answered "ready" last on this thread, until a `try_send` takes it.
-    static READY: Cell<Option<u64>> = const { Cell::new(None) };
+    /// The poller that answered "ready" last on this thread and its class, until a `try_send` takes it.
+    static READY: Cell<Option<(u64, Class)>> = const { Cell::new(None) };
     /// What that `try_send` was refused.
     static REFUSED: Cell<Option<Refusal>> = const { Cell::new(None) };
 }
@@ -319,26 +335,34 @@ impl AsyncUdpSocket for ShapedSocket {
         state.next_poller += 1;
         drop(state);
         let inner = self.inner.clone().create_io_poller();
-        Box::pin(ShapedPoller { id, inner, shaper: self.shaper.clone(), refused: None, sleep: None })
+        Box::pin(ShapedPoller {
+            id,
+            lane: lane::of_new_poller(),
+            inner,
+            shaper: self.shaper.clone(),
+            refused: None,
+            sleep: None,
+        })
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let poller = READY.take();
+        // What belongs to no connection answers somebody who waits.
+        let (poller, class) = READY.take().map_or((None, Class::Control), |(poller, class)| (Some(poller), class));
         let datagrams = datagrams(transmit.contents.len(), transmit.segment_size);
         let bytes = self.shaper.wire_bytes(transmit.destination, transmit.contents.len(), datagrams);
         let (now, address) = (self.shaper.now(), canonical(transmit.destination));
         let mut state = self.shaper.lock();
         let node = state.node_of(address);
-        match state.tree.check(now, node, bytes) {
+        match state.tree.check(now, node, class, bytes) {
             Verdict::Now => self.inner.try_send(transmit)?,
             // As a queue in the network would; QUIC sends again what matters, in smaller pieces.
             Verdict::TooBig => return Ok(()),
             Verdict::At(_) | Verdict::Paused => {
-                REFUSED.set(poller.map(|poller| Refusal { poller, node, bytes }));
+                REFUSED.set(poller.map(|poller| Refusal { poller, wish: Wish { node, class, bytes } }));
                 return Err(io::ErrorKind::WouldBlock.into());
             }
         }
-        state.tree.charge(now, node, bytes, datagrams);
+        state.tree.charge(now, node, class, bytes, datagrams);
         if node == NodeId::STRANGERS {
             let sent = &mut state.stranger(address).sent;
             *sent = (sent.0 + bytes, sent.1 + datagrams);
@@ -377,20 +401,21 @@ impl AsyncUdpSocket for ShapedSocket {
 /// Waits for one connection until the socket and the caps allow what was refused.
 struct ShapedPoller {
     id: u64,
+    lane: Lane,
     inner: Pin<Box<dyn UdpPoller>>,
     shaper: Arc<Shaper>,
-    refused: Option<(NodeId, u64)>,
+    refused: Option<Wish>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl ShapedPoller {
     /// Ready where the refused bytes may leave; else registers for the moment when they may, and for any change of caps.
     fn poll_credit(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some((node, bytes)) = self.refused else { return Poll::Ready(()) };
+        let Some(Wish { node, class, bytes }) = self.refused else { return Poll::Ready(()) };
         loop {
             let now = self.shaper.now();
             let mut state = self.shaper.lock();
-            let when = match state.tree.check(now, node, bytes) {
+            let when = match state.tree.check(now, node, class, bytes) {
                 Verdict::Now | Verdict::TooBig => {
                     state.waiting.remove(&self.id);
                     self.refused = None;
@@ -414,11 +439,11 @@ impl UdpPoller for ShapedPoller {
         if let Some(refusal) = REFUSED.take()
             && refusal.poller == self.id
         {
-            self.refused = Some((refusal.node, refusal.bytes));
+            self.refused = Some(refusal.wish);
         }
         ready!(self.inner.as_mut().poll_writable(cx))?;
         ready!(self.poll_credit(cx));
-        READY.set(Some(self.id));
+        READY.set(Some((self.id, self.lane.class())));
         Poll::Ready(Ok(()))
     }
 }

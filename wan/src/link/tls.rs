@@ -33,9 +33,12 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 use super::congestion::Steady;
 use super::identity::Identity;
 use crate::peer::PeerId;
+use crate::shape::Class;
 
 /// The protocol between pinned peers.
 pub const ALPN_LINK: &[u8] = b"narrowboat/1";
+/// What stands between the protocol and the class where that is not the normal one: `narrowboat/1+urgent`.
+const ALPN_CLASS: &[u8] = b"+";
 /// The protocol that pairs.
 pub const ALPN_PAIR: &[u8] = b"narrowboat-pair/1";
 /// A name that TLS wants and nobody reads: it is not sent.
@@ -99,7 +102,12 @@ impl Tls {
 
     /// Dials one pinned peer: any other key at that address is refused.
     pub fn dial(&self, expected: PeerId) -> Result<quinn::ClientConfig, Error> {
-        self.client(Some(expected), ALPN_LINK)
+        self.dial_as(expected, Class::Normal)
+    }
+
+    /// The same for a connection of a class. A box that knows no classes refuses any but normal.
+    pub fn dial_as(&self, expected: PeerId, class: Class) -> Result<quinn::ClientConfig, Error> {
+        self.client(Some(expected), &alpn_for(class))
     }
 
     /// Dials whoever is there in order to pair with it.
@@ -140,7 +148,7 @@ impl Tls {
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(Arc::new(ShowKey { key: self.key.clone(), pairing_only }));
-        config.alpn_protocols = vec![ALPN_LINK.to_vec(), ALPN_PAIR.to_vec()];
+        config.alpn_protocols = Class::ALL.map(alpn_for).into_iter().chain([ALPN_PAIR.to_vec()]).collect();
         config.max_early_data_size = 0;
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -158,6 +166,19 @@ impl fmt::Debug for Tls {
 pub fn peer_of(connection: &quinn::Connection) -> Option<PeerId> {
     let shown = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
     key_of(shown.first()?)
+}
+
+/// The protocol of connections of a class between pinned peers.
+fn alpn_for(class: Class) -> Vec<u8> {
+    match class {
+        Class::Normal => ALPN_LINK.to_vec(),
+        class => [ALPN_LINK, ALPN_CLASS, class.to_string().as_bytes()].concat(),
+    }
+}
+
+/// The class of connections with this protocol; `None` where it is not one between pinned peers.
+pub fn class_of(alpn: &[u8]) -> Option<Class> {
+    Class::ALL.into_iter().find(|class| alpn_for(*class) == alpn)
 }
 
 /// The protocol that a connection has agreed on.

@@ -1,9 +1,12 @@
-//! The tree of caps: the box, and below it every peer.
+//! The tree of caps: the box, below it every peer, below each peer the classes of what is sent to it.
 //!
-//! A datagram of a peer leaves when the peer's bucket and the box's bucket both allow it, and is charged to both. Where
-//! several peers wait for the box's cap, they are served by start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM '96)
-//! with equal weights: who has been given more than another waiting peer gives way. Classes within a peer will hang
-//! below its node and lend one another what they do not use; nothing above them changes.
+//! A datagram leaves when the buckets of its class, of its peer and of the box all allow it, and is charged to all of them. Who
+//! goes first is decided by start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM '96), on both levels as in its section on
+//! hierarchical sharing: among peers that wait for the box's cap with equal weights, among classes that wait for their
+//! peer's turn with the weights of [`Class::share_percent`]. Whoever has been given more than its share gives way to whoever waits;
+//! where nobody waits nobody gives way, so what one does not use is lent to the others, and an idle one saves up no claim.
+//!
+//! A class may have a ceiling, a cap of its own that it never exceeds, whatever there is to borrow.
 //!
 //! Addresses that have not proved a key yet share the node [`NodeId::STRANGERS`], with a small cap of its own, so that
 //! nobody can have the line filled with answers to them.
@@ -12,6 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::bucket::{Bucket, Verdict};
+use super::class::Class;
 use super::meter::Meter;
 use super::rate::Rate;
 
@@ -24,9 +28,10 @@ impl NodeId {
     pub const STRANGERS: NodeId = NodeId(0);
 }
 
-/// How far a waiting peer may be overtaken, in bytes: a few transmissions.
+/// How far who waits may be overtaken, in bytes of one that has the whole: a few transmissions.
 const QUANTUM_BYTES: u64 = 16 * 1024;
-/// A peer that was refused waits, for the purpose of fairness, this long; then it may have lost interest.
+/// Who was refused waits, for the purpose of fairness, until so long after the moment that it was told to ask again; then it may
+/// have lost interest.
 const WAITS_FOR: Duration = Duration::from_millis(50);
 /// When to ask again after having given way.
 const GIVE_WAY: Duration = Duration::from_millis(1);
@@ -41,8 +46,8 @@ pub struct Tree {
     received: Meter,
     nodes: BTreeMap<NodeId, Node>,
     next_node: u64,
-    /// Start tag of the transmission served last (the virtual time of the paper).
-    virtual_bytes: u64,
+    /// Among the peers.
+    clock: VirtualClock,
 }
 
 #[derive(Debug)]
@@ -50,9 +55,68 @@ struct Node {
     bucket: Bucket,
     sent: Meter,
     received: Meter,
-    /// What this node has been given, in virtual bytes.
-    served_bytes: u64,
-    waits_since: Option<Duration>,
+    turn: Turn,
+    classes: [Below; Class::ALL.len()],
+    /// Among its classes.
+    clock: VirtualClock,
+}
+
+/// A class of a peer.
+#[derive(Debug, Default)]
+struct Below {
+    ceiling: Option<Bucket>,
+    turn: Turn,
+    sent_bytes: u64,
+}
+
+/// The virtual time of the paper: the start tag of what was served last, less what may be overtaken.
+#[derive(Clone, Copy, Debug, Default)]
+struct VirtualClock(u64);
+
+/// What one of several that share has been given, and whether it waits for more.
+#[derive(Clone, Copy, Debug, Default)]
+struct Turn {
+    /// In bytes by weight: what it would have been given with the whole.
+    served: u64,
+    waits_until: Option<Duration>,
+}
+
+impl Turn {
+    /// The tag with which its next bytes start.
+    fn start(&self, clock: VirtualClock) -> u64 {
+        self.served.max(clock.0)
+    }
+
+    fn waits(&self, now: Duration) -> bool {
+        self.waits_until.is_some_and(|until| now <= until)
+    }
+
+    /// It was refused, and will ask again.
+    fn wait(&mut self, now: Duration, verdict: Verdict) {
+        self.waits_until = match verdict {
+            Verdict::At(when) => Some(when.max(now) + WAITS_FOR),
+            _ => None,
+        };
+    }
+
+    /// True where it should let the other go first.
+    fn yields_to(&self, other: &Turn, clock: VirtualClock) -> bool {
+        other.start(clock) + QUANTUM_BYTES < self.start(clock)
+    }
+
+    /// It was served.
+    fn serve(&mut self, clock: &mut VirtualClock, bytes: u64, weight_percent: u64) {
+        let start = self.start(*clock);
+        self.served = start.saturating_add(bytes.saturating_mul(100) / weight_percent.max(1));
+        self.waits_until = None;
+        clock.0 = clock.0.max(start.saturating_sub(QUANTUM_BYTES));
+    }
+}
+
+impl Below {
+    fn allows(&mut self, now: Duration, bytes: u64) -> Verdict {
+        self.ceiling.as_mut().map_or(Verdict::Now, |ceiling| ceiling.check(now, bytes))
+    }
 }
 
 impl Node {
@@ -61,8 +125,50 @@ impl Node {
             bucket: Bucket::new(limit),
             sent: Meter::default(),
             received: Meter::default(),
-            served_bytes: 0,
-            waits_since: None,
+            turn: Turn::default(),
+            classes: Default::default(),
+            clock: VirtualClock::default(),
+        }
+    }
+
+    /// May this class go, as far as its ceiling, the peer's cap and the other classes are concerned?
+    fn check(&mut self, now: Duration, class: Class, bytes: u64) -> Verdict {
+        let below = &mut self.classes[class.place()];
+        let own = below.allows(now, bytes);
+        if own != Verdict::Now {
+            // It waits for itself, and nobody has to make room.
+            below.turn.waits_until = None;
+            return own;
+        }
+        let verdict = match self.bucket.check(now, bytes) {
+            Verdict::Now if self.gives_way(now, class) => Verdict::At(now + GIVE_WAY),
+            verdict => verdict,
+        };
+        if verdict != Verdict::Now {
+            self.classes[class.place()].turn.wait(now, verdict);
+        }
+        verdict
+    }
+
+    /// True where another class waits, could go now, and has been given less of its share.
+    fn gives_way(&mut self, now: Duration, class: Class) -> bool {
+        let (mine, clock) = (self.classes[class.place()].turn, self.clock);
+        self.classes.iter_mut().enumerate().any(|(place, other)| {
+            place != class.place()
+                && other.turn.waits(now)
+                && mine.yields_to(&other.turn, clock)
+                && other.allows(now, 0) == Verdict::Now
+        })
+    }
+
+    fn charge(&mut self, now: Duration, class: Class, bytes: u64, datagrams: u64) {
+        self.bucket.charge(now, bytes);
+        self.sent.count(now, bytes, datagrams);
+        let below = &mut self.classes[class.place()];
+        below.turn.serve(&mut self.clock, bytes, class.share_percent());
+        below.sent_bytes += bytes;
+        if let Some(ceiling) = &mut below.ceiling {
+            ceiling.charge(now, bytes);
         }
     }
 }
@@ -76,7 +182,7 @@ impl Tree {
             received: Meter::default(),
             nodes: BTreeMap::from([(NodeId::STRANGERS, Node::new(strangers))]),
             next_node: 1,
-            virtual_bytes: 0,
+            clock: VirtualClock::default(),
         }
     }
 
@@ -108,12 +214,25 @@ impl Tree {
         of.and_then(|id| self.nodes.get(&id)).map_or(&self.bucket, |node| &node.bucket).limit()
     }
 
-    /// May a transmission of `bytes` wire bytes to this peer leave now?
-    pub fn check(&mut self, now: Duration, id: NodeId, bytes: u64) -> Verdict {
+    /// Sets what a class of a peer never exceeds, whatever there is to borrow; `None` for no ceiling. Counts from the next datagram on.
+    pub fn set_ceiling(&mut self, now: Duration, id: NodeId, class: Class, ceiling: Option<Rate>) {
+        let below = &mut self.node(id).classes[class.place()];
+        match (&mut below.ceiling, ceiling) {
+            (Some(bucket), Some(limit)) => bucket.set_limit(now, Some(limit)),
+            (bucket, limit) => *bucket = limit.map(|limit| Bucket::new(Some(limit))),
+        }
+    }
+
+    /// May a transmission of `bytes` wire bytes of this class to this peer leave now?
+    pub fn check(&mut self, now: Duration, id: NodeId, class: Class, bytes: u64) -> Verdict {
         let id = self.known(id);
-        let own = self.node(id).bucket.check(now, bytes);
+        let own = self.node(id).check(now, class, bytes);
         if own != Verdict::Now {
-            self.node(id).waits_since = None;
+            let node = self.node(id);
+            // Where its own cap is in the way, nobody has to make room; where another class of it goes first, that one may wait.
+            if node.bucket.check(now, bytes) != Verdict::Now {
+                node.turn.waits_until = None;
+            }
             return own;
         }
         let line = match self.bucket.check(now, bytes) {
@@ -121,23 +240,22 @@ impl Tree {
             verdict => verdict,
         };
         if line != Verdict::Now {
-            self.node(id).waits_since.get_or_insert(now);
+            let node = self.node(id);
+            node.turn.wait(now, line);
+            node.classes[class.place()].turn.wait(now, line);
         }
         line
     }
 
     /// Charges a transmission that has left: `bytes` wire bytes in `datagrams` datagrams.
-    pub fn charge(&mut self, now: Duration, id: NodeId, bytes: u64, datagrams: u64) {
+    pub fn charge(&mut self, now: Duration, id: NodeId, class: Class, bytes: u64, datagrams: u64) {
         self.bucket.charge(now, bytes);
         self.sent.count(now, bytes, datagrams);
-        let virtual_bytes = self.virtual_bytes;
+        let mut clock = self.clock;
         let node = self.node(id);
-        let start = node.served_bytes.max(virtual_bytes);
-        node.served_bytes = start + bytes;
-        node.waits_since = None;
-        node.bucket.charge(now, bytes);
-        node.sent.count(now, bytes, datagrams);
-        self.virtual_bytes = virtual_bytes.max(start.saturating_sub(QUANTUM_BYTES));
+        node.charge(now, class, bytes, datagrams);
+        node.turn.serve(&mut clock, bytes, 100);
+        self.clock = clock;
     }
 
     /// Moves what was charged to the strangers over to the peer that they turned out to be. The peer's bucket takes it
@@ -166,11 +284,19 @@ impl Tree {
         }
     }
 
-    /// The most wire bytes that one transmission should have: 2 ms of the lowest cap in force. `None` where there is
-    /// no cap. One number for all peers, because the socket below is one.
+    /// What each class of a peer has sent, in wire bytes, in the order of [`Class::ALL`].
+    pub fn sent_by_class(&self, id: NodeId) -> [u64; Class::ALL.len()] {
+        let node = self.nodes.get(&self.known(id));
+        node.map_or([0; Class::ALL.len()], |node| node.classes.each_ref().map(|below| below.sent_bytes))
+    }
+
+    /// The most wire bytes that one transmission should have: 2 ms of the lowest cap in force, ceilings included. `None` where there
+    /// is no cap. One number for all peers, because the socket below is one.
     pub fn transmission_bytes_max(&self) -> Option<u64> {
-        let limits = self.nodes.iter().filter(|(id, _)| **id != NodeId::STRANGERS).map(|(_, node)| &node.bucket);
-        let limits = limits.chain([&self.bucket]).filter_map(Bucket::limit).filter(|limit| !limit.is_paused());
+        let peers = || self.nodes.iter().filter(|(id, _)| **id != NodeId::STRANGERS).map(|(_, node)| node);
+        let ceilings = peers().flat_map(|node| node.classes.iter().filter_map(|below| below.ceiling.as_ref()));
+        let buckets = peers().map(|node| &node.bucket).chain([&self.bucket]).chain(ceilings);
+        let limits = buckets.filter_map(Bucket::limit).filter(|limit| !limit.is_paused());
         limits.min().map(|limit| limit.bytes_in(TRANSMISSION))
     }
 
@@ -179,13 +305,12 @@ impl Tree {
         if self.bucket.limit().is_none() {
             return false;
         }
-        let virtual_bytes = self.virtual_bytes;
-        let mine = self.node(id).served_bytes.max(virtual_bytes);
+        let clock = self.clock;
+        let mine = self.node(id).turn;
         self.nodes.iter_mut().any(|(other, node)| {
-            let waits = node.waits_since.is_some_and(|since| now.saturating_sub(since) <= WAITS_FOR);
             *other != id
-                && waits
-                && node.served_bytes.max(virtual_bytes) + QUANTUM_BYTES < mine
+                && node.turn.waits(now)
+                && mine.yields_to(&node.turn, clock)
                 && node.bucket.check(now, 0) == Verdict::Now
         })
     }
@@ -202,87 +327,5 @@ impl Tree {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rate(text: &str) -> Option<Rate> {
-        Some(text.parse().expect("a rate"))
-    }
-
-    /// Every peer always wants to send; who is asked first is the same each time. Returns the bytes of each.
-    fn saturate(tree: &mut Tree, peers: &[NodeId], time: Duration) -> Vec<u64> {
-        let mut sent = vec![0; peers.len()];
-        let mut now = Duration::ZERO;
-        while now < time {
-            for (index, peer) in peers.iter().enumerate() {
-                while tree.check(now, *peer, 1480) == Verdict::Now {
-                    tree.charge(now, *peer, 1480, 1);
-                    sent[index] += 1480;
-                }
-            }
-            now += Duration::from_millis(1);
-        }
-        sent
-    }
-
-    #[test]
-    fn the_box_caps_the_sum_and_shares_it_equally() {
-        let mut tree = Tree::new(rate("10Mbit"), rate("1Mbit"));
-        let peers = [tree.add(None), tree.add(rate("100Mbit")), tree.add(None)];
-        let sent = saturate(&mut tree, &peers, Duration::from_secs(10));
-        let sum: u64 = sent.iter().sum();
-        assert!((0.97..=1.0).contains(&(sum as f64 * 8.0 / 1e8)), "{sent:?}");
-        for bytes in &sent {
-            let share = *bytes as f64 / sum as f64;
-            assert!((0.30..0.37).contains(&share), "{sent:?}");
-        }
-    }
-
-    #[test]
-    fn what_a_capped_peer_leaves_the_others_use() {
-        let mut tree = Tree::new(rate("10Mbit"), rate("1Mbit"));
-        let peers = [tree.add(rate("1Mbit")), tree.add(None)];
-        let sent = saturate(&mut tree, &peers, Duration::from_secs(10));
-        assert!((0.95..=1.0).contains(&(sent[0] as f64 * 8.0 / 1e7)), "{sent:?}");
-        assert!((0.96..=1.0).contains(&(sent[1] as f64 * 8.0 / 0.9e8)), "{sent:?}");
-    }
-
-    #[test]
-    fn an_idle_peer_saves_up_no_claim() {
-        let mut tree = Tree::new(rate("10Mbit"), None);
-        let peers = [tree.add(None), tree.add(None)];
-        saturate(&mut tree, &peers[..1], Duration::from_secs(60));
-        let sent = saturate(&mut tree, &peers, Duration::from_secs(61));
-        let share = sent[0] as f64 / (sent[0] + sent[1]) as f64;
-        assert!(share > 0.3, "a second after a minute alone: {sent:?}");
-    }
-
-    #[test]
-    fn a_paused_peer_does_not_stop_the_others() {
-        let mut tree = Tree::new(rate("10Mbit"), None);
-        let peers = [tree.add(Some(Rate::PAUSED)), tree.add(None)];
-        assert_eq!(tree.check(Duration::ZERO, peers[0], 100), Verdict::Paused);
-        let sent = saturate(&mut tree, &peers, Duration::from_secs(5));
-        assert_eq!(sent[0], 0);
-        assert!(sent[1] > 6_000_000);
-    }
-
-    #[test]
-    fn transmissions_shrink_with_the_lowest_cap() {
-        let mut tree = Tree::new(None, rate("1Mbit"));
-        assert_eq!(tree.transmission_bytes_max(), None);
-        let peer = tree.add(rate("20Mbit"));
-        assert_eq!(tree.transmission_bytes_max(), Some(5000));
-        tree.set_limit(Duration::ZERO, Some(peer), Some(Rate::PAUSED));
-        assert_eq!(tree.transmission_bytes_max(), None);
-    }
-
-    #[test]
-    fn a_removed_peer_is_a_stranger() {
-        let mut tree = Tree::new(None, Some(Rate::PAUSED));
-        let peer = tree.add(None);
-        assert_eq!(tree.check(Duration::ZERO, peer, 100), Verdict::Now);
-        tree.remove(peer);
-        assert_eq!(tree.check(Duration::ZERO, peer, 100), Verdict::Paused);
-    }
-}
+#[path = "tree_tests.rs"]
+mod tests;
