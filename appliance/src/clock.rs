@@ -10,9 +10,15 @@ static LATEST: AtomicI64 = AtomicI64::new(0);
 
 /// The present moment, never before one that was given out earlier.
 pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
+    let now = wall().0;
     Timestamp(LATEST.fetch_max(now, Ordering::AcqRel).max(now))
+}
+
+/// What the system's clock shows, which may have been set back: for calendars, which follow the clock on the wall, and for
+/// nothing that is kept in an order.
+pub fn wall() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -39,9 +39,20 @@
 //! [wan]
 //! listen = "0.0.0.0:4433"         # QUIC; "" for off
 //! rate = "20Mbit"                 # cap of the whole box; absent for none. `narrowboat limit --rate` outranks it for good
+//! calendar = """                  # what counts instead in some hours: the first line that holds; dates outrank the week
+//! mon-fri 08:00-18:00    4Mbit
+//! sat-sun                unlimited
+//! 2026-12-24..2027-01-01 unlimited
+//! 2026-12-31 00:00-12:00 pause
+//! """
 //! overhead_bytes = 0              # what the line adds to each datagram beyond IP and UDP headers: 18 for Ethernet, 26 for PPPoE
 //! compression = "adaptive"        # as hard as the line is slow; or "stored" (spares the processor), or a zstd level "1" to "19"
 //! delta = true                    # send what changed as its difference from what the peer has
+//!
+//! [peer.head-office]              # cap of what is sent to one peer, below that of the box
+//! rate = "10Mbit"
+//! calendar = "22:00-06:00 unlimited"
+//! recovery_point = "24h"          # how old a snapshot may be when it is there; sent as slowly as that allows
 //!
 //! [store]
 //! chunk_bytes = 16384             # average; counts when the store is created
@@ -77,14 +88,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use jiff::tz::TimeZone;
 use narrowboat_storage::chunk::ChunkSizes;
 use narrowboat_wan::peer::PeerName;
-use narrowboat_wan::shape::parse_limit;
+use narrowboat_wan::shape::{Calendar, Hours, parse_limit, zone_named};
 use narrowboat_wan::sync::Compression;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
-use crate::hours::Hours;
-use crate::units::ByteSize;
+use crate::units::{ByteSize, parse_duration};
 
 pub use hook::{Call, Hook};
 
@@ -93,6 +104,9 @@ pub const OVERLAY_BYTES_MIN: u64 = 16 << 20;
 
 /// Least journal that may wait for hours: below it, waiting would be over before it began.
 pub const DEFERRED_BYTES_MIN: u64 = 64 << 20;
+
+/// How long a recovery point may be.
+const RECOVERY_SECONDS: std::ops::RangeInclusive<u64> = 60..=366 * 86_400;
 
 /// What the config file may say.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -118,6 +132,8 @@ pub struct Config {
     pub volume: BTreeMap<String, Volume>,
     /// Targets with several volumes, by name.
     pub target: BTreeMap<String, TargetRules>,
+    /// Caps of what is sent to single peers, by name.
+    pub peer: BTreeMap<String, CapRules>,
     /// What quiets applications around a mark, by name.
     pub hook: BTreeMap<String, Hook>,
 }
@@ -164,6 +180,7 @@ pub struct ShareRules {
     /// Whether clients may only read.
     pub read_only: Option<bool>,
     /// When it is deduplicated, if it waits for that.
+    #[serde(deserialize_with = "hours")]
     pub drain_hours: Option<Hours>,
 }
 
@@ -226,6 +243,7 @@ pub struct Volume {
     /// Whether writes may be stable only after SYNCHRONIZE CACHE, as initiators are told: true where nothing is said.
     pub write_cache: Option<bool>,
     /// When it is deduplicated, if it waits for that.
+    #[serde(deserialize_with = "hours")]
     pub drain_hours: Option<Hours>,
 }
 
@@ -249,6 +267,8 @@ pub struct Wan {
     pub listen: String,
     /// Cap of the whole box, as in "20Mbit".
     pub rate: Option<String>,
+    /// What counts instead in some hours of the week and on some dates, as [`Calendar::parse`] takes it.
+    pub calendar: Option<String>,
     /// What the line adds to each datagram beyond IP and UDP headers, in bytes.
     pub overhead_bytes: u32,
     /// How objects are packed: "adaptive", "stored", or a zstd level.
@@ -267,7 +287,51 @@ impl Wan {
 impl Default for Wan {
     fn default() -> Self {
         let compression = Compression::Adaptive.to_string();
-        Wan { listen: "127.0.0.1:4433".into(), rate: None, overhead_bytes: 0, compression, delta: true }
+        let listen = "127.0.0.1:4433".into();
+        Wan { listen, rate: None, calendar: None, overhead_bytes: 0, compression, delta: true }
+    }
+}
+
+impl Wan {
+    /// What it says about the cap of the box.
+    pub fn caps(&self) -> CapRules {
+        CapRules { rate: self.rate.clone(), calendar: self.calendar.clone(), recovery_point: None }
+    }
+}
+
+/// `[peer.NAME]`: what is said about a cap.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CapRules {
+    /// The cap where the calendar says nothing, as in "20Mbit".
+    pub rate: Option<String>,
+    /// What counts instead in some hours of the week and on some dates, as [`Calendar::parse`] takes it.
+    pub calendar: Option<String>,
+    /// How old a snapshot may be when it is there, as in "24h". What is sent is slowed down as far as that allows.
+    pub recovery_point: Option<String>,
+}
+
+impl CapRules {
+    /// The recovery point in seconds; one that can't be meant was refused when the config was read.
+    pub fn recovery_seconds(&self) -> Option<u64> {
+        self.recovery_point.as_deref().and_then(|text| parse_duration(text).ok())
+    }
+
+    /// Finds what can't be meant. `key` is where it stands in the file.
+    fn validate(&self, key: &str, zone: &TimeZone) -> Result<(), String> {
+        if let Some(rate) = &self.rate {
+            parse_limit(rate).map_err(|refusal| format!("{key}.rate = {rate:?}: {refusal}"))?;
+        }
+        if let Some(calendar) = &self.calendar {
+            Calendar::parse(calendar, zone).map_err(|refusal| format!("{key}.calendar: {refusal}"))?;
+        }
+        if let Some(point) = &self.recovery_point {
+            let seconds = parse_duration(point).map_err(|why| format!("{key}.recovery_point: {why}"))?;
+            if !RECOVERY_SECONDS.contains(&seconds) {
+                return Err(format!("{key}.recovery_point = {point:?}: from 1min to 366d"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -286,6 +350,7 @@ pub struct Store {
     /// File with the 32-byte realm key of a new store, as 64 hexadecimal digits.
     pub realm_key_file: Option<PathBuf>,
     /// When datasets are deduplicated that wait for it; every night where nothing is said.
+    #[serde(deserialize_with = "hours")]
     pub drain_hours: Option<Hours>,
     /// Bytes of journal that may wait for these hours.
     pub deferred: Option<ByteSize>,
@@ -354,8 +419,13 @@ impl Config {
                 format!("iscsi.listen = [{text:?}]: expected addresses and ports such as \"0.0.0.0:3260\"")
             })?;
         }
-        if let Some(rate) = &self.wan.rate {
-            parse_limit(rate).map_err(|refusal| format!("wan.rate = {rate:?}: {refusal}"))?;
+        if let Some(name) = &self.time_zone {
+            zone_named(name).map_err(|refusal| format!("time_zone: {refusal}"))?;
+        }
+        self.wan.caps().validate("wan", &self.zone())?;
+        for (name, rules) in &self.peer {
+            name.parse::<PeerName>().map_err(|refusal| format!("peer.{name}: {refusal}"))?;
+            rules.validate(&format!("peer.{name}"), &self.zone())?;
         }
         self.wan.compression()?;
         if let Some(bytes) = self.store.chunk_bytes {
@@ -363,10 +433,6 @@ impl Config {
         }
         if let Some(name) = &self.name {
             name.parse::<PeerName>().map_err(|refusal| format!("name = {name:?}: {refusal}"))?;
-        }
-        if let Some(zone) = &self.time_zone {
-            let why = "no time zone of that name is known here";
-            jiff::tz::TimeZone::get(zone).map_err(|_| format!("time_zone = {zone:?}: {why}"))?;
         }
         if self.store.deferred.is_some_and(|bytes| bytes.0 < DEFERRED_BYTES_MIN) {
             return Err(format!("store.deferred: at least {}", ByteSize(DEFERRED_BYTES_MIN)));
@@ -378,6 +444,12 @@ impl Config {
             return Err(format!("store.overlay = {:?}: at least {}", overlay.to_string(), ByteSize(OVERLAY_BYTES_MIN)));
         }
         Ok(())
+    }
+
+    /// The time zone of hours and calendars; a name that is not known was refused when the config was read.
+    pub fn zone(&self) -> TimeZone {
+        let named = self.time_zone.as_deref().and_then(|name| zone_named(name).ok());
+        named.unwrap_or_else(TimeZone::system)
     }
 
     /// Where NFS listens, if it does.
@@ -399,6 +471,10 @@ impl Config {
     pub fn wan_address(&self) -> Option<SocketAddr> {
         self.wan.listen.parse().ok()
     }
+}
+
+fn hours<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Hours>, D::Error> {
+    String::deserialize(deserializer)?.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 fn listen_address(key: &str, text: &str) -> Result<(), String> {
@@ -440,6 +516,12 @@ mod tests {
             ("[store]\nchunk_bytes=7", "store.chunk_bytes"),
             ("[wan]\nrate='fast'", "wan.rate"),
             ("[wan]\ncompression='25'", "wan.compression"),
+            ("[wan]\ncalendar='night 4Mbit'", "wan.calendar"),
+            ("[peer.office]\nrate='20MB'", "peer.office.rate"),
+            ("[peer.office]\ncalendar='mon pause\\nnever'", "peer.office.calendar"),
+            ("[peer.office]\nrecovery_point='soon'", "peer.office.recovery_point"),
+            ("[peer.office]\nrecovery_point='1s'", "peer.office.recovery_point"),
+            ("[peer.'a b']\nrate='20Mbit'", "peer.a b"),
             ("name='a b/c@d'", "name"),
             ("time_zone='Atlantis/Capital'", "time_zone"),
             ("[store]\ndrain_hours='at night'", "drain_hours"),

@@ -5,6 +5,10 @@
 /// Front doors: what clients speak to.
 pub mod ingest;
 
+/// What peers lack.
+pub mod backlog;
+/// Caps of the box and its peers, and what was said about them.
+pub mod caps;
 /// The command line.
 pub mod cli;
 /// The only place that asks for the time.
@@ -15,14 +19,14 @@ pub mod config;
 pub mod control;
 /// What quiets applications while a moment is marked.
 pub mod hooks;
-/// Hours of the week.
-pub mod hours;
 /// Work that takes its time.
 pub mod jobs;
 /// What peers have proved to have.
 pub mod ledger;
 /// The running box.
 pub mod node;
+/// The slowest rate that meets a recovery point.
+pub mod pace;
 /// When datasets are deduplicated that wait for it.
 pub mod policies;
 /// What peers meet.

@@ -5,6 +5,8 @@
 //!   ▲ ◄──── NFS and iSCSI servers   their own threads
 //!   ▲ ◄──── watch thread            tells initiators of sizes, volumes and room, every second
 //!   ▲ ◄──── thaw thread             pays what hooks owe
+//!   ▲ ◄──── caps thread             tells the link which caps count now
+//!   ▲ ◄──── pace thread             where there are recovery points: how slowly they can still be met
 //!   ▲ ◄──── link (tokio runtime)    QUIC, replications
 //!   └ ◄──── control socket          one thread a request
 //! ```
@@ -29,8 +31,9 @@ use narrowboat_storage::store::OpenReport;
 use narrowboat_storage::{Error, Store, StoreOptions, tree};
 use narrowboat_wan::link::{Identity, Link, LinkConfig};
 use narrowboat_wan::peer::PeerName;
-use narrowboat_wan::shape::parse_limit;
 
+use crate::backlog::Differences;
+use crate::caps::{self, Caps};
 use crate::clock;
 use crate::config::{Config, OVERLAY_BYTES_MIN};
 use crate::control::{SOCKET, server};
@@ -41,6 +44,7 @@ use crate::ingest::nfs::portmap::Portmap;
 use crate::ingest::nfs::rpc::Service;
 use crate::ingest::nfs::{HandleKey, Server, ServerConfig, Session};
 use crate::ingest::volumes::StoreTargets;
+use crate::pace;
 use crate::policies::Policies;
 use crate::replicas::{Replicas, peers};
 use crate::transfers::Transfers;
@@ -55,8 +59,6 @@ const PUMP_RETRY: Duration = Duration::from_secs(2);
 const WATCH: Duration = Duration::from_secs(1);
 /// How long clients have to take their last replies.
 const CLIENT_GRACE: Duration = Duration::from_secs(5);
-/// The setting that keeps the cap of the whole box.
-pub const LIMIT_SETTING: &str = "wan.limit";
 
 /// Why a box could not start.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +99,10 @@ pub struct Node {
     pub store: Arc<Store>,
     /// Its link to peers, if it has one.
     pub link: Option<Link>,
+    /// What was said about caps.
+    pub caps: Arc<Caps>,
+    /// How much snapshots differ.
+    pub differences: Differences,
     /// Where NFS is served, if it is.
     pub nfs_address: Option<SocketAddr>,
     /// Where iSCSI is served.
@@ -124,6 +130,8 @@ pub struct Running {
     control: server::ControlServer,
     pumps: Vec<JoinHandle<()>>,
     watch: Option<JoinHandle<()>>,
+    caps: JoinHandle<()>,
+    pacer: Option<JoinHandle<()>>,
     thawer: JoinHandle<()>,
 }
 
@@ -183,7 +191,8 @@ impl Node {
             .enable_all()
             .build()
             .map_err(|error| StartError::Thread("the runtime", error))?;
-        let link = start_link(&runtime, data, &config, &name, &store)?;
+        let caps = Arc::new(Caps::new(store.clone(), &config));
+        let link = start_link(&runtime, data, &config, &name, &caps, &store)?;
         let (nfs, nfs_address) = start_nfs(&store, &config)?;
         let front = start_iscsi(&store, &config)?;
         let policies = Policies::new(&config);
@@ -194,6 +203,8 @@ impl Node {
             config,
             store,
             link,
+            caps,
+            differences: Differences::default(),
             nfs_address,
             iscsi_addresses: front.addresses,
             transfers: Transfers::default(),
@@ -207,13 +218,15 @@ impl Node {
         });
         let pumps = (0..PUMPS).map(|number| start_pump(node.clone(), number)).collect::<Result<_, _>>()?;
         let watch = front.targets.map(|targets| start_watch(node.clone(), targets)).transpose()?;
+        let caps = start_caps(node.clone())?;
+        let pacer = node.caps.have_recovery_points().then(|| start_pacer(node.clone())).transpose()?;
         let thawer = start_thawer(node.clone())?;
         let control = server::ControlServer::start(node.clone(), data).map_err(|source| StartError::Listen {
             what: "control",
             address: SOCKET.into(),
             source,
         })?;
-        Ok(Running { node, nfs, iscsi: front.server, control, pumps, watch, thawer })
+        Ok(Running { node, nfs, iscsi: front.server, control, pumps, watch, caps, pacer, thawer })
     }
 
     /// Lets this thread call what starts tasks of the link, as long as the guard lives.
@@ -287,7 +300,7 @@ impl Running {
 
     /// Ends everything in order; all that was written is drained and the store is closed.
     pub fn stop(self) -> Result<(), Error> {
-        let Running { node, nfs, iscsi, control, pumps, watch, thawer } = self;
+        let Running { node, nfs, iscsi, control, pumps, watch, caps, pacer, thawer } = self;
         node.ask_to_stop();
         control.stop();
         // While the front doors are open: what thaws writes to its volume.
@@ -307,6 +320,12 @@ impl Running {
                 tracing::error!("the watch thread had panicked");
             }
         }
+        for thread in pacer.into_iter().chain([caps]) {
+            thread.thread().unpark();
+            if thread.join().is_err() {
+                tracing::error!("a thread of the caps had panicked");
+            }
+        }
         node.transfers.cancel_all();
         if let Some(link) = &node.link {
             node.block_on(link.shutdown());
@@ -322,7 +341,7 @@ impl Running {
 }
 
 /// A pump that panics may hold a dataset that nobody can drain any more: writers would wait for ever. Without the thread that
-/// thaws, an application might stand still for ever. The box ends at once instead, and recovers from its journal when it is
+/// thaws, an application might stand still for ever; without the one of the caps, the line might carry too much. The box ends at once instead, and recovers from its journal when it is
 /// started again.
 struct EndsWithThread;
 
@@ -351,6 +370,31 @@ fn start_thawer(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
     };
     let builder = std::thread::Builder::new().name("thaw".into());
     builder.spawn(thawer).map_err(|error| StartError::Thread("the thread that thaws", error))
+}
+
+fn start_caps(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
+    let keep = move || {
+        let _ends = EndsWithThread;
+        let Some(link) = &node.link else { return };
+        while !node.is_stopping() {
+            node.caps.apply(link);
+            std::thread::park_timeout(caps::EVERY);
+        }
+    };
+    let started = std::thread::Builder::new().name("caps".into()).spawn(keep);
+    started.map_err(|error| StartError::Thread("the thread of the caps", error))
+}
+
+fn start_pacer(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
+    let keep = move || {
+        let Some(link) = &node.link else { return };
+        while !node.is_stopping() {
+            pace::look(&node, link);
+            std::thread::park_timeout(pace::EVERY);
+        }
+    };
+    let started = std::thread::Builder::new().name("pace".into()).spawn(keep);
+    started.map_err(|error| StartError::Thread("the thread of the paces", error))
 }
 
 fn start_nfs(store: &Arc<Store>, config: &Config) -> Result<(Option<Server>, Option<SocketAddr>), StartError> {
@@ -417,6 +461,7 @@ fn start_link(
     data: &Path,
     config: &Config,
     name: &str,
+    caps: &Arc<Caps>,
     store: &Arc<Store>,
 ) -> Result<Option<Link>, StartError> {
     let Some(listen) = config.wan_address() else { return Ok(None) };
@@ -424,15 +469,12 @@ fn start_link(
     let name: PeerName = name.parse().map_err(|error: Refusal| StartError::Config(error.to_string()))?;
     let realm = store.realm().clone();
     let mut link = LinkConfig::new(listen, identity, name, realm, store.id(), tree::spans);
-    let setting = store.setting(LIMIT_SETTING).map(|text| String::from_utf8_lossy(&text).into_owned());
-    if let Some(text) = setting.or_else(|| config.wan.rate.clone()) {
-        link.limit = parse_limit(&text).map_err(|refusal| StartError::Config(refusal.to_string()))?;
-    }
+    link.limit = caps.limit_at(None, clock::wall());
     link.extra_bytes = config.wan.overhead_bytes.into();
     link.limits.compression = config.wan.compression().map_err(StartError::Config)?;
     link.limits.delta = config.wan.delta;
     link.peers = peers(store);
-    Ok(Some(runtime.block_on(Link::bind(link, Arc::new(Replicas::new(store.clone()))))?))
+    Ok(Some(runtime.block_on(Link::bind(link, Arc::new(Replicas::new(store.clone(), caps.clone()))))?))
 }
 
 fn host_name() -> String {

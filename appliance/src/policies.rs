@@ -9,9 +9,9 @@ use narrowboat_storage::Store;
 use narrowboat_storage::catalogue::{DatasetKind, DatasetRow, Policy};
 use narrowboat_storage::id::DatasetId;
 use narrowboat_storage::units::Timestamp;
+use narrowboat_wan::shape::Hours;
 
 use crate::config::Config;
-use crate::hours::Hours;
 use crate::units::ByteSize;
 
 /// How often is looked.
@@ -40,8 +40,7 @@ pub struct Policies {
 impl Policies {
     /// For a box of this config; a time zone that is not known is refused when the config is read.
     pub fn new(config: &Config) -> Policies {
-        let named = config.time_zone.as_deref().and_then(|name| TimeZone::get(name).ok());
-        Policies { zone: named.unwrap_or_else(TimeZone::system), told: Mutex::default() }
+        Policies { zone: config.zone(), told: Mutex::default() }
     }
 
     /// The hours of a dataset, if it has the policy to deduplicate later.

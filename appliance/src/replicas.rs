@@ -6,19 +6,22 @@ use narrowboat_storage::Store;
 use narrowboat_storage::error::{Refusal, Result};
 use narrowboat_wan::link::Host;
 use narrowboat_wan::peer::PeerRecord;
+use narrowboat_wan::shape::Rate;
 use narrowboat_wan::sync::{Admission, Failure, OwnSnapshots, Replication, Report, Sink, StoreSink};
 
+use crate::caps::Caps;
 use crate::clock;
 
 /// The part of a box that peers meet.
 pub struct Replicas {
     store: Arc<Store>,
+    caps: Arc<Caps>,
 }
 
 impl Replicas {
-    /// Keeps what peers send in `store`.
-    pub fn new(store: Arc<Store>) -> Self {
-        Replicas { store }
+    /// Keeps what peers send in `store`, and sends to them under `caps`.
+    pub fn new(store: Arc<Store>, caps: Arc<Caps>) -> Self {
+        Replicas { store, caps }
     }
 }
 
@@ -39,6 +42,10 @@ impl Host for Replicas {
             }
         }
         self.store.set_peer(peer.name.as_str(), Some(&peer.encode()), clock::now())
+    }
+
+    fn cap(&self, peer: &PeerRecord) -> Option<Rate> {
+        self.caps.limit_at(Some(peer), clock::wall())
     }
 
     fn received(&self, peer: &PeerRecord, outcome: Result<(), &Failure>, report: &Report) {

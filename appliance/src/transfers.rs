@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use narrowboat_wan::link::{Cancel, LinkError, Progress, Stopped};
+use narrowboat_wan::shape::Class;
 use narrowboat_wan::sync::{Replication, Report};
 
 use crate::clock;
@@ -80,6 +81,12 @@ impl Transfers {
         self.lock().iter().rev().map(|transfer| transfer.report.clone()).collect()
     }
 
+    /// Those that are under way to a peer.
+    pub fn running(&self, peer: &str) -> Vec<reports::Replication> {
+        let running = |transfer: &&Transfer| transfer.report.peer == peer && transfer.report.state == "running";
+        self.lock().iter().filter(running).map(|transfer| transfer.report.clone()).collect()
+    }
+
     /// Ends all that are under way.
     pub fn cancel_all(&self) {
         self.lock().iter().for_each(|transfer| transfer.cancel.cancel());
@@ -87,7 +94,14 @@ impl Transfers {
 
     /// Begins to send a snapshot to a peer and returns its number. The same snapshot to the same peer is sent once: where it
     /// is under way already, that one's number is returned.
-    pub fn begin(&self, node: &Arc<Node>, label: String, peer: String, what: Replication) -> Result<u64, LinkError> {
+    pub fn begin(
+        &self,
+        node: &Arc<Node>,
+        label: String,
+        peer: String,
+        class: Class,
+        what: Replication,
+    ) -> Result<u64, LinkError> {
         let link = node.link.clone().ok_or(LinkError::Closed)?;
         link.find(&peer)?;
         let cancel = Cancel::new();
@@ -104,6 +118,7 @@ impl Transfers {
                 id,
                 snapshot: label,
                 peer: peer.clone(),
+                class: class.to_string(),
                 state: "running".into(),
                 begun: rfc3339(clock::now()),
                 logical_bytes: what.snapshot.logical_bytes,
@@ -132,7 +147,7 @@ impl Transfers {
                     None
                 });
                 let what = Replication { shared, ..what };
-                let outcome = link.replicate(&peer, what, source, &cancel, progress).await;
+                let outcome = link.replicate_as(class, &peer, what, source, &cancel, progress).await;
                 if outcome.as_ref().is_ok_and(|report| report.published) {
                     let note = || ledger::note(&owner.store, &peer, &dataset, &proof, clock::now());
                     if let Err(error) = tokio::task::block_in_place(note) {

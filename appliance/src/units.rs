@@ -86,6 +86,16 @@ pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     i64::try_from(instant.as_nanosecond()).ok().map(Timestamp)
 }
 
+/// A moment in RFC 3339 as the clock on the wall of a time zone shows it, to the minute; as it is where the zone is not known here.
+pub fn local_time(rfc3339: &str, zone: Option<&str>) -> String {
+    let there = || {
+        let instant: Instant = rfc3339.parse().ok()?;
+        let zone = zone.map_or_else(|| Ok(jiff::tz::TimeZone::system()), jiff::tz::TimeZone::get).ok()?;
+        Some(instant.to_zoned(zone).strftime("%a %Y-%m-%d %H:%M").to_string())
+    };
+    there().unwrap_or_else(|| rfc3339.to_owned())
+}
+
 /// A length of time as people write it: "90s", "15min", "24h", "7d". In seconds.
 pub fn parse_duration(text: &str) -> Result<u64, String> {
     const UNITS: [(&str, u64); 7] =

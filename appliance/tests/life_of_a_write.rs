@@ -132,7 +132,8 @@ fn the_life_of_a_write() {
     let join = Request::PeerJoin { code: invitation.code, address: invitation.listen };
     let peer: Peer = ask(data, &join).expect("paired");
     let send = |snapshot: &str| -> Replication {
-        let request = Request::Replicate { source: format!("office@{snapshot}"), peer: peer.name.clone(), wait: true };
+        let (source, peer) = (format!("office@{snapshot}"), peer.name.clone());
+        let request = Request::Replicate { source, peer, wait: true, class: None };
         ask(data, &request).expect("replicated")
     };
     let first = send("monday");

@@ -5,6 +5,7 @@ mod out;
 
 mod check;
 mod dataset;
+mod limit;
 mod peer;
 mod restore;
 mod serve;
@@ -201,17 +202,40 @@ enum Command {
         /// The peer.
         #[arg(long, value_name = "PEER")]
         to: String,
+        /// What it is to other traffic to the peer: `urgent` goes before, `scavenger` takes what others leave.
+        #[arg(long, value_parser = ["urgent", "normal", "scavenger"], default_value = "normal")]
+        class: String,
         /// Wait for the end, with progress; otherwise it goes on by itself and `status` shows it.
         #[arg(long)]
         wait: bool,
     },
     /// Cap what is sent on the wire, headers and repetitions included. Counts from the next datagram on.
+    ///
+    /// Three things can be said about a cap, and the first that applies counts: an override (--rate with --for), which is over by
+    /// itself; a calendar of the week with exceptions by date; and the plain rate (--rate), for all other hours. What is said
+    /// here is kept, and outranks the config file. A peer's cap counts below that of the box.
+    #[command(after_help = limit::HELP)]
     Limit {
         /// The peer; all traffic of the box where none is named.
         peer: Option<String>,
-        /// As in 20Mbit, 512kbit, pause or unlimited; without it, the present cap is shown.
+        /// As in 20Mbit, 512kbit, pause or unlimited; where nothing is to be changed, the present cap is shown.
         #[arg(long)]
         rate: Option<String>,
+        /// Let the rate outrank everything else for so long, as in 30min, 2h or 3d, and then be forgotten.
+        #[arg(long = "for", value_parser = crate::units::parse_duration, value_name = "TIME", requires = "rate")]
+        seconds: Option<u64>,
+        /// A file with the calendar, `-` for standard input; `none` for no calendar.
+        #[arg(long, value_name = "FILE")]
+        calendar: Option<PathBuf>,
+        /// End the override now.
+        #[arg(long, conflicts_with = "seconds")]
+        resume: bool,
+        /// Forget everything that was said here: the config file counts again.
+        #[arg(long, conflicts_with_all = ["rate", "calendar", "resume"])]
+        as_configured: bool,
+        /// Say which rule holds now and until when, and when peers will have caught up.
+        #[arg(long, conflicts_with_all = ["rate", "calendar", "resume", "as_configured"])]
+        explain: bool,
     },
     /// What the line to a peer is like.
     Probe {
@@ -258,8 +282,11 @@ pub fn run() -> ExitCode {
         Command::Diff { from, to } => dataset::diff(&context, from, to),
         Command::Restore { source, dest } => restore::restore(&context, source, &dest),
         Command::Peer(command) => peer::peer(&context, command),
-        Command::Replicate { source, to, wait } => peer::replicate(&context, source, to, wait),
-        Command::Limit { peer, rate } => peer::limit(&context, peer, rate),
+        Command::Replicate { source, to, class, wait } => peer::replicate(&context, source, to, class, wait),
+        Command::Limit { peer, explain: true, .. } => limit::explain(&context, peer),
+        Command::Limit { peer, rate, seconds, calendar, resume, as_configured, explain: false } => {
+            limit::limit(&context, limit::Wish { peer, rate, seconds, calendar, resume, as_configured })
+        }
         Command::Probe { peer } => peer::probe(&context, peer),
         Command::Check { deep } => check::check(&context, deep),
         Command::Stop => serve::stop(&context),

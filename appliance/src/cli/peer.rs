@@ -1,13 +1,14 @@
-//! `peer`, `replicate`, `limit` and `probe`.
+//! `peer`, `replicate` and `probe`.
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use super::limit::limit_text;
 use super::show::{or_dash, size, table};
 use super::{Context, Outcome};
 use crate::control::Request;
-use crate::control::reports::{Acknowledged, Invitation, Limit, Line, Peer, Replication};
+use crate::control::reports::{Acknowledged, Invitation, Line, Peer, Replication};
 use crate::units::{bit_rate, duration};
 
 #[derive(Subcommand)]
@@ -86,16 +87,9 @@ pub(super) fn show_peers(peers: &[Peer]) {
     table(&["PEER", "LINE", "CAP", "ROUND TRIP", "SENT", "RECEIVED"], &rows);
 }
 
-fn limit_text(limit: Option<u64>) -> String {
-    match limit {
-        None => "none".into(),
-        Some(0) => "paused".into(),
-        Some(bits) => bit_rate(bits as f64),
-    }
-}
-
-pub(super) fn replicate(context: &Context, source: String, peer: String, wait: bool) -> Outcome {
-    if let Some(report) = context.ask::<Replication>(&Request::Replicate { source, peer, wait })? {
+pub(super) fn replicate(context: &Context, source: String, peer: String, class: String, wait: bool) -> Outcome {
+    let request = Request::Replicate { source, peer, wait, class: Some(class) };
+    if let Some(report) = context.ask::<Replication>(&request)? {
         show_replication(&report);
     }
     Ok(ExitCode::SUCCESS)
@@ -132,14 +126,6 @@ fn show_replication(report: &Replication) {
     );
     let root = report.root.clone().unwrap_or_else(|| "none (empty)".into());
     say!("  root          {root}, {}", if report.proved { "equal at both ends" } else { "NOT PROVED" });
-}
-
-pub(super) fn limit(context: &Context, peer: Option<String>, rate: Option<String>) -> Outcome {
-    if let Some(limit) = context.ask::<Limit>(&Request::Limit { peer, rate })? {
-        let whose = limit.peer.map_or("the whole box".to_owned(), |peer| format!("what goes to {peer}"));
-        say!("cap of {whose}: {}", limit_text(limit.limit));
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn probe(context: &Context, peer: String) -> Outcome {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::dataset::show_datasets;
+use super::limit::limit_line;
 use super::peer::show_peers;
 use super::show::{count, size};
 use super::time::why_it_ends;
@@ -25,6 +26,9 @@ fn show(status: &Status) {
     let portals = Some(status.iscsi.join(", ")).filter(|portals| !portals.is_empty());
     say!("  iSCSI        {}", portals.unwrap_or_else(off));
     say!("  replication  {}", status.wan.clone().unwrap_or_else(off));
+    if let Some(cap) = &status.cap {
+        say!("  cap          {}", limit_line(cap));
+    }
     say!("  live data    {}", size(status.logical_bytes));
     say!("  snapshots    {} if each were kept whole", size(status.protected_bytes));
     say!(

@@ -8,19 +8,20 @@ use narrowboat_storage::catalogue::{DatasetKind, Policy, SnapshotRow};
 use narrowboat_storage::dataset::{BlockDevice, FileTree};
 use narrowboat_storage::store::{DatasetInfo, Moment};
 use narrowboat_wan::link::{Link, PeerStatus};
-use narrowboat_wan::shape::{Rate, parse_limit, print_limit};
+use narrowboat_wan::shape::{Class, Rate};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::reports::{self, Acknowledged};
-use super::{Failed, Request, time};
+use super::{Failed, Request, limit, time};
+use crate::caps::Change;
 use crate::clock;
 use crate::ingest::volumes::place_of;
 use crate::jobs::image::restore_image;
 use crate::jobs::restore::restore;
 use crate::jobs::{Meter, Progress};
 use crate::ledger;
-use crate::node::{LIMIT_SETTING, Node};
+use crate::node::Node;
 use crate::replicas::replication;
 use crate::units::rfc3339;
 
@@ -86,15 +87,22 @@ pub fn handle(
         Request::PeerRemove { name } => {
             let record = link(node)?.remove(&name)?;
             node.store.set_peer(record.name.as_str(), None, clock::now())?;
+            node.caps.change(Some(&record), Change::Forget)?;
             // Another box may get this name one day, and has nothing of it.
             for row in node.store.dataset_rows() {
                 ledger::forget(&node.store, record.name.as_str(), &row.id, clock::now())?;
             }
             done(Acknowledged { message: format!("{} is no peer any more", record.name) })
         }
-        Request::Replicate { source, peer, wait } => done(replicate(node, &source, &peer, wait, tell)?),
+        Request::Replicate { source, peer, wait, class } => {
+            done(replicate(node, &source, &peer, class.as_deref(), wait, tell)?)
+        }
         Request::ReplicationList => done(node.transfers.list()),
-        Request::Limit { peer, rate } => done(limit(node, peer, rate)?),
+        Request::Limit { peer, rate, seconds, calendar, resume, as_configured } => {
+            let asked = limit::Asked { rate, seconds, calendar, resume, as_configured };
+            done(limit::limit(node, peer, &asked)?)
+        }
+        Request::LimitExplain { peer } => done(limit::explain(node, peer.as_deref())?),
         Request::Probe { peer } => done(probe(node, &peer)?),
         Request::Check { deep } => done(check(&node.store, deep, gone, tell)?),
         Request::Stop => {
@@ -108,7 +116,7 @@ fn done(report: impl Serialize) -> Result<Value, Failed> {
     serde_json::to_value(report).map_err(|error| Failed { kind: "environment".into(), message: error.to_string() })
 }
 
-fn link(node: &Node) -> Result<&Link, Failed> {
+pub(super) fn link(node: &Node) -> Result<&Link, Failed> {
     let off =
         || Failed::refused("replication is off on this box: set wan.listen in its config file and start it again");
     node.link.as_ref().ok_or_else(off)
@@ -193,6 +201,7 @@ fn status(node: &Node) -> Result<reports::Status, Failed> {
         iscsi: node.iscsi_addresses.iter().map(ToString::to_string).collect(),
         nfs: node.nfs_address.map(|address| address.to_string()),
         wan: node.link.as_ref().and_then(|link| link.local_address().ok()).map(|address| address.to_string()),
+        cap: node.link.as_ref().map(|_| limit::whole(node)),
         logical_bytes,
         protected_bytes,
         unique_bytes: unique,
@@ -380,7 +389,7 @@ fn join(node: &Node, code: &str, address: &str) -> Result<reports::Peer, Failed>
     paired.ok_or_else(|| Failed::refused("the peer was removed at once"))
 }
 
-fn peers(node: &Node) -> Vec<reports::Peer> {
+pub(super) fn peers(node: &Node) -> Vec<reports::Peer> {
     let Some(link) = &node.link else { return Vec::new() };
     link.peers().iter().map(|peer| peer_report(node, peer)).collect()
 }
@@ -393,7 +402,7 @@ fn peer_report(node: &Node, peer: &PeerStatus) -> reports::Peer {
         paired: rfc3339(peer.record.paired_at),
         connected_from: peer.connected_from.map(|address| address.to_string()),
         last_error: peer.last_error.clone().filter(|_| peer.connected_from.is_none()),
-        limit: peer.record.limit.map(Rate::bits),
+        limit: peer.limit.map(Rate::bits),
         round_trip_ms: peer.line.map(|line| line.round_trip.as_secs_f64() * 1e3),
         wire_bytes_sent: peer.counters.sent.bytes,
         wire_bytes_received: peer.counters.received.bytes,
@@ -401,7 +410,7 @@ fn peer_report(node: &Node, peer: &PeerStatus) -> reports::Peer {
     }
 }
 
-fn lag(node: &Node, peer: &str) -> Vec<reports::Lag> {
+pub(super) fn lag(node: &Node, peer: &str) -> Vec<reports::Lag> {
     let now = clock::now();
     let rows = node.store.dataset_rows();
     let known = rows.iter().filter(|row| row.origin.is_none()).filter_map(|row| {
@@ -423,16 +432,18 @@ fn replicate(
     node: &Arc<Node>,
     source: &str,
     peer: &str,
+    class: Option<&str>,
     wait: bool,
     tell: &mut dyn FnMut(Progress),
 ) -> Result<reports::Replication, Failed> {
     let peer = link(node)?.find(peer)?.name.to_string();
+    let class = class.map_or(Ok(Class::Normal), str::parse)?;
     let (dataset, name) = match source.split_once('@') {
         Some((dataset, name)) => (dataset, name.to_owned()),
         None => (source, newest_or_new(node, source)?),
     };
     let what = replication(&node.store, dataset, &name)?;
-    let id = node.transfers.begin(node, format!("{dataset}@{name}"), peer, what)?;
+    let id = node.transfers.begin(node, format!("{dataset}@{name}"), peer, class, what)?;
     let mut meter = Meter::new("sending", "bytes", None);
     loop {
         let vanished = || Failed::refused("the replication was forgotten");
@@ -457,26 +468,6 @@ fn newest_or_new(node: &Node, dataset: &str) -> Result<String, Failed> {
         Some(row) => Ok(row.name),
         None => Ok(snapshot_create(node, dataset, None)?.name),
     }
-}
-
-fn limit(node: &Node, peer: Option<String>, rate: Option<String>) -> Result<reports::Limit, Failed> {
-    let link = link(node)?;
-    let parsed = rate.as_deref().map(parse_limit).transpose()?;
-    let limit = match (&peer, parsed) {
-        (Some(peer), Some(limit)) => {
-            let record = link.set_limit(peer, limit)?;
-            node.store.set_peer(record.name.as_str(), Some(&record.encode()), clock::now())?;
-            limit
-        }
-        (Some(peer), None) => link.find(peer)?.limit,
-        (None, Some(limit)) => {
-            node.store.set_setting(LIMIT_SETTING, Some(print_limit(limit).as_bytes()), clock::now())?;
-            link.set_box_limit(limit);
-            limit
-        }
-        (None, None) => link.box_limit(),
-    };
-    Ok(reports::Limit { peer, limit: limit.map(Rate::bits) })
 }
 
 fn probe(node: &Node, peer: &str) -> Result<reports::Line, Failed> {

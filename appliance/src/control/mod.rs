@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod client;
+mod limit;
 pub mod reports;
 pub mod server;
 mod time;
@@ -198,15 +199,35 @@ pub enum Request {
         peer: String,
         /// Whether to wait for the end.
         wait: bool,
+        /// "urgent", "normal" or "scavenger"; normal where nothing is said.
+        #[serde(default)]
+        class: Option<String>,
     },
     /// Replications: under way and ended.
     ReplicationList,
-    /// Caps what is sent.
+    /// Caps what is sent. Only tells where nothing is to be changed.
     Limit {
         /// The peer; all traffic of the box where there is none.
         peer: Option<String>,
-        /// As in "20Mbit", "pause" or "unlimited"; only tells where there is none.
+        /// As in "20Mbit", "pause" or "unlimited".
         rate: Option<String>,
+        /// For how long the rate outranks everything else; without it, the rate counts where nothing else does.
+        #[serde(default)]
+        seconds: Option<u64>,
+        /// The text of a calendar, which may be empty.
+        #[serde(default)]
+        calendar: Option<String>,
+        /// Ends an override.
+        #[serde(default)]
+        resume: bool,
+        /// Drops whatever was said since the config file.
+        #[serde(default)]
+        as_configured: bool,
+    },
+    /// Which caps count now, why, until when, and when peers will have caught up.
+    LimitExplain {
+        /// One peer; all where there is none.
+        peer: Option<String>,
     },
     /// The line to a peer.
     Probe {

@@ -1,10 +1,13 @@
 //! What answers hold. Sizes are bytes, times RFC 3339, rates bits per second.
 
+mod limit;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub use crate::jobs::restore::RestoreReport;
+pub use limit::{CaughtUp, Explained, ExplainedPeer, Limit, Recovery};
 
 /// What a box holds, what it saves, and how far its peers are.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,6 +28,9 @@ pub struct Status {
     pub iscsi: Vec<String>,
     /// Where peers are answered, if they are.
     pub wan: Option<String>,
+    /// The cap of everything that is sent, and why it counts.
+    #[serde(default)]
+    pub cap: Option<Limit>,
     /// What clients see: the sum of all datasets now.
     pub logical_bytes: u64,
     /// The same over all snapshots: what restoring each of them would take.
@@ -291,7 +297,7 @@ pub struct Peer {
     pub connected_from: Option<String>,
     /// Why it was not reached when tried last.
     pub last_error: Option<String>,
-    /// The cap of what is sent to it, in bits per second.
+    /// The cap of what is sent to it that counts now, in bits per second.
     pub limit: Option<u64>,
     /// Round trip in milliseconds.
     pub round_trip_ms: Option<f64>,
@@ -327,15 +333,6 @@ pub struct Invitation {
     pub seconds: u64,
     /// What the other box's command needs besides the code.
     pub listen: String,
-}
-
-/// A cap.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Limit {
-    /// The peer; none for the whole box.
-    pub peer: Option<String>,
-    /// In bits per second; none for no cap, 0 for pause.
-    pub limit: Option<u64>,
 }
 
 /// The line to a peer.
@@ -377,6 +374,9 @@ pub struct Replication {
     pub snapshot: String,
     /// To whom.
     pub peer: String,
+    /// As what traffic: "urgent", "normal" or "scavenger".
+    #[serde(default)]
+    pub class: String,
     /// "running", "done" or "failed".
     pub state: String,
     /// Why it failed.

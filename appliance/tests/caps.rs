@@ -1,0 +1,187 @@
+//! Caps over time, on real boxes: calendars, overrides, and what `limit --explain` says of them.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, Served, data_folder, facts, fine, iscsi, narrowboat, noise};
+use serde_json::{Value, json};
+
+fn explain(data: &Path) -> Value {
+    facts(data, &["limit", "--explain"])
+}
+
+/// Waits until something is so.
+fn until(what: &str, so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < deadline, "{what} did not come about");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A box whose config file has these lines in front of and behind those that every box has here.
+fn configured(folder: &Path, name: &str, front: &str, back: &str) -> PathBuf {
+    let data = data_folder(folder, name);
+    let file = data.join("narrowboat.toml");
+    let text = fs::read_to_string(&file).expect("a config file");
+    fs::write(&file, format!("{front}\n{text}\n{back}")).expect("written");
+    data
+}
+
+/// Writes 4 MiB that nothing compresses to the volume `disk`.
+fn write_noise(served: &Served) {
+    let mut initiator = served.log_in("disk");
+    initiator.greet(0).expect("an answer");
+    let blocks = 256;
+    for step in 0..32 {
+        let out = noise(step, blocks * 512);
+        let answer = initiator.run(0, &iscsi::write(step * blocks as u64, blocks, false), out, 0).expect("an answer");
+        assert!(answer.is_good(), "{answer:?}");
+    }
+    assert!(initiator.run(0, &iscsi::synchronize(), Vec::new(), 0).expect("an answer").is_good());
+}
+
+#[test]
+fn the_first_of_override_calendar_and_rate_counts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = configured(folder.path(), "box", "time_zone = \"Asia/Kathmandu\"", "");
+    let served = Served::start(&data);
+    fine(&data, &["limit", "--rate", "20Mbit"]);
+    let calendar = folder.path().join("calendar.txt");
+    fs::write(&calendar, "# always the same\n00:00-24:00 4Mbit\n2020-01-01 pause\n").expect("written");
+    let said = fine(&data, &["limit", "--calendar", calendar.to_str().expect("a path")]);
+    assert!(said.starts_with("cap of the whole box: 4.00 Mbit/s\n"), "{said}");
+    assert!(said.contains("by the rule \"00:00-24:00 4Mbit\" (Asia/Kathmandu)"), "{said}");
+    // The plain rate is kept, and told not to count now.
+    let said = fine(&data, &["limit", "--rate", "10Mbit"]);
+    assert!(said.contains("4.00 Mbit/s") && said.contains("10.00 Mbit/s, counts when that is over"), "{said}");
+    let said = fine(&data, &["limit", "--rate", "pause", "--for", "2h"]);
+    assert!(said.starts_with("cap of the whole box: paused until ") && said.contains("then 4.00 Mbit/s"), "{said}");
+    assert!(said.contains("`narrowboat limit --resume` ends it"), "{said}");
+    let whole = &explain(&data)["whole"];
+    assert_eq!((&whole["limit"], &whole["reason"], &whole["then"]), (&json!(0), &json!("override"), &json!(4_000_000)));
+    // Kept over a restart.
+    served.kill();
+    let served = Served::start(&data);
+    assert_eq!(explain(&data)["whole"]["reason"], "override");
+    let resumed = facts(&data, &["limit", "--resume"]);
+    assert_eq!((&resumed["limit"], &resumed["rule"]), (&json!(4_000_000), &json!("00:00-24:00 4Mbit")));
+    assert_eq!(resumed["calendar"], json!(["2020-01-01 00:00-24:00 pause", "00:00-24:00 4Mbit"]));
+    assert_eq!(facts(&data, &["limit", "--calendar", "none"])["limit"], 10_000_000);
+    assert_eq!(facts(&data, &["limit", "--as-configured"])["limit"], Value::Null);
+    drop(served);
+}
+
+#[test]
+fn an_override_is_over_by_itself() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = data_folder(folder.path(), "box");
+    let _served = Served::start(&data);
+    fine(&data, &["limit", "--rate", "20Mbit"]);
+    let once = facts(&data, &["limit", "--rate", "1Mbit", "--for", "2s"]);
+    assert_eq!((&once["limit"], &once["then"]), (&json!(1_000_000), &json!(20_000_000)));
+    until("the end of the override", || facts(&data, &["limit"])["limit"] == json!(20_000_000));
+    let said = narrowboat(&data, &["limit", "--rate", "1Mbit", "--for", "0s"]);
+    assert!(said.code == 1 && said.err.contains("--for 90s"), "{said:?}");
+}
+
+#[test]
+fn a_calendar_that_makes_no_sense_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = data_folder(folder.path(), "box");
+    let _served = Served::start(&data);
+    let calendar = folder.path().join("calendar.txt");
+    for (text, says) in [
+        ("mon-fri 08:00-18:00 4Mbit\nmonday 4Mbit\n", "line 2"),
+        ("mon-fri 4MB\n", "bits per second"),
+        ("mon-fri 4Mbit\ntue 12:00-13:00 8Mbit\n", "would never count"),
+        ("zone Europe/Atlantis\n", "no time zone"),
+    ] {
+        fs::write(&calendar, text).expect("written");
+        let said = narrowboat(&data, &["limit", "--calendar", calendar.to_str().expect("a path"), "--rate", "1Mbit"]);
+        assert!(said.code == 1 && said.err.contains(says), "{said:?}");
+        assert_eq!(facts(&data, &["limit"])["limit"], Value::Null);
+    }
+    let said = narrowboat(&data, &["limit", "--calendar", "/nonexistent/calendar"]);
+    assert!(said.code == 1 && said.err.contains("can't be read"), "{said:?}");
+}
+
+#[test]
+fn explain_says_when_a_peer_will_have_caught_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let head = data_folder(folder.path(), "head");
+    let branch = configured(folder.path(), "branch", "", "[peer.head]\ncalendar = '00:00-24:00 8Mbit'\n");
+    let (_head, served) = (Served::start(&head), Served::start(&branch));
+    let invitation = facts(&head, &["peer", "invite"]);
+    let (code, listen) =
+        (invitation["code"].as_str().expect("a code"), invitation["listen"].as_str().expect("an address"));
+    fine(&branch, &["peer", "join", code, listen]);
+    // The config file's calendar counts for the peer from its first datagram on.
+    let peer = || explain(&branch)["peers"][0].clone();
+    assert_eq!((&peer()["cap"]["limit"], &peer()["in_force"]), (&json!(8_000_000), &json!(8_000_000)));
+    assert_eq!(facts(&branch, &["peer", "list"])[0]["limit"], 8_000_000);
+    assert_eq!(peer()["caught_up"], json!({ "answer": "now" }));
+    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    fine(&branch, &["snapshot", "create", "disk", "--name", "empty"]);
+    fine(&branch, &["replicate", "disk@empty", "--to", "head", "--wait"]);
+    assert_eq!(peer()["caught_up"]["answer"], "now");
+    fine(&branch, &["limit", "head", "--rate", "pause"]);
+    fine(&branch, &["limit", "head", "--calendar", "none"]);
+    write_noise(&served);
+    fine(&branch, &["snapshot", "create", "disk", "--name", "full"]);
+    until("the new snapshot to count", || peer()["behind"] == json!(["disk"]));
+    assert_eq!((&peer()["caught_up"], &peer()["in_force"]), (&json!({ "answer": "never" }), &json!(0)));
+    let said = fine(&branch, &["limit", "--explain"]);
+    assert!(said.contains("never, at this calendar") && said.contains("lacks       the newest of disk"), "{said}");
+    fine(&branch, &["limit", "head", "--rate", "1Mbit"]);
+    let answer = peer();
+    let left = answer["left_bytes"].as_u64().expect("bytes");
+    assert!((4 << 20..6 << 20).contains(&left), "4 MiB of noise and what goes with it: {left}");
+    let seconds = answer["caught_up"]["seconds"].as_u64().expect("seconds");
+    assert!(seconds.abs_diff(left * 8 * 64 / 63 / 1_000_000) <= 1, "{answer:#}");
+    fine(&branch, &["limit", "head", "--rate", "unlimited"]);
+    assert_eq!(peer()["caught_up"]["answer"], "unknown");
+    fine(&branch, &["replicate", "disk", "--to", "head", "--wait"]);
+    assert_eq!(peer()["caught_up"]["answer"], "now");
+    let refused = narrowboat(&branch, &["limit", "nobody", "--explain"]);
+    assert!(refused.code == 1 && refused.err.contains("nobody"), "{refused:?}");
+}
+
+#[test]
+fn a_recovery_point_slows_down_what_has_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let head = data_folder(folder.path(), "head");
+    let rules = "[peer.head]\nrate = '8Mbit'\nrecovery_point = '1h'\n";
+    let branch = configured(folder.path(), "branch", "", rules);
+    let (_head, served) = (Served::start(&head), Served::start(&branch));
+    let invitation = facts(&head, &["peer", "invite"]);
+    let (code, listen) =
+        (invitation["code"].as_str().expect("a code"), invitation["listen"].as_str().expect("an address"));
+    fine(&branch, &["peer", "join", code, listen]);
+    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    fine(&branch, &["snapshot", "create", "disk", "--name", "empty"]);
+    fine(&branch, &["replicate", "disk@empty", "--to", "head", "--wait"]);
+    let peer = || explain(&branch)["peers"][0].clone();
+    until("no pace", || peer()["recovery"] == Value::Null);
+    assert_eq!(peer()["in_force"], 8_000_000);
+    write_noise(&served);
+    fine(&branch, &["snapshot", "create", "disk", "--name", "full"]);
+    // Some 4.5 MB within 54 minutes need next to nothing: the slowest pace there is.
+    until("a pace", || peer()["recovery"]["pace"] == 256_000);
+    until("the pace to count", || facts(&branch, &["peer", "list"])[0]["limit"] == 256_000);
+    let explained = peer();
+    assert_eq!((&explained["in_force"], &explained["cap"]["limit"]), (&json!(256_000), &json!(8_000_000)));
+    let seconds = explained["caught_up"]["seconds"].as_u64().expect("seconds");
+    assert!(seconds.abs_diff(explained["left_bytes"].as_u64().expect("bytes") * 8 / 256_000) <= 1, "{explained:#}");
+    assert!(fine(&branch, &["limit", "--explain"]).contains("  recovery    within 1 h, by "));
+    // It is a matter of the peer's own cap; an override still counts where it is lower.
+    fine(&branch, &["limit", "head", "--rate", "pause", "--for", "1h"]);
+    assert_eq!(peer()["in_force"], 0);
+    // Paused for longer than there is time: what is missed is told.
+    fine(&branch, &["limit", "head", "--rate", "pause", "--for", "2h"]);
+    until("what is missed", || peer()["recovery"]["misses_bytes"].as_u64().is_some_and(|bytes| bytes > 4 << 20));
+    assert!(fine(&branch, &["limit", "--explain"]).contains("MISSED by "));
+}
