@@ -256,7 +256,7 @@ fn a_box_that_is_killed_thaws_when_it_starts_again() {
         ("touch T/frozen; while ! test -e T/mended; do sleep 0.05; done", "rm -f T/frozen"),
         ("", "touch T/frozen; while ! test -e T/mended; do sleep 0.05; done; rm T/frozen"),
     ] {
-        let world = World::new(&(hook("db", freeze, thaw) + "freeze_timeout = '2s'\n"));
+        let world = World::new(&hook("db", freeze, thaw));
         let served = world.serve();
         fs::remove_file(world.folder.path().join("trace")).ok();
         let marking = mark_until_frozen(&world);

@@ -194,6 +194,10 @@ impl Server {
             while Instant::now() < deadline && !shared.connections().is_empty() {
                 std::thread::sleep(Duration::from_millis(2));
             }
+            let connections = shared.connections().len();
+            if connections > 0 {
+                tracing::info!(connections, "connections that did not end when they were asked to are closed");
+            }
         }
         shared.wake_all();
         // A panic in it was reported when it happened.

@@ -391,8 +391,8 @@ fn memory_is_bounded_and_those_who_hold_it_idly_lose_it() {
 #[test]
 fn deadlines_close_what_says_nothing() {
     let rig = Rig::new(|config| {
-        config.idle = Duration::from_millis(300);
-        config.stall = Duration::from_millis(150);
+        config.idle = Duration::from_secs(2);
+        config.stall = Duration::from_secs(1);
     });
     let mut idle = rig.connect();
     idle.works();

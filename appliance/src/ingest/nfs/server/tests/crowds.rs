@@ -74,7 +74,7 @@ fn strangers_have_few_connections_and_not_for_long() {
     let rig = Rig::new(|config| {
         config.connections_max = 8;
         config.strangers_max = 2;
-        config.stranger_idle = Duration::from_millis(300);
+        config.stranger_idle = Duration::from_secs(2);
     });
     let mut client = rig.connect();
     let mut strangers: Vec<Wire> = (1..=3).map(|host| rig.connect_from([127, 9, 0, host])).collect();
