@@ -114,7 +114,7 @@ fn an_address_is_called_with_what_it_is_about_and_its_answer_counts() {
     fs::write(&token, format!("{TOKEN}\n")).expect("room");
     let hook = |name: &str, freeze: &str, thaw: &str| {
         format!(
-            "[hook.{name}]\nfreeze = 'http://{0}/{freeze}'\nthaw = 'http://{0}/{thaw}'\ntoken_file = '{1}'\nfreeze_timeout = '1s'\n",
+            "[hook.{name}]\nfreeze = 'http://{0}/{freeze}'\nthaw = 'http://{0}/{thaw}'\ntoken_file = '{1}'\n",
             server.address,
             token.display()
         )
@@ -122,7 +122,7 @@ fn an_address_is_called_with_what_it_is_about_and_its_answer_counts() {
     let hooks = [
         hook("erp", "freeze?key=hidden", "thaw"),
         hook("no", "no", "ok"),
-        hook("hang", "hang", "ok"),
+        hook("hang", "hang", "ok") + "freeze_timeout = '1s'\n",
         hook("cut", "cut", "ok"),
         hook("elsewhere", "elsewhere", "ok"),
         hook("failing", "ok", "no"),
@@ -241,13 +241,13 @@ fn a_command_on_a_server_goes_through_ssh_and_its_status_counts() {
     let words = |words: &[&str]| json!(words).to_string();
     let leave = |what: &str| words(&["sh", "-c", "echo \"$0\" >> \"$1\"", what, trace.to_str().expect("UTF-8")]);
     let hook = |name: &str, to: &str, freeze: &str, thaw: &str| {
-        format!(
-            "[hook.{name}]\nssh = '{to}'\nssh_key_file = '/etc/a key'\nfreeze = {freeze}\nthaw = {thaw}\nfreeze_timeout = '1s'\n"
-        )
+        format!("[hook.{name}]\nssh = '{to}'\nssh_key_file = '/etc/a key'\nfreeze = {freeze}\nthaw = {thaw}\n")
     };
     let hooks = hook("db", "root@db1", &leave("frozen $HOME"), &leave("thawed"))
+        + "freeze_timeout = '18s'\n"
         + &hook("no", "root@db1", &words(&["false"]), &words(&["true"]))
         + &hook("hang", "root@db1", &words(&["sleep", "60"]), &words(&["true"]))
+        + "freeze_timeout = '1s'\n"
         + &hook("away", "root@unreachable", &words(&["true"]), &words(&["true"]));
     let served = serve(folder.path(), &hooks, |command| {
         command.env("PATH", path);
@@ -259,7 +259,7 @@ fn a_command_on_a_server_goes_through_ssh_and_its_status_counts() {
     let called = fs::read_to_string(folder.path().join("called")).expect("it was called");
     let first = called.lines().next().expect("one call");
     for option in
-        ["<BatchMode=yes>", "<ConnectTimeout=1>", "<-i></etc/a key>", "<-T><--><root@db1>", "<SendEnv=NARROWBOAT_*>"]
+        ["<BatchMode=yes>", "<ConnectTimeout=9>", "<-i></etc/a key>", "<-T><--><root@db1>", "<SendEnv=NARROWBOAT_*>"]
     {
         assert!(first.contains(option), "{option}: {first}");
     }

@@ -45,12 +45,14 @@ pub(super) fn run_there(
     cut: &AtomicBool,
 ) -> Ended {
     let mut command = Command::new("ssh");
-    let patience = time.as_secs().clamp(1, 10);
+    // A server under load, or one that looks up names first, may take long to say who it is; what is left is for the command.
+    let patience = (time.as_secs() / 2).clamp(1, 30);
+    let silence = (time.as_secs() / 4).clamp(1, 15);
     let options = [
         "BatchMode=yes".to_owned(),
         format!("ConnectTimeout={patience}"),
         // A line that went dead is found within the time, too, so that what holds it over there is let go.
-        format!("ServerAliveInterval={patience}"),
+        format!("ServerAliveInterval={silence}"),
         "ServerAliveCountMax=2".to_owned(),
         "SendEnv=NARROWBOAT_*".to_owned(),
         "ClearAllForwardings=yes".to_owned(),
