@@ -43,7 +43,7 @@ class Box:
             f'portmap = "{portmap}"\n\n'
             f'[iscsi]\nlisten = {json.dumps(list(portals))}\nallow = {json.dumps(allowed)}\n\n[wan]\nlisten = "127.0.0.1:{wan_port}"\n{more_config}'
         )
-        self.process, self.environment = None, {}
+        self.process = None
 
     def start(self, patience=60, detached=False):
         """Starts the box and returns when it answers. A detached one outlives this program."""
@@ -51,7 +51,6 @@ class Box:
             self.process = subprocess.Popen(
                 [BINARY, "serve", "--data", self.data, "--config", self.config],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=detached,
-                env={**os.environ, **self.environment},
             )
         began = time.monotonic()
         while True:

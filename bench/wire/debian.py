@@ -103,8 +103,7 @@ def unpack(package, root, name):
     measure.run("dpkg-deb", "--extract", package, root)
     info = root / "var/lib/dpkg/info"
     info.mkdir(parents=True, exist_ok=True)
-    control = data.LAB / "packages/control"
-    shutil.rmtree(control, ignore_errors=True)
+    control = root.parent / "control"
     measure.run("dpkg-deb", "--control", package, control)
     for file in sorted(control.iterdir()):
         if file.name != "control":
@@ -116,6 +115,7 @@ def unpack(package, root, name):
     # The data base of packages is one text; here it is in the order of unpacking.
     with open(root / "var/lib/dpkg/status", "a", encoding="utf-8") as status:
         status.write((control / "control").read_text(encoding="utf-8") + "\n")
+    shutil.rmtree(control)
 
 
 def remove(root, name):

@@ -86,7 +86,8 @@ def upgraded_in_place(folder, megabytes):
     measure.run("rm", "-rf", before, after)
     return data.DataSet(
         "os-image", "OS upgrade, ext4 image", "volume",
-        f"a server's ext4 of {megabytes} MiB without a kernel; day 2: upgraded in place, {changed:,} files written anew or removed", paged=True,
+        f"a server's ext4 of {megabytes} MiB without a kernel; day 2: upgraded in place as dpkg does it, "
+        f"{changed:,} files and links written anew", paged=True,
     )
 
 
@@ -144,7 +145,7 @@ def same(one, other):
 
 
 def debugfs(image, requests):
-    """Runs the requests on the image and returns how many files they wrote or removed."""
+    """Runs the requests on the image and returns how many files and links they wrote."""
     requests = list(requests)
     script = image.with_suffix(".debugfs")
     script.write_text("\n".join(requests) + "\n")
