@@ -3,20 +3,20 @@
 import html
 
 BAR, GAP, LEFT, WIDTH, LIMIT = 13, 22, 250, 560, 2.0
-OURS, BEST, OTHER, INK, FAINT = "#0b6e8f", "#8a8f98", "#c9ccd1", "#22262b", "#9aa0a6"
+OURS, PART, BEST, OTHER, INK, FAINT = "#0b6e8f", "#9cc9d8", "#8a8f98", "#c9ccd1", "#22262b", "#9aa0a6"
 
 
 def svg(columns):
-    """`columns`: for each data set (title, [(program, bytes, ours)], bytes of the best rival)."""
+    """`columns`: for each data set (title, [(program, bytes, colour or None)], bytes of the best rival)."""
     rows, y = [], 34
     for title, bars, best in columns:
         rows.append(label(0, y + 4, title, "bold", 13))
         y += 14
-        for name, value, ours in bars:
+        for name, value, own in bars:
             share = value / best
             length = WIDTH * min(share, LIMIT) / LIMIT
-            colour = OURS if ours else BEST if value == best else OTHER
-            rows.append(label(LEFT - 8, y + BAR - 3, name, "bold" if ours else "normal", 11, "end"))
+            colour = own or (BEST if value == best else OTHER)
+            rows.append(label(LEFT - 8, y + BAR - 3, name, "bold" if own == OURS else "normal", 11, "end"))
             rows.append(f'<rect x="{LEFT}" y="{y}" width="{max(length, 1):.1f}" height="{BAR - 2}" fill="{colour}"/>')
             shown = f"{value / 1e6:,.2f} MB" + (f", {share:.1f}x" if share > LIMIT else f", {100 * share:.0f} %")
             rows.append(label(LEFT + length + 5, y + BAR - 3, shown, "normal", 10))

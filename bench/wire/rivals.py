@@ -57,7 +57,7 @@ class RsyncDelta(Rsync):
 
 
 class RsyncPages(Rsync):
-    name, options, for_pages_only = "the same, 4 KiB blocks", ["--inplace", "--no-whole-file", "--block-size=4096"], True
+    name, options, for_pages_only = "rsync -z, in place, 4 KiB", ["--inplace", "--no-whole-file", "--block-size=4096"], True
 
 
 class Repository(Rival):
@@ -121,7 +121,7 @@ class Borg(Repository):
 
 
 class BorgPages(Borg):
-    name, cutting, for_pages_only = "borg, zstd, 4 KiB blocks", ["--chunker-params=fixed,4096"], True
+    name, cutting, for_pages_only = "borg, zstd, 4 KiB", ["--chunker-params=fixed,4096"], True
 
 
 class Casync(Repository):
