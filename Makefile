@@ -32,7 +32,7 @@ test: setup ## run every test; NARROWBOAT_SEEDS=N tries more random worlds
 	@.ci/test
 
 .PHONY: fuzz
-fuzz: ## let libFuzzer look for harmful bytes, a minute for each target (needs a nightly compiler; ARGS="600 session")
+fuzz: ## let libFuzzer look for harmful bytes, a minute for each target (needs a nightly compiler; ARGS="--keep 600 session")
 	@.ci/fuzz $(ARGS)
 
 .PHONY: check

@@ -25,20 +25,31 @@ use narrowboat::ingest::iscsi::wire::{Bhs, Command, Digests, Encoder, Frame, Pdu
 use narrowboat::ingest::iscsi::{Access, Target, Targets};
 use narrowboat::ingest::nfs::record::Buffers;
 
-/// A target: its name, what it does with an input (and how much of it came through), and inputs that get far into the code.
+/// A target: its name, what it does with an input (and how much of it came through), inputs that get far into the code, and
+/// those that libFuzzer has found since, a line of hexadecimal digits each (`make fuzz ARGS=--keep` writes them).
 pub struct Fuzzed {
     pub name: &'static str,
     pub run: fn(&[u8]) -> usize,
     pub seeds: fn() -> Vec<Vec<u8>>,
+    found: &'static str,
+}
+
+impl Fuzzed {
+    /// All inputs that are worth beginning with.
+    pub fn corpus(&self) -> Vec<Vec<u8>> {
+        let byte = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).expect("text"), 16).expect("digits");
+        let line = |line: &str| line.as_bytes().chunks(2).map(byte).collect();
+        (self.seeds)().into_iter().chain(self.found.lines().map(line)).collect()
+    }
 }
 
 /// All targets.
 pub const TARGETS: [Fuzzed; 5] = [
-    Fuzzed { name: "pdu", run: pdu, seeds: pdu_seeds },
-    Fuzzed { name: "text", run: self::text, seeds: text_seeds },
-    Fuzzed { name: "login", run: login, seeds: login_seeds },
-    Fuzzed { name: "cdb", run: cdb, seeds: cdb_seeds },
-    Fuzzed { name: "session", run: session, seeds: session_seeds },
+    Fuzzed { name: "pdu", run: pdu, seeds: pdu_seeds, found: include_str!("corpus/pdu.hex") },
+    Fuzzed { name: "text", run: self::text, seeds: text_seeds, found: include_str!("corpus/text.hex") },
+    Fuzzed { name: "login", run: login, seeds: login_seeds, found: include_str!("corpus/login.hex") },
+    Fuzzed { name: "cdb", run: cdb, seeds: cdb_seeds, found: include_str!("corpus/cdb.hex") },
+    Fuzzed { name: "session", run: session, seeds: session_seeds, found: include_str!("corpus/session.hex") },
 ];
 
 const NAME: &str = "iqn.2026-01.org.example:disk";

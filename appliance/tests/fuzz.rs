@@ -1,5 +1,5 @@
-//! The targets of `fuzz/` in every test run: from seeds that get far into the code, changed at random, and from bytes of no sense
-//! at all. `NARROWBOAT_SEEDS` sets how many inputs of each there are; `make fuzz` lets libFuzzer look for more.
+//! The targets of `fuzz/` in every test run: with inputs that get far into the code and those that libFuzzer found, as they are and
+//! changed at random, and with bytes of no sense at all. `NARROWBOAT_SEEDS` sets how many inputs of each there are; `make fuzz` lets libFuzzer look for more.
 
 #[path = "../fuzz/targets.rs"]
 mod targets;
@@ -24,12 +24,15 @@ fn changed(mut input: Vec<u8>, changes: &[(u8, usize, u8)]) -> Vec<u8> {
 }
 
 fn run(target: &Fuzzed) {
-    let seeds = (target.seeds)();
+    let corpus = target.corpus();
+    for input in &corpus {
+        let _ = (target.run)(input);
+    }
     let cases = std::env::var("NARROWBOAT_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(500);
     let changes =
         prop::collection::vec((any::<u8>(), any::<usize>(), prop_oneof![Just(0), Just(0xff), any::<u8>()]), 0..20);
     let input = prop_oneof![
-        6 => (prop::sample::select(seeds), changes).prop_map(|(seed, changes)| changed(seed, &changes)),
+        6 => (prop::sample::select(corpus), changes).prop_map(|(seed, changes)| changed(seed, &changes)),
         1 => prop::collection::vec(any::<u8>(), 0..600),
     ];
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) };

@@ -22,7 +22,7 @@ fn target() -> &'static Fuzzed {
 fuzz_target!(
     init: {
         if let Ok(folder) = std::env::var("NARROWBOAT_FUZZ_SEEDS") {
-            for (number, seed) in (target().seeds)().into_iter().enumerate() {
+            for (number, seed) in target().corpus().into_iter().enumerate() {
                 std::fs::write(Path::new(&folder).join(format!("seed-{number}")), seed).expect("a folder for seeds");
             }
         }
