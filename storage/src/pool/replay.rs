@@ -7,6 +7,7 @@ use std::io::{self, IoSlice};
 use std::sync::{Arc, PoisonError};
 
 use crate::container::format::{Header, Slot};
+use crate::container::reader::Directory;
 use crate::container::{Class, dir, path, reader};
 use crate::error::{Damage, Environment, Error, Result, io_error};
 use crate::id::ContainerId;
@@ -145,11 +146,32 @@ impl<'a> Replay<'a> {
         }
         match (&header, damage_or(reader::read_directory(file.as_ref(), path, id))?) {
             (Ok(_), Ok(directory)) => {
-                // Whoever wrote it may have been killed before syncing it.
-                sync(self.inner.media.as_ref(), id, path, file)?;
-                Ok(Some((directory.slots, Some(record_of(class, &directory.footer)))))
+                let record = self.seal_again(id, class, path, file, &directory)?;
+                Ok(Some((directory.slots, record)))
             }
             (_, directory) => self.salvage(&ours, path, file, header.err(), directory.is_ok()),
+        }
+    }
+
+    /// Makes the end of a sealed container safe, for whoever wrote it may have been killed before syncing it, or that sync
+    /// failed: then the kernel may show it, think it clean, and never bring it to the disk. So it is written once more, from its
+    /// beginning. What is before it was safe before it was written.
+    fn seal_again(
+        &self,
+        id: ContainerId,
+        class: Class,
+        path: &str,
+        file: &Arc<dyn MediaFile>,
+        directory: &Directory,
+    ) -> Result<Option<Record>> {
+        let end = directory.footer.directory_offset;
+        file.set_len(end).map_err(|error| io_error("cut", path, error))?;
+        let sealed = reader::seal_at(file.as_ref(), path, id, &directory.slots, end);
+        sync(self.inner.media.as_ref(), id, path, file)?;
+        match sealed {
+            Ok(footer) => Ok(Some(record_of(class, &footer))),
+            Err(Error::Environment(Environment::Full)) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -173,6 +195,7 @@ impl<'a> Replay<'a> {
         }
         self.report.torn_bytes += scan.gap_bytes + len.saturating_sub(scan.end);
         // What was read may be nowhere but in memory yet; a footer may only vouch for what is safe.
+        write_again(file.as_ref(), path)?;
         sync(self.inner.media.as_ref(), ours.id, path, file)?;
         let sealed = file
             .write_at(&[IoSlice::new(&ours.encode())], 0)
@@ -233,6 +256,23 @@ fn is_only_header(file: &dyn MediaFile, header: &[u8], len: u64) -> io::Result<b
         at += got as u64;
     }
     Ok(true)
+}
+
+/// Writes once more what is there: after a sync that failed the kernel may show bytes that are not on the disk and
+/// think them clean, so that no later sync would bring them there.
+fn write_again(file: &dyn MediaFile, path: &str) -> Result<()> {
+    let (mut window, mut at) = (vec![0; 1 << 20], 0);
+    loop {
+        let got = file.read_at(&mut window, at).map_err(|error| io_error("read", path, error))?;
+        if got == 0 {
+            return Ok(());
+        }
+        match file.write_at(&[IoSlice::new(&window[..got])], at).map_err(|error| io_error("write", path, error)) {
+            // A file system that never writes in place has no room for it: what is there is all there is.
+            Ok(()) | Err(Error::Environment(Environment::Full)) => at += got as u64,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn sync(media: &dyn Media, id: ContainerId, path: &str, file: &Arc<dyn MediaFile>) -> Result<()> {
