@@ -113,7 +113,7 @@ mod tests {
     fn what_can_not_be_met_gets_all_there_is() {
         let (whole, own) = (Schedule::plain(rate("2Mbit")), Schedule::plain(None));
         let pace = Pace::of(at(20), 86_400, &whole, &own, &lacks(8_100_000_000, 0)).expect("it lacks some");
-        let in_time = 2_000_000 / 64 * 63 / 8 * 4 * 3600;
+        let in_time = 2_000_000 / 64 * 63 * 4 * 3600 / 8;
         assert_eq!((pace.rate, pace.misses_bytes), (None, 8_100_000_000 - in_time));
         let over = Pace::of(at(30), 86_400, &whole, &own, &lacks(7, 0)).expect("it lacks some");
         assert_eq!((over.rate, over.misses_bytes), (None, 7));
