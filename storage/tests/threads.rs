@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::*;
 use narrowboat_storage::catalogue::Policy;
@@ -71,6 +71,34 @@ fn make_and_delete(store: &Store, maker: u64, round: u64) {
     let late = tree.write(&at(7), file, 0, bytes::Bytes::from_static(b"late"));
     assert!(matches!(late, Err(Error::Refused(Refusal::Stale))), "{late:?}");
     assert!(matches!(tree.attributes(file), Err(Error::Refused(Refusal::Stale))));
+}
+
+#[test]
+fn a_pump_that_waits_is_called_to_every_snapshot() {
+    within_two_minutes(|| {
+        let (_disk, store, tree) = with_share(3);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // It looks up by itself only when the test has failed.
+            let waiting = scope.spawn(|| {
+                while !stop.load(Ordering::Acquire) && store.wait_for_work(Duration::from_secs(60)) {
+                    while store.drain_step(Timestamp(5)).expect("room") {}
+                }
+            });
+            let began = Instant::now();
+            for round in 0..20 {
+                write(&*tree, create(&*tree, Inode::ROOT, &format!("file-{round}"), 5), 0, b"bytes", 5);
+                let snapshot = store.create_snapshot("share", &format!("{round}"), Timestamp(5)).expect("room");
+                while store.snapshots(None).iter().any(|row| row.id == snapshot.id && row.sealed.is_none()) {
+                    assert!(began.elapsed() < Duration::from_secs(30), "round {round}: nobody drains");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+            stop.store(true, Ordering::Release);
+            store.stop_waiting();
+            waiting.join().expect("no panic");
+        });
+    });
 }
 
 #[test]

@@ -177,13 +177,17 @@ impl Store {
 
     /// Does something while no drain step of a dataset is under way.
     pub(super) fn without_drain<T>(&self, dataset: DatasetId, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let _claim = loop {
+        let claim = loop {
             match self.claim_drain(dataset) {
                 Some(claim) => break claim,
                 None => self.wait_for_other_drain(dataset),
             }
         };
-        work()
+        let outcome = work();
+        drop(claim);
+        // A pump that was called to what `work` left behind has turned away from the claim.
+        self.stages.pressure.call_pump();
+        outcome
     }
 
     /// Keeps other drain steps of a dataset away; `None` where one is under way. Whoever holds a claim must not wait for
