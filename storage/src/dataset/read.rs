@@ -12,6 +12,8 @@ use crate::tree::sequence::{self, Content, Piece};
 
 /// How often a read looks again for bytes that moved from the journal into the tree meanwhile.
 const REPLANS_MAX: u32 = 8;
+/// Chunks that are read together, at most: about a MiB of them.
+const CHUNKS_TOGETHER: usize = 64;
 /// Zeros to hand out slices of.
 static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 
@@ -33,15 +35,18 @@ impl Dataset {
     /// The bytes that a plan describes, as slices of verified chunks, of the journal or of memory.
     pub(super) fn fetch(&self, plan: Plan) -> Result<Vec<Bytes>> {
         let objects = self.objects();
-        let mut pieces = Vec::with_capacity(plan.parts.len());
+        let mut gather = Gather::new(&objects, plan.parts.len());
         for part in plan.parts {
             match part {
-                Part::Zeros(len) => push_zeros(&mut pieces, len),
-                Part::Written(extent) => self.fetch_extent(&objects, &extent, &mut pieces)?,
-                Part::Base { offset, len } => fetch_content(&objects, &plan.base, offset, len, &mut pieces)?,
+                Part::Zeros(len) => push_zeros(&mut gather.pieces, len),
+                Part::Written(extent) => match extent.place {
+                    Place::Chunk { chunk, skip } => gather.chunk(chunk.name, skip, extent.len)?,
+                    _ => self.fetch_extent(&objects, &extent, &mut gather.pieces)?,
+                },
+                Part::Base { offset, len } => gather.content(&plan.base, offset, len)?,
             }
         }
-        Ok(pieces)
+        gather.finish()
     }
 
     /// The bytes of one extent.
@@ -96,24 +101,58 @@ pub(super) fn holes(objects: &dyn Objects, plan: &Plan) -> Result<u64> {
     Ok(sum)
 }
 
-/// The bytes `[offset, offset + len)` of a content, which must be that long.
-pub(crate) fn fetch_content(
-    objects: &dyn Objects,
-    content: &Content,
-    offset: u64,
+/// Pieces in order, some of them parts of chunks that are still to be read: several together, for they lie together.
+struct Gather<'a> {
+    objects: &'a dyn Objects,
+    pieces: Vec<Bytes>,
+    /// Which piece is to be which part of which chunk.
+    wanted: Vec<Wanted>,
+}
+
+struct Wanted {
+    piece: usize,
+    name: Name,
+    skip: u32,
     len: u64,
-    pieces: &mut Vec<Bytes>,
-) -> Result<()> {
-    for piece in sequence::read(objects, content, offset, len) {
-        match piece? {
-            Piece::Hole(len) => push_zeros(pieces, len),
-            Piece::Inline(bytes) => pieces.push(bytes),
-            Piece::Chunk { name, skip, len, .. } => {
-                pieces.push(slice(objects.read(Kind::Chunk, &name)?, skip, u64::from(len), &name)?);
+}
+
+impl<'a> Gather<'a> {
+    fn new(objects: &'a dyn Objects, pieces: usize) -> Self {
+        Gather { objects, pieces: Vec::with_capacity(pieces), wanted: Vec::new() }
+    }
+
+    fn chunk(&mut self, name: Name, skip: u32, len: u64) -> Result<()> {
+        self.wanted.push(Wanted { piece: self.pieces.len(), name, skip, len });
+        self.pieces.push(Bytes::new());
+        if self.wanted.len() < CHUNKS_TOGETHER { Ok(()) } else { self.settle() }
+    }
+
+    /// The bytes `[offset, offset + len)` of a content, which must be that long.
+    fn content(&mut self, content: &Content, offset: u64, len: u64) -> Result<()> {
+        for piece in sequence::read(self.objects, content, offset, len) {
+            match piece? {
+                Piece::Hole(len) => push_zeros(&mut self.pieces, len),
+                Piece::Inline(bytes) => self.pieces.push(bytes),
+                Piece::Chunk { name, skip, len, .. } => self.chunk(name, skip, len.into())?,
             }
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Reads the chunks that are wanted.
+    fn settle(&mut self) -> Result<()> {
+        let names: Vec<Name> = self.wanted.iter().map(|wanted| wanted.name).collect();
+        let chunks = if names.is_empty() { Vec::new() } else { self.objects.read_run(Kind::Chunk, &names)? };
+        for (Wanted { piece, name, skip, len }, chunk) in self.wanted.drain(..).zip(chunks) {
+            self.pieces[piece] = slice(chunk, skip, len, &name)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<Bytes>> {
+        self.settle()?;
+        Ok(self.pieces)
+    }
 }
 
 /// A part of an object; an object shorter than its recipe says is damage of the tree that says so.

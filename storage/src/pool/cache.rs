@@ -12,6 +12,7 @@ use crate::error::{Result, io_error};
 use crate::id::ContainerId;
 use crate::media::{Media, MediaFile};
 use crate::name::{Kind, Name};
+use crate::tree::sequence::Node;
 
 /// Shards of the object cache, so that threads seldom wait for one another.
 const SHARDS: usize = 16;
@@ -68,21 +69,29 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Verified objects that were read or, where they are nodes, written lately. Nodes get three quarters of the room, for
-/// every read of a file goes through them.
+/// every read of a file goes through them; those of sequences lie here decoded, too.
 pub(super) struct ObjectCache {
     nodes: Vec<Mutex<Clock<(Kind, Name), Bytes>>>,
+    decoded: Vec<Mutex<Clock<Name, Arc<Node>>>>,
     chunks: Vec<Mutex<Clock<(Kind, Name), Bytes>>>,
+}
+
+fn shards<K: Hash + Eq + Copy, V: Clone>(bytes: usize) -> Vec<Mutex<Clock<K, V>>> {
+    (0..SHARDS).map(|_| Mutex::new(Clock::new(bytes / SHARDS))).collect()
+}
+
+fn shard_of<'a, K, V>(shards: &'a [Mutex<Clock<K, V>>], name: &Name) -> MutexGuard<'a, Clock<K, V>> {
+    lock(&shards[name.prefix() as usize % SHARDS])
 }
 
 impl ObjectCache {
     pub fn new(bytes_max: usize) -> ObjectCache {
-        let shards = |bytes: usize| (0..SHARDS).map(|_| Mutex::new(Clock::new(bytes / SHARDS))).collect();
-        ObjectCache { nodes: shards(bytes_max / 4 * 3), chunks: shards(bytes_max / 4) }
+        let quarter = bytes_max / 4;
+        ObjectCache { nodes: shards(2 * quarter), decoded: shards(quarter), chunks: shards(quarter) }
     }
 
     fn shard(&self, kind: Kind, name: &Name) -> MutexGuard<'_, Clock<(Kind, Name), Bytes>> {
-        let shards = if kind.is_node() { &self.nodes } else { &self.chunks };
-        lock(&shards[name.prefix() as usize % SHARDS])
+        shard_of(if kind.is_node() { &self.nodes } else { &self.chunks }, name)
     }
 
     pub fn get(&self, kind: Kind, name: &Name) -> Option<Bytes> {
@@ -94,9 +103,20 @@ impl ObjectCache {
         self.shard(kind, name).insert((kind, *name), content.clone(), content.len() + ENTRY_COST_BYTES);
     }
 
+    pub fn decoded(&self, name: &Name) -> Option<Arc<Node>> {
+        shard_of(&self.decoded, name).get(name)
+    }
+
+    /// Keeps what a verified sequence node was decoded to.
+    pub fn keep_decoded(&self, name: &Name, node: &Arc<Node>) {
+        shard_of(&self.decoded, name).insert(*name, node.clone(), node.memory_bytes() + ENTRY_COST_BYTES);
+    }
+
     /// Memory in use, in bytes.
     pub fn bytes(&self) -> usize {
-        self.nodes.iter().chain(&self.chunks).map(|shard| lock(shard).used).sum()
+        let objects = self.nodes.iter().chain(&self.chunks).map(|shard| lock(shard).used);
+        let decoded = self.decoded.iter().map(|shard| lock(shard).used);
+        objects.chain(decoded).sum()
     }
 }
 

@@ -40,9 +40,11 @@ use crate::index::{Index, Record};
 use crate::media::Media;
 use crate::name::{Kind, Name, Realm};
 use crate::tree::Objects;
+use crate::tree::sequence::Node;
 
 use cache::{FileCache, ObjectCache};
 use recent::Recent;
+use run::Scratch;
 use stats::Counters;
 use streams::Streams;
 
@@ -59,6 +61,7 @@ mod read;
 mod recent;
 mod recover;
 mod replay;
+mod run;
 mod stats;
 mod streams;
 mod sync;
@@ -163,6 +166,7 @@ struct Inner {
     streams: Streams,
     objects: ObjectCache,
     files: FileCache,
+    scratch: Scratch,
     /// Containers whose names are in the index.
     indexed: RwLock<BTreeMap<ContainerId, Record>>,
     /// Containers that are sealed and synced, and wait for the index.
@@ -215,6 +219,12 @@ impl PoolStream {
 impl Objects for PoolStream {
     fn read(&self, kind: Kind, name: &Name) -> Result<Bytes> {
         self.pool.read(kind, name)
+    }
+    fn sequence_node(&self, name: &Name) -> Result<Arc<Node>> {
+        self.pool.sequence_node(name)
+    }
+    fn read_run(&self, kind: Kind, names: &[Name]) -> Result<Vec<Bytes>> {
+        self.pool.read_run(kind, names)
     }
     fn put(&self, kind: Kind, content: &[u8]) -> Result<Name> {
         Ok(self.pool.put(self.stream, kind, content)?.name)

@@ -1,5 +1,6 @@
 //! Finding and reading. Every object is verified against its name, every time that it comes from a container.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use crate::error::{Damage, Result};
 use crate::id::ContainerId;
 use crate::index::Location;
 use crate::name::{Kind, Name};
+use crate::tree::sequence::Node;
 
 use super::{Inner, Pool, Stored};
 
@@ -36,6 +38,10 @@ impl Pool {
         if let Some(content) = inner.objects.get(kind, name) {
             return Ok(content);
         }
+        let place = inner.locate(kind, &[*name])?[0];
+        if let Some(content) = place.and_then(|place| inner.fetch_run(kind, &[*name], &[place])?.pop()) {
+            return Ok(content);
+        }
         let content = inner.read_from_disk(kind, name).inspect_err(|_| {
             if inner.locate(kind, &[*name]).is_ok_and(|places| places[0].is_none()) {
                 // Whoever reads got the name from something that is present, so the index lost it.
@@ -44,6 +50,18 @@ impl Pool {
         })?;
         inner.objects.keep(kind, name, &content);
         Ok(content)
+    }
+
+    /// A sequence node, verified and decoded.
+    pub fn sequence_node(&self, name: &Name) -> Result<Arc<Node>> {
+        if let Some(node) = self.0.objects.decoded(name) {
+            return Ok(node);
+        }
+        let bytes = self.read(Kind::SequenceNode, name)?;
+        let node = Node::decode(&bytes).map_err(|fault| fault.of(Kind::SequenceNode, name))?;
+        let node = Arc::new(node);
+        self.0.objects.keep_decoded(name, &node);
+        Ok(node)
     }
 
     /// An object as it lies, for the wire: its slot and both its checksums are sound. Whoever receives it verifies it

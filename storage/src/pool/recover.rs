@@ -18,6 +18,7 @@ use crate::name::Realm;
 use super::cache::{FileCache, ObjectCache};
 use super::recent::Recent;
 use super::replay::Replay;
+use super::run::Scratch;
 use super::stats::Counters;
 use super::streams::Streams;
 use super::{Inner, Pool, PoolOptions};
@@ -80,6 +81,7 @@ impl Pool {
             streams,
             objects: ObjectCache::new(options.cache_bytes),
             files: FileCache::new(options.files_max.max(1)),
+            scratch: Scratch::default(),
             indexed: RwLock::new(indexed),
             sealed: Mutex::default(),
             amended: Mutex::default(),

@@ -86,10 +86,30 @@ fn fill(pool: &Pool, seed: u64, groups: u64) -> BTreeMap<Name, (Kind, Vec<u8>)> 
 }
 
 fn assert_all(pool: &Pool, objects: &BTreeMap<Name, (Kind, Vec<u8>)>) {
+    // First, while no cache has them.
+    for (kind, names, contents) in runs(objects) {
+        assert_eq!(pool.read_run(kind, &names).unwrap(), contents);
+    }
     for (name, (kind, content)) in objects {
         assert!(pool.contains(*kind, name).unwrap(), "{kind:?} {name} is gone");
         assert_eq!(pool.read(*kind, name).unwrap(), content[..]);
     }
+}
+
+/// The chunks below each node, as they were put and so as they lie; and all of them twice over, in the order of their names.
+fn runs(objects: &BTreeMap<Name, (Kind, Vec<u8>)>) -> Vec<(Kind, Vec<Name>, Vec<Vec<u8>>)> {
+    let is_chunk = |name: &Name| objects.get(name).is_some_and(|(kind, _)| *kind == Kind::Chunk);
+    let below =
+        objects.values().filter(|(kind, _)| kind.is_node()).map(|(kind, node)| references(*kind, node).unwrap());
+    let mut runs: Vec<Vec<Name>> = below.map(|below| below.into_iter().map(|(_, name)| name).collect()).collect();
+    let every: Vec<Name> = objects.keys().copied().collect();
+    runs.push([&every[..], &every[..]].concat());
+    let named = |mut names: Vec<Name>| {
+        names.retain(is_chunk);
+        let contents = names.iter().map(|name| objects[name].1.clone()).collect();
+        (Kind::Chunk, names, contents)
+    };
+    runs.into_iter().map(named).filter(|(_, names, _)| !names.is_empty()).collect()
 }
 
 fn assert_sound(pool: &Pool) {

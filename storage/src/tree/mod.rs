@@ -22,6 +22,8 @@ pub mod testing;
 mod verify;
 mod walk;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::error::Result;
@@ -42,6 +44,16 @@ pub trait Objects: Send + Sync {
     /// The bytes of an object, verified against its name. An object that is not there is damage: presence implies
     /// closure, so whoever holds a root may rely on everything below it.
     fn read(&self, kind: Kind, name: &Name) -> Result<Bytes>;
+    /// A sequence node, read and decoded. A store that keeps decoded nodes at hand spares both.
+    fn sequence_node(&self, name: &Name) -> Result<Arc<sequence::Node>> {
+        let bytes = self.read(Kind::SequenceNode, name)?;
+        sequence::Node::decode(&bytes).map(Arc::new).map_err(|fault| fault.of(Kind::SequenceNode, name))
+    }
+    /// The bytes of several objects of one kind, in the order of their names, each as [`Objects::read`] gives it. For runs that
+    /// lie together below, as the chunks of one content do.
+    fn read_run(&self, kind: Kind, names: &[Name]) -> Result<Vec<Bytes>> {
+        names.iter().map(|name| self.read(kind, name)).collect()
+    }
     /// Keeps an object and returns its name. Everything that `content` names must be present already.
     fn put(&self, kind: Kind, content: &[u8]) -> Result<Name>;
     /// True where the object is present, and so everything below it.

@@ -42,6 +42,16 @@ impl Harm {
 
 /// Every object reads right or is named damage; returns how many are not readable.
 fn verify(pool: &Pool, objects: &BTreeMap<Name, (Kind, Vec<u8>)>, what: &str) -> usize {
+    // Runs first, while no cache has them.
+    let damaged_runs = runs(objects).into_iter().map(|(kind, names, contents)| match pool.read_run(kind, &names) {
+        Ok(found) => {
+            assert_eq!(found, contents, "{what}: wrong bytes of a run");
+            false
+        }
+        Err(Error::Damage(_)) => true,
+        Err(error) => panic!("{what}: {error}"),
+    });
+    let damaged_runs = damaged_runs.filter(|damaged| *damaged).count();
     let mut lost = 0;
     for (name, (kind, content)) in objects {
         match pool.read(*kind, name) {
@@ -53,6 +63,7 @@ fn verify(pool: &Pool, objects: &BTreeMap<Name, (Kind, Vec<u8>)>, what: &str) ->
             Err(error) => panic!("{what}: {error}"),
         }
     }
+    assert!(damaged_runs == 0 || lost > 0, "{what}: a run is damaged and none of its objects is");
     lost
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::content::{Body, Content};
 use super::format::{Child, Entry, Items, Node};
 use crate::error::{Damage, Refusal, Result};
-use crate::name::{Kind, Name};
+use crate::name::Name;
 use crate::tree::Objects;
 
 /// What comes next at a cursor.
@@ -40,14 +40,16 @@ impl<'a> Cursor<'a> {
     /// The beginning of a content. Reads its root.
     pub fn new(objects: &'a dyn Objects, content: &Content) -> Result<Self> {
         let root = match &content.body {
-            Body::Embedded(entries) => Node { level: 0, writable: true, items: Items::Entries(entries.clone()) },
+            Body::Embedded(entries) => {
+                Arc::new(Node { level: 0, writable: true, items: Items::Entries(entries.clone()) })
+            }
             Body::Tree(name) => {
-                let node = load(objects, name)?;
+                let node = objects.sequence_node(name)?;
                 check_sums(&node, &Child { len: content.len(), data_len: content.data_len(), name: *name })?;
                 node
             }
         };
-        Ok(Cursor { objects, writable: root.writable, path: vec![(Arc::new(root), 0)], at: 0 })
+        Ok(Cursor { objects, writable: root.writable, path: vec![(root, 0)], at: 0 })
     }
     /// Offset of what comes next, in bytes.
     pub fn at(&self) -> u64 {
@@ -81,7 +83,7 @@ impl<'a> Cursor<'a> {
     /// Enters what comes next, where it is a node.
     pub fn enter(&mut self) -> Result<()> {
         if let Some(Head::Node(level, child)) = self.head() {
-            let node = load(self.objects, &child.name)?;
+            let node = self.objects.sequence_node(&child.name)?;
             if node.level != level {
                 return Err(damage(&child.name, format_args!("level {level}"), node.level));
             }
@@ -90,7 +92,7 @@ impl<'a> Cursor<'a> {
             if let Some((_, index)) = self.path.last_mut() {
                 *index += 1;
             }
-            self.path.push((Arc::new(node), 0));
+            self.path.push((node, 0));
         }
         Ok(())
     }
@@ -116,11 +118,6 @@ impl<'a> Cursor<'a> {
             }
         }
     }
-}
-
-fn load(objects: &dyn Objects, name: &Name) -> Result<Node> {
-    let bytes = objects.read(Kind::SequenceNode, name)?;
-    Node::decode(&bytes).map_err(|fault| fault.of(Kind::SequenceNode, name))
 }
 
 /// Checks that a node is as long as its parent says.

@@ -83,6 +83,9 @@ pub struct Node {
     pub items: Items,
 }
 
+/// What an entry takes in a node's bytes as a rule: a name and a short length.
+const ENCODED_ENTRY_BYTES: usize = 36;
+
 impl Node {
     /// Reads a node. Refuses whatever would not be written: empty entries, adjacent holes, chunks that would lie
     /// inline, sums beyond [`CONTENT_BYTES_MAX`], bytes left over.
@@ -96,8 +99,11 @@ impl Node {
         let items = if header.level == 0 {
             Items::Entries(read_entries(&mut reader, header.count)?)
         } else {
-            let children = (0..header.count).map(|_| read_child(&mut reader));
-            Items::Children(children.collect::<Result<_, _>>()?)
+            let mut children = Vec::with_capacity(header.count);
+            for _ in 0..header.count {
+                children.push(read_child(&mut reader)?);
+            }
+            Items::Children(children)
         };
         reader.end()?;
         let node = Node { level: header.level, writable: header.writable, items };
@@ -115,6 +121,10 @@ impl Node {
             Items::Entries(entries) => entries.iter().map(|e| (e.len(), e.data_len())).try_fold((0, 0), add),
             Items::Children(children) => children.iter().map(|c| (c.len, c.data_len)).try_fold((0, 0), add),
         }
+    }
+    /// About how much memory it takes, the bytes that it was decoded from included: inline entries are slices of them.
+    pub fn memory_bytes(&self) -> usize {
+        self.count() * (size_of::<Entry>() + ENCODED_ENTRY_BYTES) + size_of::<Node>()
     }
     /// How many entries or children it has.
     pub(super) fn count(&self) -> usize {
