@@ -60,7 +60,11 @@ pub trait BlockDevice: Send + Sync {
     /// discarded, is zeros.
     fn read(&self, offset: u64, len: u64) -> Result<Vec<Bytes>>;
     /// Writes at most [`WRITE_BYTES_MAX`] bytes. Returns the record that makes them stable.
-    fn write(&self, now: Timestamp, offset: u64, data: Bytes) -> Result<Lsn>;
+    fn write(&self, now: Timestamp, offset: u64, data: Bytes) -> Result<Lsn> {
+        self.write_pieces(now, offset, vec![data])
+    }
+    /// The same for bytes that come in pieces, as they come off a network: one write, and none of them is copied.
+    fn write_pieces(&self, now: Timestamp, offset: u64, data: Vec<Bytes>) -> Result<Lsn>;
     /// Makes ranges `(offset, len)` read as zeros and stores nothing for them: for UNMAP and for WRITE SAME of zeros. Ranges may
     /// overlap; there are at most [`DISCARD_RANGES_MAX`] of them. A full disk does not refuse it.
     fn discard(&self, now: Timestamp, ranges: &[(u64, u64)]) -> Result<Lsn>;

@@ -34,7 +34,7 @@ use crate::tree::map;
 use crate::units::{Inode, Lsn, Timestamp};
 
 /// Shorter writes go into the journal as they are; of longer ones only what is behind the last cut does.
-const CUT_BYTES_MIN: usize = 128 << 10;
+const CUT_BYTES_MIN: u64 = 128 << 10;
 /// How far one look for allocated bytes goes.
 const LOOK_BYTES: u64 = 128 << 20;
 
@@ -100,47 +100,43 @@ impl Dataset {
     }
 
     /// Decides how a write becomes a record. Bulk is cut and stored here, with no lock held.
-    fn draft(&self, offset: u64, data: &Bytes) -> Result<Draft> {
-        if data.len() >= CUT_BYTES_MIN && !self.defers() {
-            match self.draft_bulk(offset, data) {
+    fn draft(&self, offset: u64, len: u64, data: Vec<Bytes>) -> Result<Draft> {
+        if len >= CUT_BYTES_MIN && !self.defers() {
+            match self.draft_bulk(offset, len, &data) {
                 // The journal took its room before.
                 Err(Error::Environment(Environment::Full)) => {}
                 drafted => return drafted,
             }
         }
-        let len = data.len() as u64;
-        let is_zeros = leading_zeros(data) == data.len();
+        let is_zeros = data.iter().all(|piece| leading_zeros(piece) == piece.len());
         let place = is_zeros.then_some(Place::Hole);
-        let payload = if is_zeros { Vec::new() } else { vec![data.clone()] };
+        let payload = if is_zeros { Vec::new() } else { data };
         Ok(Draft { offset, len, parts: vec![WrittenPart { offset, len, place }], payload, behind: None, left: None })
     }
 
     /// Cuts a long write, from where the one before it was cut last if it goes on from there.
-    fn draft_bulk(&self, offset: u64, data: &Bytes) -> Result<Draft> {
+    fn draft_bulk(&self, offset: u64, len: u64, data: &[Bytes]) -> Result<Draft> {
         let behind = match offset.is_multiple_of(BOUNDARY_BYTES) {
             true => None,
             false => self.read_state().tails.at(offset),
         };
         let start = behind.as_ref().map_or(offset, |tail| tail.start);
-        let mut pieces: Vec<Bytes> = behind.iter().map(|tail| tail.bytes.clone()).collect();
-        pieces.push(data.clone());
+        let pieces: Vec<Bytes> = behind.iter().map(|tail| &tail.bytes).chain(data).cloned().collect();
         let claim = Claim { offset: start, pieces, stamps: Vec::new(), to_end: false };
         let found = self.find_cuts(&claim);
         let cut_end = start + found.iter().map(Piece::len).sum::<u64>();
         let stored = self.put_pieces(StreamId(stream_of(self.id)), start, &found)?;
         let part = |(offset, len, place)| WrittenPart { offset, len, place: Some(place) };
         let mut parts: Vec<WrittenPart> = stored.into_iter().map(part).collect();
-        let end = offset + data.len() as u64;
+        let end = offset + len;
         let (mut payload, mut left) = (Vec::new(), None);
         if cut_end < end {
             let inline_from = cut_end.max(offset);
             parts.push(WrittenPart { offset: inline_from, len: end - inline_from, place: None });
-            let inline = data.slice((inline_from - offset) as usize..);
-            // The journal keeps the payload until it is synced, and counts its length: a short slice would keep the whole write alive.
-            payload.push(if inline.len() < data.len() / 2 { Bytes::copy_from_slice(&inline) } else { inline });
-            left = Some((cut_end, Bytes::from(rest_of(&claim, cut_end))));
+            payload = rest_of(data, inline_from - offset);
+            left = Some((cut_end, Bytes::from(rest_of(&claim.pieces, cut_end - start).concat())));
         }
-        Ok(Draft { offset, len: end - offset, parts, payload, behind, left })
+        Ok(Draft { offset, len, parts, payload, behind, left })
     }
 
     /// Makes a change of bytes: one record, applied to the active layer. The lock is held, so that the journal's order is the
@@ -188,15 +184,16 @@ impl Dataset {
     }
 }
 
-/// What of a claim's bytes lies behind `cut`.
-fn rest_of(claim: &Claim, cut: u64) -> Vec<u8> {
-    let mut skip = (cut - claim.offset) as usize;
-    let mut rest = Vec::new();
-    for piece in &claim.pieces {
-        rest.extend_from_slice(piece.get(skip..).unwrap_or_default());
-        skip = skip.saturating_sub(piece.len());
-    }
-    rest
+/// What is behind the first `skip` bytes of a run. The journal keeps it until it is synced, and counts its length: what is short
+/// is copied, for a slice would keep the whole piece alive.
+fn rest_of(pieces: &[Bytes], skip: u64) -> Vec<Bytes> {
+    let mut skip = skip as usize;
+    let rest = |piece: &Bytes| {
+        let from = skip.min(piece.len());
+        skip -= from;
+        if from > piece.len() / 2 { Bytes::copy_from_slice(&piece[from..]) } else { piece.slice(from..) }
+    };
+    pieces.iter().map(rest).filter(|rest| !rest.is_empty()).collect()
 }
 
 /// How many bytes two runs have in common at their beginning.
@@ -224,13 +221,15 @@ impl BlockDevice for Dataset {
         .map(|((), pieces)| pieces)
     }
 
-    fn write(&self, now: Timestamp, offset: u64, data: Bytes) -> Result<Lsn> {
-        self.check_write(offset, data.len())?;
-        if data.is_empty() {
+    fn write_pieces(&self, now: Timestamp, offset: u64, mut data: Vec<Bytes>) -> Result<Lsn> {
+        data.retain(|piece| !piece.is_empty());
+        let len = data.iter().map(Bytes::len).sum();
+        self.check_write(offset, len)?;
+        if len == 0 {
             return Ok(self.look()?.active.last);
         }
-        self.stages.admit_data(data.len() as u64)?;
-        let draft = self.draft(offset, &data)?;
+        self.stages.admit_data(len as u64)?;
+        let draft = self.draft(offset, len as u64, data)?;
         self.stages.relieve_journal()?;
         self.write_draft(now, draft)
     }
