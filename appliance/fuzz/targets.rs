@@ -19,7 +19,7 @@ use narrowboat::ingest::iscsi::scsi::reserve::Reservations;
 use narrowboat::ingest::iscsi::scsi::{
     Asked, Device, Identity, Keeper, LogicalUnit, Nexus, Shape, Status, TRANSFER_BYTES_MAX,
 };
-use narrowboat::ingest::iscsi::session::{Deadlines, Memory, Session};
+use narrowboat::ingest::iscsi::session::{Deadlines, Done, Memory, Session};
 use narrowboat::ingest::iscsi::text;
 use narrowboat::ingest::iscsi::wire::{Bhs, Command, Digests, Encoder, Frame, Pdu, opcode};
 use narrowboat::ingest::iscsi::{Access, Target, Targets};
@@ -321,7 +321,7 @@ pub fn cdb(input: &[u8]) -> usize {
         assert!(wanted <= TRANSFER_BYTES_MAX);
         let announced_bytes = if place & 4 != 0 { wanted } else { data.len() as u64 };
         let data = &data[..data.len().min(wanted as usize)];
-        let nexus = nexus(place >> 7);
+        let nexus = Arc::new(nexus(place >> 7));
         let asked = Asked { nexus: &nexus, lun, cdb, epoch: device.epoch(lun), announced_bytes };
         let reply = device.execute(&asked, Bytes::copy_from_slice(data));
         let len: u64 = reply.data.iter().map(|piece| piece.len() as u64).sum();
@@ -403,8 +403,10 @@ pub fn session(input: &[u8]) -> usize {
         match action % 4 {
             0 => {
                 while let Some(task) = session.next_task() {
-                    *told.entry(task.id()).or_insert(0) += 1;
-                    session.complete(task.run());
+                    task.ids().into_iter().for_each(|id| *told.entry(id).or_insert(0) += 1);
+                    let mut done = [task.run()];
+                    Done::settle(&mut done);
+                    done.into_iter().for_each(|done| session.complete(done));
                 }
             }
             1 => {

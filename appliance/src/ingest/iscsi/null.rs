@@ -41,6 +41,10 @@ impl Disk for NullDisk {
         Ok(())
     }
 
+    fn begin_write(&self, _: u64, _: Vec<Bytes>) -> Result<u64> {
+        Ok(0)
+    }
+
     fn discard(&self, _: &[(u64, u64)], _: bool) -> Result<()> {
         Ok(())
     }

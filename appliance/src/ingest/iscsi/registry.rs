@@ -16,8 +16,15 @@ const DRAIN: Duration = Duration::from_secs(60);
 /// Tasks that are in some worker's hands.
 #[derive(Debug, Default)]
 pub struct Running {
-    count: Mutex<usize>,
+    count: Mutex<Count>,
     ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    running: usize,
+    /// Who waits for the last of them. To wake nobody would cost as much as many a task.
+    waiting: usize,
 }
 
 /// One task in a worker's hands, until it is dropped.
@@ -27,22 +34,26 @@ pub struct Run(Arc<Running>);
 impl Running {
     /// Counts one more.
     pub fn begin(self: &Arc<Self>) -> Run {
-        *self.lock() += 1;
+        self.lock().running += 1;
         Run(self.clone())
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        *self.lock()
+        self.lock().running
     }
 
     /// Waits until there is none; false where that took too long.
     pub fn wait(&self) -> bool {
-        let waited = self.ended.wait_timeout_while(self.lock(), DRAIN, |count| *count > 0);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        let mut count = self.lock();
+        count.waiting += 1;
+        let waited = self.ended.wait_timeout_while(count, DRAIN, |count| count.running > 0);
+        let (mut count, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        count.waiting -= 1;
+        !waited.timed_out()
     }
 
-    fn lock(&self) -> MutexGuard<'_, usize> {
+    fn lock(&self) -> MutexGuard<'_, Count> {
         self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -50,8 +61,8 @@ impl Running {
 impl Drop for Run {
     fn drop(&mut self) {
         let mut count = self.0.lock();
-        *count -= 1;
-        if *count == 0 {
+        count.running -= 1;
+        if count.running == 0 && count.waiting > 0 {
             self.0.ended.notify_all();
         }
     }

@@ -1,15 +1,16 @@
 //! Sockets, threads and deadlines: the rim of the target.
 //!
 //! A set of workers waits for events of all connections together. A worker that is woken reads what is there, hands it to
-//! the connection's session, and then runs tasks of that session itself until none is left. Where more tasks are ready it
-//! says so before it begins one, so that another worker takes the next: tasks that end quickly stay with one thread, tasks
-//! that wait for a disk spread. When no worker is left waiting one more is started, up to a bound.
+//! the connection's session, and then runs tasks of that session itself until none is left. Quick tasks it runs alone;
+//! where they take long or are many it says so before it begins one, so that another worker reads on and takes the next
+//! (`pace.rs`): tasks that end quickly stay with one thread, tasks that wait for a disk spread. When no worker is left waiting
+//! one more is started, up to a bound.
 //!
 //! ```text
-//! acceptor ── new connections, deadlines
-//! worker ──┬─ wait ─ read ─ session ─┬─ next task ─ run ─ complete ─ write ─┐
-//!          │                         └──────────────────────────────────────┤
-//!          └────────────────────────────────────────────────────────────────┘
+//! acceptor ── new connections, deadlines, company for workers whose task hangs
+//! worker ──┬─ wait ─ read ─ session ─┬─ next task ─ run ─ complete ─┬─ write ─┐
+//!          │                         └──────────────────────────────┘         │
+//!          └──────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! What bounds what:
@@ -26,7 +27,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,7 @@ use connection::Connection;
 
 mod acceptor;
 mod connection;
+mod pace;
 mod worker;
 
 /// The event that is no connection's: wake up and look whether the server stops.
@@ -123,6 +125,7 @@ struct Shared {
     gate: Mutex<Gate>,
     epoll: OwnedFd,
     wake: OwnedFd,
+    watch: Watch,
     pool: Arc<Pool>,
     connections: RwLock<BTreeMap<u64, Arc<Connection>>>,
     /// Workers that wait for events.
@@ -130,6 +133,30 @@ struct Shared {
     workers: Mutex<usize>,
     worker_left: Condvar,
     stopping: AtomicBool,
+}
+
+/// Tells the acceptor that workers run tasks without having called anybody.
+struct Watch {
+    event: OwnedFd,
+    /// The acceptor is looking after them.
+    on: AtomicBool,
+    /// Counts the times that a worker began.
+    begun: AtomicU64,
+}
+
+impl Watch {
+    fn new() -> io::Result<Self> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Watch { event, on: AtomicBool::new(false), begun: AtomicU64::new(0) })
+    }
+
+    fn begins(&self) {
+        self.begun.fetch_add(1, SeqCst);
+        if !self.on.load(SeqCst) && !self.on.swap(true, SeqCst) {
+            // It can only fail where the counter is full, and then the acceptor is awake.
+            let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+        }
+    }
 }
 
 impl Server {
@@ -147,6 +174,7 @@ impl Server {
             config,
             epoll,
             wake,
+            watch: Watch::new()?,
             pool: Arc::default(),
             connections: RwLock::default(),
             waiting: AtomicUsize::new(0),
@@ -283,10 +311,28 @@ impl Shared {
         }
     }
 
+    /// Lets another worker go on with a connection beside this one, and starts one where none is free.
+    fn call_worker(self: &Arc<Self>, connection: &Connection) {
+        if self.waiting.load(SeqCst) == 0
+            && *lock(&self.workers) < self.config.workers_max
+            && let Err(error) = worker::start(self)
+        {
+            tracing::warn!(%error, "cannot start another iSCSI worker");
+        }
+        self.arm(connection);
+    }
+
+    /// Notes that a worker begins to run tasks and calls nobody.
+    fn works_alone(&self, connection: &Connection, since: Instant) {
+        connection.state().alone = Some(since);
+        self.watch.begins();
+    }
+
     /// Says what a connection waits for, as its state is now.
     fn arm(&self, connection: &Connection) {
         let has_task = connection.session().has_task();
         let mut state = connection.state();
+        state.alone = None;
         if state.closed {
             return;
         }

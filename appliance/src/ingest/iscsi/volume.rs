@@ -46,6 +46,14 @@ impl Disk for VolumeDisk {
         self.settle(lsn, stable)
     }
 
+    fn begin_write(&self, offset: u64, data: Vec<Bytes>) -> Result<u64> {
+        Ok(self.volume.write_pieces((self.clock)(), offset, data)?.0)
+    }
+
+    fn settle(&self, upto: u64) -> Result<()> {
+        VolumeDisk::settle(self, Lsn(upto), false)
+    }
+
     fn discard(&self, ranges: &[(u64, u64)], stable: bool) -> Result<()> {
         let lsn = self.volume.discard((self.clock)(), ranges)?;
         self.settle(lsn, stable)

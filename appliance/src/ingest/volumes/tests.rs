@@ -56,7 +56,7 @@ fn nexus(host: &str) -> Nexus {
 
 fn run(device: &Device, lun: u8, cdb: &[u8]) -> Reply {
     let lun = [0, lun, 0, 0, 0, 0, 0, 0];
-    let (nexus, epoch) = (nexus("host"), device.epoch(lun));
+    let (nexus, epoch) = (Arc::new(nexus("host")), device.epoch(lun));
     device.execute(&Asked { nexus: &nexus, lun, cdb, epoch, announced_bytes: 0 }, Bytes::new())
 }
 
@@ -139,7 +139,7 @@ fn reservations_go_with_their_volume() {
     let mut register = [0; 24];
     (register[15], register[20]) = (7, 1);
     let asked = |cdb: &[u8], data: &[u8]| {
-        let (nexus, epoch) = (nexus("host"), device.epoch([0; 8]));
+        let (nexus, epoch) = (Arc::new(nexus("host")), device.epoch([0; 8]));
         let announced_bytes = data.len() as u64;
         device.execute(&Asked { nexus: &nexus, lun: [0; 8], cdb, epoch, announced_bytes }, Bytes::copy_from_slice(data))
     };

@@ -1,9 +1,11 @@
 //! Reading and writing blocks (SBC-3 section 5): READ, WRITE, WRITE AND VERIFY, VERIFY, SYNCHRONIZE CACHE, PRE-FETCH.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::operations::Call;
-use super::{Cdb, LogicalUnit, Reply, Sense, TRANSFER_BYTES_MAX};
+use super::{Cdb, Data, LogicalUnit, Reply, Sense, TRANSFER_BYTES_MAX, Unsettled};
 
 /// Blocks that a command names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,8 +97,7 @@ pub(super) fn read(call: &Call) -> Result<Reply, Sense> {
 /// WRITE.
 pub(super) fn write(call: &Call) -> Result<Reply, Sense> {
     unprotected(&call.cdb)?;
-    put(call, Extent::of(&call.cdb), fua(&call.cdb))?;
-    Ok(Reply::good())
+    put(call, Extent::of(&call.cdb), fua(&call.cdb))
 }
 
 /// WRITE ATOMIC (16) (SBC-4): as every write here is. Boundaries within it are not drawn.
@@ -111,22 +112,43 @@ pub(super) fn write_atomic(call: &Call) -> Result<Reply, Sense> {
     if (call.data.len() as u64) < whole {
         return Err(Sense::SHORT_DATA);
     }
-    put(call, extent, fua(&call.cdb))?;
-    Ok(Reply::good())
+    put(call, extent, fua(&call.cdb))
 }
 
-/// Writes what came: all of it, but for blocks that did not come whole.
-fn put(call: &Call, extent: Extent, fua: bool) -> Result<(u64, Bytes), Sense> {
-    let unit = call.unit;
-    let (offset, len) = unit.moved(extent)?;
-    unit.writable()?;
-    let came = (call.data.len() as u64).min(len) / unit.block_bytes() * unit.block_bytes();
-    let data = call.data.slice(..came as usize);
-    if came > 0 {
-        let _held = unit.locks.exclusive(offset, came);
-        unit.put_bytes(offset, data.clone(), unit.stable(fua))?;
+/// Where a command's bytes go, `(offset, len)`: all of them, but for blocks that did not come whole.
+fn came(call: &Call, extent: Extent) -> Result<(u64, u64), Sense> {
+    let (offset, len) = call.unit.moved(extent)?;
+    let block_bytes = call.unit.block_bytes();
+    Ok((offset, (call.data.len() as u64).min(len) / block_bytes * block_bytes))
+}
+
+/// Writes what came.
+fn put(call: &Call, extent: Extent, fua: bool) -> Result<Reply, Sense> {
+    let (offset, len) = came(call, extent)?;
+    call.unit.writable()?;
+    match len {
+        0 => Ok(Reply::good()),
+        _ => put_pieces(call.unit, offset, len, call.data.first(len as usize), call.unit.stable(fua)),
     }
-    Ok((offset, data))
+}
+
+/// Writes pieces that together have `len` bytes. With `stable` they are that on return; else the reply says what is to be done
+/// before it is sent.
+pub(super) fn put_pieces(
+    unit: &Arc<LogicalUnit>,
+    offset: u64,
+    len: u64,
+    data: Vec<Bytes>,
+    stable: bool,
+) -> Result<Reply, Sense> {
+    let _held = unit.locks.exclusive(offset, len);
+    if stable {
+        unit.put_bytes(offset, Bytes::clone(&Data::new(data)), true)?;
+        return Ok(Reply::good());
+    }
+    let begun = unit.disk.begin_write(offset, data);
+    let upto = begun.map_err(|error| Sense::of_error(&error, offset / unit.block_bytes()))?;
+    Ok(Reply { unsettled: Some(Unsettled { unit: unit.clone(), upto }), ..Reply::default() })
 }
 
 /// WRITE AND VERIFY: written, stable, and read back. With BYTCHK also compared.
@@ -136,11 +158,12 @@ pub(super) fn write_verify(call: &Call) -> Result<Reply, Sense> {
     if check > 1 {
         return Err(Sense::INVALID_FIELD);
     }
-    let (offset, data) = put(call, Extent::of(&call.cdb), true)?;
-    let _held = call.unit.locks.shared(offset, data.len() as u64);
-    let there = call.unit.read_pieces(offset, data.len() as u64)?;
+    let (offset, len) = came(call, Extent::of(&call.cdb))?;
+    put(call, Extent::of(&call.cdb), true)?;
+    let _held = call.unit.locks.shared(offset, len);
+    let there = call.unit.read_pieces(offset, len)?;
     if check == 1 {
-        compare(&there, std::iter::once(&data[..]))?;
+        compare(&there, std::iter::once(&call.data[..len as usize]))?;
     }
     Ok(Reply::good())
 }

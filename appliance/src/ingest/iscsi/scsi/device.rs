@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 
-use super::{Cdb, Direction, LogicalUnit, Nexus, Reply, Sense, Status, data_out_bytes, identify, manage};
+use super::{Cdb, Data, Direction, LogicalUnit, Nexus, Reply, Sense, Status, data_out_bytes, identify, manage};
 
 /// Highest logical unit number (flat space addressing, SAM-5 section 4.6.7.3).
 pub const LUN_MAX: u16 = 0x3fff;
@@ -34,7 +34,7 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
     /// Who asks.
-    pub nexus: &'a Nexus,
+    pub nexus: &'a Arc<Nexus>,
     /// The logical unit number, as the transport carries it.
     pub lun: [u8; 8],
     /// The command.
@@ -108,8 +108,15 @@ impl Device {
         }
     }
 
-    /// Carries a command out.
+    /// Carries a command out, to its end.
     pub fn execute(&self, asked: &Asked, data: Bytes) -> Reply {
+        let mut reply = self.begin(asked, data.into());
+        super::settle([&mut reply]);
+        reply
+    }
+
+    /// Carries a command out. The reply is not to be sent before [`super::settle`], which serves many replies at once.
+    pub fn begin(&self, asked: &Asked, data: Data) -> Reply {
         match self.unit(asked.lun) {
             Some(unit) => unit.execute(self, asked, data),
             None => self.without_unit(&Cdb(asked.cdb)),
@@ -119,7 +126,7 @@ impl Device {
     /// What a number answers that has no unit (SPC-4 section 6.6 and SAM-5 section 5.12).
     fn without_unit(&self, cdb: &Cdb) -> Reply {
         let refusal =
-            |sense: Sense| Reply { status: Status::CheckCondition, data: Vec::new(), sense: sense.encode(false) };
+            |sense: Sense| Reply { status: Status::CheckCondition, sense: sense.encode(false), ..Reply::default() };
         let done = match cdb.opcode() {
             0x12 => identify::absent(cdb),
             0xa0 => manage::list_luns(self, cdb),

@@ -25,6 +25,8 @@ pub struct MemoryDisk {
     pub full: AtomicBool,
     /// Every read finds damage.
     pub damaged: AtomicBool,
+    /// Reads of the first byte wait.
+    pub hangs: AtomicBool,
 }
 
 impl MemoryDisk {
@@ -62,6 +64,9 @@ impl Disk for MemoryDisk {
     }
 
     fn read(&self, offset: u64, len: u64) -> Result<Vec<Bytes>> {
+        while offset == 0 && self.hangs.load(SeqCst) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         assert!(offset + len <= self.size_bytes(), "beyond the end");
         if self.damaged.load(SeqCst) {
             return Err(Damage::new("memory", offset, "what was written", "something else").into());

@@ -27,8 +27,10 @@ mod block;
 mod cdb;
 mod compare;
 mod copy;
+mod data;
 mod device;
 mod identify;
+mod join;
 mod lock;
 mod manage;
 mod mode;
@@ -44,11 +46,14 @@ pub(crate) mod memory;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use narrowboat_storage::Result;
 
 pub use access::AccessState;
 pub use cdb::Cdb;
+pub use data::Data;
 pub use device::{Asked, Device, LUN_MAX, Neighbours};
 pub use identify::Identity;
 pub use lock::RangeLocks;
@@ -83,6 +88,15 @@ pub trait Disk: Send + Sync {
     /// Writes all of `data` or nothing, visible at once to every read. With `stable` it survives a power cut when this returns;
     /// without, after a later [`Disk::sync`].
     fn write(&self, offset: u64, data: Bytes, stable: bool) -> Result<()>;
+    /// Writes like [`Disk::write`] without `stable`, but for one thing: the initiator must not be told before [`Disk::settle`]
+    /// of the result returned. So one settling serves many writes. Of several results the largest stands for all.
+    fn begin_write(&self, offset: u64, data: Vec<Bytes>) -> Result<u64> {
+        self.write(offset, Bytes::clone(&Data::new(data)), false).map(|()| 0)
+    }
+    /// Returns when everything up to what [`Disk::begin_write`] returned is as safe as a write that is answered has to be.
+    fn settle(&self, _upto: u64) -> Result<()> {
+        Ok(())
+    }
     /// Makes ranges `(offset, len)` read as zeros and gives their room back, in one step.
     fn discard(&self, ranges: &[(u64, u64)], stable: bool) -> Result<()>;
     /// Returns when everything written before survives a power cut. Callers that wait at the same time share one sync.
@@ -146,6 +160,47 @@ pub struct Reply {
     pub data: Vec<Bytes>,
     /// Sense data, in the format that the control mode page chose.
     pub sense: Vec<u8>,
+    /// What has to be done before it is sent.
+    pub unsettled: Option<Unsettled>,
+}
+
+/// A write that was made and must not be answered before its disk has settled it.
+#[derive(Clone)]
+pub struct Unsettled {
+    unit: Arc<LogicalUnit>,
+    upto: u64,
+}
+
+impl std::fmt::Debug for Unsettled {
+    fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(out, "up to {}", self.upto)
+    }
+}
+
+impl PartialEq for Unsettled {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.unit, &other.unit) && self.upto == other.upto
+    }
+}
+
+impl Eq for Unsettled {}
+
+/// Does what has to be done before replies are sent: once for all that concern one unit. Those that fail say so.
+pub fn settle<'a>(replies: impl IntoIterator<Item = &'a mut Reply>) {
+    let mut open: Vec<&mut Reply> = replies.into_iter().filter(|reply| reply.unsettled.is_some()).collect();
+    while let Some(Unsettled { unit, .. }) = open.last().and_then(|reply| reply.unsettled.clone()) {
+        let is_same = |reply: &&mut Reply| reply.unsettled.as_ref().is_some_and(|own| Arc::ptr_eq(&own.unit, &unit));
+        let (same, others): (Vec<_>, Vec<_>) = open.into_iter().partition(is_same);
+        let upto = same.iter().filter_map(|reply| reply.unsettled.as_ref()).map(|own| own.upto).max().unwrap_or(0);
+        let outcome = unit.disk.settle(upto);
+        for reply in same {
+            reply.unsettled = None;
+            if let Err(error) = &outcome {
+                *reply = unit.refusal(&Sense::of_error(error, 0));
+            }
+        }
+        open = others;
+    }
 }
 
 impl Reply {

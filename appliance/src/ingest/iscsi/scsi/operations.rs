@@ -1,20 +1,20 @@
 //! The table of operations: one line a command. Dispatch, reservations, the length of data-out and REPORT SUPPORTED
 //! OPERATION CODES all read the same table.
 
-use bytes::Bytes;
+use std::sync::Arc;
 
 use super::tasks::Pass;
-use super::{Cdb, Device, LogicalUnit, Nexus, Reply, Sense};
+use super::{Cdb, Data, Device, LogicalUnit, Nexus, Reply, Sense};
 use super::{access, block, compare, copy, identify, manage, mode, provision, reserve};
 
 /// A command that is being carried out.
 pub(super) struct Call<'a> {
     pub device: &'a Device,
-    pub unit: &'a LogicalUnit,
+    pub unit: &'a Arc<LogicalUnit>,
     pub nexus: &'a Nexus,
     pub cdb: Cdb<'a>,
     /// What the initiator sent: at most what [`data_out_bytes`] says.
-    pub data: Bytes,
+    pub data: Data,
     /// What it said that it has.
     pub announced_bytes: u64,
     pub pass: &'a Pass<'a>,

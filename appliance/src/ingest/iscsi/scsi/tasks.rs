@@ -5,7 +5,7 @@
 //! 5.11, RFC 7143 section 4.2.3.3).
 
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Nexus;
@@ -18,11 +18,13 @@ struct State {
     epoch: u64,
     next_pass: u64,
     /// Commands past the gate, with the epoch of their arrival.
-    inside: BTreeMap<u64, (Nexus, u64)>,
+    inside: BTreeMap<u64, (Arc<Nexus>, u64)>,
     /// Commands of these ports that arrived before the epoch do not pass.
     barred: BTreeMap<Nexus, u64>,
     /// Nor do those of any port that arrived before this one.
     all_barred: u64,
+    /// Aborts that wait for those inside.
+    waiting: usize,
 }
 
 /// The gate of one logical unit.
@@ -46,9 +48,9 @@ impl TaskGate {
     }
 
     /// Lets a command in that arrived at `epoch`; `None` where it was aborted meanwhile.
-    pub fn enter(&self, nexus: &Nexus, epoch: u64) -> Option<Pass<'_>> {
+    pub fn enter(&self, nexus: &Arc<Nexus>, epoch: u64) -> Option<Pass<'_>> {
         let mut state = self.lock();
-        if epoch < state.all_barred.max(state.barred.get(nexus).copied().unwrap_or(0)) {
+        if epoch < state.all_barred.max(state.barred.get(&**nexus).copied().unwrap_or(0)) {
             return None;
         }
         let number = state.next_pass;
@@ -66,11 +68,13 @@ impl TaskGate {
             state.inside.remove(&own.number);
             self.left.notify_all();
         }
+        state.waiting += 1;
         let waited = self.left.wait_timeout_while(state, DRAIN, |state| {
-            let older = |(nexus, arrived): &(Nexus, u64)| *arrived < epoch && whose.is_none_or(|whose| whose == nexus);
+            let older =
+                |(nexus, arrived): &(Arc<Nexus>, u64)| *arrived < epoch && whose.is_none_or(|whose| whose == &**nexus);
             state.inside.values().any(older)
         });
-        drop(waited);
+        waited.unwrap_or_else(PoisonError::into_inner).0.waiting -= 1;
     }
 
     /// Keeps commands of a port out that arrived before now, without waiting for those that are in.
@@ -105,8 +109,11 @@ impl State {
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        self.gate.lock().inside.remove(&self.number);
-        self.gate.left.notify_all();
+        let mut state = self.gate.lock();
+        state.inside.remove(&self.number);
+        if state.waiting > 0 {
+            self.gate.left.notify_all();
+        }
     }
 }
 
@@ -114,8 +121,8 @@ impl Drop for Pass<'_> {
 mod tests {
     use super::*;
 
-    fn nexus(last: u8) -> Nexus {
-        Nexus { initiator: "iqn.a".into(), isid: [0, 0, 0, 0, 0, last] }
+    fn nexus(last: u8) -> Arc<Nexus> {
+        Arc::new(Nexus { initiator: "iqn.a".into(), isid: [0, 0, 0, 0, 0, last] })
     }
 
     #[test]

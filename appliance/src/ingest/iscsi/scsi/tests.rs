@@ -45,7 +45,7 @@ impl Rig {
 
     fn on(&self, lun: u8, port: u8, cdb: &[u8], data: &[u8]) -> Reply {
         let lun = [0, lun, 0, 0, 0, 0, 0, 0];
-        let (nexus, epoch) = (nexus(port), self.device.epoch(lun));
+        let (nexus, epoch) = (Arc::new(nexus(port)), self.device.epoch(lun));
         let asked = Asked { nexus: &nexus, lun, cdb, epoch, announced_bytes: data.len() as u64 };
         self.device.execute(&asked, Bytes::copy_from_slice(data))
     }

@@ -6,12 +6,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use narrowboat_storage::units::Space;
 
 use super::operations::{self, Call, Class};
 use super::reserve::{Keeper, Reservations};
-use super::{AccessState, Asked, Cdb, Device, Disk, Identity, Nexus, RangeLocks, Reply, Sense, TaskGate};
+use super::{AccessState, Asked, Cdb, Data, Device, Disk, Identity, Nexus, RangeLocks, Reply, Sense, TaskGate};
 use super::{copy, mode};
 
 /// Most unit attentions that wait for one initiator; of more, the oldest are told and the rest are of no more use.
@@ -112,8 +111,9 @@ impl LogicalUnit {
         self.gate.epoch()
     }
 
-    /// Carries a command out. `data` is what [`super::data_out_bytes`] asked for, or less where the initiator has less.
-    pub fn execute(&self, device: &Device, asked: &Asked, data: Bytes) -> Reply {
+    /// Carries a command out. `data` is what [`super::data_out_bytes`] asked for, or less where the initiator has less. The
+    /// reply is not to be sent before [`super::settle`].
+    pub fn execute(self: &Arc<Self>, device: &Device, asked: &Asked, data: Data) -> Reply {
         let (nexus, cdb, announced_bytes) = (asked.nexus, Cdb(asked.cdb), asked.announced_bytes);
         let done = match self.gate.enter(nexus, asked.epoch) {
             None => Err(Sense::ABORTED),
@@ -131,7 +131,7 @@ impl LogicalUnit {
             return Reply::status(sense.status);
         }
         let descriptors = self.state().mode.descriptor_sense;
-        Reply { status: sense.status, data: Vec::new(), sense: sense.encode(descriptors) }
+        Reply { status: sense.status, sense: sense.encode(descriptors), ..Reply::default() }
     }
 
     /// Refuses a command that may not be carried out now.
@@ -244,6 +244,11 @@ impl LogicalUnit {
 }
 
 impl State {
+    /// True where a write of this port would be neither refused nor told of anything.
+    pub fn would_admit_write(&self, nexus: &Nexus) -> bool {
+        self.nexuses.get(nexus).is_some_and(|own| own.attentions.is_empty()) && self.admit(nexus, true).is_ok()
+    }
+
     /// Refuses where another initiator holds a reservation of the old kind.
     fn unreserved(&self, nexus: &Nexus) -> Result<(), Sense> {
         let taken = self.reserved.as_ref().is_some_and(|holder| holder != nexus);

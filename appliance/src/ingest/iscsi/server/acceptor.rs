@@ -1,7 +1,8 @@
-//! The acceptor: takes new connections, and every second looks at deadlines.
+//! The acceptor: takes new connections, every second looks at deadlines, and looks after workers that hang.
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use rand::Rng;
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
 use super::connection::Connection;
+use super::pace::OVERDUE;
 use super::{Shared, lock};
 use crate::ingest::buffers::Lender;
 use crate::ingest::iscsi::login::Context;
@@ -32,24 +34,56 @@ pub(super) fn start(shared: Arc<Shared>, portals: Vec<TcpListener>) -> io::Resul
     std::thread::Builder::new().name("iscsi-accept".into()).spawn(move || run(&shared, &portals))
 }
 
-fn run(shared: &Shared, portals: &[TcpListener]) {
+fn run(shared: &Arc<Shared>, portals: &[TcpListener]) {
     let mut next_id = 0;
     let mut swept = Instant::now();
     let deadlines = &shared.config.deadlines;
-    let pause =
+    let sweeps =
         [deadlines.login, deadlines.ping, deadlines.answer, shared.config.stall].into_iter().fold(SWEEP, Duration::min);
+    let mut seen = 0;
     while !shared.is_stopping() {
+        let watching = shared.watch.on.load(SeqCst);
+        let pause = if watching { OVERDUE } else { sweeps };
         let mut ready: Vec<PollFd> = vec![PollFd::new(&shared.wake, PollFlags::IN)];
         ready.extend(portals.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
+        if !watching {
+            ready.push(PollFd::new(&shared.watch.event, PollFlags::IN));
+        }
         let timeout = Timespec { tv_sec: pause.as_secs() as i64, tv_nsec: pause.subsec_nanos().into() };
         // An interrupted wait is a short one.
         let _ = poll(&mut ready, Some(&timeout));
         for listener in portals {
             accept_all(shared, listener, &mut next_id);
         }
-        if swept.elapsed() >= pause {
+        if watching {
+            look_after_workers(shared, &mut seen);
+        }
+        if swept.elapsed() >= sweeps {
             swept = Instant::now();
             sweep(shared, swept);
+        }
+    }
+}
+
+/// Gives company to workers that have run tasks for long without having called anybody. Where none began since the last
+/// look, there is nobody to look after.
+fn look_after_workers(shared: &Arc<Shared>, seen: &mut u64) {
+    let mut alone = 0;
+    for connection in shared.connections() {
+        let since = connection.state().alone;
+        alone += usize::from(since.is_some());
+        if since.is_some_and(|since| since.elapsed() >= OVERDUE) {
+            shared.call_worker(&connection);
+        }
+    }
+    let begun = shared.watch.begun.load(SeqCst);
+    if alone == 0 && std::mem::replace(seen, begun) == begun {
+        // What was told so far is over. Who begins from now on tells again.
+        let _ = rustix::io::read(&shared.watch.event, &mut [0; 8]);
+        shared.watch.on.store(false, SeqCst);
+        // Whoever began in between has counted first and told nobody.
+        if shared.watch.begun.load(SeqCst) != begun {
+            shared.watch.on.store(true, SeqCst);
         }
     }
 }

@@ -17,6 +17,7 @@ use std::time::Instant;
 use bytes::{Buf, Bytes};
 use rustix::event::epoll::EventFlags;
 
+use super::pace::Pace;
 use crate::ingest::buffers::Lender;
 use crate::ingest::iscsi::framing::Assembler;
 use crate::ingest::iscsi::session::{Session, Share, Task};
@@ -31,6 +32,8 @@ pub(super) struct Connection {
     /// Names it among the events.
     pub id: u64,
     pub socket: TcpStream,
+    /// How long its tasks take.
+    pub pace: Pace,
     pub peer: SocketAddr,
     /// Locked by the worker that reads, and by nobody else.
     pub reader: Mutex<Assembler<Lender>>,
@@ -56,6 +59,8 @@ pub(super) struct State {
     pub queued_bytes: usize,
     /// Bytes that tasks in workers' hands may add.
     coming_bytes: usize,
+    /// Since when a worker runs tasks and has called nobody.
+    pub alone: Option<Instant>,
     /// What the socket is armed for.
     pub armed: EventFlags,
     /// When the initiator last took a good part, or nothing waited for it.
@@ -84,12 +89,14 @@ impl Connection {
             queue: VecDeque::new(),
             queued_bytes: 0,
             coming_bytes: 0,
+            alone: None,
             armed: EventFlags::empty(),
             taken: now,
             taken_bytes: 0,
         };
         let reader = Mutex::new(Assembler::new(buffers, data_bytes_max));
-        Connection { id, socket, peer, reader, session: Mutex::new(session), state: Mutex::new(state), replies }
+        let (session, state) = (Mutex::new(session), Mutex::new(state));
+        Connection { id, socket, pace: Pace::default(), peer, reader, session, state, replies }
     }
 
     pub fn session(&self) -> MutexGuard<'_, Session> {
@@ -115,8 +122,9 @@ impl Connection {
         self.replies.take(len);
     }
 
-    /// The next task, where there is one and what comes of it has room. [`Connection::ended`] has to follow.
-    pub fn begin_task(&self, bytes_max: usize) -> Option<Task> {
+    /// The next task, where there is one and what comes of it has room, and how many are ready behind it.
+    /// [`Connection::ended`] has to follow.
+    pub fn begin_task(&self, bytes_max: usize) -> Option<(Task, usize)> {
         let mut session = self.session();
         let mut state = self.state();
         if self.is_clogged(&state, bytes_max) {
@@ -125,10 +133,10 @@ impl Connection {
         let task = session.next_task()?;
         state.coming_bytes += task.reply_bytes();
         self.replies.take(task.reply_bytes());
-        Some(task)
+        Some((task, session.ready_tasks()))
     }
 
-    /// A task that might have sent so many bytes is over, and what it sends is queued.
+    /// Tasks that might have sent so many bytes are over, and what they send is queued.
     pub fn ended(&self, reply_bytes: usize) {
         self.state().coming_bytes -= reply_bytes;
         self.replies.release(reply_bytes);

@@ -1,17 +1,25 @@
-//! A worker: waits for an event, reads, runs tasks, writes.
+//! A worker: waits for an event, reads, runs tasks, writes, and reads again while there is something to be read.
 
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, EventFlags};
 
 use super::connection::Connection;
+use super::pace::Company;
 use super::{Shared, WAKE, lock};
 use crate::ingest::iscsi::session::{Done, Task};
+
+/// Most tasks that are settled and answered together.
+const FINISHED_MAX: usize = 32;
+/// Most bytes of their answers.
+const FINISHED_BYTES_MAX: usize = 128 << 10;
+/// How long the first of them waits for the others, beside one task.
+const FINISHED_PATIENCE: Duration = Duration::from_micros(250);
 
 /// Starts one more worker.
 pub(super) fn start(shared: &Arc<Shared>) -> io::Result<()> {
@@ -64,24 +72,30 @@ fn run(shared: &Arc<Shared>) {
     }
 }
 
-/// Does what an event of a connection asks for.
+/// Does what an event of a connection asks for, and goes on while its initiator keeps sending.
 fn serve(shared: &Arc<Shared>, connection: &Arc<Connection>, flags: EventFlags) {
-    let read = {
-        let mut state = connection.state();
-        state.armed = EventFlags::empty();
-        let readable = state.staged || flags.intersects(!EventFlags::OUT);
-        let read =
-            readable && !state.closed && !state.reading && !state.ended && !shared.is_clogged(connection, &state);
-        state.reading |= read;
-        read
-    };
-    if read && let Err(error) = read_some(connection) {
-        tracing::debug!(initiator = %connection.peer, %error, "connection broke");
-        shared.close(connection);
-        return;
+    let mut readable = flags.intersects(!EventFlags::OUT);
+    loop {
+        let read = {
+            let mut state = connection.state();
+            state.armed = EventFlags::empty();
+            let wanted = (readable || state.staged) && !state.closed && !state.reading && !state.ended;
+            let read = wanted && !shared.is_clogged(connection, &state);
+            state.reading |= read;
+            read
+        };
+        if read && let Err(error) = read_some(connection) {
+            tracing::debug!(initiator = %connection.peer, %error, "connection broke");
+            shared.close(connection);
+            return;
+        }
+        shared.deliver(connection);
+        // Where several came together there are more by now, most likely: asking the socket costs less than being woken.
+        readable = run_tasks(shared, connection);
+        if !readable || shared.is_stopping() {
+            break;
+        }
     }
-    shared.deliver(connection);
-    run_tasks(shared, connection);
     let over = {
         let state = connection.state();
         state.ended && state.is_drained()
@@ -135,31 +149,84 @@ fn read_some(connection: &Connection) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs tasks of a connection while there are any and the initiator takes what comes of them.
-fn run_tasks(shared: &Arc<Shared>, connection: &Arc<Connection>) {
-    loop {
-        let Some(task) = connection.begin_task(shared.config.connection_reply_bytes_max) else { return };
-        if shared.waiting.load(SeqCst) == 0
-            && *lock(&shared.workers) < shared.config.workers_max
-            && let Err(error) = start(shared)
-        {
-            tracing::warn!(%error, "cannot start another iSCSI worker");
-        }
-        // Others read on, and take the next task where there is one.
-        shared.arm(connection);
-        let reply_bytes = task.reply_bytes();
-        let done = run_one(task);
-        connection.session().complete(done);
+/// Tasks that are done, and whose answers wait for one another.
+#[derive(Default)]
+struct Finished {
+    done: Vec<Done>,
+    bytes: usize,
+    /// What room was taken for before they were begun.
+    reply_bytes: usize,
+    since: Option<Instant>,
+}
+
+impl Finished {
+    fn add(&mut self, done: Done, reply_bytes: usize, now: Instant) {
+        self.bytes += done.bytes();
+        self.reply_bytes += reply_bytes;
+        self.since.get_or_insert(now);
+        self.done.push(done);
+    }
+
+    /// True where they are to be sent before another task is begun.
+    fn is_due(&self, now: Instant) -> bool {
+        let waited = self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.done.len() >= FINISHED_MAX || self.bytes >= FINISHED_BYTES_MAX || waited >= FINISHED_PATIENCE
+    }
+
+    /// Settles them, all at once, and sends their answers.
+    fn send(&mut self, shared: &Arc<Shared>, connection: &Connection) {
+        let Finished { mut done, reply_bytes, .. } = std::mem::take(self);
+        Done::settle(&mut done);
+        let mut session = connection.session();
+        done.into_iter().for_each(|done| session.complete(done));
+        drop(session);
         shared.deliver(connection);
         connection.ended(reply_bytes);
     }
 }
 
+/// Runs tasks of a connection while there are any and the initiator takes what comes of them. Quick tasks are settled and
+/// answered together. True where there were several and nobody was called to help.
+fn run_tasks(shared: &Arc<Shared>, connection: &Arc<Connection>) -> bool {
+    let (mut ran, mut called, mut finished) = (0, false, Finished::default());
+    loop {
+        let begun = connection.begin_task(shared.config.connection_reply_bytes_max);
+        let Some((task, ready)) = begun else {
+            if finished.done.is_empty() {
+                break;
+            }
+            // Ordered tasks, and those for which a window or memory comes free, come behind them.
+            finished.send(shared, connection);
+            continue;
+        };
+        let begun = Instant::now();
+        let company = connection.pace.company(ready);
+        if company == Company::Always || (company == Company::Once && !called) {
+            shared.call_worker(connection);
+            called = true;
+        } else if ran == 0 {
+            shared.works_alone(connection, begun);
+        }
+        let reply_bytes = task.reply_bytes();
+        let done = run_one(task);
+        let now = Instant::now();
+        finished.add(done, reply_bytes, now);
+        connection.pace.took(now.saturating_duration_since(begun));
+        // Where tasks take long, the next one must not keep what is done from whoever waits for it.
+        if company == Company::Always || finished.is_due(now) {
+            finished.send(shared, connection);
+        }
+        ran += 1;
+    }
+    connection.state().alone = None;
+    ran > 1 && !called
+}
+
 /// Runs one task. Our own mistakes are answered as such and harm nobody else.
 fn run_one(task: Task) -> Done {
-    let id = task.id();
+    let ids = task.ids();
     catch_unwind(AssertUnwindSafe(|| task.run())).unwrap_or_else(|_| {
         tracing::error!("a task broke off; the initiator is told so");
-        Done::failed(id)
+        Done::failed(ids)
     })
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::Output;
 use super::full::Full;
-use crate::ingest::iscsi::scsi::{Reply, Sense, Status, TRANSFER_BYTES_MAX};
+use crate::ingest::iscsi::scsi::{Data, Reply, Sense, Status, TRANSFER_BYTES_MAX};
 use crate::ingest::iscsi::wire::{self, Bhs, NO_TAG, Pdu, RejectReason, opcode};
 
 /// Most immediate commands under way: they need no slot.
@@ -79,6 +79,11 @@ impl Command {
         self.request.attribute == 3
     }
 
+    /// It may be carried out in any order.
+    pub fn is_simple(&self) -> bool {
+        self.request.attribute <= 1
+    }
+
     pub fn is_ordered(&self) -> bool {
         self.request.attribute == 2
     }
@@ -98,23 +103,13 @@ impl Command {
         matches!(self.stage, Stage::InHand)
     }
 
-    /// The data in its order. One slice is handed on as it is; several are put together.
-    pub fn take_data(&mut self) -> Bytes {
+    /// The data in its order.
+    pub fn take_data(&mut self) -> Data {
         self.stage = Stage::InHand;
         let mut pieces = std::mem::take(&mut self.pieces);
         pieces.sort_by_key(|(offset, _)| *offset);
-        let data = match &mut pieces[..] {
-            [] => Bytes::new(),
-            [(_, only)] => std::mem::take(only),
-            several => several
-                .iter()
-                .fold(Vec::with_capacity(self.received as usize), |mut all, (_, piece)| {
-                    all.extend_from_slice(piece);
-                    all
-                })
-                .into(),
-        };
-        data.slice(..data.len().min(self.needed as usize))
+        let data = Data::new(pieces.into_iter().map(|(_, piece)| piece).collect());
+        Data::new(data.first(self.needed as usize))
     }
 
     /// Takes a piece of data; `false` where it may not be.
@@ -318,7 +313,7 @@ impl Full {
         let unit = device.and_then(|device| device.unit(command.request.lun));
         let reply = match unit {
             Some(unit) => unit.refusal(sense),
-            None => Reply { status: Status::CheckCondition, data: Vec::new(), sense: sense.encode(false) },
+            None => Reply { status: Status::CheckCondition, sense: sense.encode(false), ..Reply::default() },
         };
         self.answer(&command, reply, out);
         self.let_go(&command);

@@ -9,13 +9,13 @@ use bytes::Bytes;
 use super::commands::Command;
 use super::manage::Pending;
 use super::replies::Cursor;
-use super::task::{Done, Task, Work};
+use super::task::{Done, Task, Work, Write};
 use super::window::Window;
 use super::{Output, Share};
 use crate::ingest::iscsi::login::{Context, Established};
 use crate::ingest::iscsi::params::Params;
 use crate::ingest::iscsi::registry::Seat;
-use crate::ingest::iscsi::scsi::Nexus;
+use crate::ingest::iscsi::scsi::{Nexus, Reply};
 use crate::ingest::iscsi::target::Target;
 use crate::ingest::iscsi::wire::{Bhs, Frame, NO_TAG, Pdu, RejectReason, opcode};
 
@@ -262,11 +262,43 @@ impl Full {
         if let Some((id, work)) = self.managing.pop_front() {
             return self.task(id, work, 0);
         }
-        let tag = self.ready.remove(self.runnable()?)?;
+        let at = self.runnable()?;
+        let tags = self.run_at(at);
+        self.ready.drain(at..at + tags.len());
+        let first = self.commands.get(tags.first()?)?;
+        let (id, lun, epoch) = (first.id, first.request.lun, first.epoch);
+        let taken: Vec<(Write, usize)> = tags.into_iter().filter_map(|tag| self.take_in_hand(tag)).collect();
+        let (mut writes, reply_bytes): (Vec<Write>, Vec<usize>) = taken.into_iter().unzip();
+        let reply_bytes = reply_bytes.into_iter().sum();
+        let epoch = epoch.unwrap_or_else(|| self.normal.as_ref().map_or(0, |normal| normal.target.device.epoch(lun)));
+        if writes.len() > 1 {
+            return self.task(id, Work::Run { lun, epoch, writes }, reply_bytes);
+        }
+        let Write { cdb, data, announced_bytes, .. } = writes.pop()?;
+        self.task(id, Work::Command { lun, cdb, data, announced_bytes, epoch }, reply_bytes)
+    }
+
+    /// The command at this place of those that are ready, and the writes behind it that go on where it ends.
+    fn run_at(&self, at: usize) -> Vec<u32> {
+        let mut tags: Vec<u32> = self.ready.get(at).copied().into_iter().collect();
+        let Some(normal) = self.normal.as_ref().filter(|_| self.ordered.is_empty()) else { return tags };
+        let command = |tag: &u32| self.commands.get(tag).filter(|command| command.is_simple());
+        while let Some(last) = tags.last().and_then(command)
+            && let Some(tag) = self.ready.get(at + tags.len())
+            && let Some(next) = command(tag)
+            && (last.request.lun, last.epoch) == (next.request.lun, next.epoch)
+            && normal.target.device.goes_on(last.request.lun, &last.request.cdb, &next.request.cdb)
+        {
+            tags.push(*tag);
+        }
+        tags
+    }
+
+    /// Puts a command into a worker's hands: its number, itself and its data, and how many bytes may come of it.
+    fn take_in_hand(&mut self, tag: u32) -> Option<(Write, usize)> {
         let command = self.commands.get_mut(&tag)?;
-        let (id, lun, cdb) = (command.id, command.request.lun, command.request.cdb.clone());
-        let (data, epoch, announced_bytes) = (command.take_data(), command.epoch, command.announced_bytes());
-        let reply_bytes = command.reply_bytes();
+        let (id, cdb, reply_bytes) = (command.id, command.request.cdb.clone(), command.reply_bytes());
+        let (data, announced_bytes) = (command.take_data(), command.announced_bytes());
         let in_hand = InHand {
             tag: Some(tag),
             aborted: false,
@@ -276,8 +308,7 @@ impl Full {
             ordered: command.is_ordered(),
         };
         self.in_hand.insert(id, in_hand);
-        let epoch = epoch.unwrap_or_else(|| self.normal.as_ref().map_or(0, |normal| normal.target.device.epoch(lun)));
-        self.task(id, Work::Command { lun, cdb, data, announced_bytes, epoch }, reply_bytes)
+        Some((Write { id, cdb, data, announced_bytes }, reply_bytes))
     }
 
     fn task(&self, id: u64, work: Work, reply_bytes: usize) -> Option<Task> {
@@ -295,9 +326,16 @@ impl Full {
 
     /// Takes back what came of a task.
     pub fn complete(&mut self, done: Done, out: &mut Output) {
-        let Some(in_hand) = self.in_hand.remove(&done.id) else { return };
+        for (id, reply) in done.replies {
+            self.complete_one(id, reply, out);
+        }
+        self.pump(out);
+    }
+
+    fn complete_one(&mut self, id: u64, reply: Reply, out: &mut Output) {
+        let Some(in_hand) = self.in_hand.remove(&id) else { return };
         match in_hand.tag {
-            None => self.managed_done(done.id, out),
+            None => self.managed_done(id, out),
             Some(tag) => {
                 self.give_back(in_hand.held_bytes, in_hand.borrows);
                 if in_hand.slot {
@@ -306,17 +344,16 @@ impl Full {
                     self.immediate -= 1;
                 }
                 if in_hand.ordered {
-                    self.ordered.remove(&done.id);
+                    self.ordered.remove(&id);
                 }
                 if !in_hand.aborted
                     && let Some(command) = self.commands.remove(&tag)
                 {
-                    self.answer(&command, done.reply, out);
+                    self.answer(&command, reply, out);
                 }
             }
         }
-        self.settle_pending(done.id, out);
-        self.pump(out);
+        self.settle_pending(id, out);
     }
 
     /// Sends a PDU that carries the numbers of the window. `advance`: it is one that the initiator acknowledges.

@@ -161,6 +161,11 @@ impl Session {
         matches!(&self.phase, Phase::Full(full) if full.has_task())
     }
 
+    /// How many tasks are ready, at most: some may have to wait for others.
+    pub fn ready_tasks(&self) -> usize {
+        if let Phase::Full(full) = &self.phase { full.ready.len() + full.managing.len() } else { 0 }
+    }
+
     /// Takes back what came of a task.
     pub fn complete(&mut self, done: Done) {
         if let Phase::Full(full) = &mut self.phase {

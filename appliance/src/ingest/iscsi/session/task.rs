@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::ingest::iscsi::registry::{Run, Running};
-use crate::ingest::iscsi::scsi::{Asked, Device, Nexus, Reply, Sense, Status};
+use crate::ingest::iscsi::scsi::{self, Asked, Data, Device, Nexus, Reply, Sense, Status};
 
 /// What is to be done.
 pub(super) enum Work {
@@ -13,9 +13,15 @@ pub(super) enum Work {
     Command {
         lun: [u8; 8],
         cdb: Bytes,
-        data: Bytes,
+        data: Data,
         announced_bytes: u64,
         epoch: u64,
+    },
+    /// Writes that go on where one another end, with the numbers of all of them.
+    Run {
+        lun: [u8; 8],
+        epoch: u64,
+        writes: Vec<Write>,
     },
     /// A task management function that concerns other sessions too.
     ClearTasks {
@@ -25,6 +31,14 @@ pub(super) enum Work {
         lun: [u8; 8],
     },
     ResetTarget,
+}
+
+/// One of a run of writes.
+pub(super) struct Write {
+    pub id: u64,
+    pub cdb: Bytes,
+    pub data: Data,
+    pub announced_bytes: u64,
 }
 
 /// One piece of work. Running it may block.
@@ -40,38 +54,41 @@ pub struct Task {
     pub(super) run: Run,
 }
 
-/// What came of a task.
+/// What came of a task: an answer to each of its commands.
 pub struct Done {
-    pub(super) id: u64,
-    pub(super) reply: Reply,
+    pub(super) replies: Vec<(u64, Reply)>,
 }
 
 impl Task {
-    /// Carries it out.
+    /// Carries it out. What came of it is settled before it is told to the session.
     pub fn run(self) -> Done {
         let Task { id, device, nexus, work, after, run, .. } = self;
         let drained = after.is_none_or(|running| running.wait());
-        let reply = match work {
+        let one = |reply| Done { replies: vec![(id, reply)] };
+        let done = match work {
+            Work::Run { lun, epoch, writes } => {
+                Done { replies: write_run(&device, &nexus, lun, epoch, writes, drained) }
+            }
             // Storage holds a task of the old session for ever: nothing may be changed beside it.
-            _ if !drained => Reply::status(Status::Busy),
+            _ if !drained => one(Reply::status(Status::Busy)),
             Work::Command { lun, cdb, data, announced_bytes, epoch } => {
-                device.execute(&Asked { nexus: &nexus, lun, cdb: &cdb, announced_bytes, epoch }, data)
+                one(device.begin(&Asked { nexus: &nexus, lun, cdb: &cdb, announced_bytes, epoch }, data))
             }
             Work::ClearTasks { lun } => {
                 device.unit(lun).inspect(|unit| unit.clear_tasks(&nexus));
-                Reply::good()
+                one(Reply::good())
             }
             Work::ResetUnit { lun } => {
                 device.unit(lun).inspect(|unit| unit.reset());
-                Reply::good()
+                one(Reply::good())
             }
             Work::ResetTarget => {
                 device.reset();
-                Reply::good()
+                one(Reply::good())
             }
         };
         drop(run);
-        Done { id, reply }
+        done
     }
 
     /// Most bytes of data that come of it: there has to be memory for them before it is begun.
@@ -79,16 +96,52 @@ impl Task {
         self.reply_bytes
     }
 
-    /// Its number, for [`Done::failed`].
-    pub fn id(&self) -> u64 {
-        self.id
+    /// The numbers of its commands, for [`Done::failed`].
+    pub fn ids(&self) -> Vec<u64> {
+        match &self.work {
+            Work::Run { writes, .. } => writes.iter().map(|write| write.id).collect(),
+            _ => vec![self.id],
+        }
     }
 }
 
+/// Carries out a run of writes as one, or else one by one.
+fn write_run(
+    device: &Device,
+    nexus: &Arc<Nexus>,
+    lun: [u8; 8],
+    epoch: u64,
+    writes: Vec<Write>,
+    drained: bool,
+) -> Vec<(u64, Reply)> {
+    if !drained {
+        return writes.iter().map(|write| (write.id, Reply::status(Status::Busy))).collect();
+    }
+    let run: Vec<(&[u8], &Data)> = writes.iter().map(|write| (&write.cdb[..], &write.data)).collect();
+    if let Some(reply) = device.begin_together(nexus, lun, epoch, &run) {
+        return writes.iter().map(|write| (write.id, reply.clone())).collect();
+    }
+    let alone = |Write { id, cdb, data, announced_bytes }| {
+        (id, device.begin(&Asked { nexus, lun, cdb: &cdb, announced_bytes, epoch }, data))
+    };
+    writes.into_iter().map(alone).collect()
+}
+
 impl Done {
+    /// Does what has to be done before any of these is told to the session. May wait for a disk; once for all of them.
+    pub fn settle(all: &mut [Done]) {
+        scsi::settle(all.iter_mut().flat_map(|done| &mut done.replies).map(|(_, reply)| reply));
+    }
+
+    /// How many bytes it has for the initiator.
+    pub fn bytes(&self) -> usize {
+        self.replies.iter().flat_map(|(_, reply)| &reply.data).map(Bytes::len).sum()
+    }
+
     /// What a task came to that broke off by a mistake of our own.
-    pub fn failed(id: u64) -> Self {
+    pub fn failed(ids: Vec<u64>) -> Self {
         let sense = Sense::INTERNAL.encode(false);
-        Done { id, reply: Reply { status: Status::CheckCondition, data: Vec::new(), sense } }
+        let reply = Reply { status: Status::CheckCondition, sense, ..Reply::default() };
+        Done { replies: ids.into_iter().map(|id| (id, reply.clone())).collect() }
     }
 }

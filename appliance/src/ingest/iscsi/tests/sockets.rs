@@ -1,7 +1,8 @@
 //! The rim: real sockets, tools that nobody here wrote, initiators that mean harm.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use super::harness::{NAME, Served};
@@ -47,7 +48,7 @@ fn images_come_back_as_they_went() {
     ];
     let (done, text) = tool(120, "qemu-io", &[&["-f", "raw"], &commands[..], &[&url]].concat());
     assert!(done && !text.contains("verification failed"), "{text}");
-    assert_eq!(all.disk.unstable.load(std::sync::atomic::Ordering::SeqCst), 0, "flushed");
+    assert_eq!(all.disk.unstable.load(SeqCst), 0, "flushed");
     let (done, text) = tool(
         120,
         "qemu-img",
@@ -101,11 +102,9 @@ fn thousands_that_say_nothing_keep_nobody_out() {
     assert!(held.iter_mut().all(|socket| matches!(socket.read(&mut [0; 9]), Ok(0) | Err(_))));
 }
 
-#[test]
-fn stopping_asks_initiators_to_leave_and_does_not_wait_for_ever() {
-    let all = Served::new(1 << 20, Shape::EMULATED_512, Access::default());
-    let (server, portals) = all.serve(2, ServerConfig::default());
-    let mut socket = TcpStream::connect(portals[1]).unwrap();
+/// A connection that has logged in.
+fn logged_in(portal: SocketAddr) -> TcpStream {
+    let mut socket = TcpStream::connect(portal).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let text = format!("InitiatorName=iqn.2025-01.org.example:host\0TargetName={NAME}\0");
     let mut login = [0u8; 48];
@@ -114,10 +113,56 @@ fn stopping_asks_initiators_to_leave_and_does_not_wait_for_ever() {
     bytes.extend(text.as_bytes());
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     socket.write_all(&bytes).unwrap();
+    let (header, _) = receive(&mut socket);
+    assert_eq!((header[0], header[1], header[36]), (0x23, 0x87, 0));
+    socket
+}
+
+/// The next PDU.
+fn receive(socket: &mut TcpStream) -> ([u8; 48], Vec<u8>) {
     let mut header = [0; 48];
     socket.read_exact(&mut header).unwrap();
-    assert_eq!((header[0], header[1], header[36]), (0x23, 0x87, 0));
-    socket.read_exact(&mut vec![0; usize::from(header[7]).next_multiple_of(4)]).unwrap();
+    let len = u32::from_be_bytes([0, header[5], header[6], header[7]]) as usize;
+    let mut data = vec![0; len.next_multiple_of(4)];
+    socket.read_exact(&mut data).unwrap();
+    (header, data)
+}
+
+/// READ (10) of one block, as the command `number` of a connection.
+fn read_command(number: u8, block: u8) -> [u8; 48] {
+    let mut command = [0; 48];
+    (command[0], command[1], command[19], command[22], command[27]) = (0x01, 0xc1, number, 2, number);
+    (command[32], command[37], command[40]) = (0x28, block, 1);
+    command
+}
+
+#[test]
+fn what_hangs_for_once_does_not_hold_up_what_is_behind_it() {
+    let all = Served::new(1 << 20, Shape::EMULATED_512, Access::default());
+    let (_server, portals) = all.serve(1, ServerConfig::default());
+    let mut socket = logged_in(portals[0]);
+    // The target learns that this connection's commands are quick, and stops calling a second worker to them.
+    for number in 0..60 {
+        socket.write_all(&read_command(number, 8)).unwrap();
+        receive(&mut socket);
+    }
+    all.disk.hangs.store(true, SeqCst);
+    socket.write_all(&[read_command(60, 0), read_command(61, 8)].concat()).unwrap();
+    let (header, data) = receive(&mut socket);
+    assert_eq!((header[0], header[1] & 1, header[19], data.len()), (0x25, 1, 61, 512), "the second came back first");
+    // Nor does it hold up what comes later.
+    socket.write_all(&read_command(62, 8)).unwrap();
+    assert_eq!(receive(&mut socket).0[19], 62);
+    all.disk.hangs.store(false, SeqCst);
+    assert_eq!(receive(&mut socket).0[19], 60);
+}
+
+#[test]
+fn stopping_asks_initiators_to_leave_and_does_not_wait_for_ever() {
+    let all = Served::new(1 << 20, Shape::EMULATED_512, Access::default());
+    let (server, portals) = all.serve(2, ServerConfig::default());
+    let mut socket = logged_in(portals[1]);
+    let mut header = [0; 48];
     let since = Instant::now();
     let stopping = std::thread::spawn(move || server.stop(Duration::from_millis(300)));
     socket.read_exact(&mut header).unwrap();
