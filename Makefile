@@ -53,9 +53,11 @@ clean: ## remove what was built and what `make run` left (its boxes must be stop
 	@rm -rf target run
 
 .PHONY: bench
-bench: build ## speed, processor time and memory beside restic, borg and nfs-ganesha, into docs/performance.md
+bench: build ## speed, processor time and memory beside restic, borg, nfs-ganesha and tgt, into docs/performance.md
 	@bench/compare/run --page docs/performance.md $(ARGS)
 	@bench/compare/protocol --page docs/performance.md
+	@bench/compare/iscsi --page docs/performance/iscsi.md --summary docs/performance.md
+	@bench/compare/steady --page docs/performance/iscsi.md
 	@bench/compare/pipeline --page docs/performance.md
 
 .PHONY: bench-wire
