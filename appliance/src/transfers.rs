@@ -146,8 +146,18 @@ impl Transfers {
                     tracing::warn!(%error, "the ledger could not be changed");
                     None
                 });
-                let what = Replication { shared, ..what };
+                let what = Replication { shared: shared.clone(), ..what };
                 let outcome = link.replicate_as(class, &peer, what, source, &cancel, progress).await;
+                if outcome.as_ref().is_err_and(|stopped| stopped.report.payload_bytes == 0)
+                    && let Some((snapshot, mark)) = shared
+                {
+                    // Nothing left, so nothing can have arrived.
+                    let back = Proof { snapshot, mark: Some((*mark).clone()) };
+                    let note = || ledger::note(&owner.store, &peer, &dataset, &back, clock::now());
+                    if let Err(error) = tokio::task::block_in_place(note) {
+                        tracing::warn!(%error, "the ledger could not be changed");
+                    }
+                }
                 if outcome.as_ref().is_ok_and(|report| report.published) {
                     let note = || ledger::note(&owner.store, &peer, &dataset, &proof, clock::now());
                     if let Err(error) = tokio::task::block_in_place(note) {

@@ -41,6 +41,8 @@ pub fn pack(content: &[u8], base: &[u8], level: i32) -> Option<Vec<u8>> {
     let mut packed = vec![0; content.len() - 1];
     let len = context.compress2(&mut packed[..], content).ok()?;
     packed.truncate(len);
+    // It may wait for a slow line, and what it is short of must not wait with it.
+    packed.shrink_to_fit();
     Some(packed)
 }
 

@@ -87,6 +87,7 @@ pub(super) async fn drive(
             },
             Some(heard) = rim.heard.recv() => match heard {
                 Heard::Frame(channel, frame) => Input::Frame(channel, frame),
+                Heard::Part => Input::Heard,
                 Heard::Broken(failure) => Input::Lost(failure),
             },
             Some(stream) = next_stream(&mut data_in) => {

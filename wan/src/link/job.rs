@@ -15,11 +15,13 @@ use super::socket::{Counters, Shaper, Watch};
 use super::transport::stripes;
 use super::{Inner, lanes, tls};
 use crate::shape::Class;
-use crate::sync::{Failure, Replication, Report, Session, Source, Worker};
+use crate::sync::{Failure, Limits, Replication, Report, Session, Source, Worker};
 use crate::wire::{Hello, Preface, Role, StreamClass};
 
 /// What is assumed of a line without a cap that nothing has been sent over yet: 100 Mbit/s.
 const UNKNOWN_BYTES_PER_SECOND: u64 = 12_500_000;
+/// How much is packed together on a line of which nothing is known.
+const UNKNOWN_GROUP_BYTES: usize = 64 << 10;
 /// How often progress is told at most.
 const PROGRESS: Duration = Duration::from_millis(200);
 
@@ -69,6 +71,7 @@ pub(super) async fn replicate(
             ..Report::default()
         },
         attempts: 0,
+        delta: inner.config.limits.delta,
         began: Instant::now(),
         told: None,
         progress,
@@ -77,7 +80,7 @@ pub(super) async fn replicate(
     let mut moved_at = Instant::now();
     let mut replication = replication;
     loop {
-        let moved_before = job.total.payload_bytes;
+        let kept_before = job.total.kept;
         let error = match job.connect(cancel, moved_at).await {
             Ok(connection) => {
                 let held = lanes::hold(inner, peer, connection, class).await;
@@ -88,13 +91,14 @@ pub(super) async fn replicate(
             }
             Err(error) => return Err(job.stopped(error)),
         };
-        if job.total.payload_bytes > moved_before {
+        if job.total.kept > kept_before {
             moved_at = Instant::now();
             backoff = Backoff::default();
         }
         let hopeless = !error.may_pass() || moved_at.elapsed() > inner.config.retry_for;
-        // What the first attempt brought is asked for by the next.
+        // What the first attempt brought is asked for by the next; and what the peer could not make of differences is sent whole.
         replication.shared = None;
+        job.delta &= !matches!(error, Failure::Stopped(_));
         if hopeless || cancel.is_cancelled() {
             return Err(job.stopped(error.into()));
         }
@@ -113,6 +117,8 @@ struct Running<'a> {
     /// Of the attempts that are over.
     total: Report,
     attempts: u32,
+    /// Whether objects may be sent as differences.
+    delta: bool,
     began: Instant,
     told: Option<Instant>,
     progress: &'a mut (dyn FnMut(Progress) + Send),
@@ -144,8 +150,10 @@ impl Running<'_> {
         self.attempts += 1;
         let now = self.inner.began.elapsed();
         let hello = Hello::new(Role::Sender, self.inner.config.realm.id(), self.inner.config.store);
-        let session = Session::send(hello, replication.clone(), self.inner.config.limits.clone(), now);
         let rate = self.rate_expected(connection);
+        let limits = self.limits(rate);
+        let session = Session::send(hello, replication.clone(), limits, now);
+        let rate = rate.unwrap_or(UNKNOWN_BYTES_PER_SECOND);
         let number = self.peer.next_session();
         let (control, data_out) = tokio::select! {
             opened = open_streams(connection, number, stripes(rate, connection.rtt())) => opened?,
@@ -171,12 +179,23 @@ impl Running<'_> {
         outcome
     }
 
-    /// Bytes per second that the line may be expected to take.
-    fn rate_expected(&self, connection: &Connection) -> u64 {
+    /// The limits of an attempt: groups of what the line takes in two seconds, less with every attempt that broke, and
+    /// little where nothing is known.
+    fn limits(&self, rate: Option<u64>) -> Limits {
+        let mut limits = self.inner.config.limits.clone();
+        limits.delta = self.delta;
+        limits.rate_expected = rate;
+        let group = rate.map_or(UNKNOWN_GROUP_BYTES, |rate| usize::try_from(2 * rate).unwrap_or(usize::MAX));
+        limits.group_bytes = limits.group_bytes.min(group >> self.attempts.saturating_sub(1).min(16));
+        limits
+    }
+
+    /// Bytes per second that the line may be expected to take; none where neither a cap nor what was seen says anything.
+    fn rate_expected(&self, connection: &Connection) -> Option<u64> {
         let limits = [None, Some(self.peer.node)].map(|of| self.inner.shaper.limit(of));
         let capped = limits.into_iter().flatten().min().map(|limit| limit.bits() / 8);
-        let seen = tls::controller_of(connection).map_or(0, |steady| steady.bytes_per_second());
-        capped.unwrap_or(seen.max(UNKNOWN_BYTES_PER_SECOND))
+        let seen = tls::controller_of(connection).map(|steady| steady.bytes_per_second()).filter(|rate| *rate > 0);
+        capped.into_iter().chain(seen).min()
     }
 
     fn tell(&mut self, connected: bool, session: Option<&Report>, now: bool) {

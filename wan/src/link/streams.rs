@@ -19,6 +19,8 @@ const ABANDONED: VarInt = VarInt::from_u32(1);
 pub(super) enum Heard {
     /// A frame.
     Frame(Channel, RawFrame),
+    /// Bytes of a frame that is not whole yet.
+    Part,
     /// The stream carries nothing that can be understood any more.
     Broken(Failure),
 }
@@ -41,9 +43,11 @@ pub(super) async fn read_frames(mut stream: RecvStream, channel: Channel, heard:
             Ok(None) | Err(_) => break Failure::Lost,
         };
         let mut input = &chunk.bytes[..];
+        let mut whole = false;
         let failure = loop {
             match decoder.next(&mut input) {
                 Ok(Some(frame)) => {
+                    whole = true;
                     if heard.send(Heard::Frame(channel, frame)).await.is_err() {
                         return;
                     }
@@ -54,6 +58,10 @@ pub(super) async fn read_frames(mut stream: RecvStream, channel: Channel, heard:
         };
         if let Some(failure) = failure {
             break failure;
+        }
+        // Only told where nobody is busy with what was heard before.
+        if !whole {
+            let _ = heard.try_send(Heard::Part);
         }
     };
     // Nobody listens any more once the session is over.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::failure::Failure;
 use super::limits::Limits;
 use super::report::Report;
-use crate::wire::{FEATURES_KNOWN, Hello, Message, Role, StopCode};
+use crate::wire::{FEATURES_MET, Hello, Message, Role, StopCode};
 
 #[derive(Debug)]
 pub(super) struct Core {
@@ -20,13 +20,14 @@ pub(super) struct Core {
     started: Duration,
     /// When the peer last said something, or began to owe something.
     heard: Duration,
+    now: Duration,
 }
 
 impl Core {
     pub fn new(hello: Hello, limits: Limits, now: Duration) -> Self {
         let outbox = VecDeque::from([Message::Hello(hello.clone())]);
         let report = Report::default();
-        Core { hello, peer: None, limits, report, outcome: None, outbox, started: now, heard: now }
+        Core { hello, peer: None, limits, report, outcome: None, outbox, started: now, heard: now, now }
     }
 
     pub fn say(&mut self, message: Message) {
@@ -65,7 +66,13 @@ impl Core {
         self.limits.patience.map(|patience| self.heard.saturating_add(patience))
     }
 
+    /// The time of the last input.
+    pub fn now(&self) -> Duration {
+        self.now
+    }
+
     pub fn advance(&mut self, now: Duration) {
+        self.now = now;
         self.report.seconds = now.saturating_sub(self.started).as_secs_f64();
     }
 }
@@ -105,7 +112,7 @@ pub(super) fn incompatible(here: &Hello, there: &Hello) -> Result<(), Failure> {
     if here.role == Role::Sender {
         required |= there.features_read_only;
     }
-    let missing = required & !FEATURES_KNOWN;
+    let missing = required & !FEATURES_MET;
     if missing != 0 {
         let sentence = format!("the peer requires features that this box lacks ({missing:#x}): update this box");
         return no(StopCode::Version, sentence);

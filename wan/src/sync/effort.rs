@@ -11,14 +11,14 @@ use std::str::FromStr;
 use narrowboat_storage::error::Refusal;
 
 /// zstd levels from the fastest to the hardest. Each takes about twice as long as the one before.
-const LEVELS: [i32; 7] = [1, 3, 6, 9, 12, 15, 18];
+const LEVELS: [i32; 6] = [1, 3, 6, 9, 12, 15];
 /// The least effort.
 pub(super) const LEVEL_MIN: i32 = LEVELS[0];
 /// The least effort that finds most of a difference: below it, zstd's tables forget the base before the content comes
 /// (28 MB at level 1 where level 3 sends 1.0: `docs/decisions/0014-bundles.md`).
 pub(super) const BASED_LEVEL_MIN: i32 = 3;
-/// Where it begins, while nothing is known.
-const BEGIN: usize = 2;
+/// Where it begins, by the rate that the line is expected to take, in bytes per second: at least so much, this level's place.
+const BEGIN: [(u64, usize); 3] = [(12_500_000, 2), (2_500_000, 3), (250_000, 4)];
 
 /// How objects are packed for the line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,8 +78,20 @@ pub(super) struct Effort {
 }
 
 impl Effort {
-    pub fn new(compression: Compression) -> Self {
-        Effort { compression, step: BEGIN, seen: Seen::Nothing }
+    /// `bytes_per_second` is what the line is expected to take, if anything is known.
+    pub fn new(compression: Compression, bytes_per_second: Option<u64>) -> Self {
+        let rate = bytes_per_second.unwrap_or(u64::MAX);
+        let step = BEGIN.iter().find(|(least, _)| rate >= *least).map_or(LEVELS.len(), |(_, step)| *step);
+        Effort { compression, step, seen: Seen::Nothing }
+    }
+
+    /// The least level that this allows for what is packed against a base; none where it is not to be packed at all.
+    pub fn least_for_bases(&self) -> Option<i32> {
+        match self.compression {
+            Compression::Adaptive => Some(BASED_LEVEL_MIN),
+            Compression::AsStored => None,
+            Compression::Level(level) => Some(level),
+        }
     }
 
     /// The line had room, nothing packed was there, and something was being packed.
@@ -116,14 +128,19 @@ mod tests {
 
     #[test]
     fn a_slow_line_is_worth_every_effort_and_a_fast_one_none() {
-        let mut effort = Effort::new(Compression::Adaptive);
+        let mut effort = Effort::new(Compression::Adaptive, None);
         assert_eq!(effort.choose(), Some(3), "the beginning");
         for _ in 0..10 {
             effort.packed_waits();
             effort.choose();
         }
         effort.packed_waits();
-        assert_eq!(effort.choose(), Some(18));
+        assert_eq!(effort.choose(), Some(15));
+        assert_eq!(
+            Effort::new(Compression::Adaptive, Some(4000)).choose(),
+            Some(15),
+            "a thin line, as far as is known"
+        );
         for _ in 0..10 {
             effort.line_waits();
             effort.packed_waits();
@@ -147,7 +164,7 @@ mod tests {
     #[test]
     fn what_was_set_is_not_adapted() {
         for (compression, level) in [(Compression::AsStored, None), (Compression::Level(7), Some(7))] {
-            let mut effort = Effort::new(compression);
+            let mut effort = Effort::new(compression, None);
             effort.line_waits();
             assert_eq!(effort.choose(), level);
         }

@@ -23,9 +23,11 @@ pub struct Limits {
     pub compression: Compression,
     /// Whether the sender packs objects against those that lie in their place in the base.
     pub delta: bool,
-    /// Most bytes of objects that the sender packs together, 64 KiB to 4 MiB. More shares more; but a bundle counts only
+    /// Most bytes of objects that the sender packs together, 32 KiB to 4 MiB. More shares more; but a bundle counts only
     /// when all of it has arrived, so a thin line wants what it carries in some seconds.
     pub group_bytes: usize,
+    /// What the line is expected to take, in bytes per second, if anything is known of it.
+    pub rate_expected: Option<u64>,
     /// A session ends where the peer owes something and says nothing for so long. `None` waits for ever: for a driver
     /// that knows the line to be paused.
     pub patience: Option<Duration>,
@@ -39,7 +41,7 @@ impl Limits {
     pub(super) fn sane(mut self) -> Self {
         self.window_bytes = self.window_bytes.clamp(1, Self::WINDOW_BYTES_MAX);
         self.window_objects = self.window_objects.clamp(1, 1 << 20);
-        self.group_bytes = self.group_bytes.clamp(64 << 10, GROUP_BYTES_MAX);
+        self.group_bytes = self.group_bytes.clamp(32 << 10, GROUP_BYTES_MAX);
         self.window_names = self.window_names.clamp(Self::NAMES_MIN, 1 << 20);
         self
     }
@@ -55,6 +57,7 @@ impl Default for Limits {
             compression: Compression::Adaptive,
             delta: true,
             group_bytes: GROUP_BYTES_MAX,
+            rate_expected: None,
             patience: Some(Duration::from_secs(120)),
         }
     }

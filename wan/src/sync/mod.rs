@@ -23,7 +23,8 @@
 //!   session finds it present. At most [`Limits::window_bytes`] (and one object) are sent again after a break,
 //!   even where the receiver lost its power.
 //! * **Never trust:** every object is unpacked within bounds, hashed, compared with its name, and its references are
-//!   found present before it is admitted. Only names that were answered with "lacking" are taken, each once.
+//!   found present before it is admitted. Only names that were answered with "lacking" are taken, each once; what comes
+//!   unasked is named here.
 //! * **Whole or not at all:** the snapshot is published after everything is durable and its root is present, and
 //!   the receiver's answer is that root.
 //! * **Bounded memory** on both sides, whatever the peer does: see [`Limits`].

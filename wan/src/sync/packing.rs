@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use narrowboat_storage::container::codec::{self, Codec};
-use narrowboat_storage::error::{Damage, Result};
+use narrowboat_storage::error::{Damage, Error, Result};
 use narrowboat_storage::tree::Span;
 
 use super::diff::{Counterpart, Counterparts};
@@ -167,7 +167,15 @@ impl Bases {
             if self.all.len() >= BASES_OF_BUNDLE_MAX || counterpart.way.is_none() && !self.all.is_empty() {
                 continue;
             }
-            let bytes = source.read(counterpart.at.0, &counterpart.at.1)?;
+            let bytes = match source.read(counterpart.at.0, &counterpart.at.1) {
+                Ok(bytes) => bytes,
+                // The new snapshot does not need it, and now of all times it has to get away.
+                Err(error @ (Error::Damage(_) | Error::Refused(_))) => {
+                    tracing::warn!(%error, "what an object was to be packed against cannot be read");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if self.bytes.len() + bytes.len() > BASE_BYTES_MAX {
                 continue;
             }
@@ -240,10 +248,11 @@ fn base_of(
     }
     let mut bytes = Vec::new();
     for (kind, name) in all {
-        bytes.extend_from_slice(&sink.fetch(kind, &name)?);
-        if bytes.len() > BASE_BYTES_MAX {
+        let base = sink.fetch(kind, &name)?;
+        if bytes.len() + base.len() > BASE_BYTES_MAX {
             return Ok(Err("it packs against more than there may be".to_owned()));
         }
+        bytes.extend_from_slice(&base);
     }
     Ok(Ok(bytes))
 }

@@ -19,6 +19,12 @@ use crate::wire::{
 const ADMIT_OBJECTS: u64 = 256;
 /// Bytes after which one request to admit ends.
 const ADMIT_BYTES: u64 = 1 << 20;
+/// Bytes of unpacked objects after which one request to admit ends.
+const ADMIT_WORK_BYTES: u64 = 16 << 20;
+/// Bytes of unpacked objects that are not left without a sync, however few they were on the line.
+const SYNC_WORK_BYTES: u64 = 64 << 20;
+/// What was admitted is not left without a sync for longer.
+const SYNC_AFTER: Duration = Duration::from_secs(5);
 /// Questions whose answers are looked up at a time.
 const LOOKUPS_MAX: usize = 4;
 
@@ -63,6 +69,10 @@ struct Receiving {
     undurable_bytes: u64,
     /// Objects and bytes that were admitted and not synced.
     unsynced: (u64, u64),
+    /// The same bytes, unpacked.
+    unsynced_work: u64,
+    /// When the last sync began, or receiving did.
+    synced_at: Duration,
     durable: u64,
     durable_said: u64,
     writing: Writing,
@@ -74,6 +84,8 @@ struct Receiving {
 struct Arrived {
     objects: u64,
     bytes: u64,
+    /// What it makes this side do, in bytes: what it unpacks to.
+    work_bytes: u64,
     what: Arrival,
 }
 
@@ -207,7 +219,7 @@ impl Receiver {
             window_objects: limits.window_objects,
             window_names: limits.window_names,
         }));
-        self.phase = Phase::Receiving(Box::new(Receiving::new(offer.snapshot, limits)));
+        self.phase = Phase::Receiving(Box::new(Receiving::new(offer.snapshot, limits, self.core.now())));
     }
 
     fn published(&mut self, root: Option<Name>) {
@@ -242,10 +254,20 @@ impl Receiver {
                 Request::Publish(snapshot.clone())
             }
             Phase::Accepting(..) | Phase::Publishing(_) => return None,
-            Phase::Receiving(receiving) => receiving.lookup(id).or_else(|| receiving.write(&mut self.core.report))?,
+            Phase::Receiving(receiving) => {
+                receiving.lookup(id).or_else(|| receiving.write(self.core.now(), &mut self.core.report))?
+            }
         };
         self.jobs += 1;
         Some(Job { id, request })
+    }
+
+    /// When to look again, whether or not the peer says something.
+    pub(super) fn sync_due(&self) -> Option<Duration> {
+        match &self.phase {
+            Phase::Receiving(receiving) => receiving.sync_due(),
+            _ => None,
+        }
     }
 
     /// True while the next move is the peer's.
@@ -259,7 +281,7 @@ impl Receiver {
 }
 
 impl Receiving {
-    fn new(snapshot: SnapshotOffer, window: Limits) -> Self {
+    fn new(snapshot: SnapshotOffer, window: Limits, now: Duration) -> Self {
         let root = snapshot.root.unwrap_or_default();
         Receiving {
             snapshot,
@@ -273,6 +295,8 @@ impl Receiving {
             next_seq: 0,
             undurable_bytes: 0,
             unsynced: (0, 0),
+            unsynced_work: 0,
+            synced_at: now,
             durable: 0,
             durable_said: 0,
             writing: Writing::Nothing,
@@ -333,7 +357,8 @@ impl Receiving {
     fn arrived(&mut self, object: Object) -> Result<(), Failure> {
         let at = self.asked_for(object.ask)?;
         let bytes = object.stored.bytes.len() as u64;
-        self.keep(object.seq, Arrived { objects: 1, bytes, what: Arrival::Object(at, object.stored) })
+        let work_bytes = object.stored.raw_len.into();
+        self.keep(object.seq, Arrived { objects: 1, bytes, work_bytes, what: Arrival::Object(at, object.stored) })
     }
 
     fn bundle_arrived(&mut self, bundle: Bundle) -> Result<(), Failure> {
@@ -344,7 +369,8 @@ impl Receiving {
         let expected: Vec<_> =
             bundle.items.iter().map(|item| expected(self, item.origin)).collect::<Result<_, Failure>>()?;
         let (seq, objects, bytes) = (bundle.seq, bundle.items.len() as u64, bundle.wire_len());
-        self.keep(seq, Arrived { objects, bytes, what: Arrival::Bundle(expected, bundle) })
+        let work_bytes = bundle.content_len() as u64;
+        self.keep(seq, Arrived { objects, bytes, work_bytes, what: Arrival::Bundle(expected, bundle) })
     }
 
     /// What was asked under a number and is lacking; each once.
@@ -390,28 +416,37 @@ impl Receiving {
     }
 
     /// The write lane: one job at a time, admitting before syncing.
-    fn write(&mut self, report: &mut super::Report) -> Option<Request> {
+    fn write(&mut self, now: Duration, report: &mut super::Report) -> Option<Request> {
         if self.writing != Writing::Nothing {
             return None;
         }
         let quarter = (self.window.window_bytes / 4, u64::from(self.window.window_objects) / 4);
-        if self.unsynced.1 > quarter.0 || self.unsynced.0 > quarter.1 {
+        let much = self.unsynced.1 > quarter.0 || self.unsynced.0 > quarter.1 || self.unsynced_work > SYNC_WORK_BYTES;
+        if much || self.sync_due().is_some_and(|due| due <= now) {
+            self.synced_at = now;
             self.writing = Writing::Syncing;
             return Some(Request::Sync);
         }
-        let (mut batch, mut objects, mut bytes) = (Vec::new(), 0, 0);
-        while objects < ADMIT_OBJECTS && bytes < ADMIT_BYTES {
+        let (mut batch, mut objects, mut bytes, mut work) = (Vec::new(), 0, 0, 0);
+        while objects < ADMIT_OBJECTS && bytes < ADMIT_BYTES && work < ADMIT_WORK_BYTES {
             let Some(arrived) = self.due.pop_front() else { break };
             objects += arrived.objects;
             bytes += arrived.bytes;
+            work += arrived.work_bytes;
             tally(report, &arrived);
             batch.push(arrived.what);
         }
         if batch.is_empty() {
             return None;
         }
+        self.unsynced_work += work;
         self.writing = Writing::Admitting { objects, bytes };
         Some(Request::Admit(batch))
+    }
+
+    /// When what was admitted is synced though it is little, so that the sender hears of it on a thin line.
+    fn sync_due(&self) -> Option<Duration> {
+        (self.unsynced.0 > 0 && self.writing == Writing::Nothing).then(|| self.synced_at + SYNC_AFTER)
     }
 
     fn admitted(&mut self) {
@@ -424,6 +459,7 @@ impl Receiving {
     fn synced(&mut self) {
         self.writing = Writing::Nothing;
         let (objects, bytes) = std::mem::take(&mut self.unsynced);
+        self.unsynced_work = 0;
         self.durable += objects;
         self.undurable_bytes -= bytes;
     }

@@ -29,6 +29,8 @@ pub struct Report {
     pub chunks: Tally,
     /// Tree nodes.
     pub nodes: Tally,
+    /// Objects that the receiver has acknowledged: they survive whatever comes. Known to the sender only.
+    pub kept: u64,
     /// References that were skipped because the base has them.
     pub shared: u64,
     /// Bytes of objects as sent, packed for the line, without framing.
@@ -71,6 +73,7 @@ impl Report {
         for (level, bytes) in &attempt.efforts {
             *self.efforts.entry(*level).or_default() += bytes;
         }
+        self.kept += attempt.kept;
         self.shared += attempt.shared;
         self.payload_bytes += attempt.payload_bytes;
         self.stored_bytes += attempt.stored_bytes;

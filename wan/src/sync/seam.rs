@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use narrowboat_storage::error::Result;
-use narrowboat_storage::id::{DatasetId, SnapshotId};
+use narrowboat_storage::id::{DatasetId, SnapshotId, StoreId};
 use narrowboat_storage::name::{Kind, Name};
 use narrowboat_storage::tree::Span;
 use narrowboat_storage::tree::node::NodeFault;
@@ -51,7 +51,16 @@ pub trait Sink: Send + Sync {
     fn sync(&self) -> Result<()>;
     /// The first of `offered` whose root is present as that of a snapshot of this dataset, which is then kept until the
     /// session ends.
-    fn newest_shared(&self, dataset: &DatasetId, offered: &[(SnapshotId, Name)]) -> Result<Option<(SnapshotId, Name)>>;
+    /// Refused where the dataset is here and is no replica of `source`: else a peer could have what others sent told
+    /// as its base.
+    fn newest_shared(
+        &self,
+        source: &StoreId,
+        dataset: &DatasetId,
+        offered: &[(SnapshotId, Name)],
+    ) -> Result<Option<(SnapshotId, Name)>>;
+    /// True where a snapshot of this dataset is here with this root.
+    fn shows(&self, dataset: &DatasetId, root: &Name) -> Result<bool>;
     /// Shows the snapshot, durably: whole or not at all. Its root is present and synced. Publishing the same again is
     /// fine; refused where the id stands for another snapshot, or where the dataset is not a replica.
     fn publish(&self, snapshot: &SnapshotOffer) -> Result<()>;

@@ -8,7 +8,7 @@ use narrowboat_storage::id::SnapshotId;
 use narrowboat_storage::name::{Kind, Name};
 
 use super::core::{Core, incompatible};
-use super::effort::{BASED_LEVEL_MIN, Effort, LEVEL_MIN};
+use super::effort::{Effort, LEVEL_MIN};
 use super::failure::Failure;
 use super::limits::Limits;
 use super::packing::{Group, Order, Parcel};
@@ -28,6 +28,14 @@ const LOAD_BATCH: usize = 64;
 const LOAD_BYTES: usize = 512 << 10;
 /// Objects in one request to pack.
 const PACK_BATCH: usize = 512;
+/// Requests to read and pack that are under way at a time.
+const LOADS_MAX: usize = 8;
+/// What a request counts in what is read ahead, at least: its first object may be larger than what it was asked for.
+const LOAD_BYTES_MIN: usize = 64 << 10;
+/// After so long what was acknowledged says what the line takes.
+const RATE_AFTER: Duration = Duration::from_secs(5);
+/// Groups are not made smaller than this: two chunks.
+const GROUP_BYTES_LEAST: usize = 32 << 10;
 /// Requests to expand that run at a time.
 const EXPANDS_MAX: usize = 4;
 
@@ -74,6 +82,11 @@ struct Walking {
     outstanding: VecDeque<(TaskId, u64)>,
     outstanding_bytes: u64,
     next_seq: u64,
+    /// What the receiver has acknowledged of this session, as it travelled.
+    acknowledged_bytes: u64,
+    /// When the first object was sent.
+    shipping_since: Option<Duration>,
+    now: Duration,
     expands: BTreeMap<u64, Vec<TaskId>>,
     /// What was kept since is new to the receiver.
     since: Option<Arc<Mark>>,
@@ -95,7 +108,7 @@ struct Packing {
 #[derive(Debug)]
 struct Load {
     tasks: Vec<TaskId>,
-    bytes_max: usize,
+    charged: usize,
 }
 
 /// What is ready for the line.
@@ -154,7 +167,9 @@ impl Sender {
             (Message::Begin(begin), Phase::Offered) => self.begin(&begin),
             (Message::Published(published), Phase::Offered | Phase::Committed(_)) => self.published(&published),
             (Message::Answer(answer), Phase::Walking(walking)) => answered(&mut self.core.report, walking, &answer),
-            (Message::Ack(ack), Phase::Walking(walking) | Phase::Committed(walking)) => walking.acknowledged(ack),
+            (Message::Ack(ack), Phase::Walking(walking) | Phase::Committed(walking)) => {
+                walking.acknowledged(&mut self.core.report, ack)
+            }
             (Message::Stop(stop), _) => Err(Failure::Stopped(stop)),
             (message, _) => Err(super::core::misplaced(&message)),
         }
@@ -196,7 +211,7 @@ impl Sender {
         let shared = self.replication.shared.clone().filter(|(snapshot, _)| bundles && begin.base == Some(*snapshot));
         let since = shared.map(|(_, mark)| mark);
         let packing = Packing {
-            effort: Effort::new(limits.compression),
+            effort: Effort::new(limits.compression, limits.rate_expected),
             delta: limits.delta,
             group_bytes: limits.group_bytes,
             bundles,
@@ -213,6 +228,9 @@ impl Sender {
             outstanding: VecDeque::new(),
             outstanding_bytes: 0,
             next_seq: 0,
+            acknowledged_bytes: 0,
+            shipping_since: None,
+            now: Duration::ZERO,
             expands: BTreeMap::new(),
             since,
             loads: BTreeMap::new(),
@@ -271,12 +289,14 @@ impl Sender {
     /// The next object, where the window has room.
     pub(super) fn next_data(&mut self) -> Option<Message> {
         let Phase::Walking(walking) = &mut self.phase else { return None };
+        walking.now = self.core.now();
         walking.ship(&mut self.core.report)
     }
 
     /// The next thing to be read from the store.
     pub(super) fn next_job(&mut self) -> Option<Job> {
         let Phase::Walking(walking) = &mut self.phase else { return None };
+        walking.now = self.core.now();
         let (id, read_ahead) = (self.jobs, self.core.limits.read_ahead_bytes);
         let request = walking.expand(id).or_else(|| walking.load(id, read_ahead))?;
         self.jobs += 1;
@@ -323,42 +343,59 @@ impl Walking {
         if !self.loaded.is_empty() {
             self.packing.effort.packed_waits();
         }
-        if self.loaded_bytes + self.loading_bytes >= read_ahead_bytes {
+        if self.loaded_bytes + self.loading_bytes >= read_ahead_bytes || self.loads.len() >= LOADS_MAX {
             return None;
         }
         let first = self.walk.next_load()?;
         let level = if self.packing.bundles { self.packing.effort.choose() } else { None };
+        let level = level.max(self.level_needed(&first));
         let (count_max, bytes_max) =
             if level.is_some() { (PACK_BATCH, self.group_bytes()) } else { (LOAD_BATCH, LOAD_BYTES) };
         // The receiver may hold back the acknowledgement of a quarter.
         let count_max = count_max.min(self.window_objects - self.window_objects / 4);
-        let more = std::iter::from_fn(|| self.walk.next_load()).take(count_max - 1);
-        let batch: Vec<_> = std::iter::once(first).chain(more).collect();
+        let mut batch = vec![first];
+        while batch.len() < count_max {
+            let Some(load) = self.walk.next_load() else { break };
+            if level.is_none() && self.level_needed(&load).is_some() {
+                self.walk.not_loaded(&[load.task]);
+                break;
+            }
+            batch.push(load);
+        }
         let tasks = batch.iter().map(|load| load.task).collect();
-        // Only a bundle says what something is that was not asked for; and what differs little from the base is told in so
-        // few bytes that finding the difference pays on any line.
-        let based = |load: &ToLoad| self.packing.delta && !load.counterparts.all.is_empty();
-        let level_min = match self.packing.bundles {
-            true if batch.iter().any(based) => Some(BASED_LEVEL_MIN),
-            true if batch.iter().any(|load| !load.was_asked) => Some(LEVEL_MIN),
-            _ => None,
-        };
-        let level = level.max(level_min);
         let objects = batch.into_iter().map(|load| (load.at, load.counterparts)).collect();
-        self.loads.insert(id, Load { tasks, bytes_max });
-        self.loading_bytes += bytes_max;
-        Some(Request::Pack(Order { objects, bytes_max, level, delta: self.packing.delta }))
+        let charged = bytes_max.max(LOAD_BYTES_MIN);
+        self.loads.insert(id, Load { tasks, charged });
+        self.loading_bytes += charged;
+        let delta = self.packing.delta && self.packing.effort.least_for_bases().is_some();
+        Some(Request::Pack(Order { objects, bytes_max, level, delta }))
     }
 
-    /// A sixteenth of the window at most: groups travel side by side on several streams and arrive whole, so larger
-    /// ones would all arrive at once, and the line would wait for their acknowledgement.
+    /// The level that an object is packed at, at least. Only a bundle says what something is that was not asked for; and
+    /// what differs little from the base is told in so few bytes that finding the difference pays on any line.
+    fn level_needed(&self, load: &ToLoad) -> Option<i32> {
+        let based = self.packing.bundles && self.packing.delta && !load.counterparts.all.is_empty();
+        let unasked = (!load.was_asked).then_some(LEVEL_MIN);
+        unasked.max(if based { self.packing.effort.least_for_bases() } else { None })
+    }
+
+    /// Groups travel side by side on several streams and arrive whole. So none is more than what the line has lately taken in two
+    /// seconds, or nothing would arrive for long on a thin line; and none is more than a sixteenth of the window, or all would arrive
+    /// at once, and the line would wait for their acknowledgement.
     fn group_bytes(&self) -> usize {
-        self.packing.group_bytes.min(usize::try_from(self.window_bytes / 16).unwrap_or(usize::MAX))
+        let most = self.packing.group_bytes.min(usize::try_from(self.window_bytes / 16).unwrap_or(usize::MAX));
+        let Some(shipping_since) = self.shipping_since else { return most };
+        let elapsed = self.now.saturating_sub(shipping_since);
+        if elapsed < RATE_AFTER {
+            return most;
+        }
+        let in_two_seconds = u128::from(self.acknowledged_bytes) * 2000 / elapsed.as_millis().max(1);
+        most.min(usize::try_from(in_two_seconds).unwrap_or(usize::MAX).max(GROUP_BYTES_LEAST))
     }
 
     fn loaded(&mut self, id: u64, parcel: Parcel) {
-        let Some(Load { mut tasks, bytes_max }) = self.loads.remove(&id) else { return };
-        self.loading_bytes -= bytes_max;
+        let Some(Load { mut tasks, charged }) = self.loads.remove(&id) else { return };
+        self.loading_bytes -= charged;
         let rest = tasks.split_off(parcel.objects().min(tasks.len()));
         self.walk.not_loaded(&rest);
         let loaded = match parcel {
@@ -376,7 +413,9 @@ impl Walking {
     /// The next message with objects, where the window has room for it.
     fn ship(&mut self, report: &mut Report) -> Option<Message> {
         let Some(next) = self.loaded.front() else {
-            if !self.loads.is_empty() && self.outstanding_bytes < self.window_bytes {
+            // The line is idle where the receiver has acknowledged all that it does not hold back.
+            let idle = self.acknowledged_bytes > 0 && self.outstanding_bytes <= self.window_bytes / 4;
+            if !self.loads.is_empty() && idle {
                 self.packing.effort.line_waits();
             }
             return None;
@@ -433,19 +472,22 @@ impl Walking {
 
     /// Notes that an object is under way, and returns its number.
     fn sent(&mut self, task: TaskId, len: u64) -> u64 {
+        self.shipping_since.get_or_insert(self.now);
         self.outstanding.push_back((task, len));
         self.outstanding_bytes += len;
         self.next_seq += 1;
         self.next_seq - 1
     }
 
-    fn acknowledged(&mut self, ack: Ack) -> Result<(), Failure> {
+    fn acknowledged(&mut self, report: &mut Report, ack: Ack) -> Result<(), Failure> {
         let acknowledged = self.next_seq - self.outstanding.len() as u64;
         if ack.objects < acknowledged || ack.objects > self.next_seq {
             return Err(Failure::Protocol("it acknowledges what was not sent".to_owned()));
         }
+        report.kept += ack.objects - acknowledged;
         for (task, len) in self.outstanding.drain(..(ack.objects - acknowledged) as usize) {
             self.outstanding_bytes -= len;
+            self.acknowledged_bytes += len;
             self.walk.acknowledged(task);
         }
         Ok(())

@@ -19,6 +19,8 @@ pub enum Input {
     Frame(Channel, RawFrame),
     /// A job is finished.
     Done(Done),
+    /// Something of a frame has arrived, and not all of it: the peer is there, and slow.
+    Heard,
     /// Time has passed.
     Time,
     /// The connection is gone, or a stream broke off or carried what the decoder refused.
@@ -98,6 +100,10 @@ impl Session {
                 Side::Sender(sender) => sender.reply(done.id, done.reply),
                 Side::Receiver(receiver) => receiver.reply(done.id, done.reply),
             },
+            Input::Heard => {
+                self.core_mut().heard(now);
+                Ok(())
+            }
             Input::Time => self.check_patience(now),
             Input::Lost(failure) => Err(failure),
             Input::Cancel => Err(Failure::Cancelled),
@@ -129,7 +135,7 @@ impl Session {
     }
 
     fn check_patience(&self, now: Duration) -> Result<(), Failure> {
-        match self.deadline() {
+        match self.core().deadline().filter(|_| self.peer_owes()) {
             Some(deadline) if deadline <= now => Err(Failure::Silent(self.core().limits.patience.unwrap_or_default())),
             _ => Ok(()),
         }
@@ -190,8 +196,15 @@ impl Session {
 
     /// When to hand in [`Input::Time`] at the latest. Moves with every input.
     pub fn deadline(&self) -> Option<Duration> {
-        let owes = self.core().outcome.is_none() && self.peer_owes();
-        self.core().deadline().filter(|_| owes)
+        if self.core().outcome.is_some() {
+            return None;
+        }
+        let silence = self.core().deadline().filter(|_| self.peer_owes());
+        let sync = match &self.side {
+            Side::Sender(_) => None,
+            Side::Receiver(receiver) => receiver.sync_due(),
+        };
+        silence.into_iter().chain(sync).min()
     }
 
     /// How the session ended; `None` while it goes on.

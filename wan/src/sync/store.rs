@@ -7,7 +7,7 @@ use bytes::Bytes;
 use narrowboat_storage::Store;
 use narrowboat_storage::catalogue::{Sealed, SnapshotRow};
 use narrowboat_storage::error::{Refusal, Result};
-use narrowboat_storage::id::{DatasetId, SnapshotId};
+use narrowboat_storage::id::{DatasetId, SnapshotId, StoreId};
 use narrowboat_storage::name::{Kind, Name};
 use narrowboat_storage::pool::{Pool, StreamId};
 use narrowboat_storage::store::ReplicaSnapshot;
@@ -106,9 +106,22 @@ impl Sink for StoreSink {
     fn sync(&self) -> Result<()> {
         self.store.pool().sync()
     }
-    fn newest_shared(&self, dataset: &DatasetId, offered: &[(SnapshotId, Name)]) -> Result<Option<(SnapshotId, Name)>> {
+    fn newest_shared(
+        &self,
+        source: &StoreId,
+        dataset: &DatasetId,
+        offered: &[(SnapshotId, Name)],
+    ) -> Result<Option<(SnapshotId, Name)>> {
+        let row = self.store.dataset_rows().into_iter().find(|row| row.id == *dataset);
+        if row.is_some_and(|row| row.origin != Some(*source)) {
+            return Err(Refusal::NotPermitted.into());
+        }
         self.stream.store(self.store.stream(*dataset).0, Ordering::Relaxed);
         Ok(self.store.newest_shared(*dataset, offered))
+    }
+    fn shows(&self, dataset: &DatasetId, root: &Name) -> Result<bool> {
+        let snapshots = self.store.snapshots(Some(*dataset));
+        Ok(snapshots.iter().any(|row| row.sealed.is_some_and(|sealed| sealed.root == Some(*root))))
     }
     fn publish(&self, snapshot: &SnapshotOffer) -> Result<()> {
         let replica = ReplicaSnapshot {

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use super::diff::Counterpart;
 use super::seam::Ref;
 use super::walk::DEPTH_MAX;
-use crate::wire::{BASES_OF_BUNDLE_MAX, Way};
+use crate::wire::{BASES_OF_BUNDLE_MAX, WAYS_PER_BASE_MAX, Way};
 
 /// Most ways with a number. More than the bases of one bundle can need.
 pub(super) const WAYS_MAX: usize = 1 << 16;
-const _: () = assert!(BASES_OF_BUNDLE_MAX * DEPTH_MAX < WAYS_MAX);
+const _: () = assert!(BASES_OF_BUNDLE_MAX * DEPTH_MAX < WAYS_MAX && DEPTH_MAX <= WAYS_PER_BASE_MAX);
 
 /// The sender's side.
 #[derive(Debug, Default)]

@@ -289,12 +289,17 @@ impl Worker {
     }
 
     fn accept(&self, sink: &dyn Sink, snapshot: &SnapshotOffer, bases: &[(SnapshotId, Name)]) -> Result<Reply> {
-        let base = sink.newest_shared(&snapshot.dataset, bases)?;
+        let base = match sink.newest_shared(&snapshot.source, &snapshot.dataset, bases) {
+            Ok(base) => base,
+            Err(Error::Refused(reason)) => return Ok(Reply::NotAllowed(reason.into())),
+            Err(error) => return Err(error),
+        };
         let root = base.map(|(_, root)| (Kind::MapNode, root));
         self.known.lock().unwrap_or_else(PoisonError::into_inner).begin(root);
         let base = base.map(|(id, _)| id);
+        // A root that is here for somebody else is no proof that this peer has what is below it: it sends the top at least.
         let whole = match &snapshot.root {
-            Some(root) => has(sink, &[(Kind::MapNode, *root)])? == [true],
+            Some(root) => sink.shows(&snapshot.dataset, root)?,
             None => true,
         };
         if whole {

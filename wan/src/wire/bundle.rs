@@ -13,6 +13,9 @@ const FROM_ROOT: u8 = 2;
 /// Most bases of one bundle.
 pub const BASES_OF_BUNDLE_MAX: usize = 1024;
 
+/// Most new ways for each base: one for each level of two trees.
+pub const WAYS_PER_BASE_MAX: usize = 48;
+
 /// How the content of a bundle travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -136,12 +139,16 @@ impl Bundle {
             packing,
             bytes: reader.rest(),
         };
-        match bundle.packing {
-            Packing::Raw if bundle.bytes.len() != bundle.content_len() => {
-                Err(WireError::Unknown { what: "length of a raw bundle", value: bundle.bytes.len() as u64 })
-            }
-            _ => Ok(bundle),
+        let based = bundle.from_root || !bundle.bases.is_empty() || !bundle.ways.is_empty();
+        let raw = bundle.packing == Packing::Raw;
+        if raw && bundle.bytes.len() != bundle.content_len() {
+            return Err(WireError::Unknown { what: "length of a raw bundle", value: bundle.bytes.len() as u64 });
         }
+        // Work for nothing: nobody needs bases of what is not packed, or more ways than lead to the bases.
+        if raw && based || bundle.ways.len() > bundle.bases.len() * WAYS_PER_BASE_MAX {
+            return Err(WireError::Unknown { what: "number of ways", value: bundle.ways.len() as u64 });
+        }
+        Ok(bundle)
     }
 
     /// Length of all its objects, in bytes.

@@ -19,7 +19,7 @@ mod reader;
 mod tests;
 mod varint;
 
-pub use bundle::{BASES_OF_BUNDLE_MAX, Bundle, Item, Origin, Packing, Way};
+pub use bundle::{BASES_OF_BUNDLE_MAX, Bundle, Item, Origin, Packing, WAYS_PER_BASE_MAX, Way};
 pub use frame::{Channel, Frame, FrameDecoder, PREFACE_BYTES, Preface, RawFrame, StreamClass};
 pub use hello::{Hello, Role};
 pub use message::{Ack, Answer, Ask, Begin, Commit, Message, Published, Stop, StopCode};
@@ -36,8 +36,10 @@ pub type Ref = (Kind, Name);
 pub const VERSION_MAX: u16 = 1;
 /// The oldest protocol version that this software speaks.
 pub const VERSION_MIN: u16 = 1;
-/// Feature bits that this software knows.
+/// Features that this software can use: bits of the set to ignore.
 pub const FEATURES_KNOWN: u64 = FEATURE_BUNDLES;
+/// Features that this software meets where a peer requires them: bits of the sets for read only and to refuse.
+pub const FEATURES_MET: u64 = 0;
 /// Objects may come in bundles.
 pub const FEATURE_BUNDLES: u64 = 1;
 

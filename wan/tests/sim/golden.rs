@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use narrowboat_storage::id::DatasetId;
 use narrowboat_storage::name::Realm;
+use narrowboat_wan::sync::Compression;
 use narrowboat_wan::wire::{Channel, FEATURE_BUNDLES, Frame, FrameDecoder, Hello, Message};
 
 use crate::line::Line;
@@ -52,6 +53,7 @@ fn converse(features: u64) -> String {
         // The software's version is not the protocol's.
         script.hellos.iter_mut().for_each(|hello: &mut Hello| hello.software = "golden".to_owned());
         script.hellos.iter_mut().for_each(|hello| hello.features_ignore = features);
+        script.limits.iter_mut().for_each(|limits| limits.compression = Compression::Level(3));
         let ended = attempt(&source, &sink, replication(&snapshot, &done), script, 1).unwrap();
         ended.sender.0.unwrap();
         done.push(snapshot);

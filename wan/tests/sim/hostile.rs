@@ -1,19 +1,25 @@
 //! Peers that lie: whatever one says, the other ends the session in order, keeps only what is true, and works with the
 //! next honest one.
 
-use narrowboat_storage::id::{SnapshotId, StoreId};
+use std::sync::Arc;
+
+use narrowboat_storage::id::{DatasetId, SnapshotId, StoreId};
 use narrowboat_storage::name::{Kind, Name, Realm};
-use narrowboat_wan::sync::{Failure, Limits};
-use narrowboat_wan::wire::{Frame, Message, Published, Stop, StopCode};
+use narrowboat_wan::sync::seam::{Sink, SnapshotOffer};
+use narrowboat_wan::sync::{Failure, Job, Limits, Reply, Request, Worker};
+use narrowboat_wan::wire::{FEATURE_BUNDLES, Frame, Hello, Message, Published, Role, Stop, StopCode};
 
 use crate::rng::Rng;
 use crate::seeds::{Boxes, all_hold, seeds};
-use crate::world::{BRANCH, Ended, Script, Side, Tamper};
+use crate::store::{MemoryStore, OwnOnly};
+use crate::tree::{Dataset, spans};
+use crate::world::{BRANCH, Ended, HEAD_OFFICE, Script, Side, Tamper};
 
 const HELLO: u16 = 1;
 const OFFER: u16 = 2;
 const COMMIT: u16 = 7;
 const OBJECT: u16 = 64;
+const BUNDLE: u16 = 65;
 
 fn kind_of(bytes: &[u8]) -> u16 {
     u16::from_le_bytes([bytes[0], bytes[1]])
@@ -120,13 +126,18 @@ fn no_lie_is_kept_and_honest_peers_go_on() {
     all_hold(seeds(600), hostile_world);
 }
 
-/// Runs one attempt in which one side's frames go through `change`.
+/// Runs one attempt in which one side's frames go through `change`; objects travel one by one.
 fn with(seed: u64, change: &mut dyn FnMut(Side, Vec<u8>) -> Vec<Vec<u8>>) -> Ended {
+    with_features(seed, 0, change)
+}
+
+fn with_features(seed: u64, features: u64, change: &mut dyn FnMut(Side, Vec<u8>) -> Vec<Vec<u8>>) -> Ended {
     let mut boxes = busy_boxes(seed);
     let snapshot = boxes.dataset.snapshot(&boxes.source, 1, BRANCH);
     let mut tamper = |side, frame: Frame| change(side, whole(&frame));
     let tamper: Tamper = &mut tamper;
-    let script = Script { tamper: Some(tamper), ..Script::honest(boxes.line, boxes.realm.id()) };
+    let mut script = Script { tamper: Some(tamper), ..Script::honest(boxes.line, boxes.realm.id()) };
+    script.hellos.iter_mut().for_each(|hello| hello.features_ignore = features);
     let ended = boxes.attempt(&snapshot, script).unwrap();
     assert!(ended.receiver.0.is_err() || boxes.sink.published(&snapshot.snapshot).is_some());
     ended
@@ -178,6 +189,49 @@ fn an_object_twice_ends_the_session() {
         if first_object(&bytes, &mut seen) { vec![bytes.clone(), bytes] } else { vec![bytes] }
     });
     assert!(matches!(ended.receiver.0, Err(Failure::Protocol(_))), "{:?}", ended.receiver.0);
+}
+
+/// The same with bundles: the first is damaged, comes twice, or is all that there is to come.
+#[test]
+fn bundles_that_lie_end_the_session() {
+    type Lie = fn(Vec<u8>) -> Vec<Vec<u8>>;
+    type Right = fn(&Failure) -> bool;
+    let lies: [(Lie, Right); 4] = [
+        (
+            |mut bytes| {
+                let last = bytes.len() - 3;
+                bytes[last] ^= 1;
+                vec![bytes]
+            },
+            |failure| matches!(failure, Failure::WrongContent(_)),
+        ),
+        (|bytes| vec![bytes.clone(), bytes], |failure| matches!(failure, Failure::Protocol(_))),
+        (
+            |bytes| {
+                let objects = u16::from_le_bytes([bytes[8 + 10], bytes[8 + 11]]).into();
+                vec![bytes, whole(&Message::Commit(narrowboat_wan::wire::Commit { objects }).encode())]
+            },
+            |_| true,
+        ),
+        // Packed against a base where there is none.
+        (
+            |mut bytes| {
+                bytes[8 + 9] |= 2;
+                vec![bytes]
+            },
+            |failure| matches!(failure, Failure::WrongContent(_) | Failure::Wire(_)),
+        ),
+    ];
+    for (number, (lie, right)) in lies.into_iter().enumerate() {
+        let mut seen = false;
+        let ended = with_features(1, FEATURE_BUNDLES, &mut |_, bytes| {
+            let first = kind_of(&bytes) == BUNDLE && !seen;
+            seen |= first;
+            if first { lie(bytes) } else { vec![bytes] }
+        });
+        let failure = ended.receiver.0.expect_err("a lie");
+        assert!(seen && right(&failure), "lie {number}: {failure:?}");
+    }
 }
 
 #[test]
@@ -269,10 +323,10 @@ fn boxes_that_do_not_understand_one_another_say_so() {
         (|hellos| (hellos[0].version_min, hellos[0].version_max) = (2, 9), Some(StopCode::Version)),
         (|hellos| (hellos[1].version_min, hellos[1].version_max) = (0, 0), Some(StopCode::Version)),
         (|hellos| hellos[0].features_refuse = 1 << 40, Some(StopCode::Version)),
-        (|hellos| hellos[1].features_read_only = 1 << 40, Some(StopCode::Version)),
+        (|hellos| hellos[1].features_read_only = 1, Some(StopCode::Version)),
         // These are no hindrance: unknown features to ignore, a newer peer, and a sender that only wants to send.
         (|hellos| (hellos[0].features_ignore, hellos[0].version_max) = (u64::MAX, 9), None),
-        (|hellos| hellos[0].features_read_only = 1 << 40, None),
+        (|hellos| hellos[0].features_read_only = 1, None),
     ];
     for (place, (change, expected)) in cases.into_iter().enumerate() {
         let mut boxes = busy_boxes(9);
@@ -326,4 +380,30 @@ fn bases_that_were_not_offered_are_refused() {
         vec![bytes]
     });
     assert!(matches!(ended.sender.0, Err(Failure::Protocol(_))), "{:?}", ended.sender.0);
+}
+
+/// Who knows the root of somebody else's tree gets neither that tree as its own, nor as a base whose bytes its questions could tell.
+#[test]
+fn a_root_that_is_here_for_others_is_no_possession() {
+    let realm = Realm::published();
+    let office = MemoryStore::new(&realm);
+    let mut foreign = Dataset::default();
+    foreign.files.insert(1, vec![b"the payroll of another branch".to_vec().into()]);
+    let theirs = foreign.snapshot(&office, 50, HEAD_OFFICE);
+    office.publish(&theirs).unwrap();
+    let peer = Box::new(Hello::new(Role::Sender, realm.id(), BRANCH));
+    let accept = |snapshot: SnapshotOffer, bases| {
+        let worker = Worker::sink(office.clone(), spans, realm.clone(), Arc::new(OwnOnly));
+        let request = Request::Accept { peer: peer.clone(), snapshot: Box::new(snapshot), bases };
+        worker.run(Job { id: 0, request }).reply
+    };
+    let other = Dataset { id: DatasetId([8; 16]), ..Dataset::default() };
+    let offer = other.snapshot(&MemoryStore::new(&realm), 1, BRANCH);
+    let lying = SnapshotOffer { root: theirs.root, ..offer.clone() };
+    assert!(matches!(accept(lying, vec![]), Reply::Accepted { published: false, base: None }));
+    assert!(office.published(&offer.snapshot).is_none());
+    let bases = vec![(theirs.snapshot, theirs.root.unwrap())];
+    assert!(matches!(accept(offer.clone(), bases.clone()), Reply::Accepted { base: None, .. }), "of another dataset");
+    let lying = SnapshotOffer { dataset: theirs.dataset, ..offer };
+    assert!(matches!(accept(lying, bases), Reply::NotAllowed(_)), "in the other's name");
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use narrowboat_storage::name::Realm;
+use narrowboat_storage::name::{Kind, Realm};
 use narrowboat_wan::sync::Limits;
 use narrowboat_wan::sync::seam::Mark;
 
@@ -195,6 +195,50 @@ fn a_resumed_transfer_sends_at_most_the_window_again() {
     };
     assert!(breaks >= 2, "{sent:?}");
     assert!(total <= needed + breaks * (window + size.chunk_bytes_max), "{total} sent, {needed} needed: {sent:?}");
+}
+
+/// On the thinnest lines every box gets on at the first attempt, though the product's window would take a quarter of an hour there.
+#[test]
+fn a_thin_line_gets_on() {
+    for bits_per_second in [32_000, 64_000, 256_000] {
+        let pair = Pair::new(8, Size { files: 40, chunks_max: 8, chunk_bytes_max: 16_000 });
+        let mut script = Script::honest(Line { bits_per_second, segment_bytes: 1400, ..SATELLITE }, pair.realm.id());
+        // As the link sets them where nothing is known of the line.
+        let limits = Limits { window_bytes: 16 << 20, group_bytes: 64 << 10, ..Limits::default() };
+        assert!(limits.patience.is_some());
+        script.limits = [limits.clone(), limits];
+        let ended = pair.run(script, 1, &[]);
+        ended.sender.0.unwrap();
+        let seconds = ended.sender.1.payload_bytes * 8 / bits_per_second;
+        assert!(bits_per_second > 32_000 || seconds > 240, "{seconds} s: longer than two patiences");
+    }
+}
+
+/// What an object would be packed against cannot be read any more: the new snapshot gets away all the same.
+#[test]
+fn a_damaged_base_does_not_keep_the_new_snapshot_here() {
+    let mut pair = Pair::new(9, SIZE);
+    pair.run(pair.script(), 1, &[]).sender.0.unwrap();
+    let content = pair.dataset.files.values_mut().find(|content| content.len() > 15).unwrap();
+    let old = std::mem::replace(&mut content[7], pair.rng.bytes(1000).into());
+    let old = (Kind::Chunk, pair.realm.name(Kind::Chunk, &old));
+    let snapshot = pair.dataset.snapshot(&pair.source, 2, BRANCH);
+    assert!(!pair.source.closure(snapshot.root).contains(&old), "nothing else needs it");
+    pair.source.withdraw(&old);
+    let ended = pair.run(pair.script(), 2, &[1]);
+    ended.sender.0.unwrap();
+    assert!(ended.sender.1.based > 0);
+    // Where the receiver's copy is the one that rotted, the next attempt goes without bases.
+    let content =
+        pair.dataset.files.values_mut().find(|content| content.iter().any(|chunk| chunk.len() > 1000)).unwrap();
+    let chunk = content.iter_mut().find(|chunk| chunk.len() > 1000).unwrap();
+    let old = chunk.clone();
+    *chunk = [&old[..500], b"a little", &old[500..]].concat().into();
+    pair.sink.withdraw(&(Kind::Chunk, pair.realm.name(Kind::Chunk, &old)));
+    assert!(pair.run(pair.script(), 3, &[1, 2]).sender.0.is_err());
+    let mut script = pair.script();
+    script.limits[0].delta = false;
+    pair.run(script, 3, &[1, 2]).sender.0.unwrap();
 }
 
 /// A large first copy over a long line: the line is used, not waited for.

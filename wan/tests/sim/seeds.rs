@@ -45,7 +45,8 @@ fn random_limits(rng: &mut Rng) -> Limits {
         patience: Some(Duration::from_secs(600)),
         compression: [Compression::Adaptive, Compression::AsStored, Compression::Level(3)][rng.below(3) as usize],
         delta: rng.below(4) > 0,
-        group_bytes: rng.within(64 << 10, 4 << 20) as usize,
+        group_bytes: rng.within(32 << 10, 4 << 20) as usize,
+        rate_expected: rng.one_in(2).then(|| rng.within(1000, 100_000_000)),
     }
 }
 
@@ -143,7 +144,7 @@ impl Boxes {
     /// Replicates until it succeeds, through cuts and restarts, and holds each attempt to what it may send.
     fn replicate(&mut self, snapshot: &SnapshotOffer) -> Result<(), String> {
         let at_first = self.stored_bytes(&self.lacking(snapshot));
-        let (mut sent_bytes, mut allowed_bytes) = (0, at_first);
+        let (mut sent_bytes, mut allowed_bytes) = (0, at_first + 4096);
         for number in 0.. {
             let lacking = self.lacking(snapshot);
             // What other branches sent meanwhile may be sent once more where nothing is asked.
@@ -152,7 +153,9 @@ impl Boxes {
                 None => BTreeSet::new(),
             };
             allowed_bytes += self.stored_bytes(&unasked);
-            let may_be_sent = (lacking.len() + unasked.len()) as u64;
+            // And the top is sent also where another branch's tree has the same: only then is it this one's.
+            let top = u64::from(snapshot.root.is_some_and(|root| self.sink.refs().contains(&(Kind::MapNode, root))));
+            let may_be_sent = (lacking.len() + unasked.len()) as u64 + top;
             let mut script = self.script();
             let window = script.limits.iter().map(|limits| limits.window_bytes).min().unwrap_or(0);
             if number < FAULTY_ATTEMPTS && !self.rng.one_in(3) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use narrowboat_storage::container::codec;
 use narrowboat_storage::error::{Error, Refusal, Result};
-use narrowboat_storage::id::{DatasetId, SnapshotId};
+use narrowboat_storage::id::{DatasetId, SnapshotId, StoreId};
 use narrowboat_storage::name::{Kind, Name, Realm};
 use narrowboat_wan::sync::seam::{Codec, Mark, Ref, Sink, SnapshotOffer, Source, Stored};
 
@@ -181,7 +181,20 @@ impl Sink for MemoryStore {
         inner.syncs += 1;
         Ok(())
     }
-    fn newest_shared(&self, dataset: &DatasetId, offered: &[(SnapshotId, Name)]) -> Result<Option<(SnapshotId, Name)>> {
+    fn shows(&self, dataset: &DatasetId, root: &Name) -> Result<bool> {
+        let inner = self.inner();
+        Ok(inner.published.values().any(|snapshot| snapshot.dataset == *dataset && snapshot.root == Some(*root)))
+    }
+    fn newest_shared(
+        &self,
+        source: &StoreId,
+        dataset: &DatasetId,
+        offered: &[(SnapshotId, Name)],
+    ) -> Result<Option<(SnapshotId, Name)>> {
+        let foreign = |snapshot: &SnapshotOffer| snapshot.dataset == *dataset && snapshot.source != *source;
+        if self.inner().published.values().any(foreign) {
+            return Err(Refusal::NotPermitted.into());
+        }
         let inner = self.inner();
         let here: HashSet<(SnapshotId, Name)> = inner
             .published

@@ -212,6 +212,13 @@ impl World<'_> {
                 return self.quiet();
             };
             self.now = time;
+            for side in [Side::Sender, Side::Receiver] {
+                let deadline = self.end(side).session.deadline();
+                if deadline.is_some_and(|deadline| deadline <= Duration::from_micros(time)) {
+                    self.input(side, Input::Time);
+                    self.pump(side);
+                }
+            }
             match event {
                 Event::Arrive { to, stream, bytes } => self.arrive(to, stream, &bytes),
                 Event::LineFree(side) => {
