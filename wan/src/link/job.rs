@@ -186,7 +186,7 @@ impl Running<'_> {
         limits.delta = self.delta;
         limits.rate_expected = rate;
         let group = rate.map_or(UNKNOWN_GROUP_BYTES, |rate| usize::try_from(2 * rate).unwrap_or(usize::MAX));
-        limits.group_bytes = limits.group_bytes.min(group >> self.attempts.saturating_sub(1).min(16));
+        limits.group_bytes = limits.group_bytes.min(group >> (2 * self.attempts.saturating_sub(1)).min(16));
         limits
     }
 
@@ -195,7 +195,8 @@ impl Running<'_> {
         let limits = [None, Some(self.peer.node)].map(|of| self.inner.shaper.limit(of));
         let capped = limits.into_iter().flatten().min().map(|limit| limit.bits() / 8);
         let seen = tls::controller_of(connection).map(|steady| steady.bytes_per_second()).filter(|rate| *rate > 0);
-        capped.into_iter().chain(seen).min()
+        // What was seen says little while little was sent, so a cap outranks it.
+        capped.or(seen)
     }
 
     fn tell(&mut self, connected: bool, session: Option<&Report>, now: bool) {
