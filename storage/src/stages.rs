@@ -151,16 +151,7 @@ impl Stages {
         if self.journal.is_nearly_full() { self.make_stable(self.journal.last()) } else { Ok(()) }
     }
 
-    /// Commits what waits in the journal where it is worth it: for the pump, so that no writer has to.
-    pub fn relieve_journal_early(&self) -> Result<()> {
-        match self.journal.unsafe_bytes() > self.journal.worth_committing_bytes() {
-            true => self.make_stable(self.journal.last()),
-            false => Ok(()),
-        }
-    }
-
-    /// Appends a record to the journal. Where too much of the journal waits to be synced, syncs first; where that is about
-    /// to come, calls the pump to it.
+    /// Appends a record to the journal. Where too much of the journal waits to be synced, syncs first.
     pub fn append(
         &self,
         now: Timestamp,
@@ -169,12 +160,7 @@ impl Stages {
         head: Bytes,
         payload: Vec<Bytes>,
     ) -> Result<Appended> {
-        let append = || self.journal.append(now, dataset, kind, head.clone(), payload.clone());
-        let appended = self.append_patiently(&append)?;
-        if appended.unsafe_bytes > self.journal.worth_committing_bytes() {
-            self.pressure.call_pump();
-        }
-        Ok(appended)
+        self.append_patiently(&|| self.journal.append(now, dataset, kind, head.clone(), payload.clone()))
     }
 
     /// The same for a record that gives room back: it may use what the journal keeps for such when the disk is full.

@@ -387,12 +387,6 @@ impl Journal {
         self.lock().buffer.unsafe_bytes() > bound - bound / 4
     }
 
-    /// Of the records that are not safe yet so many bytes are enough to be worth a commit, by whoever has nothing else to
-    /// do: then nobody who writes ever has to.
-    pub fn worth_committing_bytes(&self) -> u64 {
-        self.options.buffer_bytes_max / 4
-    }
-
     /// Bytes of records that are not safe yet.
     pub fn unsafe_bytes(&self) -> u64 {
         self.lock().buffer.unsafe_bytes()

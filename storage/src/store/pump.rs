@@ -32,12 +32,11 @@ impl Store {
         self.stages.pressure.wait_for_work(patience)
     }
 
-    /// Drains one layer of one dataset, if any waits. True where it did, so that there may be more. Before that it commits what
-    /// waits in the journal, where much does: another thread may be draining, and then this is what there is to do.
+    /// Drains one layer of one dataset, if any waits. True where it did, so that there may be more.
     ///
     /// A failure (a full disk, a fault) changes nothing; call again later. Several threads may call this at once.
     pub fn drain_step(&self, now: Timestamp) -> Result<bool> {
-        let outcome = self.stages.relieve_journal_early().and_then(|()| self.drain_any(now));
+        let outcome = self.drain_any(now);
         self.stages.pressure.pump_did(&outcome);
         outcome
     }
