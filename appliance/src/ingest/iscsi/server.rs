@@ -283,31 +283,42 @@ impl Shared {
         connection.session().end();
     }
 
-    /// Sends what a session has to say, closes whom it pushed out, and closes it where it is over.
+    /// Sends what a session has to say, closes whom it pushed out, and closes it where it is over: nothing more is taken or will come,
+    /// and everything is sent.
+    ///
+    /// Whoever writes asks again behind it whether it is over. Another worker may have queued the last word meanwhile, and
+    /// left because somebody was writing.
     fn deliver(&self, connection: &Connection) {
-        let (evicted, has_target, over) = {
-            let mut session = connection.session();
-            connection.queue(&mut session);
-            (session.take_evicted(), session.has_target(), session.is_closing())
-        };
-        // Discovery stays among those who are logging in: nobody has shown there that it may be here.
-        if has_target && connection.state().leave_gate() {
-            lock(&self.gate).leave(connection.id, connection.peer.ip());
-        }
-        for other in evicted.into_iter().filter_map(|id| self.connection(id)) {
-            tracing::debug!(initiator = %other.peer, "session closed by another");
-            self.close(&other);
-        }
-        if connection.state().begin_writing()
-            && let Err(error) = connection.write()
-        {
-            tracing::debug!(initiator = %connection.peer, %error, "initiator went away");
-            self.close(connection);
-            return;
-        }
-        let drained = connection.state().is_drained();
-        if over && drained {
-            self.close(connection);
+        loop {
+            let (evicted, has_target, over) = {
+                let mut session = connection.session();
+                connection.queue(&mut session);
+                let over = session.is_closing() || (connection.state().ended && !session.is_busy());
+                (session.take_evicted(), session.has_target(), over)
+            };
+            // Discovery stays among those who are logging in: nobody has shown there that it may be here.
+            if has_target && connection.state().leave_gate() {
+                lock(&self.gate).leave(connection.id, connection.peer.ip());
+            }
+            for other in evicted.into_iter().filter_map(|id| self.connection(id)) {
+                tracing::debug!(initiator = %other.peer, "session closed by another");
+                self.close(&other);
+            }
+            if !connection.state().begin_writing() {
+                if over && connection.state().is_drained() {
+                    self.close(connection);
+                }
+                return;
+            }
+            if let Err(error) = connection.write() {
+                tracing::debug!(initiator = %connection.peer, %error, "initiator went away");
+                self.close(connection);
+                return;
+            }
+            if connection.state().waits_to_write() {
+                // The socket takes no more for now, and says so when it does.
+                return;
+            }
         }
     }
 

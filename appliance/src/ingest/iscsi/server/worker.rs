@@ -96,15 +96,7 @@ fn serve(shared: &Arc<Shared>, connection: &Arc<Connection>, flags: EventFlags) 
             break;
         }
     }
-    let over = {
-        let state = connection.state();
-        state.ended && state.is_drained()
-    };
-    if over && !connection.session().is_busy() {
-        shared.close(connection);
-    } else {
-        shared.arm(connection);
-    }
+    shared.arm(connection);
 }
 
 /// Reads until a task is ready or the socket has nothing more, then lets others read.
