@@ -29,12 +29,15 @@ use narrowboat_storage::Store;
 use narrowboat_storage::catalogue::{DatasetKind, DatasetRow};
 
 use super::iscsi::chap::Account;
-use super::iscsi::scsi::Device;
+use super::iscsi::scsi::{Device, LogicalUnit};
 use super::iscsi::{Target, Targets};
 use crate::config::Config;
 pub use plan::place_of;
 use plan::{Planned, targets};
 use units::Units;
+
+/// Devices by the names of their targets.
+type Devices = BTreeMap<String, Arc<Device>>;
 
 /// The volumes of a store as targets.
 pub struct StoreTargets {
@@ -43,8 +46,8 @@ pub struct StoreTargets {
     accounts: Vec<Account>,
     portals: Vec<SocketAddr>,
     units: Arc<Units>,
-    /// By target name.
-    devices: Mutex<BTreeMap<String, Arc<Device>>>,
+    /// Held from the look at the store's volumes until devices have their units: they never get those of an older look.
+    devices: Mutex<Devices>,
 }
 
 impl StoreTargets {
@@ -59,24 +62,30 @@ impl StoreTargets {
     /// Looks at what initiators are to be told without having asked: volumes that came or went, other sizes, and a disk that
     /// gets full. To be called every second or so.
     pub fn look(&self) {
-        let rows = self.rows();
-        let planned = targets(&self.config, &rows);
-        for target in &planned {
-            // Only those that somebody has asked for: the others have no initiators that could be told.
-            if self.devices().contains_key(&target.name) {
-                self.device(target);
-            }
-        }
-        self.units.keep_only(&rows);
-        self.devices().retain(|name, device| {
-            let stays = planned.iter().any(|target| target.name == *name);
-            if !stays {
-                device.replace(BTreeMap::new());
-            }
-            stays
-        });
+        self.look_and(|| {});
+    }
+
+    /// The same, with something that happens in the middle of it.
+    fn look_and(&self, meanwhile: impl FnOnce()) {
+        self.refresh();
+        meanwhile();
+        self.units.forget_what_is_gone();
         let space = self.store.space().inspect_err(|error| tracing::debug!(%error, "the disk's room is not known"));
         self.units.notice(space.ok());
+    }
+
+    /// Gives the devices that somebody has asked for the units that they have now. The others have no initiators that could
+    /// be told. Devices whose last volume is gone are let go of.
+    fn refresh(&self) {
+        let mut devices = self.devices();
+        // Looked up under the lock: whoever finds a volume that comes later gets its device behind this.
+        let rows = self.rows();
+        let planned = targets(&self.config, &rows);
+        devices.retain(|name, device| {
+            let target = planned.iter().find(|target| target.name == *name);
+            device.replace(target.map(|target| self.units_of(target)).unwrap_or_default());
+            target.is_some()
+        });
     }
 
     fn rows(&self) -> Vec<DatasetRow> {
@@ -84,13 +93,15 @@ impl StoreTargets {
         rows.into_iter().filter(|row| row.kind == DatasetKind::Volume).collect()
     }
 
-    fn devices(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Device>>> {
+    fn devices(&self) -> MutexGuard<'_, Devices> {
         self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A target as it is now; `None` where none of its volumes is there or can be served.
-    fn target(&self, planned: &Planned) -> Option<Arc<Target>> {
-        let device = self.device(planned);
+    fn target(&self, devices: &mut Devices, planned: &Planned) -> Option<Arc<Target>> {
+        let new = || Arc::new(Device::new(BTreeMap::new(), Some(self.units.clone())));
+        let device = devices.entry(planned.name.clone()).or_insert_with(new).clone();
+        device.replace(self.units_of(planned));
         let target = || Target {
             name: planned.name.clone(),
             alias: planned.alias.to_owned(),
@@ -100,27 +111,25 @@ impl StoreTargets {
         (!device.units().is_empty()).then(|| Arc::new(target()))
     }
 
-    /// The device of a target, with the units that it has now.
-    fn device(&self, planned: &Planned) -> Arc<Device> {
+    /// The units that a target has now.
+    fn units_of(&self, planned: &Planned) -> BTreeMap<u16, Arc<LogicalUnit>> {
         let unit = |(lun, row): &(u16, &DatasetRow)| Some((*lun, self.units.of(&self.config, row)?));
-        let units = planned.units.iter().filter_map(unit).collect();
-        let mut devices = self.devices();
-        let new = || Arc::new(Device::new(BTreeMap::new(), Some(self.units.clone())));
-        let device = devices.entry(planned.name.clone()).or_insert_with(new).clone();
-        device.replace(units);
-        device
+        planned.units.iter().filter_map(unit).collect()
     }
 }
 
 impl Targets for StoreTargets {
     fn list(&self) -> Vec<Arc<Target>> {
-        targets(&self.config, &self.rows()).iter().filter_map(|planned| self.target(planned)).collect()
+        let mut devices = self.devices();
+        targets(&self.config, &self.rows()).iter().filter_map(|planned| self.target(&mut devices, planned)).collect()
     }
 
     fn by_name(&self, name: &str) -> Option<Arc<Target>> {
+        let mut devices = self.devices();
         let rows = self.rows();
         let planned = targets(&self.config, &rows);
-        planned.iter().find(|target| target.name.eq_ignore_ascii_case(name)).and_then(|planned| self.target(planned))
+        let found = planned.iter().find(|target| target.name.eq_ignore_ascii_case(name));
+        found.and_then(|planned| self.target(&mut devices, planned))
     }
 
     fn discovery_accounts(&self) -> Vec<Account> {

@@ -128,26 +128,54 @@ fn a_disk_that_fills_a_volume_that_grows_and_one_that_goes_are_told() {
     assert!(rig.targets.list().is_empty());
 }
 
+/// Logs in and registers a key that outlasts a restart (APTPL); says under which name the store keeps it.
+fn register(rig: &Rig, volume: &str) -> (Arc<Device>, String) {
+    let row = rig.store.dataset_named(volume).expect("there").row;
+    let setting = format!("iscsi.reservations.{}", row.id);
+    let device = rig.target(volume).device.clone();
+    device.nexus_begins(&nexus("host"), false);
+    attentions(&device, 0);
+    let mut list = [0; 24];
+    (list[15], list[20]) = (7, 1);
+    let (nexus, epoch) = (Arc::new(nexus("host")), device.epoch([0; 8]));
+    let cdb = &[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0];
+    let asked = Asked { nexus: &nexus, lun: [0; 8], cdb, epoch, announced_bytes: 24 };
+    assert_eq!(device.execute(&asked, Bytes::copy_from_slice(&list)), Reply::good());
+    assert!(rig.store.setting(&setting).is_some());
+    (device, setting)
+}
+
 #[test]
 fn reservations_go_with_their_volume() {
     let rig = Rig::new("", &["disk"]);
-    let row = rig.store.dataset_rows().remove(0);
-    let setting = format!("iscsi.reservations.{}", row.id);
-    let device = rig.target("disk").device.clone();
-    device.nexus_begins(&nexus("host"), false);
-    attentions(&device, 0);
-    let mut register = [0; 24];
-    (register[15], register[20]) = (7, 1);
-    let asked = |cdb: &[u8], data: &[u8]| {
-        let (nexus, epoch) = (Arc::new(nexus("host")), device.epoch([0; 8]));
-        let announced_bytes = data.len() as u64;
-        device.execute(&Asked { nexus: &nexus, lun: [0; 8], cdb, epoch, announced_bytes }, Bytes::copy_from_slice(data))
-    };
-    assert_eq!(asked(&[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0], &register), Reply::good());
-    assert!(rig.store.setting(&setting).is_some());
+    let (_, setting) = register(&rig, "disk");
     rig.store.delete_dataset("disk", Timestamp(2)).expect("deleted");
     rig.targets.look();
     assert!(rig.store.setting(&setting).is_none());
+}
+
+/// A volume is created, logged in to and reserved after a look has begun: it is there afterwards as it was.
+#[test]
+fn a_volume_that_comes_during_a_look_keeps_its_unit_and_its_reservations() {
+    let rig = Rig::new("[target.db]\nvolumes=['data','log']", &["data"]);
+    let db = rig.target("db").device.clone();
+    let mut came = None;
+    rig.targets.look_and(|| {
+        rig.create("disk");
+        rig.create("log");
+        came = Some((register(&rig, "disk"), rig.target("disk").device.units(), rig.target("db").device.units()));
+    });
+    let ((device, setting), alone, grouped) = came.expect("it was called");
+    assert!(Arc::ptr_eq(&rig.target("disk").device, &device), "one device");
+    for (name, device, units) in [("disk", device, alone), ("db", db, grouped)] {
+        let now = device.units();
+        assert!(now.keys().eq(units.keys()) && !now.is_empty(), "{name}");
+        assert!(now.values().zip(units.values()).all(|(own, other)| Arc::ptr_eq(own, other)), "{name}: one unit");
+    }
+    assert!(rig.store.setting(&setting).is_some(), "what was reserved");
+    rig.targets.look();
+    assert_eq!(rig.target("db").device.units().len(), 2);
+    assert!(rig.store.setting(&setting).is_some());
 }
 
 #[test]

@@ -68,9 +68,10 @@ impl Units {
         Ok(Arc::new(unit))
     }
 
-    /// Forgets the units of volumes that are gone, and what was kept for them.
-    pub fn keep_only(&self, volumes: &[DatasetRow]) {
-        let there = |id: &DatasetId| volumes.iter().any(|row| row.id == *id);
+    /// Forgets the units of volumes that are gone, and what was kept for them. Each is asked for at the store, now: of a
+    /// volume that came a moment ago an older list knows nothing, and somebody may have logged in to it already.
+    pub fn forget_what_is_gone(&self) {
+        let there = |id: &DatasetId| self.store.dataset_row(*id).is_some();
         let gone: Vec<DatasetId> = {
             let mut kept = self.lock();
             kept.failing.retain(|id, _| there(id));
