@@ -70,7 +70,53 @@ fn a_share_goes_back_to_any_moment_and_forth_again() {
     assert!(said.code == 1 && said.err.contains("yesterday"), "{said:?}");
     let said = narrowboat(&data, &["rewind", "office", "--to", "2001-01-01T00:00:00Z"]);
     assert!(said.code == 1 && said.err.contains("window"), "{said:?}");
+    assert!(said.err.contains("begins at 20"), "in a time that people can read: {said:?}");
+    let to_come = ["2031-01-01T00:00:00Z", "2200-01-01T00:00:00Z"];
+    let dest = folder.path().join("to come").to_str().expect("UTF-8").to_owned();
+    for (nth, time) in to_come.into_iter().enumerate() {
+        let then = format!("office@{time}");
+        for command in [
+            &["rewind", "office", "--to", time][..],
+            &["rewind", "office", "--to", time, "--as", "coming"],
+            &["clone", &then, "coming"],
+            &["restore", &then, &dest],
+        ] {
+            let said = narrowboat(&data, command);
+            assert!(said.code == 1 && said.err.contains(&time[..10]), "{nth}: {command:?}: {said:?}");
+            assert!(said.err.contains("still to come"), "{command:?}: {said:?}");
+        }
+    }
     fine(&data, &["window", "office", "--off"]);
     assert_eq!(narrowboat(&data, &["rewind", "office", "--to", &times[0]]).code, 1);
     assert!(facts(&data, &["check", "--deep"])["sound"].as_bool().expect("an answer"));
+}
+
+/// Whoever reads where the window begins and ends can name both.
+#[test]
+fn the_ends_of_the_window_can_be_named_as_they_are_shown() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let served = Served::start(&data_folder(folder.path(), "box"));
+    let data = served.data.clone();
+    fine(&data, &["share", "create", "office"]);
+    fine(&data, &["window", "office", "--keep", "24h"]);
+    let mut client = served.connect();
+    let root = client.mount("/office").expect("the share");
+    let file = client.create(&root, b"report").expect("room");
+    client.write(&file, 0, b"all of it", Stable::File).expect("room");
+    let shown = fine(&data, &["timeline", "office"]);
+    let end = |label: &str| {
+        let line = shown.lines().find_map(|line| line.trim().strip_prefix(label)).expect("a line");
+        line.trim().to_owned()
+    };
+    let restored = |name: &str, moment: &str| {
+        let dest = folder.path().join(name);
+        fine(&data, &["restore", &format!("office@{moment}"), dest.to_str().expect("UTF-8")]);
+        fs::read(dest.join("report")).ok()
+    };
+    assert_eq!(restored("first", &end("from")), None, "{shown}");
+    assert_eq!(restored("last", &end("to")).as_deref(), Some(&b"all of it"[..]), "{shown}");
+    let window = facts(&data, &["timeline", "office"])["window"].clone();
+    let first = window["first"].as_str().expect("a time");
+    assert_eq!(restored("again", first), None);
+    assert_eq!(first, end("from"));
 }

@@ -241,6 +241,34 @@ fn what_defers_waits_for_no_more_than_the_disk_could_take_once_more() {
 }
 
 #[test]
+fn moments_that_are_still_to_come_are_refused() {
+    let (_disk, store) = with_volume(1, FOR_EVER);
+    let volume = device(&store, "disk");
+    let lsn = volume.write(Timestamp(100), 0, stamped(1)).expect("room");
+    let refused = |moment: Moment, now| {
+        let cloned = store.clone_at("disk", &moment, "past", now).map(drop);
+        let rewound = store.rewind("disk", &moment, "before", now).map(drop);
+        for outcome in [cloned, rewound] {
+            let why = outcome.expect_err("it is still to come").to_string();
+            assert!(why.contains("still to come"), "{why}");
+        }
+        assert!(store.snapshot_named("disk", "before").is_err(), "nothing was done");
+    };
+    refused(Moment::Time(Timestamp(151)), Timestamp(150));
+    refused(
+        Moment::Lsn(Lsn(store.mark(&["disk"], "m", false, Timestamp(150)).expect("a window").0 + 1)),
+        Timestamp(150),
+    );
+    for moment in [Moment::Time(Timestamp(150)), Moment::Lsn(lsn)] {
+        store.clone_at("disk", &moment, "past", Timestamp(150)).expect("this has been");
+        store.delete_dataset("past", Timestamp(150)).expect("just made");
+    }
+    // The clock was set back: what was written before that can be named by the times that it has.
+    store.clone_at("disk", &Moment::Time(Timestamp(150)), "past", Timestamp(20)).expect("it is in the journal");
+    refused(Moment::Time(Timestamp(9000)), Timestamp(20));
+}
+
+#[test]
 fn a_rewind_destroys_nothing_and_can_be_undone() {
     for sync in 0..40 {
         let (disk, store) = with_volume(sync, FOR_EVER);

@@ -46,8 +46,9 @@ pub(super) fn window(reach: &Reach) -> reports::Window {
     reports::Window {
         asked_seconds: reach.window.nanoseconds / 1_000_000_000,
         asked_bytes: reach.window.bytes,
-        first: rfc3339(reach.first),
-        last: rfc3339(reach.last),
+        // Cut to milliseconds, the first moment would lie before the window, and the last before what was written last.
+        first: reach.first.to_string(),
+        last: reach.last.to_string(),
         seconds: reach.last.0.saturating_sub(reach.first.0).max(0) as f64 / 1e9,
         journal_bytes: reach.journal_bytes,
         limit: match reach.limit {

@@ -26,9 +26,9 @@ pub enum Moment {
     Snapshot(String),
     /// That of a mark, by its label.
     Mark(String),
-    /// All that was written up to this time, and nothing later.
+    /// All that was written up to this time, and nothing later. Refused where it is still to come.
     Time(Timestamp),
-    /// All that the journal has up to this record.
+    /// All that the journal has up to this record. Refused where there is no such record yet.
     Lsn(Lsn),
 }
 
@@ -268,6 +268,7 @@ impl Store {
             Moment::Lsn(lsn) => Upto::Lsn(*lsn),
         };
         let live = self.dataset(row.id)?;
+        self.refuse_what_is_to_come(upto, now)?;
         if upto.has(self.stages.journal.last(), now) {
             live.settle_in_journal(now)?;
         }
@@ -290,6 +291,20 @@ impl Store {
         outcome?;
         self.stages.pool.settle()?;
         Ok(Then { base, sealed: self.sealed_at(base, next_inode)? })
+    }
+
+    /// Refuses moments that have not been: what will be written up to them is not there yet. After the box's clock was set back,
+    /// the journal's time is ahead of it, and can be named.
+    fn refuse_what_is_to_come(&self, upto: Upto, now: Timestamp) -> Result<()> {
+        let latest = now.max(self.stages.journal.time());
+        let why = match upto {
+            Upto::Time(time) if time > latest => format!("{time} is still to come: for this box it is {latest}"),
+            Upto::Lsn(lsn) if lsn > self.stages.journal.last() => {
+                format!("record {lsn} is still to come: the newest is {}", self.stages.journal.last())
+            }
+            Upto::Time(_) | Upto::Lsn(_) => return Ok(()),
+        };
+        Err(Refusal::Invalid(why).into())
     }
 
     /// Applies what the journal has of a dataset behind a checkpoint, up to a moment, and merges it into a root.
@@ -325,7 +340,7 @@ fn out_of_reach(row: &DatasetRow, first: Option<&Checkpoint>) -> Error {
     let name = &row.name;
     let why = match first {
         None => format!("{name} has no window: only its snapshots are left of what it was"),
-        Some(first) => format!("the window of {name} begins at record {}, {} ns since 1970", first.lsn, first.time.0),
+        Some(first) => format!("the window of {name} begins at {}, behind record {}", first.time, first.lsn),
     };
     Refusal::Invalid(why).into()
 }
