@@ -35,3 +35,5 @@ pub mod replicas;
 pub mod transfers;
 /// Sizes, rates and times for people.
 pub mod units;
+/// Who uses a dataset.
+pub mod users;

@@ -42,12 +42,13 @@ use crate::ingest::exports::{StoreExports, check_networks};
 use crate::ingest::iscsi;
 use crate::ingest::nfs::portmap::Portmap;
 use crate::ingest::nfs::rpc::Service;
-use crate::ingest::nfs::{HandleKey, Server, ServerConfig, Session};
+use crate::ingest::nfs::{HandleKey, Hosts, Server, ServerConfig, Session};
 use crate::ingest::volumes::StoreTargets;
 use crate::pace;
 use crate::policies::Policies;
 use crate::replicas::{Replicas, peers};
 use crate::transfers::Transfers;
+use crate::users::Users;
 
 /// Threads that drain.
 const PUMPS: usize = 2;
@@ -107,6 +108,8 @@ pub struct Node {
     pub nfs_address: Option<SocketAddr>,
     /// Where iSCSI is served.
     pub iscsi_addresses: Vec<SocketAddr>,
+    /// Who uses what.
+    pub users: Users,
     /// Replications.
     pub transfers: Transfers,
     /// What quiets applications around a mark.
@@ -193,8 +196,9 @@ impl Node {
             .map_err(|error| StartError::Thread("the runtime", error))?;
         let caps = Arc::new(Caps::new(store.clone(), &config));
         let link = start_link(&runtime, data, &config, &name, &caps, &store)?;
-        let (nfs, nfs_address) = start_nfs(&store, &config)?;
+        let shares = start_nfs(&store, &config)?;
         let front = start_iscsi(&store, &config)?;
+        let users = Users::new(front.targets.clone(), shares.users());
         let policies = Policies::new(&config);
         let hooks = Hooks::new(store.clone(), config.hook.clone());
         let node = Arc::new(Node {
@@ -205,8 +209,9 @@ impl Node {
             link,
             caps,
             differences: Differences::default(),
-            nfs_address,
+            nfs_address: shares.address,
             iscsi_addresses: front.addresses,
+            users,
             transfers: Transfers::default(),
             hooks,
             policies,
@@ -226,7 +231,7 @@ impl Node {
             address: SOCKET.into(),
             source,
         })?;
-        Ok(Running { node, nfs, iscsi: front.server, control, pumps, watch, caps, pacer, thawer })
+        Ok(Running { node, nfs: shares.server, iscsi: front.server, control, pumps, watch, caps, pacer, thawer })
     }
 
     /// Lets this thread call what starts tasks of the link, as long as the guard lives.
@@ -397,15 +402,29 @@ fn start_pacer(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
     started.map_err(|error| StartError::Thread("the thread of the paces", error))
 }
 
-fn start_nfs(store: &Arc<Store>, config: &Config) -> Result<(Option<Server>, Option<SocketAddr>), StartError> {
-    let Some(address) = config.nfs_address() else { return Ok((None, None)) };
+/// The NFS front door: nothing where it is off.
+#[derive(Default)]
+struct NfsFront {
+    server: Option<Server>,
+    session: Option<Arc<Session>>,
+    address: Option<SocketAddr>,
+}
+
+impl NfsFront {
+    fn users(&self) -> Option<(Arc<Session>, Hosts)> {
+        Some((self.session.clone()?, self.server.as_ref()?.hosts()))
+    }
+}
+
+fn start_nfs(store: &Arc<Store>, config: &Config) -> Result<NfsFront, StartError> {
+    let Some(address) = config.nfs_address() else { return Ok(NfsFront::default()) };
     let failed =
         |what, address: SocketAddr| move |source| StartError::Listen { what, address: address.to_string(), source };
     let exports = Arc::new(StoreExports::new(store.clone(), config.clone()));
     let session = Arc::new(Session::new(exports, HandleKey::new(&store.id().0)));
     let listener = TcpListener::bind(address).map_err(failed("NFS", address))?;
     let local = listener.local_addr().map_err(failed("NFS", address))?;
-    let mut streams: Vec<(TcpListener, Arc<dyn Service>)> = vec![(listener, session)];
+    let mut streams: Vec<(TcpListener, Arc<dyn Service>)> = vec![(listener, session.clone())];
     let mut datagrams: Vec<(UdpSocket, Arc<dyn Service>)> = Vec::new();
     if let Some(asked) = config.portmap_address() {
         let portmap = Arc::new(Portmap::new(local.port()));
@@ -414,7 +433,7 @@ fn start_nfs(store: &Arc<Store>, config: &Config) -> Result<(Option<Server>, Opt
     }
     let server = Server::start(ServerConfig::new(Arc::new(clock::now)), streams, datagrams)
         .map_err(|error| StartError::Thread("the NFS server", error))?;
-    Ok((Some(server), Some(local)))
+    Ok(NfsFront { server: Some(server), session: Some(session), address: Some(local) })
 }
 
 fn start_watch(node: Arc<Node>, targets: Arc<StoreTargets>) -> Result<JoinHandle<()>, StartError> {

@@ -265,9 +265,9 @@ fn random_moments_come_back_as_a_file_a_folder_and_a_disk() {
     fine(&data, &["clone", &format!("disk@{}", then.time), "past"]);
     assert!(disk_of(&mut served.log_in("past")) == then.disk, "a clone is a target at once");
     for step in [then, last] {
-        fine(&data, &["rewind", "disk", "--to", &step.time]);
+        fine(&data, &["rewind", "disk", "--to", &step.time, "--force"]);
         assert!(disk_of(&mut writer.session) == step.disk, "in place, under its initiator");
-        fine(&data, &["rewind", "office", "--to", &step.time]);
+        fine(&data, &["rewind", "office", "--to", &step.time, "--force"]);
         let names: Vec<_> =
             writer.client.mount("/office").and_then(|root| writer.client.list(&root)).expect("readable");
         let top = step.tree.keys().filter(|path| path.components().count() == 1).count();

@@ -3,10 +3,11 @@
 mod common;
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use common::iscsi::{BLOCK, Initiator, Login, read, write};
 use common::nfs::Stable;
-use common::{Served, data_folder, facts, fine, narrowboat};
+use common::{PATIENCE, Served, data_folder, facts, fine, narrowboat};
 use serde_json::json;
 
 /// The present as people write it. Moments of the test lie apart by more than it is exact to.
@@ -54,11 +55,11 @@ fn a_share_goes_back_to_any_moment_and_forth_again() {
 
     fine(&data, &["rewind", "office", "--to", "noon", "--as", "then"]);
     assert_eq!(facts(&data, &["clone", &format!("office@{}", times[0]), "earlier"])["files"], 1);
-    let rewound = facts(&data, &["rewind", "office", "--to", &times[1]]);
+    let rewound = facts(&data, &["rewind", "office", "--to", &times[1], "--force"]);
     let file = client.lookup(&root, b"report").expect("it is back").0;
     assert_eq!(client.read(&file, 0, 100).expect("there"), b"two");
     let before = rewound["before"].as_str().expect("a snapshot").to_owned();
-    fine(&data, &["rewind", "office", "--to", &before]);
+    fine(&data, &["rewind", "office", "--to", &before, "--force"]);
     assert!(client.lookup(&root, b"report").is_err(), "and removed again: nothing was lost");
 
     let timeline = facts(&data, &["timeline", "office"]);
@@ -68,7 +69,7 @@ fn a_share_goes_back_to_any_moment_and_forth_again() {
     assert!(fine(&data, &["timeline", "office"]).contains("mark      application  noon"));
     let said = narrowboat(&data, &["rewind", "office", "--to", "yesterday"]);
     assert!(said.code == 1 && said.err.contains("yesterday"), "{said:?}");
-    let said = narrowboat(&data, &["rewind", "office", "--to", "2001-01-01T00:00:00Z"]);
+    let said = narrowboat(&data, &["rewind", "office", "--to", "2001-01-01T00:00:00Z", "--force"]);
     assert!(said.code == 1 && said.err.contains("window"), "{said:?}");
     assert!(said.err.contains("begins at 20"), "in a time that people can read: {said:?}");
     let to_come = ["2031-01-01T00:00:00Z", "2200-01-01T00:00:00Z"];
@@ -76,7 +77,7 @@ fn a_share_goes_back_to_any_moment_and_forth_again() {
     for (nth, time) in to_come.into_iter().enumerate() {
         let then = format!("office@{time}");
         for command in [
-            &["rewind", "office", "--to", time][..],
+            &["rewind", "office", "--to", time, "--force"][..],
             &["rewind", "office", "--to", time, "--as", "coming"],
             &["clone", &then, "coming"],
             &["restore", &then, &dest],
@@ -87,7 +88,7 @@ fn a_share_goes_back_to_any_moment_and_forth_again() {
         }
     }
     fine(&data, &["window", "office", "--off"]);
-    assert_eq!(narrowboat(&data, &["rewind", "office", "--to", &times[0]]).code, 1);
+    assert_eq!(narrowboat(&data, &["rewind", "office", "--to", &times[0], "--force"]).code, 1);
     assert!(facts(&data, &["check", "--deep"])["sound"].as_bool().expect("an answer"));
 }
 
@@ -119,4 +120,86 @@ fn the_ends_of_the_window_can_be_named_as_they_are_shown() {
     let first = window["first"].as_str().expect("a time");
     assert_eq!(restored("again", first), None);
     assert_eq!(first, end("from"));
+}
+
+fn put(session: &mut Initiator, byte: u8) {
+    session.greet(0).expect("open");
+    assert!(session.run(0, &write(0, 1, true), vec![byte; BLOCK], 0).expect("open").is_good());
+}
+
+/// Rewinds as soon as the box has seen that nobody is there any more.
+fn rewind_once_left(data: &std::path::Path, dataset: &str, to: &str) {
+    let since = Instant::now();
+    loop {
+        let said = narrowboat(data, &["rewind", dataset, "--to", to]);
+        if said.code == 0 {
+            return assert!(!said.out.contains("in use"), "{said:?}");
+        }
+        assert!(said.err.contains("is in use") && since.elapsed() < PATIENCE, "{said:?}");
+    }
+}
+
+/// A file system that is mounted would write what it remembers over the past.
+#[test]
+fn a_volume_is_not_rewound_under_its_initiators_unless_that_is_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let served = Served::start(&data_folder(folder.path(), "box"));
+    let data = served.data.clone();
+    fine(&data, &["volume", "create", "disk", "--size", "1MiB"]);
+    fine(&data, &["window", "disk", "--keep", "1h"]);
+    let mut session = served.log_in("disk");
+    put(&mut session, 1);
+    fine(&data, &["mark", "disk", "good"]);
+    put(&mut session, 2);
+    let other = Login { initiator: "iqn.2026-01.org.example:other".into(), ..Login::default() };
+    let mut other = Initiator::login_as(&served.portals[0], Some(&common::target("disk")), &other).expect("open");
+    other.greet(0).expect("open");
+    let said = narrowboat(&data, &["rewind", "disk", "--to", "good"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    for part in ["iqn.2026-01.org.example:test", "iqn.2026-01.org.example:other", "--as NEW", "--force"] {
+        assert!(said.err.contains(part), "{part}: {said:?}");
+    }
+    let first = |session: &mut Initiator| session.run(0, &read(0, 1), Vec::new(), BLOCK).expect("open");
+    assert_eq!(first(&mut session).data, [2; BLOCK], "nothing has happened");
+    assert_eq!(facts(&data, &["snapshot", "list", "disk"]).as_array().map(Vec::len), Some(0));
+    // Nobody is in the way of a new one.
+    fine(&data, &["rewind", "disk", "--to", "good", "--as", "past"]);
+
+    let said = fine(&data, &["rewind", "disk", "--to", "good", "--force"]);
+    assert!(said.contains("PROBLEM: it was in use by iqn.2026-01.org.example:other, iqn"), "{said}");
+    for session in [&mut session, &mut other] {
+        assert_eq!(first(session).sense(), (6, 0x2900), "every session is told");
+        assert_eq!(first(session).data, [1; BLOCK]);
+    }
+    put(&mut session, 3);
+    session.logout().expect("open");
+    drop(other);
+    rewind_once_left(&data, "disk", "good");
+    let mut session = served.log_in("disk");
+    session.greet(0).expect("open");
+    assert_eq!(first(&mut session).data, [1; BLOCK]);
+}
+
+#[test]
+fn a_share_is_not_rewound_under_its_clients_unless_that_is_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let served = Served::start(&data_folder(folder.path(), "box"));
+    let data = served.data.clone();
+    for share in ["office", "other"] {
+        fine(&data, &["share", "create", share]);
+        fine(&data, &["window", share, "--keep", "1h"]);
+        fine(&data, &["mark", share, "empty"]);
+    }
+    let mut client = served.connect();
+    let root = client.mount("/office").expect("the share");
+    client.create(&root, b"report").expect("room");
+    let said = narrowboat(&data, &["rewind", "office", "--to", "empty"]);
+    assert!(said.code == 1 && said.err.contains("in use by 127.0.0.1") && said.err.contains("--force"), "{said:?}");
+    client.lookup(&root, b"report").expect("nothing has happened");
+    rewind_once_left(&data, "other", "empty");
+    let said = fine(&data, &["rewind", "office", "--to", "empty", "--force"]);
+    assert!(said.contains("in use by 127.0.0.1"), "{said}");
+    client.lookup(&root, b"report").expect_err("it was not there then");
+    drop(client);
+    rewind_once_left(&data, "office", "empty");
 }

@@ -157,7 +157,12 @@ enum Command {
         /// The dataset.
         dataset: String,
     },
-    /// Take a dataset back to a moment. Nothing is lost: a snapshot holds the present first.
+    /// Take a dataset back to a moment. What the box has is not lost: a snapshot holds the present first.
+    ///
+    /// Whoever has the dataset mounted remembers the present, and would write it over the past: that damages a file system on a
+    /// volume. So a volume that initiators are logged in to, and a share that connected clients have mounted, is not taken
+    /// back: unmount it there (and log out), or make a new one with --as. What clients have not written yet is in no
+    /// snapshot.
     Rewind {
         /// The dataset.
         dataset: String,
@@ -165,8 +170,11 @@ enum Command {
         #[arg(long, value_name = "MOMENT")]
         to: String,
         /// Leave the dataset as it is, and make a new writable one as it was.
-        #[arg(long = "as", value_name = "NEW")]
+        #[arg(long = "as", value_name = "NEW", conflicts_with = "force")]
         new: Option<String>,
+        /// Take it back although somebody uses it. Initiators are told (a unit attention); file systems take no notice.
+        #[arg(long)]
+        force: bool,
     },
     /// Make a writable dataset that starts as another one was at a moment. Takes no room.
     Clone {
@@ -277,7 +285,7 @@ pub fn run() -> ExitCode {
         Command::Mark { dataset, name, with, quiet, hooks } => time::mark(&context, dataset, name, with, quiet, hooks),
         Command::Thaw { hook, forget } => time::thaw(&context, hook, forget),
         Command::Timeline { dataset } => time::timeline(&context, dataset),
-        Command::Rewind { dataset, to, new } => time::rewind(&context, dataset, to, new),
+        Command::Rewind { dataset, to, new, force } => time::rewind(&context, dataset, to, new, force),
         Command::Clone { snapshot, name } => dataset::clone(&context, snapshot, name),
         Command::Diff { from, to } => dataset::diff(&context, from, to),
         Command::Restore { source, dest } => restore::restore(&context, source, &dest),

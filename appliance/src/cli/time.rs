@@ -69,13 +69,17 @@ pub(super) fn thaw(context: &Context, hook: String, forget: bool) -> Outcome {
     Ok(if call.done { ExitCode::SUCCESS } else { ExitCode::from(HOOK_FAILED) })
 }
 
-pub(super) fn rewind(context: &Context, dataset: String, to: String, new: Option<String>) -> Outcome {
+pub(super) fn rewind(context: &Context, dataset: String, to: String, new: Option<String>, force: bool) -> Outcome {
     if let Some(name) = new {
         return super::dataset::clone(context, format!("{dataset}@{to}"), name);
     }
-    if let Some(done) = context.ask::<Rewound>(&Request::Rewind { dataset, to })? {
+    if let Some(done) = context.ask::<Rewound>(&Request::Rewind { dataset, to, force })? {
         say!("{} is as it was at {}", done.dataset, done.to);
         say!("what it was before is {}@{}", done.dataset, done.before);
+        if !done.users.is_empty() {
+            say!("PROBLEM: it was in use by {}: what they remember is of the time before,", done.users.join(", "));
+            say!("  so let nothing be written there until it is unmounted and mounted anew");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -73,7 +73,7 @@ pub fn handle(
         }
         Request::Thaw { hook, forget: false } => done(node.hooks.thaw(&hook)?),
         Request::Timeline { dataset } => done(time::timeline(&node.store, &dataset)?),
-        Request::Rewind { dataset, to } => done(time::rewind(&node.store, &dataset, &to)?),
+        Request::Rewind { dataset, to, force } => done(time::rewind(node, &dataset, &to, force)?),
         Request::Clone { snapshot, name } => {
             let (source, moment) = split(&snapshot)?;
             let moment = time::moment(&node.store, source, moment)?;

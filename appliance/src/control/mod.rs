@@ -150,6 +150,9 @@ pub enum Request {
         dataset: String,
         /// A snapshot, a mark or a time.
         to: String,
+        /// Also while somebody uses it.
+        #[serde(default)]
+        force: bool,
     },
     /// A new dataset that starts as another one was at a moment.
     Clone {

@@ -257,6 +257,9 @@ pub struct Rewound {
     pub to: String,
     /// The snapshot that holds what it was before.
     pub before: String,
+    /// Who used it meanwhile: initiators, and addresses of NFS clients.
+    #[serde(default)]
+    pub users: Vec<String>,
 }
 
 /// A snapshot.

@@ -1,7 +1,9 @@
 //! What requests about time do: windows, marks, rewinds, and what a moment's name stands for.
 
+use std::time::{Duration, Instant};
+
 use narrowboat_storage::Store;
-use narrowboat_storage::catalogue::{DatasetRow, Window};
+use narrowboat_storage::catalogue::{DatasetKind, DatasetRow, Window};
 use narrowboat_storage::store::{Limit, Moment, Reach, Timeline};
 
 use super::Failed;
@@ -15,6 +17,8 @@ use crate::units::{parse_rfc3339, rfc3339};
 const WINDOW_BYTES: u64 = 32 << 30;
 /// How long a window is where only its bytes were said.
 const WINDOW_SECONDS: u64 = 7 * 24 * 3600;
+/// How long those who leave a dataset may take until they are gone.
+const LEAVING: Duration = Duration::from_secs(2);
 
 /// Sets, changes or removes a dataset's window.
 pub(super) fn set_window(
@@ -164,11 +168,49 @@ pub(super) fn moment_and_path<'a>(store: &Store, dataset: &str, text: &'a str) -
         .unwrap_or_else(|| Failed::refused(format!("{dataset}@{text} names no moment"))))
 }
 
-/// Takes a dataset back to a moment, or makes a new one as it was.
-pub(super) fn rewind(store: &Store, dataset: &str, to: &str) -> Result<reports::Rewound, Failed> {
-    let moment = moment(store, dataset, to)?;
+/// Takes a dataset back to a moment. Refused while somebody uses it, except by `force`: then whoever can be told is told.
+pub(super) fn rewind(node: &Node, dataset: &str, to: &str, force: bool) -> Result<reports::Rewound, Failed> {
+    let row = node.store.dataset_named(dataset)?.row;
+    let moment = moment(&node.store, dataset, to)?;
+    let users = users(node, &row, force);
+    if !users.is_empty() && !force {
+        return Err(in_use(&row, to, &users));
+    }
     let now = clock::now();
     let before = format!("before-rewind-{}", rfc3339(now).replace(':', "-"));
-    let kept = store.rewind(dataset, &moment, &before, now)?;
-    Ok(reports::Rewound { dataset: dataset.to_owned(), to: to.to_owned(), before: kept.name })
+    let kept = node.store.rewind(dataset, &moment, &before, now)?;
+    // Also whoever came meanwhile: what it has read may be of the time before.
+    node.users.tell_replaced(row.id);
+    Ok(reports::Rewound { dataset: dataset.to_owned(), to: to.to_owned(), before: kept.name, users })
+}
+
+/// Who uses a dataset. Where that matters, those who are about to leave have the time for it: who has logged out, or closed
+/// his connection, a moment ago is seen to be gone a moment later.
+fn users(node: &Node, row: &DatasetRow, force: bool) -> Vec<String> {
+    let since = Instant::now();
+    loop {
+        let users = node.users.of(row.id);
+        if users.is_empty() || force || since.elapsed() >= LEAVING {
+            return users;
+        }
+        std::thread::sleep(LEAVING / 20);
+    }
+}
+
+fn in_use(row: &DatasetRow, to: &str, users: &[String]) -> Failed {
+    let (name, who) = (&row.name, users.join(", "));
+    let (harm, remedy) = match row.kind {
+        DatasetKind::Volume => (
+            "a file system that is mounted there would write what it remembers over the disk as it was then",
+            "unmount it there and log out first",
+        ),
+        DatasetKind::Share => (
+            "what clients remember of its files, and have not written yet, would be of another time",
+            "unmount it there first",
+        ),
+    };
+    Failed::refused(format!(
+        "{name} is in use by {who}: {harm}. Either {remedy}, or leave it and make a new one as it was \
+         (`narrowboat rewind {name} --to '{to}' --as NEW`); `--force` takes it back all the same"
+    ))
 }

@@ -54,6 +54,7 @@ pub mod server;
 pub mod session;
 /// Errors on the wire.
 pub mod status;
+mod users;
 /// Types on the wire.
 pub mod wire;
 /// The data representation below everything.
@@ -64,5 +65,5 @@ mod tests;
 
 pub use export::{Export, ExportInfo, Exports, Network, Rules, SnapshotEntry, Snapshots, Squash};
 pub use handle::HandleKey;
-pub use server::{Server, ServerConfig};
+pub use server::{Hosts, Server, ServerConfig};
 pub use session::Session;

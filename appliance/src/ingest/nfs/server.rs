@@ -27,10 +27,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use narrowboat_storage::units::Timestamp;
@@ -119,6 +119,18 @@ pub struct Server {
     acceptor: Option<std::thread::JoinHandle<()>>,
 }
 
+/// Tells which hosts are connected to a server; none once it is gone.
+#[derive(Clone)]
+pub struct Hosts(Weak<Shared>);
+
+impl Hosts {
+    /// The hosts that are connected now.
+    pub fn connected(&self) -> BTreeSet<IpAddr> {
+        let connections = self.0.upgrade().map(|shared| shared.connections()).unwrap_or_default();
+        connections.iter().map(|connection| connection.peer.client.ip().to_canonical()).collect()
+    }
+}
+
 /// What the threads share.
 struct Shared {
     config: ServerConfig,
@@ -166,6 +178,11 @@ impl Server {
         }
         let acceptor = acceptor::start(shared.clone(), streams, datagrams)?;
         Ok(Server { shared, acceptor: Some(acceptor) })
+    }
+
+    /// Tells which hosts are connected.
+    pub fn hosts(&self) -> Hosts {
+        Hosts(Arc::downgrade(&self.shared))
     }
 
     /// What it is doing at the moment.

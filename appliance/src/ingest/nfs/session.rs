@@ -5,10 +5,13 @@
 //! that is [owed](Outcome::Owed): until it is settled, repetitions find the call under way.
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use narrowboat_storage::dataset::CallTag;
+use narrowboat_storage::id::DatasetId;
 use narrowboat_storage::units::Timestamp;
 
 use super::counters::{Counters, Counts};
@@ -20,6 +23,7 @@ use super::procedures::{Context, Debt, PROCEDURES, Repeat};
 use super::replies::{self, Replies, Tags, Verdict};
 use super::rpc::{self, CallHeader, NotACall, Outcome, Owed, Peer, Refused, Service};
 use super::status::Status;
+use super::users::Users;
 use super::wire::{
     MOUNT_PROGRAM, MOUNT_VERSION, NFS_PROGRAM, NFS_VERSION, NLM_PROGRAM, NLM_VERSION, TRANSFER_BYTES_MAX,
 };
@@ -43,6 +47,7 @@ pub struct Session {
     handles: HandleKey,
     replies: Mutex<Replies>,
     mounts: Mutex<Mounts>,
+    users: Users,
     counters: Counters,
 }
 
@@ -54,6 +59,7 @@ impl Session {
             handles,
             replies: Mutex::new(Replies::new(REPLIES_MAX, REPLY_BYTES_MAX)),
             mounts: Mutex::default(),
+            users: Users::default(),
             counters: Counters::default(),
         }
     }
@@ -61,6 +67,11 @@ impl Session {
     /// What was asked so far.
     pub fn counts(&self) -> Counts {
         self.counters.read()
+    }
+
+    /// The hosts that have used an export and have not said that they unmounted it, connected or not.
+    pub fn users_of(&self, export: DatasetId) -> BTreeSet<IpAddr> {
+        self.users.of(export)
     }
 
     fn replies(&self) -> MutexGuard<'_, Replies> {
@@ -174,6 +185,7 @@ impl Session {
             exports: self.exports.as_ref(),
             handles: &self.handles,
             client: peer.client,
+            users: &self.users,
             identity: &header.identity,
             now,
             tags,

@@ -21,12 +21,13 @@ mod rules;
 mod tests;
 mod units;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use narrowboat_storage::Store;
 use narrowboat_storage::catalogue::{DatasetKind, DatasetRow};
+use narrowboat_storage::id::DatasetId;
 
 use super::iscsi::chap::Account;
 use super::iscsi::scsi::{Device, LogicalUnit};
@@ -86,6 +87,18 @@ impl StoreTargets {
             device.replace(target.map(|target| self.units_of(target)).unwrap_or_default());
             target.is_some()
         });
+    }
+
+    /// The initiators that have a session with the target of a volume, by name.
+    pub fn initiators_of(&self, volume: DatasetId) -> BTreeSet<String> {
+        self.units.known(volume).map(|unit| unit.initiators()).unwrap_or_default()
+    }
+
+    /// Tells the initiators of a volume that it holds something else than what they wrote last.
+    pub fn tell_replaced(&self, volume: DatasetId) {
+        if let Some(unit) = self.units.known(volume) {
+            unit.content_replaced();
+        }
     }
 
     fn rows(&self) -> Vec<DatasetRow> {

@@ -68,6 +68,11 @@ impl Units {
         Ok(Arc::new(unit))
     }
 
+    /// The unit of a volume that somebody has asked for.
+    pub fn known(&self, id: DatasetId) -> Option<Arc<LogicalUnit>> {
+        self.lock().units.get(&id).cloned()
+    }
+
     /// Forgets the units of volumes that are gone, and what was kept for them. Each is asked for at the store, now: of a
     /// volume that came a moment ago an older list knows nothing, and somebody may have logged in to it already.
     pub fn forget_what_is_gone(&self) {

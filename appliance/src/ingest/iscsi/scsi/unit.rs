@@ -3,7 +3,7 @@
 //! The state is locked for moments, never over the disk. A command passes, in this order: the gate (aborted?), the table
 //! (known?), unit attentions, reservations, access state; then its own function.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use narrowboat_storage::units::Space;
@@ -194,6 +194,20 @@ impl LogicalUnit {
     /// True where a port of an initiator has a session.
     pub fn has_session_of(&self, initiator: &str) -> bool {
         self.state().nexuses.keys().any(|nexus| nexus.initiator == initiator)
+    }
+
+    /// The names of the initiators that have a session.
+    pub fn initiators(&self) -> BTreeSet<String> {
+        self.state().nexuses.keys().map(|nexus| nexus.initiator.clone()).collect()
+    }
+
+    /// Says that the disk holds something else than what was written to it last, as after a rewind: tasks that came before are
+    /// ended, and every initiator port is told that it begins anew (POWER ON, RESET, OR BUS DEVICE RESET OCCURRED, the
+    /// attention of which the others are special cases: SPC-4 section 5.14.1). What initiators remember of the disk is theirs to
+    /// forget; most only note it. Reservations and mode pages stay.
+    pub fn content_replaced(&self) {
+        self.gate.abort(None, None);
+        self.state().tell_all(Sense::POWER_ON, None);
     }
 
     /// An initiator port's session is gone: what is bound to it goes too, persistent reservations stay.

@@ -20,6 +20,7 @@ use super::handle::HandleKey;
 use super::replies::Tags;
 use super::rpc::Identity;
 use super::status::Status;
+use super::users::Users;
 use super::xdr::{Decoder, Encoder, Malformed, Mark};
 
 mod attributes;
@@ -44,6 +45,8 @@ pub(crate) struct Context<'a> {
     pub client: SocketAddr,
     /// Who it says it is.
     pub identity: &'a Identity,
+    /// Who uses what.
+    pub users: &'a Users,
     /// When.
     pub now: Timestamp,
     /// Which call, for those that are remembered across a restart.

@@ -89,9 +89,16 @@ pub(crate) fn call(
         }
         3 => {
             let path = String::from_utf8_lossy(args.opaque(MOUNT_PATH_BYTES_MAX)?).into_owned();
-            mounts().remove(client, &format!("/{}", components(&path).join("/")));
+            let parts = components(&path);
+            mounts().remove(client, &format!("/{}", parts.join("/")));
+            if let Some((export, _)) = find_export(cx, &parts) {
+                cx.users.forget(Some(export.id), client);
+            }
         }
-        4 => mounts().remove_all(client),
+        4 => {
+            mounts().remove_all(client);
+            cx.users.forget(None, client);
+        }
         5 => export_list(cx, out),
         6 if version < MOUNT_VERSION => export_list(cx, out), // EXPORTALL: the same.
         _ => return Err(Refused::ProcedureUnavailable),

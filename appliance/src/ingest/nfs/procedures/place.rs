@@ -65,6 +65,9 @@ impl Context<'_> {
             Region::SnapshotDirectory => Arc::new(SnapshotDirectory::new(export.clone())),
             Region::Snapshot(id) => export.snapshots.open(id)?,
         };
+        if region == Region::Live {
+            self.users.note(export.id, self.client.ip());
+        }
         let caller = export.rules.credentials(self.identity);
         Ok(Place { tree, region, inode, fsid: fsid(export.id, region), caller, export })
     }
