@@ -2,14 +2,16 @@
 
 mod common;
 
+use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use common::*;
 use narrowboat_storage::catalogue::Policy;
 use narrowboat_storage::error::Refusal;
-use narrowboat_storage::units::{Inode, Timestamp};
+use narrowboat_storage::media::{Media, MediaFile, SimDisk};
+use narrowboat_storage::units::{Inode, Space, Timestamp};
 use narrowboat_storage::{Error, Store};
 
 /// Runs `work` and fails where it takes longer than two minutes.
@@ -117,5 +119,126 @@ fn many_small_layers_do_not_stop_writers_for_ever() {
             }
             stop.store(true, Ordering::Release);
         });
+    });
+}
+
+/// A disk on which no container is written while it is stuck.
+struct Sticky {
+    disk: SimDisk,
+    stuck: Arc<(Mutex<Stuck>, Condvar)>,
+}
+
+#[derive(Default)]
+struct Stuck {
+    is: bool,
+    waiting: usize,
+}
+
+struct StickyFile {
+    file: Arc<dyn MediaFile>,
+    stuck: Option<Arc<(Mutex<Stuck>, Condvar)>>,
+}
+
+impl Sticky {
+    fn watch(&self, path: &str, file: Arc<dyn MediaFile>) -> Arc<dyn MediaFile> {
+        let sticks = !path.starts_with("journal") && !path.starts_with("catalogue");
+        Arc::new(StickyFile { file, stuck: sticks.then(|| self.stuck.clone()) })
+    }
+}
+
+impl StickyFile {
+    fn pass(&self) {
+        let Some(stuck) = &self.stuck else { return };
+        let mut state = stuck.0.lock().expect("nobody panics with it");
+        state.waiting += 1;
+        stuck.1.notify_all();
+        state = stuck.1.wait_while(state, |state| state.is).expect("nobody panics with it");
+        state.waiting -= 1;
+    }
+}
+
+impl Media for Sticky {
+    fn create(&self, path: &str) -> io::Result<Arc<dyn MediaFile>> {
+        Ok(self.watch(path, self.disk.create(path)?))
+    }
+    fn open(&self, path: &str) -> io::Result<Arc<dyn MediaFile>> {
+        Ok(self.watch(path, self.disk.open(path)?))
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        self.disk.list(dir)
+    }
+    fn create_dir_all(&self, dir: &str) -> io::Result<()> {
+        self.disk.create_dir_all(dir)
+    }
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        self.disk.sync_dir(dir)
+    }
+    fn space(&self) -> io::Result<Space> {
+        self.disk.space()
+    }
+}
+
+impl MediaFile for StickyFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+    fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        self.pass();
+        self.file.write_at(parts, offset)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.pass();
+        self.file.sync()
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        self.file.reserve(len)
+    }
+}
+
+/// The drain hangs in the middle of a step. A snapshot is there at once all the same, and has the time of its moment; nobody waits for it.
+#[test]
+fn a_snapshot_waits_for_no_drain_step() {
+    within_two_minutes(|| {
+        let stuck = Arc::<(Mutex<Stuck>, Condvar)>::default();
+        let media = Sticky { disk: SimDisk::new(1), stuck: stuck.clone() };
+        let store = Store::open(Arc::new(media), small()).expect("an empty disk").0;
+        let id = store.create_volume("disk", 1 << 20, Policy::Inline, Timestamp(1)).expect("room").row.id;
+        let volume = store.volume(id).expect("just created");
+        let put = |time, byte| volume.write(Timestamp(time), 0, vec![byte; 4096].into()).expect("room");
+        put(10, 1);
+        stuck.0.lock().expect("nobody panics with it").is = true;
+        std::thread::scope(|scope| {
+            let draining = scope.spawn(|| store.drain_all(Timestamp(20)));
+            let state = stuck.0.lock().expect("nobody panics with it");
+            drop(stuck.1.wait_while(state, |state| state.waiting == 0).expect("nobody panics with it"));
+            put(30, 2);
+            // Asked for at 25, and after what was written at 30.
+            let snapshot = store.create_snapshot("disk", "now", Timestamp(25)).expect("nothing is waited for");
+            assert!(!draining.is_finished() && snapshot.sealed.is_none());
+            assert_eq!(snapshot.time, Timestamp(30), "that of the moment");
+            put(40, 3);
+            store.set_setting("x", Some(b"y"), Timestamp(41)).expect("nothing is waited for");
+            stuck.0.lock().expect("nobody panics with it").is = false;
+            stuck.1.notify_all();
+            draining.join().expect("no panic").expect("room");
+            store.seal(snapshot.id).expect("drained");
+            let then = store.snapshot_volume(snapshot.id).expect("sealed");
+            assert_eq!(then.read(0, 4096).expect("there").concat(), [2; 4096]);
+            assert_eq!(volume.read(0, 4096).expect("there").concat(), [3; 4096]);
+        });
+        store.drain_all(Timestamp(50)).expect("room");
+        assert!(store.check(true, &mut |_| true).expect("sound").is_sound());
     });
 }

@@ -305,12 +305,20 @@ impl Dataset {
     }
 
     /// Holds the present moment fast under a snapshot: all that was written so far is in it, nothing later is.
+    /// `value` makes its record of its time, which is that of the last write before it, or `now` where that is later.
     /// Returns the LSN that makes it stable, and the base where nothing at all lies above it: then it is sealed already.
-    pub fn freeze_for(&self, snapshot: SnapshotId, value: Bytes, now: Timestamp) -> Result<(Lsn, Option<Base>)> {
+    pub fn freeze_for(
+        &self,
+        snapshot: SnapshotId,
+        value: impl FnOnce(Timestamp) -> Bytes,
+        now: Timestamp,
+    ) -> Result<(Lsn, Option<Base>)> {
         self.refuse_if_read_only()?;
         let mut state = self.write_state();
         state.refuse_if_shut()?;
         self.journal_everything(&mut state, now)?;
+        // Nobody writes to this dataset meanwhile: what comes later has a later time, or this one.
+        let value = value(self.stages.journal.time().max(now));
         let lsn = self.append(&mut state, now, &Record::Snapshot(value), Vec::new())?.lsn;
         Ok((lsn, self.place_snapshot(&mut state, snapshot)))
     }

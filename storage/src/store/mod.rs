@@ -31,7 +31,7 @@ use bytes::Bytes;
 use crate::chunk::ChunkSizes;
 use crate::dataset::live::Dataset;
 use crate::error::{Refusal, Result};
-use crate::id::{DatasetId, IdSource, StoreId};
+use crate::id::{DatasetId, IdSource, SnapshotId, StoreId};
 use crate::journal::JournalOptions;
 use crate::name::{Kind, Name, Realm};
 use crate::pool::PoolOptions;
@@ -101,6 +101,10 @@ pub struct Store {
     draining: Mutex<BTreeSet<DatasetId>>,
     /// Whose turn it is to be drained.
     turn: AtomicUsize,
+    /// Snapshots whose layers are frozen and that the catalogue does not have yet.
+    unrecorded: Mutex<BTreeSet<SnapshotId>>,
+    /// Signals that one of them is settled.
+    recorded: Condvar,
     /// Records behind which somebody reads the journal.
     pins: Mutex<Vec<Lsn>>,
     /// Bytes of journal that windows may keep for lack of room on the disk.

@@ -81,6 +81,8 @@ impl Store {
             administration: Mutex::new(()),
             draining: Mutex::new(BTreeSet::new()),
             turn: AtomicUsize::new(0),
+            unrecorded: Mutex::default(),
+            recorded: Condvar::new(),
             pins: Mutex::default(),
             window_room: AtomicU64::new(u64::MAX),
             drained: Condvar::new(),

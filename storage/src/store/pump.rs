@@ -228,9 +228,29 @@ impl Store {
         }
         // Up to the last record, not only the layer's: the catalogue must not remember calls that a power cut undoes.
         self.stages.make_stable(self.stages.journal.last())?;
+        self.wait_until_recorded(&drained.layer.snapshots);
         self.stages.catalogue.apply_sealing(&changes, &seals)?;
         dataset.drained(&drained);
         Ok(Step::Drained)
+    }
+
+    /// Keeps drain steps from ending that would seal a snapshot, until the result is dropped: by then the catalogue has it, or
+    /// it has failed. Its holder waits for a sync at the most, never for a drain step.
+    pub(super) fn unrecorded(&self, snapshot: SnapshotId) -> Unrecorded<'_> {
+        self.lock_unrecorded().insert(snapshot);
+        Unrecorded { store: self, snapshot }
+    }
+
+    fn wait_until_recorded(&self, snapshots: &[SnapshotId]) {
+        let unrecorded = self.lock_unrecorded();
+        let missing = |unrecorded: &mut std::collections::BTreeSet<SnapshotId>| {
+            snapshots.iter().any(|snapshot| unrecorded.contains(snapshot))
+        };
+        drop(self.recorded.wait_while(unrecorded, missing));
+    }
+
+    fn lock_unrecorded(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeSet<SnapshotId>> {
+        self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a snapshot holds whose root is `base`.
@@ -349,6 +369,19 @@ impl Dataset {
     /// Memory of the layer that takes changes.
     fn active_bytes(&self) -> u64 {
         self.read_state().active.memory_bytes()
+    }
+}
+
+/// A snapshot on its way into the catalogue.
+pub(super) struct Unrecorded<'a> {
+    store: &'a Store,
+    snapshot: SnapshotId,
+}
+
+impl Drop for Unrecorded<'_> {
+    fn drop(&mut self) {
+        self.store.lock_unrecorded().remove(&self.snapshot);
+        self.store.recorded.notify_all();
     }
 }
 

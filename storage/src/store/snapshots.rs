@@ -16,13 +16,21 @@ use crate::units::{Lsn, Timestamp};
 
 impl Store {
     /// Holds the present moment of a dataset fast: everything that was written to it before is in, nothing later is.
-    /// Instant and durable; its root follows when the drain gets there ([`Store::seal`]).
+    /// Durable when it returns, and at once: no drain step is waited for. Its time is that of the moment, not of the call. Its root
+    /// follows when the drain gets there ([`Store::seal`]).
     pub fn create_snapshot(&self, dataset: &str, name: &str, now: Timestamp) -> Result<SnapshotRow> {
         check_label("snapshot", name, 1)?;
-        let _administration = self.administration();
         let row = self.row_named(dataset)?;
         if row.read_only {
             return Err(Refusal::ReadOnly.into());
+        }
+        let live = self.dataset(row.id)?;
+        // Before anybody has to wait for this: what was written much may take long to be cut.
+        live.cut_everything()?;
+        let _administration = self.administration();
+        let row = self.row_named(dataset)?;
+        if row.id != live.id {
+            return Err(Refusal::Busy.into());
         }
         self.refuse_taken_moment(&row, name)?;
         let mut snapshot = SnapshotRow {
@@ -34,17 +42,18 @@ impl Store {
             sealed: None,
             held: false,
         };
-        let live = self.dataset(row.id)?;
-        live.cut_everything()?;
-        let value = encode_changes(&[Change::snapshot(&snapshot)]);
-        // The drain seals what it finds in the catalogue, so it must not get to the frozen layer before that is there.
-        self.without_drain(row.id, || {
-            let (lsn, base) = live.freeze_for(snapshot.id, value, now)?;
-            self.stages.make_stable(lsn)?;
-            snapshot.lsn = lsn;
-            snapshot.sealed = base.map(|base| self.sealed_at(base, live.next_inode())).transpose()?;
-            self.stages.catalogue.apply_journaled(&[Change::snapshot(&snapshot), applied_change(lsn)])
-        })?;
+        // The drain seals what it finds in the catalogue, so it does not end a step of the frozen layer before that is there.
+        let _unrecorded = self.unrecorded(snapshot.id);
+        let id = snapshot.id;
+        let value = |time| {
+            snapshot.time = time;
+            encode_changes(&[Change::snapshot(&snapshot)])
+        };
+        let (lsn, base) = live.freeze_for(id, value, now)?;
+        self.stages.make_stable(lsn)?;
+        snapshot.lsn = lsn;
+        snapshot.sealed = base.map(|base| self.sealed_at(base, live.next_inode())).transpose()?;
+        self.stages.catalogue.apply_journaled(&[Change::snapshot(&snapshot), applied_change(lsn)])?;
         self.snapshot(snapshot.id)
     }
 
