@@ -1,18 +1,21 @@
 //! Many callers at once: nothing waits for ever, nothing panics, and what is there at the end is right.
 
 mod common;
+#[path = "common/sticky.rs"]
+mod sticky;
 
-use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use common::*;
 use narrowboat_storage::catalogue::Policy;
+use narrowboat_storage::dataset::BlockDevice;
 use narrowboat_storage::error::Refusal;
-use narrowboat_storage::media::{Media, MediaFile, SimDisk};
-use narrowboat_storage::units::{Inode, Space, Timestamp};
+use narrowboat_storage::media::SimDisk;
+use narrowboat_storage::units::{Inode, Timestamp};
 use narrowboat_storage::{Error, Store};
+use sticky::Sticky;
 
 /// Runs `work` and fails where it takes longer than two minutes.
 fn within_two_minutes(work: impl FnOnce() + Send + 'static) {
@@ -122,123 +125,92 @@ fn many_small_layers_do_not_stop_writers_for_ever() {
     });
 }
 
-/// A disk on which no container is written while it is stuck.
-struct Sticky {
-    disk: SimDisk,
-    stuck: Arc<(Mutex<Stuck>, Condvar)>,
+/// A store with a volume, on a disk that can stick.
+fn with_sticky_volume() -> (SimDisk, Sticky, Store, Arc<dyn BlockDevice>) {
+    let disk = SimDisk::new(1);
+    let media = Sticky::new(disk.clone());
+    let store = Store::open(Arc::new(media.clone()), small()).expect("an empty disk").0;
+    let id = store.create_volume("disk", 1 << 20, Policy::Inline, Timestamp(1)).expect("room").row.id;
+    let volume = store.volume(id).expect("just created");
+    (disk, media, store, volume)
 }
 
-#[derive(Default)]
-struct Stuck {
-    is: bool,
-    waiting: usize,
+fn put(volume: &dyn BlockDevice, time: i64, byte: u8) {
+    volume.write(Timestamp(time), 0, vec![byte; 4096].into()).expect("room");
 }
 
-struct StickyFile {
-    file: Arc<dyn MediaFile>,
-    stuck: Option<Arc<(Mutex<Stuck>, Condvar)>>,
-}
-
-impl Sticky {
-    fn watch(&self, path: &str, file: Arc<dyn MediaFile>) -> Arc<dyn MediaFile> {
-        let sticks = !path.starts_with("journal") && !path.starts_with("catalogue");
-        Arc::new(StickyFile { file, stuck: sticks.then(|| self.stuck.clone()) })
-    }
-}
-
-impl StickyFile {
-    fn pass(&self) {
-        let Some(stuck) = &self.stuck else { return };
-        let mut state = stuck.0.lock().expect("nobody panics with it");
-        state.waiting += 1;
-        stuck.1.notify_all();
-        state = stuck.1.wait_while(state, |state| state.is).expect("nobody panics with it");
-        state.waiting -= 1;
-    }
-}
-
-impl Media for Sticky {
-    fn create(&self, path: &str) -> io::Result<Arc<dyn MediaFile>> {
-        Ok(self.watch(path, self.disk.create(path)?))
-    }
-    fn open(&self, path: &str) -> io::Result<Arc<dyn MediaFile>> {
-        Ok(self.watch(path, self.disk.open(path)?))
-    }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn remove(&self, path: &str) -> io::Result<()> {
-        self.disk.remove(path)
-    }
-    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
-        self.disk.list(dir)
-    }
-    fn create_dir_all(&self, dir: &str) -> io::Result<()> {
-        self.disk.create_dir_all(dir)
-    }
-    fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        self.disk.sync_dir(dir)
-    }
-    fn space(&self) -> io::Result<Space> {
-        self.disk.space()
-    }
-}
-
-impl MediaFile for StickyFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buffer, offset)
-    }
-    fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        self.pass();
-        self.file.write_at(parts, offset)
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.pass();
-        self.file.sync()
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-    fn reserve(&self, len: u64) -> io::Result<()> {
-        self.file.reserve(len)
-    }
+fn first_block(volume: &dyn BlockDevice) -> Vec<u8> {
+    volume.read(0, 4096).expect("there").concat()
 }
 
 /// The drain hangs in the middle of a step. A snapshot is there at once all the same, and has the time of its moment; nobody waits for it.
 #[test]
 fn a_snapshot_waits_for_no_drain_step() {
     within_two_minutes(|| {
-        let stuck = Arc::<(Mutex<Stuck>, Condvar)>::default();
-        let media = Sticky { disk: SimDisk::new(1), stuck: stuck.clone() };
-        let store = Store::open(Arc::new(media), small()).expect("an empty disk").0;
-        let id = store.create_volume("disk", 1 << 20, Policy::Inline, Timestamp(1)).expect("room").row.id;
-        let volume = store.volume(id).expect("just created");
-        let put = |time, byte| volume.write(Timestamp(time), 0, vec![byte; 4096].into()).expect("room");
-        put(10, 1);
-        stuck.0.lock().expect("nobody panics with it").is = true;
+        let (_disk, media, store, volume) = with_sticky_volume();
+        put(&*volume, 10, 1);
         std::thread::scope(|scope| {
+            let stuck = media.stick();
             let draining = scope.spawn(|| store.drain_all(Timestamp(20)));
-            let state = stuck.0.lock().expect("nobody panics with it");
-            drop(stuck.1.wait_while(state, |state| state.waiting == 0).expect("nobody panics with it"));
-            put(30, 2);
+            media.wait_until_stuck();
+            put(&*volume, 30, 2);
             // Asked for at 25, and after what was written at 30.
             let snapshot = store.create_snapshot("disk", "now", Timestamp(25)).expect("nothing is waited for");
             assert!(!draining.is_finished() && snapshot.sealed.is_none());
             assert_eq!(snapshot.time, Timestamp(30), "that of the moment");
-            put(40, 3);
+            put(&*volume, 40, 3);
             store.set_setting("x", Some(b"y"), Timestamp(41)).expect("nothing is waited for");
-            stuck.0.lock().expect("nobody panics with it").is = false;
-            stuck.1.notify_all();
+            drop(stuck);
             draining.join().expect("no panic").expect("room");
             store.seal(snapshot.id).expect("drained");
             let then = store.snapshot_volume(snapshot.id).expect("sealed");
-            assert_eq!(then.read(0, 4096).expect("there").concat(), [2; 4096]);
-            assert_eq!(volume.read(0, 4096).expect("there").concat(), [3; 4096]);
+            assert_eq!(first_block(&*then), [2; 4096]);
+            assert_eq!(first_block(&*volume), [3; 4096]);
         });
         store.drain_all(Timestamp(50)).expect("room");
         assert!(store.check(true, &mut |_| true).expect("sound").is_sound());
+    });
+}
+
+/// What was answered while a drain step was under way is there whatever becomes of the step: it finds the disk full, or the
+/// power is cut in the middle of it.
+#[test]
+fn a_snapshot_outlives_the_drain_step_that_it_did_not_wait_for() {
+    within_two_minutes(|| {
+        for power_cut in [false, true] {
+            let (disk, media, mut store, mut volume) = with_sticky_volume();
+            put(&*volume, 10, 1);
+            let snapshot = std::thread::scope(|scope| {
+                let stuck = media.stick();
+                let draining = scope.spawn(|| store.drain_all(Timestamp(20)));
+                media.wait_until_stuck();
+                put(&*volume, 30, 2);
+                let snapshot = store.create_snapshot("disk", "kept", Timestamp(30)).expect("nothing is waited for");
+                put(&*volume, 40, 3);
+                if power_cut {
+                    disk.power_cut()
+                } else {
+                    disk.fill(0)
+                }
+                drop(stuck);
+                draining.join().expect("no panic").expect_err("the step has failed");
+                snapshot.id
+            });
+            if power_cut {
+                drop((store, volume));
+                disk.power_on();
+                store = open(&disk).expect("sound").0;
+                volume = store.volume(store.dataset_named("disk").expect("there").row.id).expect("there");
+            }
+            disk.set_capacity(1 << 40);
+            assert!(store.snapshot(snapshot).expect("it was answered").sealed.is_none(), "power cut: {power_cut}");
+            store.seal(snapshot).expect("room");
+            assert_eq!(first_block(&*store.snapshot_volume(snapshot).expect("sealed")), [2; 4096]);
+            // What was written behind it was not stable when the power was cut.
+            let left = first_block(&*volume);
+            assert!(left == [3; 4096] || power_cut && left == [2; 4096], "power cut: {power_cut}");
+            store.drain_all(Timestamp(50)).expect("room");
+            assert!(store.check(true, &mut |_| true).expect("sound").is_sound());
+        }
     });
 }
