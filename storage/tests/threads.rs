@@ -9,10 +9,11 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use common::*;
-use narrowboat_storage::catalogue::Policy;
+use narrowboat_storage::catalogue::{Policy, Window};
 use narrowboat_storage::dataset::BlockDevice;
 use narrowboat_storage::error::Refusal;
 use narrowboat_storage::media::SimDisk;
+use narrowboat_storage::store::Moment;
 use narrowboat_storage::units::{Inode, Timestamp};
 use narrowboat_storage::{Error, Store};
 use sticky::Sticky;
@@ -210,6 +211,48 @@ fn a_snapshot_outlives_the_drain_step_that_it_did_not_wait_for() {
             let left = first_block(&*volume);
             assert!(left == [3; 4096] || power_cut && left == [2; 4096], "power cut: {power_cut}");
             store.drain_all(Timestamp(50)).expect("room");
+            assert!(store.check(true, &mut |_| true).expect("sound").is_sound());
+        }
+    });
+}
+
+/// The drain of one dataset hangs, and what waits for it: its deletion, a new window, a rewind. Nobody else waits with them.
+#[test]
+fn what_waits_for_a_drain_step_keeps_nobody_else_waiting() {
+    let works: [fn(&Store) -> Result<(), Error>; 4] = [
+        |store| store.set_window("disk", None, Timestamp(30)),
+        |store| store.set_window("disk", Some(Window { nanoseconds: 100, bytes: 1 << 20 }), Timestamp(30)),
+        |store| store.rewind("disk", &Moment::Snapshot("empty".into()), "before", Timestamp(30)).map(drop),
+        |store| store.delete_dataset("disk", Timestamp(30)),
+    ];
+    within_two_minutes(move || {
+        let window = Some(Window { nanoseconds: u64::MAX / 4, bytes: u64::MAX / 4 });
+        for work in works {
+            let (_disk, media, store, volume) = with_sticky_volume();
+            store.create_volume("other", 1 << 20, Policy::Inline, Timestamp(1)).expect("room");
+            ["disk", "other"].iter().for_each(|name| store.set_window(name, window, Timestamp(1)).expect("room"));
+            let empty = store.create_snapshot("disk", "empty", Timestamp(2)).expect("room");
+            store.seal(empty.id).expect("room");
+            put(&*volume, 10, 1);
+            std::thread::scope(|scope| {
+                let stuck = media.stick();
+                let draining = scope.spawn(|| store.drain_all(Timestamp(20)));
+                media.wait_until_stuck();
+                let waiting = scope.spawn(|| work(&store));
+                // Again and again, since nobody can tell when the other has begun to wait.
+                for nth in 0..100 {
+                    let (now, name) = (Timestamp(30 + nth), nth.to_string());
+                    store.set_setting(&name, Some(b"value"), now).expect("nothing is waited for");
+                    store.mark(&["other"], &format!("mark {nth}"), false, now).expect("nothing is waited for");
+                    store.create_snapshot("other", &name, now).expect("nothing is waited for");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                assert!(!draining.is_finished() && !waiting.is_finished(), "they wait");
+                drop(stuck);
+                draining.join().expect("no panic").expect("room");
+                waiting.join().expect("no panic").expect("room");
+            });
+            store.drain_all(Timestamp(200)).expect("room");
             assert!(store.check(true, &mut |_| true).expect("sound").is_sound());
         }
     });

@@ -78,7 +78,6 @@ impl Store {
         now: Timestamp,
         format: &dyn Fn(&mut Transaction),
     ) -> Result<DatasetInfo> {
-        let _administration = self.administration();
         self.refuse_taken(name)?;
         let id = DatasetId::new(&self.stages.ids);
         let stream = self.stages.pool.on(StreamId(stream_of(id)));
@@ -88,6 +87,8 @@ impl Store {
         let (edits, next_inode) = transaction.finish();
         let root = map::merge(&stream, &self.stages.realm, None, edits)?;
         self.stages.pool.sync()?;
+        let _administration = self.administration();
+        self.refuse_taken(name)?;
         let (name, origin) = (name.to_owned(), None);
         let row = DatasetRow { id, name, kind, policy, read_only: false, created: now, origin, size };
         self.add_dataset(row, Head { root, lsn: Lsn(0), next_inode }, &[], now)
@@ -182,19 +183,14 @@ impl Store {
 
     /// Deletes a dataset and its snapshots. Refused while one of them is held.
     pub fn delete_dataset(&self, name: &str, now: Timestamp) -> Result<()> {
-        let _administration = self.administration();
-        let row = self.row_named(name)?;
-        let snapshots = self.stages.catalogue.snapshots(Some(row.id));
-        if let Some(held) = snapshots.iter().find(|snapshot| snapshot.held) {
-            let why = format!("{name}@{} is held: release it first, then delete {name}", held.name);
-            return Err(Refusal::Invalid(why).into());
-        }
-        let mut changes = Change::no_dataset(row.id).to_vec();
-        changes.extend(snapshots.iter().map(|snapshot| Change::no_snapshot(snapshot.id)));
-        let marks = self.stages.catalogue.marks(row.id);
-        changes.extend(marks.iter().map(|mark| Change::no_mark(row.id, &mark.label)));
+        self.refuse_deletion(&self.row_named(name)?)?;
         // A drain step under way would find its layers gone, and bring a head back that no dataset has.
-        self.without_drain(row.id, || {
+        self.administer_at_rest(name, |row| {
+            let snapshots = self.refuse_deletion(&row)?;
+            let mut changes = Change::no_dataset(row.id).to_vec();
+            changes.extend(snapshots.iter().map(|snapshot| Change::no_snapshot(snapshot.id)));
+            let marks = self.stages.catalogue.marks(row.id);
+            changes.extend(marks.iter().map(|mark| Change::no_mark(row.id, &mark.label)));
             self.administer(&changes, now)?;
             let removed = self.datasets.write().unwrap_or_else(PoisonError::into_inner).remove(&row.id);
             if let Some(dataset) = removed {
@@ -202,6 +198,15 @@ impl Store {
             }
             Ok(())
         })
+    }
+
+    /// Refuses where a snapshot of the dataset is held; returns them all.
+    fn refuse_deletion(&self, row: &DatasetRow) -> Result<Vec<SnapshotRow>> {
+        let snapshots = self.stages.catalogue.snapshots(Some(row.id));
+        let Some(held) = snapshots.iter().find(|snapshot| snapshot.held) else { return Ok(snapshots) };
+        let name = &row.name;
+        let why = format!("{name}@{} is held: release it first, then delete {name}", held.name);
+        Err(Refusal::Invalid(why).into())
     }
 
     /// Snapshots of one dataset, or of all, oldest first.

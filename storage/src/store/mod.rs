@@ -94,8 +94,8 @@ pub struct Store {
     id: StoreId,
     stages: Arc<Stages>,
     datasets: RwLock<BTreeMap<DatasetId, Arc<Dataset>>>,
-    /// Held while the catalogue and the set of datasets change together. Taken before a dataset is claimed in
-    /// `draining`, never by whoever has claimed one.
+    /// Held while the catalogue and the set of datasets change together, never over more than a sync. Taken behind a claim in
+    /// `draining`; who holds it waits for no claim.
     administration: Mutex<()>,
     /// Datasets that a drain step works on.
     draining: Mutex<BTreeSet<DatasetId>>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Store;
 use super::open::applied_change;
-use crate::catalogue::{Change, Head, Sealed};
+use crate::catalogue::{Change, DatasetRow, Head, Sealed};
 use crate::dataset::Deferral;
 use crate::dataset::layer::Layer;
 use crate::dataset::live::Dataset;
@@ -175,23 +175,37 @@ impl Store {
         find().and_then(|row| row.sealed).ok_or_else(|| gone().into())
     }
 
-    /// Does something while no drain step of a dataset is under way.
-    pub(super) fn without_drain<T>(&self, dataset: DatasetId, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// Administers a dataset while no drain step of it is under way. The step that is, is waited for before the administration is
+    /// taken: nobody else waits for it.
+    pub(super) fn administer_at_rest<T>(&self, dataset: &str, work: impl FnOnce(DatasetRow) -> Result<T>) -> Result<T> {
+        let id = self.row_named(dataset)?.id;
         let claim = loop {
-            match self.claim_drain(dataset) {
+            match self.claim_drain(id) {
                 Some(claim) => break claim,
-                None => self.wait_for_other_drain(dataset),
+                None => self.wait_for_other_drain(id),
             }
         };
-        let outcome = work();
+        let outcome = self.administer_named(dataset, id, work);
         drop(claim);
-        // A pump that was called to what `work` left behind has turned away from the claim.
+        // A pump that was called meanwhile has turned away from the claim.
         self.stages.pressure.call_pump();
         outcome
     }
 
-    /// Keeps other drain steps of a dataset away; `None` where one is under way. Whoever holds a claim must not wait for
-    /// the administration: its holders wait for claims.
+    /// Administers a dataset that was looked up before the administration was free. Refused where its name is another one's by now.
+    fn administer_named<T>(
+        &self,
+        dataset: &str,
+        id: DatasetId,
+        work: impl FnOnce(DatasetRow) -> Result<T>,
+    ) -> Result<T> {
+        let _administration = self.administration();
+        let row = self.row_named(dataset)?;
+        if row.id == id { work(row) } else { Err(Refusal::Busy.into()) }
+    }
+
+    /// Keeps other drain steps of a dataset away; `None` where one is under way. Whoever holds the administration must not wait
+    /// for a claim: its holders wait for the administration.
     fn claim_drain(&self, dataset: DatasetId) -> Option<Claim<'_>> {
         self.lock_draining().insert(dataset).then(|| Claim { store: self, dataset })
     }

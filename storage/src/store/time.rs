@@ -81,13 +81,11 @@ impl Upto {
 impl Store {
     /// Sets how long a dataset can be rewound, or (`None`) that it can't. What was written before is not in a new window.
     pub fn set_window(&self, dataset: &str, window: Option<Window>, now: Timestamp) -> Result<()> {
-        let _administration = self.administration();
-        let row = self.row_named(dataset)?;
-        if row.read_only {
+        if self.row_named(dataset)?.read_only {
             return Err(Refusal::ReadOnly.into());
         }
-        let live = self.dataset(row.id)?;
-        self.without_drain(row.id, || {
+        self.administer_at_rest(dataset, |row| {
+            let live = self.dataset(row.id)?;
             let mut changes = vec![Change::window(row.id, window)];
             if window.is_none() {
                 changes.push(Change::checkpoints(row.id, &[]));
@@ -116,6 +114,10 @@ impl Store {
     /// later is. `quiet` says that the applications had nothing under way. Refused where one has no window, or has the
     /// mark already; one that its window has left behind gives its name back.
     pub fn mark(&self, datasets: &[&str], label: &str, quiet: bool, now: Timestamp) -> Result<Lsn> {
+        // Once before anybody has to wait for it: what was written much may take long.
+        for row in self.markable(datasets, label)? {
+            self.dataset(row.id)?.settle_in_journal(now)?;
+        }
         let _administration = self.administration();
         let mut changes = Vec::new();
         let mut marks: Vec<Mark> = Vec::new();
@@ -235,16 +237,18 @@ impl Store {
         let _nobody_writes = live.hold()?;
         let snapshot = self.create_snapshot(dataset, before, now)?;
         self.seal(snapshot.id)?;
-        let _administration = self.administration();
-        self.without_drain(row.id, || {
+        self.administer_at_rest(dataset, |row| {
+            if row.id != live.id {
+                return Err(Refusal::Busy.into());
+            }
             let base = live.rewind_to(then.base, then.sealed.next_inode, now)?;
             let time = self.stages.journal.time();
             self.stages.make_stable(base.lsn)?;
             let head = Head { root: base.root, lsn: base.lsn, next_inode: live.next_inode() };
-            let mut changes = vec![Change::head(row.id, head)];
+            let mut changes = vec![Change::head(live.id, head)];
             changes.extend(self.note_checkpoint(&live, head, None, time, 0));
             if row.kind == DatasetKind::Volume {
-                changes.push(Change::dataset(&DatasetRow { size: live.learn_size()?, ..row.clone() }));
+                changes.push(Change::dataset(&DatasetRow { size: live.learn_size()?, ..row }));
             }
             self.stages.catalogue.apply(&changes)
         })?;
