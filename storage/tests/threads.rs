@@ -219,7 +219,8 @@ fn a_snapshot_outlives_the_drain_step_that_it_did_not_wait_for() {
 /// The drain of one dataset hangs, and what waits for it: its deletion, a new window, a rewind. Nobody else waits with them.
 #[test]
 fn what_waits_for_a_drain_step_keeps_nobody_else_waiting() {
-    let works: [fn(&Store) -> Result<(), Error>; 4] = [
+    type Work = fn(&Store) -> Result<(), Error>;
+    let works: [Work; 4] = [
         |store| store.set_window("disk", None, Timestamp(30)),
         |store| store.set_window("disk", Some(Window { nanoseconds: 100, bytes: 1 << 20 }), Timestamp(30)),
         |store| store.rewind("disk", &Moment::Snapshot("empty".into()), "before", Timestamp(30)).map(drop),
