@@ -23,9 +23,13 @@ pub(super) fn request_sense(call: &Call) -> Result<Reply, Sense> {
 }
 
 /// START STOP UNIT (SBC-3 section 5.25). There is nothing to eject and no power to save: power conditions are accepted and
-/// change nothing.
+/// change nothing. Others than those whom a reservation lets write may only start it (section 4.17, table 13).
 pub(super) fn start_stop(call: &Call) -> Result<Reply, Sense> {
     let (start, eject, condition) = (call.cdb.flag(4, 0x01), call.cdb.flag(4, 0x02), call.cdb.u8(4) >> 4);
+    let starts = start && condition == 0;
+    if !starts && !call.unit.state().reservations.admits(call.nexus, true) {
+        return Err(Sense::CONFLICT);
+    }
     match condition {
         0 if eject => return Err(Sense::INVALID_FIELD),
         0 => {

@@ -168,6 +168,8 @@ impl Sense {
             Error::Refused(Refusal::ReadOnly) => Sense::WRITE_PROTECTED,
             Error::Refused(Refusal::Busy) => Sense::BUSY,
             Error::Refused(Refusal::Stale | Refusal::NotFound(_)) => Sense::NO_SUCH_UNIT,
+            // Commands are checked before the disk sees them: it has become smaller meanwhile.
+            Error::Refused(Refusal::Invalid(_)) => Sense::OUT_OF_RANGE,
             Error::Refused(_) => Sense::INTERNAL,
         }
     }
@@ -229,5 +231,6 @@ mod tests {
         assert_eq!(Sense::of_error(&Environment::InUse("x".into()).into(), 9), Sense::BUSY);
         assert_eq!(Sense::of_error(&Refusal::ReadOnly.into(), 9), Sense::WRITE_PROTECTED);
         assert_eq!(Sense::of_error(&Refusal::Busy.into(), 9), Sense::BUSY);
+        assert_eq!(Sense::of_error(&Refusal::Invalid("x".into()).into(), 9), Sense::OUT_OF_RANGE);
     }
 }

@@ -313,6 +313,37 @@ fn reservations_outlive_a_restart_where_that_was_asked_for() {
 }
 
 #[test]
+fn who_may_not_write_may_start_the_unit_and_not_stop_it() {
+    let rig = Rig::new(Shape::EMULATED_512);
+    let out = |port, action: u8, kind: u8, list: [u8; 24]| {
+        rig.on(0, port, &[0x5f, action, kind, 0, 0, 0, 0, 0, 24, 0], &list).status
+    };
+    let start_stop = |port, how: u8| rig.on(0, port, &[0x1b, 0, 0, 0, how, 0], b"").status;
+    assert_eq!(out(1, 0, 0, register(0, 5, 0)), Status::Good);
+    for kind in [1, 3, 5, 6, 7, 8] {
+        assert_eq!(out(1, 1, kind, register(5, 0, 0)), Status::Good);
+        for how in [0x00, 0x10, 0x11, 0x30] {
+            assert_eq!(start_stop(2, how), Status::ReservationConflict, "kind {kind}, {how:#x}");
+            assert_eq!(start_stop(1, how), Status::Good);
+        }
+        assert_eq!(start_stop(2, 0x01), Status::Good);
+        assert_eq!(out(1, 2, kind, register(5, 0, 0)), Status::Good);
+    }
+    assert_eq!(start_stop(2, 0x00), Status::Good, "nothing is reserved any more");
+}
+
+#[test]
+fn what_did_not_come_is_not_said_to_be_the_same() {
+    let rig = Rig::new(Shape::EMULATED_512);
+    rig.write(0, 2, 7);
+    let verify = |data: &[u8]| sense(&rig.run(&[0x2f, 2, 0, 0, 0, 0, 0, 0, 2, 0], data));
+    assert_eq!(verify(&[7; 1024]), (0, 0));
+    assert_eq!(verify(&[7; 512]), (0xb, 0x0e02));
+    assert_eq!(verify(b""), (0xb, 0x0e02));
+    assert_eq!(verify(&[8; 1024]), (0xe, 0x1d00));
+}
+
+#[test]
 fn other_ports_are_registered_and_handed_over_to() {
     let rig = Rig::new(Shape::EMULATED_512);
     let other = nexus(2).transport_id();
