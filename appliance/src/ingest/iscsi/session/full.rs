@@ -49,8 +49,8 @@ pub(super) struct Full {
     pub cid: u16,
     pub window: Window,
     stat_sn: u32,
-    /// Requests whose turn has not come.
-    early: BTreeMap<u32, Pdu>,
+    /// Requests whose turn has not come; `None` where one was aborted before it came.
+    early: BTreeMap<u32, Option<Pdu>>,
     /// Commands by their tags: those that wait for data, and those that are ready.
     pub commands: BTreeMap<u32, Command>,
     /// Tags of those that wait for data, in the order in which they came.
@@ -164,6 +164,7 @@ impl Full {
     fn in_order(&mut self, context: &Context, pdu: Pdu, out: &mut Output) {
         if pdu.bhs.is_immediate() {
             self.request(context, pdu, false, out);
+            self.take_early(context, out);
             return;
         }
         let number = pdu.bhs.word(24);
@@ -176,11 +177,24 @@ impl Full {
             self.reject(RejectReason::ProtocolError, &pdu.bhs, out);
             return;
         }
-        self.early.entry(number).or_insert(pdu);
+        self.early.entry(number).or_insert(Some(pdu));
+        self.take_early(context, out);
+    }
+
+    /// Takes the requests whose turn it is.
+    fn take_early(&mut self, context: &Context, out: &mut Output) {
         while let Some(pdu) = self.early.remove(&self.window.expected) {
             self.window.expected = self.window.expected.wrapping_add(1);
-            self.request(context, pdu, true, out);
+            match pdu {
+                Some(pdu) => self.request(context, pdu, true, out),
+                None => self.window.free(),
+            }
         }
+    }
+
+    /// Counts a number as received whose request is aborted before its turn (RFC 7143 section 11.5.1).
+    pub fn skip(&mut self, number: u32) {
+        self.early.insert(number, None);
     }
 
     /// Takes a request whose turn it is. `slot`: it came through the window.

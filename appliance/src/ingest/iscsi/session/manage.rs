@@ -87,9 +87,13 @@ impl Full {
             let waits = self.abort(|own, _| own == tag);
             self.wait(waits, response(pdu, answer::COMPLETE), Then::GoOn, out);
         } else {
-            // Within the window it is on its way: with one connection it would have come before, so that its initiator
-            // never sent it, and only its number is missing.
-            let on_its_way = self.window.contains(number) && number != pdu.bhs.word(24);
+            // Within the window and before this request it is on its way: with one connection it would have come before, so
+            // that its initiator never sent it, and only its number is missing. It counts as received.
+            let distance = number.wrapping_sub(pdu.bhs.word(24)).cast_signed();
+            let on_its_way = self.window.contains(number) && distance < 0;
+            if on_its_way {
+                self.skip(number);
+            }
             let said = if on_its_way { answer::COMPLETE } else { answer::NO_SUCH_TASK };
             self.task_response(pdu, said, out);
         }

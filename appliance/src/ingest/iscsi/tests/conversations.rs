@@ -345,6 +345,31 @@ fn a_reset_ends_the_tasks_of_others() {
 }
 
 #[test]
+fn a_number_that_was_aborted_before_it_came_counts_as_received() {
+    let world = world();
+    let mut initiator = world.login(1, &[]);
+    let lost = initiator.command(0x81, 0, &[0; 6]);
+    let behind = initiator.command(0x81, 0, &[0; 6]);
+    initiator.send(behind, b"");
+    assert_eq!(initiator.run_tasks(), 0, "it waits for the one before it");
+    // The request is immediate: its own number is the next one, which is not aborted by it.
+    initiator.task_request(1, 4711, initiator.cmd_sn);
+    assert_eq!(initiator.hear_one().bhs.0[2], 1);
+    initiator.task_request(1, lost.task_tag(), lost.word(24));
+    assert_eq!(initiator.hear_one().bhs.0[2], 0);
+    assert_eq!(initiator.run_tasks(), 1);
+    let pdu = initiator.hear_one();
+    assert_eq!((pdu.bhs.task_tag(), pdu.bhs.word(28)), (behind.task_tag(), initiator.cmd_sn));
+    // Should it come after all, it is outside of the window; and no slot was lost.
+    initiator.send(lost, b"");
+    let bhs = initiator.command(0x81, 0, &[0; 6]);
+    initiator.send(bhs, b"");
+    assert_eq!(initiator.run_tasks(), 1);
+    let after = initiator.hear_one();
+    assert_eq!(after.bhs.word(32) - after.bhs.word(28), pdu.bhs.word(32) - pdu.bhs.word(28));
+}
+
+#[test]
 fn ordered_tasks_keep_their_place() {
     let world = world();
     let mut initiator = world.login(1, &[]);
