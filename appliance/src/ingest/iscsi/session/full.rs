@@ -84,7 +84,7 @@ impl Full {
         let Established { normal, params, cid, cmd_sn, stat_sn } = established;
         let unasked = if !params.initial_r2t || params.immediate_data { params.first_burst_bytes } else { 0 };
         let normal = normal.map(|(target, seat, nexus)| {
-            target.device.nexus_begins(&nexus, seat.superseded.is_some());
+            seat.if_current(|| target.device.nexus_begins(&nexus, seat.superseded.is_some()));
             Normal { target, seat, nexus: Arc::new(nexus) }
         });
         let unasked = if normal.is_some() { unasked } else { 0 };
@@ -116,9 +116,9 @@ impl Full {
         }
     }
 
-    /// The connection of the session whose place this one took.
+    /// The connection of the session whose place this one took, where it still had one.
     pub fn superseded(&self) -> Option<u64> {
-        self.normal.as_ref().and_then(|normal| normal.seat.superseded.as_ref()).map(|old| old.connection)
+        self.normal.as_ref().and_then(|normal| normal.seat.superseded.as_ref()).and_then(|old| old.connection)
     }
 
     pub fn max_cmd_sn(&self) -> u32 {
@@ -333,8 +333,8 @@ impl Full {
             device: normal.target.device.clone(),
             nexus: normal.nexus.clone(),
             work,
-            after: normal.seat.superseded.as_ref().map(|old| old.running.clone()).filter(|running| running.count() > 0),
-            run: normal.seat.running.begin(),
+            after: normal.seat.superseded.as_ref().map(|old| old.running.clone()).filter(|former| !former.are_over()),
+            run: normal.seat.running.begin()?,
         })
     }
 
@@ -443,10 +443,8 @@ impl Drop for Full {
         let commands = self.commands.values().filter(|command| !command.is_in_hand());
         commands.for_each(|command| self.give_back(command.held_bytes, command.borrows));
         self.in_hand.values().for_each(|task| self.give_back(task.held_bytes, task.borrows));
-        if let Some(normal) = &self.normal
-            && normal.seat.is_current()
-        {
-            normal.target.device.nexus_ends(&normal.nexus);
+        if let Some(normal) = &self.normal {
+            normal.seat.leave(|| normal.target.device.nexus_ends(&normal.nexus));
         }
     }
 }

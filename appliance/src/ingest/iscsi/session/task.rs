@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::ingest::iscsi::registry::{Run, Running};
+use crate::ingest::iscsi::registry::{Former, Run};
 use crate::ingest::iscsi::scsi::{self, Asked, Data, Device, Nexus, Reply, Sense, Status};
 
 /// What is to be done.
@@ -49,8 +49,8 @@ pub struct Task {
     pub(super) device: Arc<Device>,
     pub(super) nexus: Arc<Nexus>,
     pub(super) work: Work,
-    /// The session whose place this one took: its tasks end first.
-    pub(super) after: Option<Arc<Running>>,
+    /// Tasks of the sessions that had the place before: they end first.
+    pub(super) after: Option<Former>,
     pub(super) run: Run,
 }
 
@@ -63,7 +63,7 @@ impl Task {
     /// Carries it out. What came of it is settled before it is told to the session.
     pub fn run(self) -> Done {
         let Task { id, device, nexus, work, after, run, .. } = self;
-        let drained = after.is_none_or(|running| running.wait());
+        let drained = after.is_none_or(|former| former.wait());
         let one = |reply| Done { replies: vec![(id, reply)] };
         let done = match work {
             Work::Run { lun, epoch, writes } => {

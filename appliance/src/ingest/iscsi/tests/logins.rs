@@ -4,7 +4,7 @@ use super::harness::{NAME, Served};
 use super::initiator::{Initiator, NONE, World};
 use crate::ingest::iscsi::Access;
 use crate::ingest::iscsi::chap::{Account, Algorithm, Secret};
-use crate::ingest::iscsi::scsi::Shape;
+use crate::ingest::iscsi::scsi::{Disk, Shape};
 use crate::ingest::iscsi::text;
 use crate::ingest::iscsi::wire::{Bhs, opcode};
 
@@ -181,6 +181,41 @@ fn a_session_takes_the_place_of_its_predecessor() {
     running.run();
     new.session.complete(waiting.join().unwrap());
     assert_eq!(new.hear_one().data[14..16], [0x29, 0x07], "it is told that its session was lost");
+}
+
+#[test]
+fn a_lost_session_is_waited_for_too() {
+    let world = world(Access::default());
+    let mut old = world.login(1, &[]);
+    old.write(&[1; 512], 512, true);
+    let running = old.session.next_task().unwrap();
+    old.write(&[3; 512], 512, true);
+    let not_begun = old.session.next_task().unwrap();
+    // The connection breaks, and only then the initiator comes back.
+    old.session.end();
+    assert_eq!(world.registry.count(), 0);
+    let mut new = world.connect(2);
+    new.login_request(1, Some(3), &WHO);
+    assert_eq!(new.login_response().0, 0);
+    new.now_full();
+    assert!(new.session.take_evicted().is_empty());
+    let bhs = new.command(0x81, 0, &[0; 6]);
+    new.send(bhs, b"");
+    new.write(&[2; 512], 512, true);
+    let first = new.session.next_task().unwrap();
+    let waiting = std::thread::spawn(move || first.run());
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert!(!waiting.is_finished());
+    drop(running);
+    assert!(!waiting.is_finished());
+    not_begun.run();
+    new.session.complete(waiting.join().unwrap());
+    assert_eq!(new.hear_one().data[14..16], [0x29, 0x07]);
+    assert_eq!(new.run_tasks(), 1);
+    assert_eq!(new.hear_one().bhs.0[3], 0);
+    assert_eq!(world.all.disk.read(0, 512).unwrap().concat(), [2; 512], "what the lost one left over is not written");
+    new.session.end();
+    assert!(!world.all.target.device.units()[&0].has_session_of(new.name));
 }
 
 #[test]
