@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -322,7 +323,14 @@ pub fn cdb(input: &[u8]) -> usize {
         let announced_bytes = if place & 4 != 0 { wanted } else { data.len() as u64 };
         let data = &data[..data.len().min(wanted as usize)];
         let nexus = Arc::new(nexus(place >> 7));
-        let asked = Asked { nexus: &nexus, lun, cdb, epoch: device.epoch(lun), announced_bytes };
+        let asked = Asked {
+            nexus: &nexus,
+            lun,
+            cdb,
+            epoch: device.epoch(lun),
+            announced_bytes,
+            aborted: &AtomicBool::new(false),
+        };
         let reply = device.execute(&asked, Bytes::copy_from_slice(data));
         let len: u64 = reply.data.iter().map(|piece| piece.len() as u64).sum();
         assert!(len <= TRANSFER_BYTES_MAX);

@@ -1,6 +1,7 @@
 //! Targets over a store on a simulated disk.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use narrowboat_storage::catalogue::Policy;
@@ -57,7 +58,10 @@ fn nexus(host: &str) -> Nexus {
 fn run(device: &Device, lun: u8, cdb: &[u8]) -> Reply {
     let lun = [0, lun, 0, 0, 0, 0, 0, 0];
     let (nexus, epoch) = (Arc::new(nexus("host")), device.epoch(lun));
-    device.execute(&Asked { nexus: &nexus, lun, cdb, epoch, announced_bytes: 0 }, Bytes::new())
+    device.execute(
+        &Asked { nexus: &nexus, lun, cdb, epoch, announced_bytes: 0, aborted: &AtomicBool::new(false) },
+        Bytes::new(),
+    )
 }
 
 /// Additional sense codes of what the unit has to say until it has nothing more.
@@ -139,7 +143,8 @@ fn register(rig: &Rig, volume: &str) -> (Arc<Device>, String) {
     (list[15], list[20]) = (7, 1);
     let (nexus, epoch) = (Arc::new(nexus("host")), device.epoch([0; 8]));
     let cdb = &[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0];
-    let asked = Asked { nexus: &nexus, lun: [0; 8], cdb, epoch, announced_bytes: 24 };
+    let never = AtomicBool::new(false);
+    let asked = Asked { nexus: &nexus, lun: [0; 8], cdb, epoch, announced_bytes: 24, aborted: &never };
     assert_eq!(device.execute(&asked, Bytes::copy_from_slice(&list)), Reply::good());
     assert!(rig.store.setting(&setting).is_some());
     (device, setting)

@@ -3,6 +3,10 @@
 //!
 //! Copies are carried out before the command is answered. Units are named by their NAA names; both sides' reservations
 //! count. Deduplication makes such a copy cost no room.
+//!
+//! A copy takes long, and whoever is fenced off meanwhile must not go on writing: it passes the gates of all units that it
+//! names, and before each piece, with the piece's blocks locked, looks whether it was ended and whether both sides still
+//! admit it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,6 +16,7 @@ use bytes::Bytes;
 use super::block::Extent;
 use super::cdb::{put16, put32};
 use super::operations::Call;
+use super::tasks::Pass;
 use super::{Cdb, LogicalUnit, Reply, Sense};
 
 /// Most units that one command names.
@@ -43,10 +48,17 @@ pub(super) struct Outcome {
     bytes: u64,
 }
 
+/// A unit that is copied from or to, and the pass to it.
+struct Side<'a> {
+    unit: &'a LogicalUnit,
+    pass: Pass<'a>,
+}
+
 /// A run of blocks.
-struct Segment {
-    source: Arc<LogicalUnit>,
-    target: Arc<LogicalUnit>,
+struct Segment<'a> {
+    call: &'a Call<'a>,
+    source: &'a Side<'a>,
+    target: &'a Side<'a>,
     from: u64,
     to: u64,
     len: u64,
@@ -83,7 +95,11 @@ pub(super) fn extended_copy(call: &Call) -> Result<Reply, Sense> {
     if kept && call.unit.state().copies(call.nexus).is_none() {
         return Err(Sense::BUSY);
     }
-    let segments = resolve(call, targets, segments)?;
+    let units: Vec<Option<Arc<LogicalUnit>>> =
+        targets.chunks_exact(TARGET_BYTES).map(|descriptor| find(call, descriptor)).collect::<Result<_, _>>()?;
+    let side = |unit| Side { unit, pass: unit.gate.visit(call.nexus) };
+    let sides: Vec<Option<Side>> = units.iter().map(|unit| unit.as_deref().map(side)).collect();
+    let segments = resolve(call, &sides, segments)?;
     let mut outcome = Outcome { list: header.u8(0), failed: None, segments: 0, bytes: 0 };
     for segment in segments {
         match segment.copy(&mut outcome.bytes) {
@@ -105,13 +121,14 @@ pub(super) fn extended_copy(call: &Call) -> Result<Reply, Sense> {
     }
 }
 
-/// Finds units and checks runs, all before anything is copied.
-fn resolve(call: &Call, targets: &[u8], mut segments: &[u8]) -> Result<Vec<Segment>, Sense> {
-    let targets: Vec<&[u8]> = targets.chunks_exact(TARGET_BYTES).collect();
-    let units: Vec<Option<Arc<LogicalUnit>>> =
-        targets.iter().map(|descriptor| find(call, descriptor)).collect::<Result<_, _>>()?;
-    let unit = |index: u16| match units.get(usize::from(index)) {
-        Some(Some(unit)) => Ok(unit.clone()),
+/// Checks runs, all before anything is copied.
+fn resolve<'a>(
+    call: &'a Call<'a>,
+    sides: &'a [Option<Side<'a>>],
+    mut segments: &[u8],
+) -> Result<Vec<Segment<'a>>, Sense> {
+    let side = |index: u16| match sides.get(usize::from(index)) {
+        Some(Some(side)) => Ok(side),
         Some(None) | None => Err(Sense::COPY_UNREACHABLE),
     };
     let mut all = Vec::new();
@@ -123,9 +140,9 @@ fn resolve(call: &Call, targets: &[u8], mut segments: &[u8]) -> Result<Vec<Segme
         if usize::from(fields.u16(2)) != SEGMENT_BYTES - 4 || segments.len() < SEGMENT_BYTES {
             return Err(Sense::INVALID_PARAMETER);
         }
-        let (source, target) = (unit(fields.u16(4))?, unit(fields.u16(6))?);
+        let (source, target) = (side(fields.u16(4))?, side(fields.u16(6))?);
         // The count is in blocks of the source, or of the destination where DC says so (SPC-4 section 6.4.6.2).
-        let counted = if fields.flag(1, 0x02) { &target } else { &source };
+        let counted = if fields.flag(1, 0x02) { target.unit } else { source.unit };
         let len = u64::from(fields.u16(10)) * counted.block_bytes();
         let run = |unit: &LogicalUnit, block: u64| {
             let aligned = len.is_multiple_of(unit.block_bytes());
@@ -136,12 +153,12 @@ fn resolve(call: &Call, targets: &[u8], mut segments: &[u8]) -> Result<Vec<Segme
         if len > SEGMENT_BYTES_COPIED_MAX {
             return Err(Sense::INVALID_PARAMETER);
         }
-        let (from, _) = run(&source, fields.u64(12))?;
-        let (to, _) = run(&target, fields.u64(20))?;
-        source.state().admit(call.nexus, false)?;
-        target.state().admit(call.nexus, true)?;
-        target.writable()?;
-        all.push(Segment { source, target, from, to, len });
+        let (from, _) = run(source.unit, fields.u64(12))?;
+        let (to, _) = run(target.unit, fields.u64(20))?;
+        let segment = Segment { call, source, target, from, to, len };
+        segment.may_read()?;
+        segment.may_write()?;
+        all.push(segment);
         segments = &segments[SEGMENT_BYTES..];
     }
     Ok(all)
@@ -173,24 +190,49 @@ fn find(call: &Call, descriptor: &[u8]) -> Result<Option<Arc<LogicalUnit>>, Sens
     }
 }
 
-impl Segment {
+impl Side<'_> {
+    /// Refuses where the copy was ended, or the unit does not admit it any more.
+    fn proceed(&self, call: &Call, writes: bool) -> Result<(), Sense> {
+        call.proceed()?;
+        if self.pass.is_barred() {
+            return Err(Sense::ABORTED);
+        }
+        self.unit.state().admit(call.nexus, writes)
+    }
+}
+
+impl Segment<'_> {
+    fn may_read(&self) -> Result<(), Sense> {
+        self.source.proceed(self.call, false)
+    }
+
+    fn may_write(&self) -> Result<(), Sense> {
+        self.target.proceed(self.call, true)?;
+        self.target.unit.writable()
+    }
+
     /// Copies the run, forwards or backwards so that a run may overlap itself.
     fn copy(&self, copied: &mut u64) -> Result<(), Sense> {
-        let backwards = Arc::ptr_eq(&self.source, &self.target) && self.from < self.to;
+        let (source, target) = (self.source.unit, self.target.unit);
+        let backwards = std::ptr::eq(source, target) && self.from < self.to;
         let mut done = 0;
         while done < self.len {
             let len = (self.len - done).min(HELD_BYTES);
             let at = if backwards { self.len - done - len } else { done };
             let data: Bytes = {
-                let _held = self.source.locks.shared(self.from + at, len);
-                self.source.read_whole(self.from + at, len)?.into()
+                let _held = source.locks.shared(self.from + at, len);
+                self.may_read()?;
+                source.read_whole(self.from + at, len)?.into()
             };
-            let _held = self.target.locks.exclusive(self.to + at, len);
+            let _held = target.locks.exclusive(self.to + at, len);
+            // What was ended at the source stays out of the target too.
+            self.may_read()?;
+            self.may_write()?;
             if data.iter().all(|byte| *byte == 0) {
-                let discarded = self.target.disk.discard(&[(self.to + at, len)], self.target.stable(false));
-                discarded.map_err(|error| Sense::of_error(&error, (self.to + at) / self.target.block_bytes()))?;
+                let discarded = target.disk.discard(&[(self.to + at, len)], target.stable(false));
+                discarded.map_err(|error| Sense::of_error(&error, (self.to + at) / target.block_bytes()))?;
             } else {
-                self.target.put_bytes(self.to + at, data, self.target.stable(false))?;
+                target.put_bytes(self.to + at, data, target.stable(false))?;
             }
             done += len;
             *copied += len;

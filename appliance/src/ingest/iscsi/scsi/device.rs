@@ -1,6 +1,7 @@
 //! A target's logical units, by their numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
@@ -43,6 +44,8 @@ pub struct Asked<'a> {
     pub epoch: u64,
     /// How many bytes the initiator said that it has for it, whatever the command wants.
     pub announced_bytes: u64,
+    /// Becomes true where its initiator had it aborted, or its session is gone: from then on it begins nothing more.
+    pub aborted: &'a AtomicBool,
 }
 
 impl Device {
@@ -150,9 +153,10 @@ impl Device {
         state.units.values().for_each(|unit| unit.nexus_ends(nexus));
     }
 
-    /// Resets every unit. Returns when no task that came before changes anything any more.
-    pub fn reset(&self) {
-        self.units().values().for_each(|unit| unit.reset());
+    /// Resets every unit. Returns when no task that came before changes anything any more; false where storage holds one.
+    #[must_use]
+    pub fn reset(&self) -> bool {
+        self.units().values().fold(true, |drained, unit| unit.reset() && drained)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {

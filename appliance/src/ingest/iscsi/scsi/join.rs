@@ -40,14 +40,27 @@ impl Device {
 
     /// Carries out a run of writes as one; what comes back is the answer to each of them, not to be sent before
     /// [`super::settle`]. `None` where they are to be carried out one by one: then nothing was written, or the same bytes may be
-    /// written again.
-    pub fn begin_together(&self, nexus: &Arc<Nexus>, lun: [u8; 8], epoch: u64, run: &Run) -> Option<Reply> {
-        self.unit(lun)?.begin_together(nexus, epoch, run)
+    /// written again. `is_aborted` says whether that is so of any of them ([`super::Asked::aborted`]).
+    pub fn begin_together(
+        &self,
+        nexus: &Arc<Nexus>,
+        lun: [u8; 8],
+        epoch: u64,
+        run: &Run,
+        is_aborted: impl Fn() -> bool,
+    ) -> Option<Reply> {
+        self.unit(lun)?.begin_together(nexus, epoch, run, is_aborted)
     }
 }
 
 impl LogicalUnit {
-    fn begin_together(self: &Arc<Self>, nexus: &Arc<Nexus>, epoch: u64, run: &Run) -> Option<Reply> {
+    fn begin_together(
+        self: &Arc<Self>,
+        nexus: &Arc<Nexus>,
+        epoch: u64,
+        run: &Run,
+        is_aborted: impl Fn() -> bool,
+    ) -> Option<Reply> {
         let (Some(first), Some(last)) = (plain(run.first()?.0), plain(run.last()?.0)) else { return None };
         let whole = Extent { block: first.block, blocks: (last.block + last.blocks).checked_sub(first.block)? };
         let came = |(cdb, data): &(&[u8], &Data)| {
@@ -57,7 +70,10 @@ impl LogicalUnit {
         if !run.iter().all(came) || run.iter().map(|(_, data)| data.len() as u64).sum::<u64>() != len {
             return None;
         }
-        let _pass = self.gate.enter(nexus, epoch)?;
+        let pass = self.gate.enter(nexus, epoch)?;
+        if is_aborted() || pass.is_barred() {
+            return None;
+        }
         self.notice_size();
         if !self.state().would_admit_write(nexus) {
             return None;

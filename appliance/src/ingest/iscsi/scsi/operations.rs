@@ -2,6 +2,7 @@
 //! OPERATION CODES all read the same table.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use super::tasks::Pass;
 use super::{Cdb, Data, Device, LogicalUnit, Nexus, Reply, Sense};
@@ -18,6 +19,15 @@ pub(super) struct Call<'a> {
     /// What it said that it has.
     pub announced_bytes: u64,
     pub pass: &'a Pass<'a>,
+    /// [`super::Asked::aborted`].
+    pub aborted: &'a AtomicBool,
+}
+
+impl Call<'_> {
+    /// Refuses where the command was ended meanwhile. To be asked before each step of one that has several.
+    pub fn proceed(&self) -> Result<(), Sense> {
+        if self.aborted.load(SeqCst) || self.pass.is_barred() { Err(Sense::ABORTED) } else { Ok(()) }
+    }
 }
 
 /// What a command is to other initiators' reservations (SPC-4 section 5.13.1, SBC-3 section 4.17) and to unit attentions.

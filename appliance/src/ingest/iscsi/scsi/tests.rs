@@ -1,7 +1,9 @@
 //! Commands as initiators send them, beyond what the conformance suite looks at.
 
+mod fencing;
+
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use bytes::Bytes;
 use narrowboat_storage::units::Space;
@@ -46,7 +48,14 @@ impl Rig {
     fn on(&self, lun: u8, port: u8, cdb: &[u8], data: &[u8]) -> Reply {
         let lun = [0, lun, 0, 0, 0, 0, 0, 0];
         let (nexus, epoch) = (Arc::new(nexus(port)), self.device.epoch(lun));
-        let asked = Asked { nexus: &nexus, lun, cdb, epoch, announced_bytes: data.len() as u64 };
+        let asked = Asked {
+            nexus: &nexus,
+            lun,
+            cdb,
+            epoch,
+            announced_bytes: data.len() as u64,
+            aborted: &AtomicBool::new(false),
+        };
         self.device.execute(&asked, Bytes::copy_from_slice(data))
     }
 
@@ -122,7 +131,7 @@ fn a_cache_that_is_off_for_good_cannot_be_switched_on() {
     assert_eq!(sense(&rig.run(&[0x15, 0x10, 0, 0, list.len() as u8, 0], &list)), (5, 0x2600));
     rig.write(0, 1, 1);
     assert_eq!(unstable(), 0, "WRITE");
-    rig.device.reset();
+    assert!(rig.device.reset());
     assert_eq!(sense(&rig.run(&[0; 6], b"")), (6, 0x2903));
     rig.write(1, 1, 1);
     // WRITE SAME (10) of one block, UNMAP of one, COMPARE AND WRITE.
@@ -295,7 +304,7 @@ fn reservations_outlive_a_restart_where_that_was_asked_for() {
     let restarted = Reservations::decode("kept", &rig.kept.0.lock().unwrap()).unwrap();
     assert!(restarted.holds(&nexus(1)) && !restarted.admits(&nexus(2), false));
     // A reset and the end of the session leave it alone.
-    rig.device.reset();
+    assert!(rig.device.reset());
     rig.device.nexus_ends(&nexus(1));
     assert_eq!(sense(&rig.on(0, 2, &[0; 6], b"")), (6, 0x2903));
     assert_eq!(rig.on(0, 2, &write_10(0, 1, 0), &[1; 512]).status, Status::ReservationConflict);

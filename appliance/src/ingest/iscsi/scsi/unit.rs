@@ -118,8 +118,11 @@ impl LogicalUnit {
         let done = match self.gate.enter(nexus, asked.epoch) {
             None => Err(Sense::ABORTED),
             Some(pass) => operations::find(&cdb).and_then(|operation| {
+                let (pass, aborted) = (&pass, asked.aborted);
+                let call = Call { device, unit: self, nexus, cdb, data, announced_bytes, pass, aborted };
+                call.proceed()?;
                 self.admit(operation.class, nexus)?;
-                (operation.run)(&Call { device, unit: self, nexus, cdb, data, announced_bytes, pass: &pass })
+                (operation.run)(&call)
             }),
         };
         done.unwrap_or_else(|sense| self.refusal(&sense))
@@ -222,20 +225,25 @@ impl LogicalUnit {
     }
 
     /// A logical unit reset, or the part of a target reset that concerns this unit (SAM-5 section 6.3.3): every task is
-    /// ended, the old kind of reservation and changed mode pages are gone, persistent reservations stay.
-    pub fn reset(&self) {
-        self.gate.abort(None, None);
+    /// ended, the old kind of reservation and changed mode pages are gone, persistent reservations stay. False where storage
+    /// holds a task that may still change something.
+    #[must_use]
+    pub fn reset(&self) -> bool {
+        let drained = self.gate.drain(&self.gate.end_all());
         let mut state = self.state();
         state.reserved = None;
         state.mode = mode::Mode::of(&self.shape);
         state.stopped = false;
         state.tell_all(Sense::DEVICE_RESET, None);
+        drained
     }
 
-    /// Ends every task of every initiator (CLEAR TASK SET) and tells the others.
-    pub fn clear_tasks(&self, by: &Nexus) {
-        self.gate.abort(None, None);
+    /// Ends every task of every initiator (CLEAR TASK SET) and tells the others. False as of [`LogicalUnit::reset`].
+    #[must_use]
+    pub fn clear_tasks(&self, by: &Nexus) -> bool {
+        let drained = self.gate.drain(&self.gate.end_all());
         self.state().tell_all(Sense::COMMANDS_CLEARED, Some(by));
+        drained
     }
 
     /// Says that logical units came or went.
@@ -249,6 +257,12 @@ impl LogicalUnit {
         if std::mem::replace(&mut state.access, access) != access {
             state.tell_all(Sense::ACCESS_CHANGED, by);
         }
+    }
+
+    /// How long aborts wait, in tests.
+    #[cfg(test)]
+    pub fn set_drain(&self, drain: std::time::Duration) {
+        self.gate.set_drain(drain);
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -293,6 +307,11 @@ impl State {
         if let Some(own) = self.nexuses.get_mut(nexus) {
             own.tell(attention);
         }
+    }
+
+    /// True where a port has a session.
+    pub fn knows(&self, nexus: &Nexus) -> bool {
+        self.nexuses.contains_key(nexus)
     }
 
     /// Takes the oldest unit attention of a port.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -30,8 +31,8 @@ pub(super) struct Normal {
 pub(super) struct InHand {
     /// The command it came from; `None` for task management, which `pending` knows.
     pub tag: Option<u32>,
-    /// Its answer is not sent.
-    pub aborted: bool,
+    /// Its answer is not sent, and it is to end as soon as it can.
+    pub aborted: Arc<AtomicBool>,
     /// How many bytes it holds beside its slot.
     pub held_bytes: usize,
     /// It borrowed memory.
@@ -288,8 +289,8 @@ impl Full {
         if writes.len() > 1 {
             return self.task(id, Work::Run { lun, epoch, writes }, reply_bytes);
         }
-        let Write { cdb, data, announced_bytes, .. } = writes.pop()?;
-        self.task(id, Work::Command { lun, cdb, data, announced_bytes, epoch }, reply_bytes)
+        let Write { cdb, data, announced_bytes, aborted, .. } = writes.pop()?;
+        self.task(id, Work::Command { lun, cdb, data, announced_bytes, epoch, aborted }, reply_bytes)
     }
 
     /// The command at this place of those that are ready, and the writes behind it that go on where it ends.
@@ -313,16 +314,17 @@ impl Full {
         let command = self.commands.get_mut(&tag)?;
         let (id, cdb, reply_bytes) = (command.id, command.request.cdb.clone(), command.reply_bytes());
         let (data, announced_bytes) = (command.take_data(), command.announced_bytes());
+        let aborted = Arc::<AtomicBool>::default();
         let in_hand = InHand {
             tag: Some(tag),
-            aborted: false,
+            aborted: aborted.clone(),
             held_bytes: command.held_bytes,
             borrows: command.borrows,
             slot: command.slot,
             ordered: command.is_ordered(),
         };
         self.in_hand.insert(id, in_hand);
-        Some((Write { id, cdb, data, announced_bytes }, reply_bytes))
+        Some((Write { id, cdb, data, announced_bytes, aborted }, reply_bytes))
     }
 
     fn task(&self, id: u64, work: Work, reply_bytes: usize) -> Option<Task> {
@@ -349,7 +351,7 @@ impl Full {
     fn complete_one(&mut self, id: u64, reply: Reply, out: &mut Output) {
         let Some(in_hand) = self.in_hand.remove(&id) else { return };
         match in_hand.tag {
-            None => self.managed_done(id, out),
+            None => self.managed_done(id, reply.status),
             Some(tag) => {
                 self.give_back(in_hand.held_bytes, in_hand.borrows);
                 if in_hand.slot {
@@ -360,7 +362,7 @@ impl Full {
                 if in_hand.ordered {
                     self.ordered.remove(&id);
                 }
-                if !in_hand.aborted
+                if !in_hand.aborted.load(SeqCst)
                     && let Some(command) = self.commands.remove(&tag)
                 {
                     self.answer(&command, reply, out);
@@ -442,7 +444,11 @@ impl Drop for Full {
     fn drop(&mut self) {
         let commands = self.commands.values().filter(|command| !command.is_in_hand());
         commands.for_each(|command| self.give_back(command.held_bytes, command.borrows));
-        self.in_hand.values().for_each(|task| self.give_back(task.held_bytes, task.borrows));
+        for task in self.in_hand.values() {
+            self.give_back(task.held_bytes, task.borrows);
+            task.aborted.store(true, SeqCst);
+        }
+        // After that: whatever is past the unit's bars has heard of its end.
         if let Some(normal) = &self.normal {
             normal.seat.leave(|| normal.target.device.nexus_ends(&normal.nexus));
         }

@@ -1,13 +1,17 @@
 //! Task management (RFC 7143 section 11.5) and logout (section 11.14).
 //!
-//! What is aborted before a worker had it is gone at once. What a worker has is aborted too: it is carried to its end, is
-//! not answered, and whoever asked for the abort is answered after that.
+//! What is aborted before a worker had it is gone at once. What a worker has is aborted too: it ends as soon as it can, is
+//! not answered, and whoever asked for the abort is answered after that; where storage holds it for too long, with a
+//! refusal.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 
 use super::Output;
 use super::full::{Full, InHand};
 use super::task::Work;
+use crate::ingest::iscsi::scsi::Status;
 use crate::ingest::iscsi::wire::{Bhs, Pdu, opcode};
 
 /// Task management functions.
@@ -106,16 +110,24 @@ impl Full {
         waits.insert(id);
         self.in_hand.insert(
             id,
-            InHand { tag: None, aborted: false, held_bytes: 0, borrows: false, slot: false, ordered: false },
+            InHand { tag: None, aborted: Arc::default(), held_bytes: 0, borrows: false, slot: false, ordered: false },
         );
         self.managing.push_back((id, work));
         self.managed += 1;
         self.pending.push(Pending { waits, answer: response(pdu, answer::COMPLETE), then });
     }
 
-    /// A worker brought task management back.
-    pub(super) fn managed_done(&mut self, _id: u64, _out: &mut Output) {
+    /// A worker brought task management back. Where tasks may still change something, nobody is told that they can't.
+    pub(super) fn managed_done(&mut self, id: u64, status: Status) {
         self.managed = self.managed.saturating_sub(1);
+        if status == Status::Good {
+            return;
+        }
+        let asked = self.pending.iter_mut().filter(|pending| pending.waits.contains(&id));
+        asked.filter(|pending| pending.answer.opcode() == opcode::TASK_RESPONSE).for_each(|pending| {
+            pending.answer = pending.answer.with_byte(2, answer::REJECTED);
+            pending.then = Then::GoOn;
+        });
     }
 
     /// Aborts own commands by tag and logical unit. Returns which of them workers have.
@@ -131,7 +143,7 @@ impl Full {
             let Some(command) = self.commands.remove(&tag) else { continue };
             if command.is_in_hand() {
                 if let Some(in_hand) = self.in_hand.get_mut(&command.id) {
-                    in_hand.aborted = true;
+                    in_hand.aborted.store(true, SeqCst);
                 }
                 waits.insert(command.id);
             } else {

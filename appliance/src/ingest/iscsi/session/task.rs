@@ -1,6 +1,7 @@
 //! Work that is handed out, and what comes back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use bytes::Bytes;
 
@@ -16,6 +17,8 @@ pub(super) enum Work {
         data: Data,
         announced_bytes: u64,
         epoch: u64,
+        /// [`Asked::aborted`].
+        aborted: Arc<AtomicBool>,
     },
     /// Writes that go on where one another end, with the numbers of all of them.
     Run {
@@ -39,6 +42,8 @@ pub(super) struct Write {
     pub cdb: Bytes,
     pub data: Data,
     pub announced_bytes: u64,
+    /// [`Asked::aborted`].
+    pub aborted: Arc<AtomicBool>,
 }
 
 /// One piece of work. Running it may block.
@@ -71,21 +76,13 @@ impl Task {
             }
             // Storage holds a task of the old session for ever: nothing may be changed beside it.
             _ if !drained => one(Reply::status(Status::Busy)),
-            Work::Command { lun, cdb, data, announced_bytes, epoch } => {
-                one(device.begin(&Asked { nexus: &nexus, lun, cdb: &cdb, announced_bytes, epoch }, data))
+            Work::Command { lun, cdb, data, announced_bytes, epoch, aborted } => {
+                let asked = Asked { nexus: &nexus, lun, cdb: &cdb, announced_bytes, epoch, aborted: &aborted };
+                one(device.begin(&asked, data))
             }
-            Work::ClearTasks { lun } => {
-                device.unit(lun).inspect(|unit| unit.clear_tasks(&nexus));
-                one(Reply::good())
-            }
-            Work::ResetUnit { lun } => {
-                device.unit(lun).inspect(|unit| unit.reset());
-                one(Reply::good())
-            }
-            Work::ResetTarget => {
-                device.reset();
-                one(Reply::good())
-            }
+            Work::ClearTasks { lun } => one(managed(device.unit(lun).is_none_or(|unit| unit.clear_tasks(&nexus)))),
+            Work::ResetUnit { lun } => one(managed(device.unit(lun).is_none_or(|unit| unit.reset()))),
+            Work::ResetTarget => one(managed(device.reset())),
         };
         drop(run);
         done
@@ -105,6 +102,11 @@ impl Task {
     }
 }
 
+/// What came of task management: BUSY where storage holds a task that may still change something.
+fn managed(drained: bool) -> Reply {
+    Reply::status(if drained { Status::Good } else { Status::Busy })
+}
+
 /// Carries out a run of writes as one, or else one by one.
 fn write_run(
     device: &Device,
@@ -118,11 +120,12 @@ fn write_run(
         return writes.iter().map(|write| (write.id, Reply::status(Status::Busy))).collect();
     }
     let run: Vec<(&[u8], &Data)> = writes.iter().map(|write| (&write.cdb[..], &write.data)).collect();
-    if let Some(reply) = device.begin_together(nexus, lun, epoch, &run) {
+    let is_aborted = || writes.iter().any(|write| write.aborted.load(SeqCst));
+    if let Some(reply) = device.begin_together(nexus, lun, epoch, &run, is_aborted) {
         return writes.iter().map(|write| (write.id, reply.clone())).collect();
     }
-    let alone = |Write { id, cdb, data, announced_bytes }| {
-        (id, device.begin(&Asked { nexus, lun, cdb: &cdb, announced_bytes, epoch }, data))
+    let alone = |Write { id, cdb, data, announced_bytes, aborted }| {
+        (id, device.begin(&Asked { nexus, lun, cdb: &cdb, announced_bytes, epoch, aborted: &aborted }, data))
     };
     writes.into_iter().map(alone).collect()
 }

@@ -1,11 +1,13 @@
 //! A target with disks in memory, behind real sockets where a test wants them.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
+
+use bytes::Bytes;
 
 use crate::ingest::iscsi::scsi::memory::MemoryDisk;
 use crate::ingest::iscsi::scsi::reserve::Reservations;
-use crate::ingest::iscsi::scsi::{Device, Disk, Identity, Keeper, LogicalUnit, Shape};
+use crate::ingest::iscsi::scsi::{Device, Disk, Extent, Identity, Keeper, LogicalUnit, Shape};
 use crate::ingest::iscsi::{Access, Server, ServerConfig, Target, Targets};
 
 pub const NAME: &str = "iqn.2025-01.org.example:disk";
@@ -18,6 +20,67 @@ impl Keeper for Kept {
     fn keep(&self, state: &[u8]) -> narrowboat_storage::Result<()> {
         *self.0.lock().unwrap() = state.to_vec();
         Ok(())
+    }
+}
+
+/// A disk in memory whose writes can be held up.
+#[derive(Default)]
+pub struct HeldDisk {
+    pub disk: MemoryDisk,
+    state: Mutex<Held>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Held {
+    holds: bool,
+    began: usize,
+}
+
+impl HeldDisk {
+    pub fn new(size: u64) -> Self {
+        HeldDisk { disk: MemoryDisk::new(size), ..HeldDisk::default() }
+    }
+
+    /// Holds up every write from now on, or lets them go.
+    pub fn hold(&self, holds: bool) {
+        self.state.lock().unwrap().holds = holds;
+        self.changed.notify_all();
+    }
+
+    /// How many writes began.
+    pub fn began(&self) -> usize {
+        self.state.lock().unwrap().began
+    }
+
+    /// Waits until so many writes began.
+    pub fn wait_for(&self, began: usize) {
+        drop(self.changed.wait_while(self.state.lock().unwrap(), |held| held.began < began).unwrap());
+    }
+}
+
+impl Disk for HeldDisk {
+    fn size_bytes(&self) -> u64 {
+        self.disk.size_bytes()
+    }
+    fn read(&self, offset: u64, len: u64) -> narrowboat_storage::Result<Vec<Bytes>> {
+        self.disk.read(offset, len)
+    }
+    fn write(&self, offset: u64, data: Bytes, stable: bool) -> narrowboat_storage::Result<()> {
+        let mut held = self.state.lock().unwrap();
+        held.began += 1;
+        self.changed.notify_all();
+        drop(self.changed.wait_while(held, |held| held.holds).unwrap());
+        self.disk.write(offset, data, stable)
+    }
+    fn discard(&self, ranges: &[(u64, u64)], stable: bool) -> narrowboat_storage::Result<()> {
+        self.disk.discard(ranges, stable)
+    }
+    fn sync(&self) -> narrowboat_storage::Result<()> {
+        self.disk.sync()
+    }
+    fn extent(&self, offset: u64) -> narrowboat_storage::Result<Extent> {
+        self.disk.extent(offset)
     }
 }
 

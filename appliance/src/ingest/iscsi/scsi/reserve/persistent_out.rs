@@ -6,6 +6,7 @@ use super::state::News;
 use super::{Kind, Reservations};
 use crate::ingest::iscsi::scsi::identify::PORT;
 use crate::ingest::iscsi::scsi::operations::Call;
+use crate::ingest::iscsi::scsi::tasks::Ended;
 use crate::ingest::iscsi::scsi::{Cdb, Nexus, Reply, Sense};
 
 /// Service actions.
@@ -25,9 +26,20 @@ const LIST_BYTES: usize = 24;
 
 /// PERSISTENT RESERVE OUT, whatever its service action.
 pub(in super::super) fn out(call: &Call) -> Result<Reply, Sense> {
+    // The turn is over by then: others of those that are ended may be waiting for it.
+    match in_turn(call)? {
+        Some(ended) if !call.unit.gate.drain(&ended) => Err(Sense::BUSY),
+        Some(_) | None => Ok(Reply::good()),
+    }
+}
+
+/// Makes the change, and says which commands were ended by it: those are to be waited for.
+fn in_turn(call: &Call) -> Result<Option<Ended>, Sense> {
     let unit = call.unit;
     // One at a time, so that what is kept and what holds never differ in their order.
     let _turn = unit.reserving.lock().unwrap_or_else(PoisonError::into_inner);
+    // The one before may have been another's, who ended this.
+    call.proceed()?;
     let (mut next, before) = {
         let state = unit.state();
         if state.reserved.as_ref().is_some_and(|holder| holder != call.nexus) {
@@ -37,21 +49,15 @@ pub(in super::super) fn out(call: &Call) -> Result<Reply, Sense> {
     };
     let mut news = News::default();
     change(call, &mut next, &mut news)?;
-    if next != before {
-        if next.kept || before.kept {
-            let kept = if next.kept { next.encode() } else { Reservations::default().encode() };
-            unit.keeper.keep(&kept).map_err(|error| Sense::of_error(&error, 0))?;
-        }
-        unit.state().reservations = next;
-    }
-    if call.cdb.u8(1) & 0x1f == action::PREEMPT_AND_ABORT {
-        for removed in &news.removed {
-            unit.gate.abort(Some(removed), Some(call.pass));
-        }
+    if next != before && (next.kept || before.kept) {
+        let kept = if next.kept { next.encode() } else { Reservations::default().encode() };
+        unit.keeper.keep(&kept).map_err(|error| Sense::of_error(&error, 0))?;
     }
     let mut state = unit.state();
+    state.reservations = next;
     news.told.iter().for_each(|(nexus, sense)| state.tell(nexus, *sense));
-    Ok(Reply::good())
+    let ends = call.cdb.u8(1) & 0x1f == action::PREEMPT_AND_ABORT;
+    Ok(ends.then(|| unit.gate.end(&news.removed, |nexus| state.knows(nexus), call.pass)))
 }
 
 /// Makes the change that was asked for.
