@@ -32,13 +32,16 @@ struct Work {
     longest: Duration,
 }
 
+/// What it does at least, however slow the machine is: each size twice.
+const COMMANDS_MIN: u64 = 16;
+
 /// Writes and reads back, large and small, until told to stop. Everything has to be answered well.
 fn behave(served: &Served, stop: &AtomicBool) -> Work {
     let mut session = served.log_in("good");
     session.greet(0).expect("it serves");
     let content = noise(1, 1 << 20);
     let mut work = Work { commands: 0, longest: Duration::ZERO };
-    while !stop.load(SeqCst) {
+    while !stop.load(SeqCst) || work.commands < COMMANDS_MIN {
         let blocks = [8, 2048, 1, 256][(work.commands / 2 % 4) as usize];
         let data = &content[..blocks * BLOCK];
         for reads in [false, true] {
@@ -89,7 +92,7 @@ fn beside(served: &Served, what: &str, harm: impl FnOnce()) {
     });
     let growth = most.saturating_sub(before);
     println!("{what}: {work:?}, memory {} MiB and {} MiB more", before >> 20, growth >> 20);
-    assert!(work.commands > 4 && work.longest < COMMAND_MAX, "{what}: {work:?}");
+    assert!(work.longest < COMMAND_MAX, "{what}: {work:?}");
     assert!(growth < GROWTH_MAX, "{what}: {growth} bytes more");
 }
 

@@ -193,9 +193,14 @@ impl Full {
         }
     }
 
-    /// Counts a number as received whose request is aborted before its turn (RFC 7143 section 11.5.1).
-    pub fn skip(&mut self, number: u32) {
-        self.early.insert(number, None);
+    /// Counts a number as received whose request is aborted before its turn (RFC 7143 section 11.5.1). False where the number
+    /// is that of a request with another tag, which nobody aborts.
+    pub fn skip(&mut self, number: u32, tag: u32) -> bool {
+        let is_anothers = self.early.get(&number).and_then(Option::as_ref).is_some_and(|pdu| pdu.bhs.task_tag() != tag);
+        if !is_anothers {
+            self.early.insert(number, None);
+        }
+        !is_anothers
     }
 
     /// Takes a request whose turn it is. `slot`: it came through the window.

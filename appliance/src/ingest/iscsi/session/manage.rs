@@ -95,10 +95,8 @@ impl Full {
             // that its initiator never sent it, and only its number is missing. It counts as received.
             let distance = number.wrapping_sub(pdu.bhs.word(24)).cast_signed();
             let on_its_way = self.window.contains(number) && distance < 0;
-            if on_its_way {
-                self.skip(number);
-            }
-            let said = if on_its_way { answer::COMPLETE } else { answer::NO_SUCH_TASK };
+            let skipped = on_its_way && self.skip(number, tag);
+            let said = if skipped { answer::COMPLETE } else { answer::NO_SUCH_TASK };
             self.task_response(pdu, said, out);
         }
     }
@@ -117,7 +115,8 @@ impl Full {
         self.pending.push(Pending { waits, answer: response(pdu, answer::COMPLETE), then });
     }
 
-    /// A worker brought task management back. Where tasks may still change something, nobody is told that they can't.
+    /// A worker brought task management back. Where tasks may still change something, nobody is told that they can't; own
+    /// ones may be among them, and are not waited for any longer.
     pub(super) fn managed_done(&mut self, id: u64, status: Status) {
         self.managed = self.managed.saturating_sub(1);
         if status == Status::Good {
@@ -126,7 +125,7 @@ impl Full {
         let asked = self.pending.iter_mut().filter(|pending| pending.waits.contains(&id));
         asked.filter(|pending| pending.answer.opcode() == opcode::TASK_RESPONSE).for_each(|pending| {
             pending.answer = pending.answer.with_byte(2, answer::REJECTED);
-            pending.then = Then::GoOn;
+            (pending.waits, pending.then) = (BTreeSet::from([id]), Then::GoOn);
         });
     }
 

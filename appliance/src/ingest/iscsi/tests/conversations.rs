@@ -356,6 +356,9 @@ fn a_number_that_was_aborted_before_it_came_counts_as_received() {
     // The request is immediate: its own number is the next one, which is not aborted by it.
     initiator.task_request(1, 4711, initiator.cmd_sn);
     assert_eq!(initiator.hear_one().bhs.0[2], 1);
+    // Nor does it end another task of that number, which waits for its turn.
+    initiator.task_request(1, 4711, behind.word(24));
+    assert_eq!(initiator.hear_one().bhs.0[2], 1);
     initiator.task_request(1, lost.task_tag(), lost.word(24));
     assert_eq!(initiator.hear_one().bhs.0[2], 0);
     assert_eq!(initiator.run_tasks(), 1);
@@ -395,8 +398,11 @@ fn a_reset_that_storage_holds_up_is_refused() {
             assert_eq!((pdu.bhs.opcode(), pdu.bhs.0[2]), (opcode::TASK_RESPONSE, 255), "function {function}");
         }
         assert!(!two.session.is_closing());
+        one.task_request(5, NONE, 0);
+        assert_eq!((one.run_tasks(), one.hear_one().bhs.0[2]), (1, 255), "its own task is held");
         disk.hold(false);
-        writing.join().unwrap();
+        one.session.complete(writing.join().unwrap());
+        assert!(one.hear().is_empty(), "what was aborted is not answered");
     });
     two.task_request(5, NONE, 0);
     two.run_tasks();
