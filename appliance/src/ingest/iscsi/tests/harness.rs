@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -22,6 +23,9 @@ impl Keeper for Kept {
         Ok(())
     }
 }
+
+/// How long a disk holds writes up at most, so that a test that fails ends.
+const HELD: Duration = Duration::from_secs(30);
 
 /// A disk in memory whose writes can be held up.
 #[derive(Default)]
@@ -70,7 +74,7 @@ impl Disk for HeldDisk {
         let mut held = self.state.lock().unwrap();
         held.began += 1;
         self.changed.notify_all();
-        drop(self.changed.wait_while(held, |held| held.holds).unwrap());
+        drop(self.changed.wait_timeout_while(held, HELD, |held| held.holds).unwrap());
         self.disk.write(offset, data, stable)
     }
     fn discard(&self, ranges: &[(u64, u64)], stable: bool) -> narrowboat_storage::Result<()> {
