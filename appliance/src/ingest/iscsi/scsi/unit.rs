@@ -209,7 +209,8 @@ impl LogicalUnit {
     /// attention of which the others are special cases: SPC-4 section 5.14.1). What initiators remember of the disk is theirs to
     /// forget; most only note it. Reservations and mode pages stay.
     pub fn content_replaced(&self) {
-        self.gate.abort(None, None);
+        // Nobody is told here that all have ended. One that storage holds meanwhile is barred, and begins no further step.
+        let _ = self.gate.drain(&self.gate.end_all());
         self.state().tell_all(Sense::POWER_ON, None);
     }
 
