@@ -156,7 +156,8 @@ impl Device {
     /// Resets every unit. Returns when no task that came before changes anything any more; false where storage holds one.
     #[must_use]
     pub fn reset(&self) -> bool {
-        self.units().values().fold(true, |drained, unit| unit.reset() && drained)
+        // All of them, whatever becomes of the first.
+        self.units().values().filter(|unit| !unit.reset()).count() == 0
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
