@@ -149,7 +149,7 @@ pub fn store_options(config: &Config) -> Result<StoreOptions, StartError> {
     }
     if let Some(overlay) = config.store.overlay {
         options.pressure.block_bytes = overlay.0.max(OVERLAY_BYTES_MIN);
-        options.pressure.freeze_bytes = options.pressure.block_bytes * 2 / 5;
+        options.pressure.freeze_bytes = options.pressure.block_bytes / 2;
     }
     if let Some(deferred) = config.store.deferred {
         options.pressure.deferred_bytes = deferred.0;

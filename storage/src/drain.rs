@@ -13,12 +13,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::dataset::extents::{Extent, Extents, Place};
-use crate::dataset::layer::Layer;
+use crate::dataset::layer::{Layer, edit_bytes};
 use crate::dataset::live::Dataset;
 use crate::dataset::namespace::{Key, Record};
 use crate::dataset::state::{Base, content_of};
 use crate::error::Result;
 use crate::pool::StreamId;
+use crate::pressure::Merging;
 use crate::store::stream_of;
 use crate::tree::sequence::{self, Content, Patch, Source};
 use crate::tree::{Objects, map};
@@ -28,6 +29,8 @@ use crate::units::Inode;
 pub(crate) struct Drained {
     pub layer: Arc<Layer>,
     pub base: Base,
+    /// Lets writers in for what was merged, until the layer is let go or the step comes to nothing.
+    _merging: Merging,
 }
 
 impl Dataset {
@@ -40,15 +43,16 @@ impl Dataset {
             (layer.clone(), state.base)
         };
         let objects = self.objects();
+        let merging = self.stages.pressure.merging();
         let mut contents = BTreeMap::new();
         for (inode, extents) in &layer.files {
-            if let Some(content) = self.merge_file(&objects, &layer, base, *inode, extents)? {
+            if let Some(content) = self.merge_file(&objects, &layer, base, (*inode, extents), &merging)? {
                 contents.insert(Bytes::from(Key::Content(*inode).encode()), Some(Bytes::from(content.encode())));
             }
         }
-        let edits = merged(&layer.edits, contents);
+        let edits = merged(layer.edits.iter().inspect(|edit| merging.advance(edit_bytes(*edit))), contents);
         let root = map::merge(&objects, &self.stages.realm, base.root.as_ref(), edits)?;
-        Ok(Some(Drained { base: Base { root, lsn: layer.last }, layer }))
+        Ok(Some(Drained { base: Base { root, lsn: layer.last }, layer, _merging: merging }))
     }
 
     /// Lets go of the layer that a step merged; its root is below everything from now on.
@@ -66,8 +70,8 @@ impl Dataset {
         objects: &dyn Objects,
         layer: &Layer,
         base: Base,
-        inode: Inode,
-        extents: &Extents,
+        (inode, extents): (Inode, &Extents),
+        merging: &Merging,
     ) -> Result<Option<Content>> {
         let record_key = Key::Record(inode).encode();
         let record = match layer.edits.get(record_key.as_slice()) {
@@ -86,10 +90,9 @@ impl Dataset {
             content = sequence::splice(objects, cutter, &mut put, &content, [], extents.base_limit())?.0;
         }
         // One by one: a layer may have half a million of them.
-        let patches = extents.range(0, size).map(|(offset, extent)| Patch {
-            offset,
-            len: extent.len,
-            source: self.source_of(objects, extent),
+        let patches = extents.range(0, size).map(|(offset, extent)| {
+            merging.advance(extent.cost_bytes());
+            Patch { offset, len: extent.len, source: self.source_of(objects, extent) }
         });
         Ok(Some(sequence::splice(objects, cutter, &mut put, &content, patches, size)?.0))
     }
@@ -123,11 +126,11 @@ impl Dataset {
 }
 
 /// Two ordered sets of edits as one; where both have a key, the second counts, unless the first deletes it.
-fn merged(
-    edits: &BTreeMap<Bytes, Option<Bytes>>,
+fn merged<'a>(
+    edits: impl Iterator<Item = (&'a Bytes, &'a Option<Bytes>)>,
     contents: BTreeMap<Bytes, Option<Bytes>>,
 ) -> impl Iterator<Item = (Bytes, Option<Bytes>)> {
-    let mut edits = edits.iter().peekable();
+    let mut edits = edits.peekable();
     let mut contents = contents.into_iter().peekable();
     std::iter::from_fn(move || match (edits.peek(), contents.peek()) {
         (Some((key, _)), Some((content_key, _))) if *key == content_key => {

@@ -38,7 +38,7 @@ pub(crate) struct Stages {
     pub journal: Journal,
     pub pool: Pool,
     pub catalogue: Catalogue,
-    pub pressure: Pressure,
+    pub pressure: Arc<Pressure>,
     /// Free space below which new data is refused, so that deletion and the journal always have room.
     pub reserve_bytes: u64,
     /// Where new datasets and snapshots get their ids from.
@@ -65,7 +65,7 @@ impl Stages {
         journal: Journal,
         pool: Pool,
         catalogue: Catalogue,
-        pressure: Pressure,
+        pressure: Arc<Pressure>,
         reserve_bytes: u64,
         ids: IdSource,
     ) -> Self {

@@ -85,6 +85,11 @@ impl Extent {
         if let Place::Memory { .. } = self.place { self.len } else { 0 }
     }
 
+    /// What it costs in memory: its bytes, if that is where they are, and the rest.
+    pub fn cost_bytes(&self) -> u64 {
+        self.memory_bytes() + EXTENT_OVERHEAD_BYTES
+    }
+
     /// True for memory that no cutter has taken and no journal record describes.
     fn is_open(&self) -> bool {
         matches!(self.place, Place::Memory { claimed: false, .. }) && !self.journaled

@@ -57,11 +57,11 @@ impl Layer {
         {
             self.drop_file(inode);
         }
-        self.edit_bytes +=
-            EDIT_OVERHEAD_BYTES + key.len() as u64 + value.as_ref().map_or(0, |value| value.len() as u64);
-        let key_len = key.len() as u64;
+        self.edit_bytes += edit_bytes((&key, &value));
+        // The key stays; it costs the same again.
+        let again = key.clone();
         if let Some(old) = self.edits.insert(key, value) {
-            self.edit_bytes -= EDIT_OVERHEAD_BYTES + key_len + old.map_or(0, |value| value.len() as u64);
+            self.edit_bytes -= edit_bytes((&again, &old));
         }
     }
 
@@ -97,6 +97,11 @@ impl Layer {
     pub fn is_empty(&self) -> bool {
         self.edits.is_empty() && self.files.is_empty() && self.snapshots.is_empty()
     }
+}
+
+/// What an edit costs in memory.
+pub(crate) fn edit_bytes((key, value): (&Bytes, &Option<Bytes>)) -> u64 {
+    EDIT_OVERHEAD_BYTES + (key.len() + value.as_ref().map_or(0, Bytes::len)) as u64
 }
 
 /// The inode whose record a key stands for.

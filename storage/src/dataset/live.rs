@@ -351,9 +351,10 @@ impl Dataset {
         Ok(())
     }
 
-    /// Freezes a layer that replaying filled, so that opening takes no more memory than running does. Not between bytes
-    /// and the record that counts them: the drain takes what no record counts for never written.
-    pub fn freeze_replayed_if_large(&self) {
+    /// Freezes the active layer where it is large and the journal has all of it: so that opening takes no more memory than running
+    /// does, and no layer is larger than it need be while the pump is busy. Not between bytes and the record that counts them: the
+    /// drain takes what no record counts for never written.
+    pub fn freeze_journaled_if_large(&self) {
         let mut state = self.write_state();
         if state.unjournaled.is_empty() && state.active.memory_bytes() >= self.stages.pressure.options.freeze_bytes {
             freeze(&mut state);

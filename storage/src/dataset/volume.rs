@@ -173,8 +173,16 @@ impl Dataset {
             state.tails.leave(start, bytes);
         }
         drop(state);
-        self.call_pump_if_full();
+        self.freeze_if_full();
         Ok(lsn)
+    }
+
+    /// Freezes the active layer where it is large: the pump, busy with the one before it, would find it larger by far.
+    fn freeze_if_full(&self) {
+        if self.is_large() {
+            self.freeze_journaled_if_large();
+            self.stages.pressure.call_pump();
+        }
     }
 
     /// Reads a range under the lock that the caller holds.
@@ -256,7 +264,7 @@ impl BlockDevice for Dataset {
         }
         let lsn = self.record_write(&mut state, now, parts, Vec::new())?;
         drop(state);
-        self.call_pump_if_full();
+        self.freeze_if_full();
         Ok(lsn)
     }
 
@@ -280,7 +288,7 @@ impl BlockDevice for Dataset {
         let part = WrittenPart { offset, len, place: None };
         let lsn = self.record_write(&mut state, now, vec![part], vec![data])?;
         drop(state);
-        self.call_pump_if_full();
+        self.freeze_if_full();
         Ok(Compared::Written(lsn))
     }
 

@@ -70,7 +70,7 @@ impl Store {
             journal,
             pool,
             catalogue,
-            Pressure::new(options.pressure),
+            Arc::new(Pressure::new(options.pressure)),
             options.reserve_bytes,
             options.ids,
         ));
@@ -160,7 +160,7 @@ impl Store {
         if let Some((snapshot, base)) = dataset.replay(record, &mut waits)? {
             self.seal_at(snapshot, base, dataset.next_inode())?;
         }
-        dataset.freeze_replayed_if_large();
+        dataset.freeze_journaled_if_large();
         Ok(())
     }
 }

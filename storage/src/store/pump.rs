@@ -72,8 +72,10 @@ impl Store {
         failed.map_or(Ok(false), Err)
     }
 
-    /// Drains a layer of one dataset, which is frozen for it if it is large, or if it `must`.
+    /// Drains a layer of one dataset, which is frozen for it if it is large, or if it `must` and none waits yet: many small
+    /// layers cost more than a few large ones, in which what is written again and again is merged once.
     fn drain_turn(&self, dataset: &Arc<Dataset>, now: Timestamp, must: bool) -> Result<Step> {
+        let must = must && !dataset.has_frozen();
         if must || dataset.is_large() {
             // What can be cut must not go into the journal inline only because the layer is full.
             dataset.cut_everything()?;
@@ -378,6 +380,11 @@ impl Dataset {
     fn move_up(&self, last: Lsn) {
         let mut state = self.write_state();
         state.base.lsn = state.base.lsn.max(last);
+    }
+
+    /// True where a layer waits to be merged, or is being merged.
+    fn has_frozen(&self) -> bool {
+        !self.read_state().frozen.is_empty()
     }
 
     /// Memory of the layer that takes changes.

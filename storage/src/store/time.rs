@@ -323,7 +323,7 @@ impl Store {
                 }
                 if record.dataset == past.id {
                     past.replay(record, &mut |_| Ok(None))?;
-                    past.freeze_replayed_if_large();
+                    past.freeze_journaled_if_large();
                     past.drain_privately()?;
                 }
                 Ok(())
