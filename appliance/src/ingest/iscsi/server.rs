@@ -19,7 +19,7 @@
 //! * data that initiators read: no task of a connection is begun while more than
 //!   [`ServerConfig::connection_reply_bytes_max`] wait for it to take them, and while all together hold
 //!   [`ServerConfig::reply_bytes`] only one at a time;
-//! * what one address takes of both: half, so that it does not take what others need;
+//! * what one address takes of both, and of the workers: half, so that it does not take what others need (`places.rs`);
 //! * an initiator that takes nothing: closed after [`ServerConfig::stall`], and sooner where others wait for the memory;
 //! * logins: [`Gate`], and a deadline; connections: a number, of which one address has half.
 
@@ -35,14 +35,17 @@ use rustix::event::{EventfdFlags, epoll, eventfd};
 
 use super::gate::Gate;
 use super::registry::Registry;
-use super::session::{Deadlines, Memory};
+use super::session::{Deadlines, Memory, Weight};
 use super::target::Targets;
 use crate::ingest::buffers::Pool;
 use connection::Connection;
+use places::Places;
 
 mod acceptor;
 mod connection;
+mod finished;
 mod pace;
+mod places;
 mod worker;
 
 /// The event that is no connection's: wake up and look whether the server stops.
@@ -57,7 +60,7 @@ pub struct ServerConfig {
     pub logins_address_max: usize,
     /// Most connections that are logging in.
     pub logins_max: usize,
-    /// Most threads that carry out tasks.
+    /// Most threads that carry out tasks. From eight on some of them are kept free of tasks that may take long.
     pub workers_max: usize,
     /// Most bytes of command windows and bursts over all sessions.
     pub memory_bytes: usize,
@@ -128,6 +131,7 @@ struct Shared {
     watch: Watch,
     pool: Arc<Pool>,
     connections: RwLock<BTreeMap<u64, Arc<Connection>>>,
+    places: Places,
     /// Workers that wait for events.
     waiting: AtomicUsize,
     workers: Mutex<usize>,
@@ -171,6 +175,7 @@ impl Server {
             memory: Arc::new(Memory::new(config.memory_bytes)),
             replies: Arc::new(Memory::new(config.reply_bytes)),
             gate: Mutex::new(Gate::new(config.logins_address_max, config.logins_max)),
+            places: Places::new(config.workers_max),
             config,
             epoll,
             wake,
@@ -341,8 +346,14 @@ impl Shared {
 
     /// Says what a connection waits for, as its state is now.
     fn arm(&self, connection: &Connection) {
-        let has_task = connection.session().has_task();
+        let finished = {
+            let (now, admitted) = (Instant::now(), connection.state().may_try(Weight::Command));
+            connection.finished().are_overdue(now, admitted)
+        };
+        let session = connection.session();
         let mut state = connection.state();
+        let has_task = session.has_task(|weight| state.may_try(weight));
+        drop(session);
         state.alone = None;
         if state.closed {
             return;
@@ -355,7 +366,7 @@ impl Shared {
             }
         }
         // A socket that can be written to says so at once: that is how another worker is called to a ready task.
-        if state.waits_to_write() || (has_task && !self.is_clogged(connection, &state)) {
+        if finished || state.waits_to_write() || (has_task && !self.is_clogged(connection, &state)) {
             wanted |= epoll::EventFlags::OUT;
         }
         if wanted.is_empty() || wanted == state.armed {

@@ -1,8 +1,9 @@
 //! A disk in memory, for tests: sparse, and it knows what would be lost in a power cut.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use narrowboat_storage::Result;
@@ -25,8 +26,10 @@ pub struct MemoryDisk {
     pub full: AtomicBool,
     /// Every read finds damage.
     pub damaged: AtomicBool,
-    /// Reads of the first byte wait.
+    /// Reads of the first byte wait, for half a minute at most.
     pub hangs: AtomicBool,
+    /// How many wait.
+    pub hanging: AtomicUsize,
 }
 
 impl MemoryDisk {
@@ -64,8 +67,13 @@ impl Disk for MemoryDisk {
     }
 
     fn read(&self, offset: u64, len: u64) -> Result<Vec<Bytes>> {
-        while offset == 0 && self.hangs.load(SeqCst) {
-            std::thread::sleep(std::time::Duration::from_millis(1));
+        if offset == 0 {
+            self.hanging.fetch_add(1, SeqCst);
+            let since = Instant::now();
+            while self.hangs.load(SeqCst) && since.elapsed() < Duration::from_secs(30) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            self.hanging.fetch_sub(1, SeqCst);
         }
         assert!(offset + len <= self.size_bytes(), "beyond the end");
         if self.damaged.load(SeqCst) {

@@ -57,7 +57,7 @@ pub use data::Data;
 pub use device::{Asked, Device, LUN_MAX, Neighbours};
 pub use identify::Identity;
 pub use lock::RangeLocks;
-pub use operations::{Direction, data_out_bytes};
+pub use operations::{Direction, data_out_bytes, is_brief};
 pub use reserve::Keeper;
 pub use sense::{Sense, Status};
 pub use tasks::TaskGate;

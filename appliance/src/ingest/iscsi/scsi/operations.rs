@@ -213,6 +213,18 @@ pub(super) fn find(cdb: &Cdb) -> Result<&'static Operation, Sense> {
     same.find(|operation| operation.action.is_none_or(|own| own == action)).ok_or(Sense::INVALID_FIELD)
 }
 
+/// True where a command is answered from memory, or refused: it waits neither for a disk nor for other commands.
+pub fn is_brief(cdb: &[u8]) -> bool {
+    let cdb = Cdb(cdb);
+    find(&cdb).map_or(true, |operation| match operation.class {
+        // To stop is to flush.
+        Class::Always | Class::Free => operation.opcode != 0x1b,
+        // MODE SENSE.
+        Class::Read => matches!(operation.opcode, 0x1a | 0x5a),
+        Class::Own | Class::Write => false,
+    })
+}
+
 /// How many bytes a command wants from the initiator, whatever the initiator says that it has. Nothing that is unknown
 /// or over-long is asked for: it is refused without its data.
 pub fn data_out_bytes(cdb: &[u8], block_bytes: u64) -> Direction {

@@ -15,7 +15,7 @@ use super::pace::OVERDUE;
 use super::{Shared, lock};
 use crate::ingest::buffers::Lender;
 use crate::ingest::iscsi::login::Context;
-use crate::ingest::iscsi::session::Session;
+use crate::ingest::iscsi::session::{Session, Weight};
 
 /// How often deadlines are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -65,14 +65,21 @@ fn run(shared: &Arc<Shared>, portals: &[TcpListener]) {
     }
 }
 
-/// Gives company to workers that have run tasks for long without having called anybody. Where none began since the last
-/// look, there is nobody to look after.
+/// Gives company to workers that have run tasks for long without having called anybody, or have left answers lying. Where
+/// none began since the last look, there is nobody to look after.
 fn look_after_workers(shared: &Arc<Shared>, seen: &mut u64) {
     let mut alone = 0;
     for connection in shared.connections() {
-        let since = connection.state().alone;
-        alone += usize::from(since.is_some());
-        if since.is_some_and(|since| since.elapsed() >= OVERDUE) {
+        let (since, admitted) = {
+            let state = connection.state();
+            (state.alone, state.may_try(Weight::Command))
+        };
+        let (finished, overdue) = {
+            let finished = connection.finished();
+            (!finished.is_empty(), finished.are_overdue(Instant::now(), admitted))
+        };
+        alone += usize::from(since.is_some() || finished);
+        if overdue || since.is_some_and(|since| since.elapsed() >= OVERDUE) {
             shared.call_worker(&connection);
         }
     }

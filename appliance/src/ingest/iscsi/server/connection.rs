@@ -2,7 +2,8 @@
 //!
 //! Many workers touch one connection at once. The rules:
 //!
-//! * Locks are taken in the order reader, session, state, and held for moments; nobody holds one over a task.
+//! * Locks are taken in the order reader, session, state, places, and held for moments; nobody holds one over a task. What is
+//!   finished is locked beside no other.
 //! * Whoever sets `reading` alone reads; whoever sets `writing` alone writes. What comes while another worker writes is
 //!   queued, and that worker writes it too.
 //! * What a session says is moved to the queue under the session's lock, so that it is sent in the order in which it was said.
@@ -17,10 +18,12 @@ use std::time::Instant;
 use bytes::{Buf, Bytes};
 use rustix::event::epoll::EventFlags;
 
+use super::finished::Finished;
 use super::pace::Pace;
+use super::places::Held;
 use crate::ingest::buffers::Lender;
 use crate::ingest::iscsi::framing::Assembler;
-use crate::ingest::iscsi::session::{Session, Share, Task};
+use crate::ingest::iscsi::session::{Session, Share, Task, Weight};
 
 /// Most slices in one write.
 const SLICES_MAX: usize = 256;
@@ -39,6 +42,7 @@ pub(super) struct Connection {
     pub reader: Mutex<Assembler<Lender>>,
     session: Mutex<Session>,
     state: Mutex<State>,
+    finished: Mutex<Finished>,
     replies: Share,
 }
 
@@ -61,6 +65,8 @@ pub(super) struct State {
     coming_bytes: usize,
     /// Since when a worker runs tasks and has called nobody.
     pub alone: Option<Instant>,
+    /// No place was free for its commands, or for its task management ([`super::places`]).
+    refused: [bool; 2],
     /// What the socket is armed for.
     pub armed: EventFlags,
     /// When the initiator last took a good part, or nothing waited for it.
@@ -90,13 +96,14 @@ impl Connection {
             queued_bytes: 0,
             coming_bytes: 0,
             alone: None,
+            refused: [false; 2],
             armed: EventFlags::empty(),
             taken: now,
             taken_bytes: 0,
         };
         let reader = Mutex::new(Assembler::new(buffers, data_bytes_max));
-        let (session, state) = (Mutex::new(session), Mutex::new(state));
-        Connection { id, socket, pace: Pace::default(), peer, reader, session, state, replies }
+        let (session, state, finished) = (Mutex::new(session), Mutex::new(state), Mutex::default());
+        Connection { id, socket, pace: Pace::default(), peer, reader, session, state, finished, replies }
     }
 
     pub fn session(&self) -> MutexGuard<'_, Session> {
@@ -105,6 +112,11 @@ impl Connection {
 
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is done and not sent.
+    pub fn finished(&self) -> MutexGuard<'_, Finished> {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Queues what the session has to say.
@@ -122,15 +134,15 @@ impl Connection {
         self.replies.take(len);
     }
 
-    /// The next task, where there is one and what comes of it has room, and how many are ready behind it.
-    /// [`Connection::ended`] has to follow.
-    pub fn begin_task(&self, bytes_max: usize) -> Option<(Task, usize)> {
+    /// The next task, where there is one, the worker has a place for it and what comes of it has room, and how many are ready
+    /// behind it. [`Connection::ended`] has to follow.
+    pub fn begin_task(&self, bytes_max: usize, held: &mut Held) -> Option<(Task, usize)> {
         let mut session = self.session();
         let mut state = self.state();
         if self.is_clogged(&state, bytes_max) {
             return None;
         }
-        let task = session.next_task()?;
+        let task = session.next_task(|weight| held.admits(weight, &mut state))?;
         state.coming_bytes += task.reply_bytes();
         self.replies.take(task.reply_bytes());
         Some((task, session.ready_tasks()))
@@ -228,6 +240,24 @@ impl State {
     /// True where nothing is left to be sent.
     pub fn is_drained(&self) -> bool {
         !self.writing && self.queue.is_empty()
+    }
+
+    /// Notes whether there was a place for tasks of a kind.
+    pub fn note_place(&mut self, weight: Weight, admitted: bool) {
+        match weight {
+            Weight::Brief => {}
+            Weight::Command => self.refused[0] = !admitted,
+            Weight::Management => self.refused[1] = !admitted,
+        }
+    }
+
+    /// False where there was no place for such tasks. Whoever gives one back calls a worker.
+    pub fn may_try(&self, weight: Weight) -> bool {
+        match weight {
+            Weight::Brief => true,
+            Weight::Command => !self.refused[0],
+            Weight::Management => !self.refused[1],
+        }
     }
 
     /// Says once that it has logged in.

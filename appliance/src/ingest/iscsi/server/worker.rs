@@ -5,21 +5,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::epoll::{self, EventFlags};
 
 use super::connection::Connection;
 use super::pace::Company;
+use super::places::Held;
 use super::{Shared, WAKE, lock};
-use crate::ingest::iscsi::session::{Done, Task};
-
-/// Most tasks that are settled and answered together.
-const FINISHED_MAX: usize = 32;
-/// Most bytes of their answers.
-const FINISHED_BYTES_MAX: usize = 128 << 10;
-/// How long the first of them waits for the others, beside one task.
-const FINISHED_PATIENCE: Duration = Duration::from_micros(250);
+use crate::ingest::iscsi::session::{Done, Session, Task, Weight};
 
 /// Starts one more worker.
 pub(super) fn start(shared: &Arc<Shared>) -> io::Result<()> {
@@ -103,6 +97,8 @@ fn serve(shared: &Arc<Shared>, connection: &Arc<Connection>, flags: EventFlags) 
 fn read_some(connection: &Connection) -> io::Result<()> {
     let mut assembler = connection.reader.lock().unwrap_or_else(PoisonError::into_inner);
     let mut ended = false;
+    // Those for which there was no place do not keep anyone from reading on.
+    let has_task = |session: &Session| session.has_task(|weight| connection.state().may_try(weight));
     loop {
         match assembler.next_pdu() {
             Ok(Some(pdu)) => {
@@ -111,11 +107,11 @@ fn read_some(connection: &Connection) -> io::Result<()> {
                 let (digests, data_bytes_max) = session.framing();
                 assembler.set(digests, data_bytes_max);
                 // What is staged costs no more reading: the session may know many commands before the first is begun.
-                if session.is_closing() || (session.has_task() && !assembler.has_staged()) {
+                if session.is_closing() || (has_task(&session) && !assembler.has_staged()) {
                     break;
                 }
             }
-            Ok(None) if connection.session().has_task() => break,
+            Ok(None) if has_task(&connection.session()) => break,
             Ok(None) => match (&connection.socket).read(assembler.room()) {
                 Ok(0) => {
                     ended = true;
@@ -141,55 +137,42 @@ fn read_some(connection: &Connection) -> io::Result<()> {
     Ok(())
 }
 
-/// Tasks that are done, and whose answers wait for one another.
-#[derive(Default)]
-struct Finished {
-    done: Vec<Done>,
-    bytes: usize,
-    /// What room was taken for before they were begun.
-    reply_bytes: usize,
-    since: Option<Instant>,
-}
-
-impl Finished {
-    fn add(&mut self, done: Done, reply_bytes: usize, now: Instant) {
-        self.bytes += done.bytes();
-        self.reply_bytes += reply_bytes;
-        self.since.get_or_insert(now);
-        self.done.push(done);
+/// Settles what is done, all at once, and sends the answers. False where there was nothing, or no place for settling.
+fn send_finished(shared: &Arc<Shared>, connection: &Connection, held: &mut Held) -> bool {
+    let settles = connection.finished().has_unsettled();
+    let may_wait = !settles || held.admits(Weight::Command, &mut connection.state());
+    let (mut done, reply_bytes) = connection.finished().take(may_wait);
+    if done.is_empty() {
+        return false;
     }
-
-    /// True where they are to be sent before another task is begun.
-    fn is_due(&self, now: Instant) -> bool {
-        let waited = self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        self.done.len() >= FINISHED_MAX || self.bytes >= FINISHED_BYTES_MAX || waited >= FINISHED_PATIENCE
+    if catch_unwind(AssertUnwindSafe(|| Done::settle(&mut done))).is_err() {
+        tracing::error!("tasks could not be settled; the initiator is told so");
+        Done::give_up(&mut done);
     }
-
-    /// Settles them, all at once, and sends their answers.
-    fn send(&mut self, shared: &Arc<Shared>, connection: &Connection) {
-        let Finished { mut done, reply_bytes, .. } = std::mem::take(self);
-        Done::settle(&mut done);
-        let mut session = connection.session();
-        done.into_iter().for_each(|done| session.complete(done));
-        drop(session);
-        shared.deliver(connection);
-        connection.ended(reply_bytes);
-    }
+    let mut session = connection.session();
+    done.into_iter().for_each(|done| session.complete(done));
+    drop(session);
+    shared.deliver(connection);
+    connection.ended(reply_bytes);
+    true
 }
 
 /// Runs tasks of a connection while there are any and the initiator takes what comes of them. Quick tasks are settled and
 /// answered together. True where there were several and nobody was called to help.
 fn run_tasks(shared: &Arc<Shared>, connection: &Arc<Connection>) -> bool {
-    let (mut ran, mut called, mut finished) = (0, false, Finished::default());
+    let (mut ran, mut called, mut held) = (0, false, Held::new(shared, connection));
+    let mut now = Instant::now();
     loop {
-        let begun = connection.begin_task(shared.config.connection_reply_bytes_max);
-        let Some((task, ready)) = begun else {
-            if finished.done.is_empty() {
-                break;
-            }
+        // What is done waits for the next task only where both are quick.
+        if connection.finished().is_due(now) {
+            send_finished(shared, connection, &mut held);
+        }
+        let Some((task, ready)) = connection.begin_task(shared.config.connection_reply_bytes_max, &mut held) else {
             // Ordered tasks, and those for which a window or memory comes free, come behind them.
-            finished.send(shared, connection);
-            continue;
+            if send_finished(shared, connection, &mut held) {
+                continue;
+            }
+            break;
         };
         let begun = Instant::now();
         let company = connection.pace.company(ready);
@@ -201,12 +184,14 @@ fn run_tasks(shared: &Arc<Shared>, connection: &Arc<Connection>) -> bool {
         }
         let reply_bytes = task.reply_bytes();
         let done = run_one(task);
-        let now = Instant::now();
-        finished.add(done, reply_bytes, now);
+        now = Instant::now();
+        let is_first = connection.finished().add(done, reply_bytes, now);
         connection.pace.took(now.saturating_duration_since(begun));
-        // Where tasks take long, the next one must not keep what is done from whoever waits for it.
-        if company == Company::Always || finished.is_due(now) {
-            finished.send(shared, connection);
+        if company == Company::Always {
+            // Where tasks take long, the next one must not keep what is done from whoever waits for it.
+            send_finished(shared, connection, &mut held);
+        } else if is_first {
+            shared.watch.begins();
         }
         ran += 1;
     }

@@ -10,13 +10,13 @@ use bytes::Bytes;
 use super::commands::Command;
 use super::manage::Pending;
 use super::replies::Cursor;
-use super::task::{Done, Task, Work, Write};
+use super::task::{Done, Task, Weight, Work, Write};
 use super::window::Window;
 use super::{Output, Share};
 use crate::ingest::iscsi::login::{Context, Established};
 use crate::ingest::iscsi::params::Params;
 use crate::ingest::iscsi::registry::Seat;
-use crate::ingest::iscsi::scsi::{Nexus, Reply};
+use crate::ingest::iscsi::scsi::{self, Nexus, Reply};
 use crate::ingest::iscsi::target::Target;
 use crate::ingest::iscsi::wire::{Bhs, Frame, NO_TAG, Pdu, RejectReason, opcode};
 
@@ -256,33 +256,51 @@ impl Full {
     }
 
     /// True where [`Full::next_task`] would give one.
-    pub fn has_task(&self) -> bool {
-        !self.managing.is_empty() || self.runnable().is_some()
+    pub fn has_task(&self, mut admits: impl FnMut(Weight) -> bool) -> bool {
+        (!self.managing.is_empty() && admits(Weight::Management)) || self.next_at(admits).is_some()
     }
 
-    /// Where in `ready` the next command is that may run.
-    fn runnable(&self) -> Option<usize> {
+    /// Where in `ready` the next command is that is admitted: the first, or else the first brief one.
+    fn next_at(&self, mut admits: impl FnMut(Weight) -> bool) -> Option<usize> {
+        let first = self.runnable(|_| true)?;
+        let is_brief = |tag: &u32| self.is_brief(tag);
+        let admitted = self.ready.get(first).is_some_and(is_brief) || admits(Weight::Command);
+        if admitted { Some(first) } else { self.runnable(is_brief) }
+    }
+
+    /// Where in `ready` the next command of some kind is that may run.
+    fn runnable(&self, is_meant: impl Fn(&u32) -> bool) -> Option<usize> {
         if self.managed > 0 {
             return None;
         }
         if self.ordered.is_empty() {
-            return if self.ready.is_empty() { None } else { Some(0) };
+            return self.ready.iter().position(is_meant);
         }
         let oldest = self.commands.values().map(|command| command.id).chain(self.in_hand.keys().copied()).min();
         self.ready.iter().position(|tag| {
-            self.commands.get(tag).is_some_and(|command| {
+            self.commands.get(tag).filter(|_| is_meant(tag)).is_some_and(|command| {
                 let kept_back = || self.ordered.range(..command.id).next().is_some();
                 command.is_head() || if command.is_ordered() { Some(command.id) == oldest } else { !kept_back() }
             })
         })
     }
 
-    /// Hands the next task out.
-    pub fn next_task(&mut self) -> Option<Task> {
-        if let Some((id, work)) = self.managing.pop_front() {
+    /// True where a command waits for nothing, neither for itself nor for what its session's predecessors left behind.
+    fn is_brief(&self, tag: &u32) -> bool {
+        let before = self.normal.as_ref().and_then(|normal| normal.seat.superseded.as_ref());
+        self.commands.get(tag).is_some_and(|command| scsi::is_brief(&command.request.cdb))
+            && before.is_none_or(|old| old.running.are_over())
+    }
+
+    /// Hands the next task out that is admitted.
+    pub fn next_task(&mut self, mut admits: impl FnMut(Weight) -> bool) -> Option<Task> {
+        if !self.managing.is_empty()
+            && admits(Weight::Management)
+            && let Some((id, work)) = self.managing.pop_front()
+        {
             return self.task(id, work, 0);
         }
-        let at = self.runnable()?;
+        let at = self.next_at(admits)?;
         let tags = self.run_at(at);
         self.ready.drain(at..at + tags.len());
         let first = self.commands.get(tags.first()?)?;

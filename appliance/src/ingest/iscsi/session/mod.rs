@@ -38,7 +38,7 @@ use super::wire::{Bhs, Digests, Encoder, Frame, Pdu, RejectReason, opcode};
 use full::Full;
 
 pub use memory::{Memory, Share};
-pub use task::{Done, Task};
+pub use task::{Done, Task, Weight};
 
 /// Deadlines of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -148,17 +148,18 @@ impl Session {
         self.phase = Phase::Closing;
     }
 
-    /// The next task that may be carried out now. Whoever takes it runs it and brings back what [`Task::run`] returned.
-    pub fn next_task(&mut self) -> Option<Task> {
+    /// The next task that may be carried out now, of those that `admits` has no objection to. Whoever takes it runs it and
+    /// brings back what [`Task::run`] returned.
+    pub fn next_task(&mut self, admits: impl FnMut(Weight) -> bool) -> Option<Task> {
         match &mut self.phase {
-            Phase::Full(full) => full.next_task(),
+            Phase::Full(full) => full.next_task(admits),
             Phase::Login(_) | Phase::Closing => None,
         }
     }
 
     /// True where [`Session::next_task`] would give one.
-    pub fn has_task(&self) -> bool {
-        matches!(&self.phase, Phase::Full(full) if full.has_task())
+    pub fn has_task(&self, admits: impl FnMut(Weight) -> bool) -> bool {
+        matches!(&self.phase, Phase::Full(full) if full.has_task(admits))
     }
 
     /// How many tasks are ready, at most: some may have to wait for others.

@@ -59,6 +59,17 @@ pub struct Task {
     pub(super) run: Run,
 }
 
+/// How long a task may hold whoever runs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// Moments: it is answered from memory.
+    Brief,
+    /// As long as a disk and other commands make it wait.
+    Command,
+    /// Until commands have ended.
+    Management,
+}
+
 /// What came of a task: an answer to each of its commands.
 pub struct Done {
     pub(super) replies: Vec<(u64, Reply)>,
@@ -136,6 +147,17 @@ impl Done {
         scsi::settle(all.iter_mut().flat_map(|done| &mut done.replies).map(|(_, reply)| reply));
     }
 
+    /// Says of those that could not be settled, by a mistake of our own, that they failed.
+    pub fn give_up(all: &mut [Done]) {
+        let replies = all.iter_mut().flat_map(|done| &mut done.replies).map(|(_, reply)| reply);
+        replies.filter(|reply| reply.unsettled.is_some()).for_each(|reply| *reply = broken_off());
+    }
+
+    /// True where nothing has to be done before it is told to the session.
+    pub fn is_settled(&self) -> bool {
+        self.replies.iter().all(|(_, reply)| reply.unsettled.is_none())
+    }
+
     /// How many bytes it has for the initiator.
     pub fn bytes(&self) -> usize {
         self.replies.iter().flat_map(|(_, reply)| &reply.data).map(Bytes::len).sum()
@@ -143,8 +165,10 @@ impl Done {
 
     /// What a task came to that broke off by a mistake of our own.
     pub fn failed(ids: Vec<u64>) -> Self {
-        let sense = Sense::INTERNAL.encode(false);
-        let reply = Reply { status: Status::CheckCondition, sense, ..Reply::default() };
-        Done { replies: ids.into_iter().map(|id| (id, reply.clone())).collect() }
+        Done { replies: ids.into_iter().map(|id| (id, broken_off())).collect() }
     }
+}
+
+fn broken_off() -> Reply {
+    Reply { status: Status::CheckCondition, sense: Sense::INTERNAL.encode(false), ..Reply::default() }
 }

@@ -296,7 +296,7 @@ fn an_aborted_task_is_not_answered_and_its_abort_waits_for_it() {
     let mut initiator = world.login(1, &[]);
     let tag = initiator.write(&[1; 512], 512, true);
     let other = read_10(&mut initiator, 1, 512);
-    let running = initiator.session.next_task().unwrap();
+    let running = initiator.session.next_task(|_| true).unwrap();
     initiator.task_request(1, tag, 0);
     assert!(initiator.hear().is_empty(), "a worker has it");
     initiator.session.complete(running.run());
@@ -382,7 +382,7 @@ fn a_reset_that_storage_holds_up_is_refused() {
     let mut one = world.login(1, &[]);
     disk.hold(true);
     one.write(&[1; 512], 512, true);
-    let task = one.session.next_task().unwrap();
+    let task = one.session.next_task(|_| true).unwrap();
     let mut two = world.connect(2);
     two.isid[5] = 2;
     two.login_request(1, Some(3), &[("InitiatorName", two.name), ("TargetName", NAME)]);
@@ -420,18 +420,18 @@ fn ordered_tasks_keep_their_place() {
     };
     let (first, _ordered, _last) = (send(1), send(2), send(1));
     let head = send(3);
-    let mut take = || initiator.session.next_task();
+    let mut take = || initiator.session.next_task(|_| true);
     let running = [take().unwrap()];
     assert!(running.len() == 1);
     let [ahead] = running;
     initiator.session.complete(ahead.run());
     assert_eq!(initiator.hear_one().bhs.task_tag(), head);
-    let simple = initiator.session.next_task().unwrap();
-    assert!(initiator.session.next_task().is_none(), "the ordered one waits for the one before it");
+    let simple = initiator.session.next_task(|_| true).unwrap();
+    assert!(initiator.session.next_task(|_| true).is_none(), "the ordered one waits for the one before it");
     initiator.session.complete(simple.run());
     assert_eq!(initiator.hear_one().bhs.task_tag(), first);
-    let ordered = initiator.session.next_task().unwrap();
-    assert!(initiator.session.next_task().is_none(), "and keeps back the one behind it");
+    let ordered = initiator.session.next_task(|_| true).unwrap();
+    assert!(initiator.session.next_task(|_| true).is_none(), "and keeps back the one behind it");
     initiator.session.complete(ordered.run());
     assert_eq!(initiator.run_tasks(), 1);
 }
@@ -464,7 +464,7 @@ fn leaving_is_asked_for_and_answered() {
     let pdu = initiator.hear_one();
     assert_eq!((pdu.bhs.opcode(), pdu.bhs.0[36], pdu.bhs.half(42)), (opcode::ASYNC, 1, 5));
     initiator.write(&[3; 512], 512, true);
-    let running = initiator.session.next_task().unwrap();
+    let running = initiator.session.next_task(|_| true).unwrap();
     let bhs = Bhs::new(opcode::LOGOUT_REQUEST | 0x40, 0x80);
     let bhs = initiator.numbered(bhs);
     initiator.send(bhs, b"");

@@ -163,7 +163,7 @@ fn a_session_takes_the_place_of_its_predecessor() {
     let world = world(Access::default());
     let mut old = world.login(1, &[]);
     old.write(&[1; 512], 512, true);
-    let running = old.session.next_task().unwrap();
+    let running = old.session.next_task(|_| true).unwrap();
     let mut new = world.connect(2);
     new.login_request(1, Some(3), &WHO);
     assert_eq!(new.login_response().0, 0);
@@ -174,7 +174,7 @@ fn a_session_takes_the_place_of_its_predecessor() {
     // The first task of the new session waits for the last one of the old.
     let bhs = new.command(0x81, 0, &[0; 6]);
     new.send(bhs, b"");
-    let task = new.session.next_task().unwrap();
+    let task = new.session.next_task(|_| true).unwrap();
     let waiting = std::thread::spawn(move || task.run());
     std::thread::sleep(std::time::Duration::from_millis(20));
     assert!(!waiting.is_finished());
@@ -188,9 +188,9 @@ fn a_lost_session_is_waited_for_too() {
     let world = world(Access::default());
     let mut old = world.login(1, &[]);
     old.write(&[1; 512], 512, true);
-    let running = old.session.next_task().unwrap();
+    let running = old.session.next_task(|_| true).unwrap();
     old.write(&[3; 512], 512, true);
-    let not_begun = old.session.next_task().unwrap();
+    let not_begun = old.session.next_task(|_| true).unwrap();
     // The connection breaks, and only then the initiator comes back.
     old.session.end();
     assert_eq!(world.registry.count(), 0);
@@ -202,7 +202,7 @@ fn a_lost_session_is_waited_for_too() {
     let bhs = new.command(0x81, 0, &[0; 6]);
     new.send(bhs, b"");
     new.write(&[2; 512], 512, true);
-    let first = new.session.next_task().unwrap();
+    let first = new.session.next_task(|_| true).unwrap();
     let waiting = std::thread::spawn(move || first.run());
     std::thread::sleep(std::time::Duration::from_millis(20));
     assert!(!waiting.is_finished());

@@ -1,9 +1,11 @@
 //! The rim: real sockets, tools that nobody here wrote, initiators that mean harm.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
+
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 use super::harness::{NAME, Served};
 use super::libiscsi::tool;
@@ -11,6 +13,9 @@ use crate::ingest::iscsi::chap::{Account, Secret};
 use crate::ingest::iscsi::scsi::Shape;
 use crate::ingest::iscsi::session::Deadlines;
 use crate::ingest::iscsi::{Access, ServerConfig};
+
+/// Where others than most are.
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 fn until(what: &str, holds: impl Fn() -> bool) {
     let since = Instant::now();
@@ -104,11 +109,23 @@ fn thousands_that_say_nothing_keep_nobody_out() {
 
 /// A connection that has logged in.
 fn logged_in(portal: SocketAddr) -> TcpStream {
-    let mut socket = TcpStream::connect(portal).unwrap();
+    log_in(TcpStream::connect(portal).unwrap(), 0)
+}
+
+/// A connection from a certain address of this machine: all of 127.0.0.0/8 are.
+fn connect_from(address: Ipv4Addr, portal: SocketAddr) -> TcpStream {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &SocketAddr::from((address, 0))).unwrap();
+    connect(&socket, &portal).unwrap();
+    socket.into()
+}
+
+/// Logs in as one port of the initiator.
+fn log_in(mut socket: TcpStream, port: u8) -> TcpStream {
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let text = format!("InitiatorName=iqn.2025-01.org.example:host\0TargetName={NAME}\0");
     let mut login = [0u8; 48];
-    (login[0], login[1], login[7]) = (0x43, 0x87, text.len() as u8);
+    (login[0], login[1], login[7], login[13]) = (0x43, 0x87, text.len() as u8, port);
     let mut bytes = login.to_vec();
     bytes.extend(text.as_bytes());
     bytes.resize(bytes.len().next_multiple_of(4), 0);
@@ -155,6 +172,70 @@ fn what_hangs_for_once_does_not_hold_up_what_is_behind_it() {
     assert_eq!(receive(&mut socket).0[19], 62);
     all.disk.hangs.store(false, SeqCst);
     assert_eq!(receive(&mut socket).0[19], 60);
+}
+
+#[test]
+fn what_is_done_does_not_wait_for_what_hangs_behind_it() {
+    let all = Served::new(1 << 20, Shape::EMULATED_512, Access::default());
+    let (_server, portals) = all.serve(1, ServerConfig::default());
+    let mut socket = logged_in(portals[0]);
+    for number in 0..60 {
+        socket.write_all(&read_command(number, 8)).unwrap();
+        receive(&mut socket);
+    }
+    for number in (60..100).step_by(2) {
+        all.disk.hangs.store(true, SeqCst);
+        socket.write_all(&[read_command(number, 8), read_command(number + 1, 0)].concat()).unwrap();
+        assert_eq!(receive(&mut socket).0[19], number, "done before the other was begun");
+        all.disk.hangs.store(false, SeqCst);
+        assert_eq!(receive(&mut socket).0[19], number + 1);
+    }
+}
+
+#[test]
+fn who_holds_workers_leaves_some_to_others_and_to_itself() {
+    let all = Served::new(1 << 20, Shape::EMULATED_512, Access::default());
+    let (server, portals) = all.serve(1, ServerConfig { workers_max: 16, ..ServerConfig::default() });
+    all.disk.hangs.store(true, SeqCst);
+    let mut greedy: Vec<TcpStream> =
+        (0..20).map(|port| log_in(TcpStream::connect(portals[0]).unwrap(), port)).collect();
+    for socket in &mut greedy {
+        // The unit has something to say to each first.
+        socket.write_all(&read_command(0, 8)).unwrap();
+        receive(socket);
+    }
+    for socket in &mut greedy {
+        let commands: Vec<[u8; 48]> = (1..4).map(|number| read_command(number, 0)).collect();
+        socket.write_all(&commands.concat()).unwrap();
+    }
+    until("six of twelve places are its own", || all.disk.hanging.load(SeqCst) == 6);
+    // It is answered itself: pings, and what needs no disk.
+    for socket in &mut greedy {
+        let mut ping = [0; 48];
+        (ping[0], ping[1], ping[19], ping[27]) = (0x40, 0x80, 99, 4);
+        ping[20..24].fill(0xff);
+        let mut ready = read_command(4, 0);
+        ready[32..48].fill(0);
+        (ready[1], ready[22]) = (0x81, 0);
+        socket.write_all(&[ping, ready].concat()).unwrap();
+        let mut heard = [receive(socket).0[19], receive(socket).0[19]];
+        heard.sort_unstable();
+        assert_eq!(heard, [4, 99]);
+    }
+    // And others are as if nothing was.
+    let mut other = log_in(connect_from(ELSEWHERE, portals[0]), 99);
+    for number in 0..20 {
+        other.write_all(&read_command(number, 8)).unwrap();
+        assert_eq!(receive(&mut other).0[19], number);
+    }
+    assert_eq!(all.disk.hanging.load(SeqCst), 6);
+    assert!(server.status().workers <= 16);
+    all.disk.hangs.store(false, SeqCst);
+    for socket in &mut greedy {
+        let mut heard: Vec<u8> = (1..4).map(|_| receive(socket).0[19]).collect();
+        heard.sort_unstable();
+        assert_eq!(heard, [1, 2, 3]);
+    }
 }
 
 #[test]
