@@ -1,17 +1,27 @@
-//! The box's clock: the only place that asks the system for the time. It never runs backwards within a process; the
-//! journal takes care of the time between two.
+//! The box's clock: the only place that asks the system for the time. Within a process it never runs backwards, nor stands still where
+//! the system's clock was set back; the journal takes care of the time between two.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use narrowboat_storage::steady::Steady;
 use narrowboat_storage::units::Timestamp;
 
-static LATEST: AtomicI64 = AtomicI64::new(0);
+/// What was given out, and of which clock.
+struct Given {
+    steady: Steady,
+    latest: Timestamp,
+}
+
+static GIVEN: Mutex<Given> = Mutex::new(Given { steady: Steady::new(Timestamp(0)), latest: Timestamp(0) });
 
 /// The present moment, never before one that was given out earlier.
 pub fn now() -> Timestamp {
-    let now = wall().0;
-    Timestamp(LATEST.fetch_max(now, Ordering::AcqRel).max(now))
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    // Looked at under the lock, so that threads that race are no clock that was set back.
+    let latest = given.latest;
+    given.latest = given.steady.time(wall(), latest);
+    given.latest
 }
 
 /// What the system's clock shows, which may have been set back: for calendars, which follow the clock on the wall, and for

@@ -120,6 +120,13 @@ fn the_ends_of_the_window_can_be_named_as_they_are_shown() {
     let first = window["first"].as_str().expect("a time");
     assert_eq!(restored("again", first), None);
     assert_eq!(first, end("from"));
+    // Also what was written and not committed.
+    client.write(&file, 0, b"ALL", Stable::Unstable).expect("room");
+    assert_eq!(restored("newest", "now").as_deref(), Some(&b"ALL of it"[..]));
+    fine(&data, &["clone", "office@now", "copy"]);
+    fine(&data, &["mark", "office", "now"]);
+    client.write(&file, 0, b"not", Stable::File).expect("room");
+    assert_eq!(restored("mark", "now").as_deref(), Some(&b"ALL of it"[..]), "a mark of that name counts");
 }
 
 fn put(session: &mut Initiator, byte: u8) {

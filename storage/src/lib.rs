@@ -6,9 +6,11 @@ pub mod codec;
 mod database;
 pub mod error;
 pub mod id;
+mod jumps;
 pub mod name;
 mod pressure;
 mod stages;
+pub mod steady;
 pub mod units;
 
 /// Stage 7b: the small truth: datasets, heads, snapshots, peers, settings.
@@ -41,5 +43,6 @@ pub mod check;
 pub mod compare;
 
 pub use error::{Error, Result};
+pub use jumps::Jump;
 pub use pressure::PressureOptions;
 pub use store::{Store, StoreOptions};

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Change};
 use crate::chunk::Cutter;
 use crate::dataset::BOUNDARY_BYTES;
 use crate::error::{Environment, Error, Refusal, Result, io_error};
 use crate::id::{DatasetId, IdSource};
 use crate::journal::{Appended, Journal, Means};
+use crate::jumps::{Jump, Jumps, UNSEEN_NANOSECONDS_MAX};
 use crate::media::Media;
 use crate::name::Realm;
 use crate::pool::Pool;
@@ -24,6 +25,8 @@ const ADMITTED_SHARE: u64 = 8;
 const ADMITTED_BYTES_MAX: u64 = 64 << 20;
 /// So many times the reserve, besides itself and two segments of the journal, is ample room.
 const AMPLE_RESERVES: u64 = 3;
+/// The setting that keeps the jumps of the clock.
+const JUMPS: &str = "clock.jumps";
 /// What every admission counts beside its data.
 const ADMISSION_BYTES: u64 = 4096;
 
@@ -54,6 +57,10 @@ pub(crate) struct Stages {
     settling: Mutex<()>,
     /// Bytes that may be admitted before the disk is measured again.
     admissible: AtomicI64,
+    /// The latest time that was told.
+    told: AtomicI64,
+    /// Where it jumped.
+    jumps: Mutex<Jumps>,
 }
 
 impl Stages {
@@ -72,6 +79,9 @@ impl Stages {
         let verifier = AtomicU64::new(u64::from_le_bytes(ids.draw()));
         let stamps = AtomicU64::new(1);
         let volume_cutter = cutter.clone().with_boundary_every(BOUNDARY_BYTES);
+        let mut jumps = catalogue.setting(JUMPS).map(|list| Jumps::decode(&list)).unwrap_or_default();
+        jumps.end_at(journal.time());
+        let told = AtomicI64::new(journal.time().0);
         Stages {
             media,
             realm,
@@ -89,6 +99,8 @@ impl Stages {
             unwritten: AtomicBool::new(true),
             settling: Mutex::default(),
             admissible: AtomicI64::new(0),
+            told,
+            jumps: Mutex::new(jumps),
         }
     }
 
@@ -151,6 +163,41 @@ impl Stages {
         if self.journal.is_nearly_full() { self.make_stable(self.journal.last()) } else { Ok(()) }
     }
 
+    /// Learns that it is `now`. Where that is a jump, it is kept before anything has a time behind it. To be called with every
+    /// change, and every few seconds while there is none.
+    pub fn tell(&self, now: Timestamp) -> Result<()> {
+        let told = self.told.load(Ordering::Acquire);
+        if now.0.saturating_sub(told) > UNSEEN_NANOSECONDS_MAX {
+            return self.note_jump(now);
+        }
+        if now.0 > told {
+            self.told.fetch_max(now.0, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
+    fn note_jump(&self, now: Timestamp) -> Result<()> {
+        let mut jumps = self.lock_jumps();
+        // Another may have come first; and behind a clock that was set back the journal goes on by itself.
+        let from = Timestamp(self.told.load(Ordering::Acquire)).max(self.journal.time());
+        // Before the first record there was no time.
+        if now.0.saturating_sub(from.0) > UNSEEN_NANOSECONDS_MAX && self.journal.last() > Lsn(0) {
+            jumps.note(Jump { from, to: now });
+            self.catalogue.apply_journaled(&[Change::setting(JUMPS, Some(&jumps.encode()))])?;
+        }
+        self.told.fetch_max(now.0, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Where the clock jumped.
+    pub fn jumps(&self) -> Jumps {
+        self.lock_jumps().clone()
+    }
+
+    fn lock_jumps(&self) -> std::sync::MutexGuard<'_, Jumps> {
+        self.jumps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Appends a record to the journal. Where too much of the journal waits to be synced, syncs first.
     pub fn append(
         &self,
@@ -160,11 +207,13 @@ impl Stages {
         head: Bytes,
         payload: Vec<Bytes>,
     ) -> Result<Appended> {
+        self.tell(now)?;
         self.append_patiently(&|| self.journal.append(now, dataset, kind, head.clone(), payload.clone()))
     }
 
     /// The same for a record that gives room back: it may use what the journal keeps for such when the disk is full.
     pub fn append_freeing(&self, now: Timestamp, dataset: DatasetId, kind: u8, head: Bytes) -> Result<Appended> {
+        self.tell(now)?;
         self.append_patiently(&|| self.journal.append_freeing(now, dataset, kind, head.clone(), Vec::new()))
     }
 

@@ -8,7 +8,7 @@ use narrowboat_storage::dataset::{Credentials, FileTree, SetAttributes};
 use narrowboat_storage::error::Refusal;
 use narrowboat_storage::id::{DatasetId, SnapshotId, StoreId};
 use narrowboat_storage::media::{Media, SimDisk};
-use narrowboat_storage::store::ReplicaSnapshot;
+use narrowboat_storage::store::{Moment, ReplicaSnapshot};
 use narrowboat_storage::units::{Inode, Timestamp};
 use narrowboat_storage::{Error, Store};
 
@@ -404,6 +404,10 @@ fn a_peer_can_not_make_numbers_of_files_run_out_or_come_again() {
         assert!(matches!(refused, Err(Error::Refused(Refusal::Invalid(_)))), "{odd}: {refused:?}");
     }
     store.publish(&arrived(sealed.next_inode), Timestamp(4)).expect("as it was sealed");
+    // A replica is as it arrived: that is its newest moment.
+    let copy = store.clone_at("peer/share", &Moment::Newest, "copy", Timestamp(5)).expect("it needs no window");
+    assert_eq!(copy.head.root, sealed.root);
+    assert!(store.clone_at("share", &Moment::Newest, "other", Timestamp(5)).is_err(), "this does");
     let clone = store.clone_snapshot("peer/share", "s", "clone", Timestamp(5)).expect("sealed");
     assert!(create(&*store.tree(clone.row.id).expect("open"), ROOT, "new", 6) > file);
 }

@@ -166,7 +166,7 @@ enum Command {
     Rewind {
         /// The dataset.
         dataset: String,
-        /// A snapshot, a mark, or a time such as 2026-11-22T07:30:00Z.
+        /// A snapshot, a mark, a time such as 2026-11-22T07:30:00Z, or `now`.
         #[arg(long, value_name = "MOMENT")]
         to: String,
         /// Leave the dataset as it is, and make a new writable one as it was.
@@ -178,7 +178,7 @@ enum Command {
     },
     /// Make a writable dataset that starts as another one was at a moment. Takes no room.
     Clone {
-        /// DATASET@MOMENT: a snapshot, a mark, or a time such as 2026-11-22T07:30:00Z
+        /// DATASET@MOMENT: a snapshot, a mark, a time such as 2026-11-22T07:30:00Z, or `now`
         snapshot: String,
         /// The new dataset's name.
         name: String,

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use narrowboat_storage::Store;
 use narrowboat_storage::catalogue::{DatasetKind, DatasetRow, Window};
 use narrowboat_storage::store::{Limit, Moment, Reach, Timeline};
+use narrowboat_storage::units::Timestamp;
+use narrowboat_storage::{Jump, Store};
 
 use super::Failed;
 use super::reports;
@@ -53,7 +54,7 @@ pub(super) fn window(reach: &Reach) -> reports::Window {
         // Cut to milliseconds, the first moment would lie before the window, and the last before what was written last.
         first: reach.first.to_string(),
         last: reach.last.to_string(),
-        seconds: reach.last.0.saturating_sub(reach.first.0).max(0) as f64 / 1e9,
+        seconds: reach.passed_nanoseconds as f64 / 1e9,
         journal_bytes: reach.journal_bytes,
         limit: match reach.limit {
             Limit::Begun => "begun",
@@ -140,7 +141,7 @@ pub(super) fn mark(
     })
 }
 
-/// The moment that `text` names: a snapshot, a mark, or a time.
+/// The moment that `text` names: a snapshot, a mark, a time, or `now`.
 pub(super) fn moment(store: &Store, dataset: &str, text: &str) -> Result<Moment, Failed> {
     if store.snapshot_named(dataset, text).is_ok() {
         return Ok(Moment::Snapshot(text.to_owned()));
@@ -148,10 +149,26 @@ pub(super) fn moment(store: &Store, dataset: &str, text: &str) -> Result<Moment,
     if store.timeline(dataset)?.marks.iter().any(|mark| mark.label == text) {
         return Ok(Moment::Mark(text.to_owned()));
     }
-    parse_rfc3339(text).map(Moment::Time).ok_or_else(|| {
+    if text == "now" {
+        return Ok(Moment::Newest);
+    }
+    let time = parse_rfc3339(text).ok_or_else(|| {
         let time = "a time is written as in 2026-11-22T07:30:00Z";
         Failed::refused(format!("the snapshot {dataset}@{text} does not exist, nor does a mark of that name; {time}"))
-    })
+    })?;
+    match passed_over(time, clock::wall(), &store.jumps()) {
+        None => Ok(Moment::Time(time)),
+        Some(Jump { from, to }) => Err(Failed::refused(format!(
+            "the box's clock jumped from {from} to {to}, and was set back later: what was written since then has times from {to} \
+             on, as `narrowboat timeline {dataset}` shows. `now` names the newest moment"
+        ))),
+    }
+}
+
+/// The jump of the clock that a time lies in, where the clock was wrong behind it: the time shown on the `wall` is still to come to
+/// its end. Records of that time are elsewhere.
+fn passed_over(time: Timestamp, wall: Timestamp, jumps: &[Jump]) -> Option<Jump> {
+    jumps.iter().copied().find(|jump| jump.from < time && time < jump.to && wall < jump.to)
 }
 
 /// Divides `MOMENT[:PATH]`: times have colons of their own, so the longest moment counts.
@@ -213,4 +230,23 @@ fn in_use(row: &DatasetRow, to: &str, users: &[String]) -> Failed {
         "{name} is in use by {who}: {harm}. Either {remedy}, or leave it and make a new one as it was \
          (`narrowboat rewind {name} --to '{to}' --as NEW`); `--force` takes it back all the same"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_times_that_a_wrong_clock_passed_over_are_refused() {
+        let jump = |from, to| Jump { from: Timestamp(from), to: Timestamp(to) };
+        // A night in which the box was off; then a clock that is far ahead.
+        let jumps = [jump(100, 200), jump(300, 9000)];
+        let refused = |time, wall| passed_over(Timestamp(time), Timestamp(wall), &jumps);
+        assert_eq!(refused(150, 400), None, "it was as it was in the evening");
+        assert_eq!(refused(350, 9500), None, "as far as anybody knows the clock was right");
+        assert_eq!(refused(350, 400), Some(jumps[1]));
+        for time in [250, 300, 9000, 9001] {
+            assert_eq!(refused(time, 400), None, "{time}");
+        }
+    }
 }

@@ -13,10 +13,9 @@ use super::{Appended, Journal, KIND_OWN, State};
 use crate::error::Environment;
 use crate::error::{Refusal, Result};
 use crate::id::DatasetId;
+use crate::steady::RACE_NANOSECONDS;
 use crate::units::{Lsn, Timestamp};
 
-/// A clock that is told to be earlier than before by no more than this has not stepped: threads race to the journal.
-const STEP_NANOSECONDS: i64 = 1_000_000_000;
 /// Bytes of the record that a step of the clock leaves.
 const STEP_RECORD_BYTES: u64 = RECORD_HEADER_BYTES + 16;
 
@@ -72,11 +71,11 @@ impl Journal {
             let at = state.buffer.time;
             state.push(&step, at);
         }
-        state.told = time;
-        let clamped = time.max(state.buffer.time);
-        state.clock.clamped += u64::from(clamped > time);
-        let (lsn, place) = state.push(&draft, clamped);
-        Ok(Appended { lsn, time: clamped, place, unsafe_bytes: state.buffer.unsafe_bytes() })
+        let latest = state.buffer.time;
+        let steady = state.steady.time(time, latest);
+        state.clock.clamped += u64::from(steady > time);
+        let (lsn, place) = state.push(&draft, steady);
+        Ok(Appended { lsn, time: steady, place, unsafe_bytes: state.buffer.unsafe_bytes() })
     }
 
     fn check(&self, draft: &Draft) -> Result<()> {
@@ -155,10 +154,11 @@ impl Journal {
 impl State {
     /// The record that a clock leaves that is told to be earlier than before.
     fn step_back(&self, time: Timestamp) -> Option<Draft> {
-        if time.0.saturating_add(STEP_NANOSECONDS) >= self.told.0 {
+        let shown = self.steady.shown();
+        if time.0.saturating_add(RACE_NANOSECONDS) >= shown.0 {
             return None;
         }
-        let head = [self.told.0.to_le_bytes(), time.0.to_le_bytes()].concat();
+        let head = [shown.0.to_le_bytes(), time.0.to_le_bytes()].concat();
         Some(Draft::new(DatasetId::default(), KIND_OWN, head.into(), Vec::new()))
     }
 }

@@ -9,7 +9,7 @@
 //! * LSNs grow by one a record and order is kept: what recovery finds is always a prefix of what was appended.
 //! * What a [`Journal::commit`] returned for survives a power cut, what a [`Journal::write_out`] returned for survives the
 //!   process. What neither did may survive, or not.
-//! * Time in the journal never runs backwards. A clock that steps back leaves a record of its own.
+//! * Time in the journal never runs backwards, and goes on ([`Steady`]). A clock that steps back leaves a record of its own.
 //! * No record is accepted without room for it on the disk: a full disk refuses appends and never fails a commit. The
 //!   last of that room is kept for records that free some.
 //! * A failed write or sync poisons the journal: nothing later is accepted, and nothing is tried again.
@@ -55,6 +55,7 @@ use self::segment::Segment;
 use crate::error::{Damage, Environment, Refusal, Result, io_error};
 use crate::id::{DatasetId, StoreId};
 use crate::media::Media;
+use crate::steady::Steady;
 use crate::units::{Lsn, Timestamp};
 
 /// The journal's folder.
@@ -190,8 +191,8 @@ struct State {
     /// First LSN and length in bytes of every segment that has its name.
     segments: BTreeMap<Lsn, u64>,
     ruler: Ruler,
-    /// What the last append said the time was.
-    told: Timestamp,
+    /// What appends said the time was.
+    steady: Steady,
     clock: ClockStats,
 }
 
@@ -448,7 +449,7 @@ impl State {
             poison: None,
             segments: found.segments,
             ruler,
-            told: found.time,
+            steady: Steady::new(found.time),
             clock: ClockStats::default(),
         }
     }

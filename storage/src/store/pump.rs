@@ -34,7 +34,9 @@ impl Store {
 
     /// Drains one layer of one dataset, if any waits. True where it did, so that there may be more.
     ///
-    /// A failure (a full disk, a fault) changes nothing; call again later. Several threads may call this at once.
+    /// A failure (a full disk, a fault) changes nothing; call again later. Several threads may call this at once. To be called
+    /// every few seconds also where nothing waits: it tells the store the time, and time that nobody tells of does not count
+    /// as passed ([`Store::jumps`]).
     pub fn drain_step(&self, now: Timestamp) -> Result<bool> {
         let outcome = self.drain_any(now);
         self.stages.pressure.pump_did(&outcome);
@@ -42,6 +44,7 @@ impl Store {
     }
 
     fn drain_any(&self, now: Timestamp) -> Result<bool> {
+        self.stages.tell(now)?;
         if self.measure_room_for_windows()? {
             self.trim_if_room()?;
         }

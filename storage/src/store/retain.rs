@@ -4,6 +4,9 @@
 //! with a checkpoint, and the journal is kept from there on. Bulk data is in the journal by reference, so keeping it
 //! costs only what was written in small pieces.
 //!
+//! A window is as long as the time that passed. What the clock jumped over does not count ([`Store::jumps`]): a clock that is set a
+//! year ahead lets go of nothing.
+//!
 //! Where the disk gets full, windows give up what is oldest in them before writes are refused ([`Limit::Disk`]). What is given up does
 //! not come back when there is room again; from then on the window grows as before.
 //!
@@ -18,6 +21,7 @@ use crate::catalogue::{Change, Checkpoint, Head, Window};
 use crate::dataset::live::Dataset;
 use crate::error::Result;
 use crate::id::DatasetId;
+use crate::jumps::Jump;
 use crate::units::{Lsn, Timestamp};
 
 /// Checkpoints of one dataset, at most. Beyond, every other one of the older half goes: replaying then begins further back.
@@ -47,6 +51,8 @@ pub struct Reach {
     pub first: Timestamp,
     /// The last one.
     pub last: Timestamp,
+    /// Nanoseconds that passed between them: jumps of the clock do not count.
+    pub passed_nanoseconds: u64,
     /// Bytes of journal that are kept behind the first moment, of all datasets.
     pub journal_bytes: u64,
     /// What keeps it from reaching further.
@@ -62,7 +68,14 @@ impl Store {
         let first = checkpoints.get(begin)?;
         let last = self.stages.journal.time().max(first.time);
         let journal_bytes = self.stages.journal.bytes_since(first.until_lsn);
-        Some(Reach { window, first: first.time, last, journal_bytes, limit })
+        let passed_nanoseconds = self.stages.jumps().passed(first.time, last);
+        Some(Reach { window, first: first.time, last, passed_nanoseconds, journal_bytes, limit })
+    }
+
+    /// Steps of more than five minutes that the time made that the store was told: its clock was set forward, or the box did not run.
+    /// They do not count for the length of windows. Oldest first; the last 256.
+    pub fn jumps(&self) -> Vec<Jump> {
+        self.stages.jumps().list()
     }
 
     /// Sets what windows may keep of the journal: what it has now, and as much more as the disk has beyond ample room, or as
@@ -103,7 +116,7 @@ impl Store {
     fn window_begins(&self, window: &Window, checkpoints: &[Checkpoint]) -> (usize, Limit) {
         let journal = &self.stages.journal;
         let room = self.window_room.load(Ordering::Relaxed);
-        let oldest = Timestamp(journal.time().0.saturating_sub_unsigned(window.nanoseconds));
+        let oldest = self.stages.jumps().before(journal.time(), window.nanoseconds);
         let first = journal.first();
         let from = checkpoints.partition_point(|checkpoint| checkpoint.time <= oldest).saturating_sub(1);
         let reached = |checkpoint: &Checkpoint| checkpoint.until_lsn.0 + 1 >= first.0;

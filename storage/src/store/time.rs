@@ -30,6 +30,8 @@ pub enum Moment {
     Time(Timestamp),
     /// All that the journal has up to this record. Refused where there is no such record yet.
     Lsn(Lsn),
+    /// All that has been written; of a replica, its newest snapshot.
+    Newest,
 }
 
 /// How much was written to a dataset from one moment to another.
@@ -132,7 +134,9 @@ impl Store {
         for mark in &marks {
             self.dataset(mark.dataset)?.settle_in_journal(now)?;
         }
-        let placed_at = |lsn| marks.iter().map(move |mark| Change::mark(&Mark { lsn, ..mark.clone() }));
+        // That of the moment, not of the call: what is in it has this time or an earlier one.
+        let time = self.stages.journal.time().max(now);
+        let placed_at = |lsn| marks.iter().map(move |mark| Change::mark(&Mark { lsn, time, ..mark.clone() }));
         let changes = |lsn| changes.iter().cloned().chain(placed_at(lsn)).collect::<Vec<_>>();
         let (kind, head) = Record::Catalogue(encode_changes(&changes(Lsn(0)))).encode();
         let appended = self.stages.append(now, NO_DATASET, kind, head, Vec::new())?;
@@ -257,6 +261,7 @@ impl Store {
 
     /// Brings about the root of a dataset at a moment.
     fn then(&self, row: &DatasetRow, moment: &Moment, now: Timestamp) -> Result<Then> {
+        let live = self.dataset(row.id)?;
         let upto = match moment {
             Moment::Snapshot(name) => {
                 let snapshot = self.snapshot_named(&row.name, name)?;
@@ -270,8 +275,15 @@ impl Store {
             }
             Moment::Time(time) => Upto::Time(*time),
             Moment::Lsn(lsn) => Upto::Lsn(*lsn),
+            Moment::Newest if row.read_only => {
+                let base = live.base();
+                return Ok(Then { base, sealed: self.sealed_at(base, live.next_inode())? });
+            }
+            Moment::Newest => {
+                live.settle_in_journal(now)?;
+                Upto::Lsn(self.stages.journal.last())
+            }
         };
-        let live = self.dataset(row.id)?;
         self.refuse_what_is_to_come(upto, now)?;
         if upto.has(self.stages.journal.last(), now) {
             live.settle_in_journal(now)?;
