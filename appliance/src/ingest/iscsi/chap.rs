@@ -30,8 +30,9 @@ pub struct Account {
     pub name: String,
     /// The initiator's password.
     pub secret: Secret,
-    /// The target's own name and password, for initiators that ask it to prove itself. It has to be another password:
-    /// an equal one is not used (section 12.1.3).
+    /// The target's own name and password, for initiators that ask it to prove itself. It has to be another password than
+    /// that of any account: one that is equal is not used (section 12.1.3). Else whoever knows the one could pose as the
+    /// other, or have the target answer a challenge for it.
     pub mutual: Option<(String, Secret)>,
 }
 
@@ -122,7 +123,8 @@ impl Challenge {
             if holds { Some(account) } else { held }
         })?;
         let Some((identifier, challenge)) = &claim.counter else { return Some(None) };
-        let (name, secret) = held.mutual.as_ref().filter(|(_, secret)| *secret != held.secret)?;
+        let is_own = |secret: &Secret| accounts.iter().all(|account| account.secret != *secret);
+        let (name, secret) = held.mutual.as_ref().filter(|(_, secret)| is_own(secret))?;
         if challenge.is_empty() || equal(challenge, &self.bytes) {
             return None;
         }
@@ -186,6 +188,9 @@ mod tests {
         let mut alike = accounts();
         alike[1].mutual = Some(("box".into(), Secret::new("correct horse")));
         assert_eq!(asked.judge(&claim, &alike), None, "one secret both ways is none");
+        let mut alike = accounts();
+        alike[0].secret = Secret::new("another secret");
+        assert_eq!(asked.judge(&claim, &alike), None, "nor is that of another account");
         assert_eq!(format!("{:?}", Secret::new("x")), "Secret(..)");
     }
 }

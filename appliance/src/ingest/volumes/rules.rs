@@ -111,7 +111,19 @@ pub(super) fn shape(config: &Config, volume: &str) -> Shape {
 
 /// The accounts of the config file, with their secrets read.
 pub(super) fn accounts(config: &Config) -> Result<Vec<Account>, String> {
-    config.iscsi.user.iter().map(|(name, user)| account(name, user)).collect()
+    let accounts: Vec<Account> =
+        config.iscsi.user.iter().map(|(name, user)| account(name, user)).collect::<Result<_, _>>()?;
+    for Account { name, mutual, .. } in &accounts {
+        let own = mutual.as_ref().map(|(_, own)| own);
+        if let Some(other) = accounts.iter().find(|other| own == Some(&other.secret)) {
+            // Whoever has it could pose as the box, and have the box answer challenges for it (RFC 7143 section 12.1.3).
+            return Err(format!(
+                "iscsi.user.{name}.mutual_secret_file: the box has the same secret as iscsi.user.{}, which proves nothing",
+                other.name
+            ));
+        }
+    }
+    Ok(accounts)
 }
 
 fn account(name: &str, user: &IscsiUser) -> Result<Account, String> {
@@ -122,9 +134,6 @@ fn account(name: &str, user: &IscsiUser) -> Result<Account, String> {
         (None, None) => None,
         _ => return Err(format!("{key}: mutual_name and mutual_secret_file belong together")),
     };
-    if mutual.as_ref().is_some_and(|(_, own)| *own == secret) {
-        return Err(format!("{key}: both directions have the same secret, which proves nothing"));
-    }
     Ok(Account { name: name.to_owned(), secret, mutual })
 }
 
@@ -177,5 +186,31 @@ mod tests {
         assert_eq!(of("b"), Shape { physical_exponent: 0, ..Shape::EMULATED_512 });
         assert_eq!(of("c"), Shape::EMULATED_512);
         assert_eq!(of("d"), Shape { write_cache: false, ..Shape::EMULATED_512 });
+    }
+
+    #[test]
+    fn the_box_has_no_secret_that_an_initiator_has() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let user = |name: &str, secret: &str, mutual: &str| {
+            let file = |secret: &str| {
+                let path = folder.path().join(secret);
+                std::fs::write(&path, secret).expect("written");
+                path.display().to_string()
+            };
+            let (secret, mutual) = (file(secret), file(mutual));
+            format!("[iscsi.user.{name}]\nsecret_file='{secret}'\nmutual_name='box'\nmutual_secret_file='{mutual}'\n")
+        };
+        let of = |users: [String; 2]| accounts(&config(&users.concat()));
+        let sound =
+            [user("a", "secret of host a", "secret of the box"), user("b", "secret of host b", "secret of the box")];
+        assert_eq!(of(sound).map(|accounts| accounts.len()), Ok(2));
+        let same =
+            [user("a", "secret of host a", "secret of host a"), user("b", "secret of host b", "secret of the box")];
+        let of_another =
+            [user("a", "secret of host a", "secret of host b"), user("b", "secret of host b", "secret of the box")];
+        for (users, key) in [(same, "iscsi.user.a,"), (of_another, "iscsi.user.b,")] {
+            let wrong = of(users).expect_err("refused");
+            assert!(wrong.contains(key) && wrong.starts_with("iscsi.user.a.mutual_secret_file"), "{wrong}");
+        }
     }
 }

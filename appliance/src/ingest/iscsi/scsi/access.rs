@@ -1,10 +1,13 @@
 //! Asymmetric access (ALUA, SPC-4 section 5.15): one target port group, whose state can be another, so that a second box
 //! can take over under the same names.
+//!
+//! Only the box changes the state ([`super::LogicalUnit::set_access`]). SET TARGET PORT GROUPS is not known: with one group there is
+//! no other way that an initiator could prefer, and one of them would take the unit from all.
 
 use super::cdb::{put16, put32};
 use super::identify::{GROUP, PORT};
 use super::operations::Call;
-use super::{Cdb, Reply, Sense};
+use super::{Reply, Sense};
 
 /// How well the unit can be reached through this box.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,41 +47,11 @@ pub(super) fn report_groups(call: &Call) -> Result<Reply, Sense> {
     group[0] = 0x80 | call.unit.state().access as u8; // Preferred: there is no other here.
     group[1] = 0x0f; // All four states.
     put16(&mut group, 2, GROUP);
-    group[5] = 0x01; // Changed by SET TARGET PORT GROUPS, or never.
+    group[5] = 0x02; // Changed by the box, if ever.
     group[7] = 1;
     put16(&mut group, 10, PORT);
     data.extend(group);
     let len = data.len() as u32 - 4;
     put32(&mut data, 0, len);
     Ok(Reply::data(data, call.cdb.u32(6) as usize))
-}
-
-/// SET TARGET PORT GROUPS.
-pub(super) fn set_groups(call: &Call) -> Result<Reply, Sense> {
-    let list_len = call.cdb.u32(6) as usize;
-    if list_len == 0 {
-        return Ok(Reply::good());
-    }
-    let list = call.data.get(4..list_len).ok_or(Sense::PARAMETER_LENGTH)?;
-    let mut wanted = None;
-    for descriptor in list.chunks(4) {
-        let descriptor = Cdb(descriptor);
-        if descriptor.0.len() < 4 {
-            return Err(Sense::PARAMETER_LENGTH);
-        }
-        wanted = Some(match (descriptor.u8(0) & 0x0f, descriptor.u16(2)) {
-            (0x0, GROUP) => AccessState::Optimized,
-            (0x1, GROUP) => AccessState::NonOptimized,
-            (0x2, GROUP) => AccessState::Standby,
-            (0x3, GROUP) => AccessState::Unavailable,
-            _ => return Err(Sense::INVALID_PARAMETER),
-        });
-    }
-    if !call.unit.state().reservations.admits(call.nexus, true) {
-        return Err(Sense::CONFLICT);
-    }
-    if let Some(wanted) = wanted {
-        call.unit.set_access(wanted, Some(call.nexus));
-    }
-    Ok(Reply::good())
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use narrowboat_storage::Error;
 
 use super::operations::Call;
 use super::{Cdb, Data, LogicalUnit, Reply, Sense, TRANSFER_BYTES_MAX, Unsettled};
@@ -60,7 +61,27 @@ impl LogicalUnit {
         if len == 0 {
             return Ok(Vec::new());
         }
-        self.disk.read(offset, len).map_err(|error| Sense::of_error(&error, offset / self.block_bytes()))
+        self.disk.read(offset, len).map_err(|error| {
+            let first = Extent { block: offset / self.block_bytes(), blocks: len / self.block_bytes() };
+            let block = if is_damage(&error) { self.first_damaged(first) } else { first.block };
+            Sense::of_error(&error, block)
+        })
+    }
+
+    /// The first block that is damaged, of a run that cannot be read for damage: initiators repair or leave out that one, and
+    /// read on behind it (SBC-3 section 4.18.1).
+    fn first_damaged(&self, Extent { block: mut from, mut blocks }: Extent) -> u64 {
+        // Everything before `from` can be read, and what comes after `blocks` more need not be looked at.
+        while blocks > 1 {
+            let half = blocks / 2;
+            let read = self.disk.read(from * self.block_bytes(), half * self.block_bytes());
+            if read.is_err_and(|error| is_damage(&error)) {
+                blocks = half;
+            } else {
+                (from, blocks) = (from + half, blocks - half);
+            }
+        }
+        from
     }
 
     pub(super) fn read_whole(&self, offset: u64, len: u64) -> Result<Vec<u8>, Sense> {
@@ -68,8 +89,27 @@ impl LogicalUnit {
     }
 
     pub(super) fn put_bytes(&self, offset: u64, data: Bytes, stable: bool) -> Result<(), Sense> {
-        self.disk.write(offset, data, stable).map_err(|error| Sense::of_error(&error, offset / self.block_bytes()))
+        let written = self.disk.write(offset, data, stable).and_then(|()| self.catch_up(stable));
+        written.map_err(|error| Sense::of_error(&error, offset / self.block_bytes()))
     }
+
+    /// Discards ranges in bytes, all of them behind `offset`.
+    pub(super) fn discard(&self, offset: u64, ranges: &[(u64, u64)]) -> Result<(), Sense> {
+        let stable = self.stable(false);
+        let discarded = self.disk.discard(ranges, stable).and_then(|()| self.catch_up(stable));
+        discarded.map_err(|error| Sense::of_error(&error, offset / self.block_bytes()))
+    }
+
+    /// Has to follow a change before it is answered. One that began with the cache on may be made after somebody switched it
+    /// off and synced; whoever is told so by then believes every answer to be stable. Where the cache is still on, the change
+    /// comes before that sync.
+    pub(super) fn catch_up(&self, stable: bool) -> narrowboat_storage::Result<()> {
+        if !stable && self.stable(false) { self.disk.sync() } else { Ok(()) }
+    }
+}
+
+fn is_damage(error: &Error) -> bool {
+    matches!(error, Error::Damage(_))
 }
 
 /// Protection information is not supported: a command that asks for it is refused.
@@ -134,6 +174,13 @@ fn put(call: &Call, extent: Extent, fua: bool) -> Result<Reply, Sense> {
 
 /// Writes pieces that together have `len` bytes. With `stable` they are that on return; else the reply says what is to be done
 /// before it is sent.
+///
+/// In between the blocks are not locked, and others may read, compare and overwrite what is not settled. That is as it has to be:
+/// a write that was not answered may be seen or not (SAM-5 section 5.7), and with a cache what was seen may be lost in a power
+/// cut, of which everybody is told (SBC-3 section 4.15). What matters is that nothing is kept that builds on what is lost:
+/// the journal keeps a prefix of the changes in their order, so that a COMPARE AND WRITE never outlives what it compared, and
+/// whatever settles or syncs a later change does so for this one. Whoever wants to see only what stays reads with FUA, which
+/// syncs; without a cache `stable` holds, and the blocks stay locked until they are.
 pub(super) fn put_pieces(
     unit: &Arc<LogicalUnit>,
     offset: u64,

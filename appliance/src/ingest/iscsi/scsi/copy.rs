@@ -229,8 +229,7 @@ impl Segment<'_> {
             self.may_read()?;
             self.may_write()?;
             if data.iter().all(|byte| *byte == 0) {
-                let discarded = target.disk.discard(&[(self.to + at, len)], target.stable(false));
-                discarded.map_err(|error| Sense::of_error(&error, (self.to + at) / target.block_bytes()))?;
+                target.discard(self.to + at, &[(self.to + at, len)])?;
             } else {
                 target.put_bytes(self.to + at, data, target.stable(false))?;
             }

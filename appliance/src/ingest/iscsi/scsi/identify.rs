@@ -86,7 +86,7 @@ fn standard(unit: &LogicalUnit) -> Vec<u8> {
     data[2] = 6; // SPC-4.
     data[3] = 0x12; // Hierarchical LUNs, response format 2.
     data[4] = 91;
-    data[5] = 0x38; // Explicit and implicit access states, third-party copies.
+    data[5] = 0x18; // Implicit access states, third-party copies.
     data[6] = 0x10; // Several ports.
     data[7] = 0x02; // Command queueing.
     put(&mut data, 8, &padded(&unit.identity.vendor, 8));

@@ -26,8 +26,12 @@ pub struct MemoryDisk {
     pub full: AtomicBool,
     /// Every read finds damage.
     pub damaged: AtomicBool,
+    /// So does every read of this byte.
+    pub damaged_at: Mutex<Option<u64>>,
     /// Reads of the first byte wait, for half a minute at most.
     pub hangs: AtomicBool,
+    /// To settle a write is a mistake.
+    pub breaks: AtomicBool,
     /// How many wait.
     pub hanging: AtomicUsize,
 }
@@ -76,7 +80,8 @@ impl Disk for MemoryDisk {
             self.hanging.fetch_sub(1, SeqCst);
         }
         assert!(offset + len <= self.size_bytes(), "beyond the end");
-        if self.damaged.load(SeqCst) {
+        let hit = |at: u64| (offset..offset + len).contains(&at);
+        if self.damaged.load(SeqCst) || self.damaged_at.lock().unwrap().is_some_and(hit) {
             return Err(Damage::new("memory", offset, "what was written", "something else").into());
         }
         let grains = self.grains();
@@ -107,6 +112,11 @@ impl Disk for MemoryDisk {
             grain[within..within + here].copy_from_slice(&data[done..done + here]);
             done += here;
         }
+        Ok(())
+    }
+
+    fn settle(&self, _upto: u64) -> Result<()> {
+        assert!(!self.breaks.load(SeqCst), "a mistake in the disk");
         Ok(())
     }
 

@@ -192,7 +192,7 @@ pub fn settle<'a>(replies: impl IntoIterator<Item = &'a mut Reply>) {
         let is_same = |reply: &&mut Reply| reply.unsettled.as_ref().is_some_and(|own| Arc::ptr_eq(&own.unit, &unit));
         let (same, others): (Vec<_>, Vec<_>) = open.into_iter().partition(is_same);
         let upto = same.iter().filter_map(|reply| reply.unsettled.as_ref()).map(|own| own.upto).max().unwrap_or(0);
-        let outcome = unit.disk.settle(upto);
+        let outcome = unit.disk.settle(upto).and_then(|()| unit.catch_up(false));
         for reply in same {
             reply.unsettled = None;
             if let Err(error) = &outcome {

@@ -208,7 +208,8 @@ fn select(call: &Call, list_len: usize, header_len: usize, descriptor_len: usize
     }
     drop(state);
     if !mode.write_cache {
-        // What the cache holds becomes stable before anybody is told that there is none.
+        // What the cache holds becomes stable before anybody is told that there is none. Changes under way see to it
+        // themselves ([`LogicalUnit::catch_up`]).
         call.unit.disk.sync().map_err(|error| Sense::of_error(&error, 0))?;
     }
     Ok(Reply::good())

@@ -106,10 +106,6 @@ fn list_out(cdb: &Cdb, _: u64) -> Direction {
     Direction::Out(cdb.u32(5).into())
 }
 
-fn list_12(cdb: &Cdb, _: u64) -> Direction {
-    Direction::Out(cdb.u32(6).into())
-}
-
 fn list_copy(cdb: &Cdb, _: u64) -> Direction {
     Direction::Out(cdb.u32(10).into())
 }
@@ -170,7 +166,6 @@ operations! {
     0xa3/0x0a, Free, none, access::report_groups, [0xff 0 0 0 0 0xff 0xff 0xff 0xff 0 0];
     0xa3/0x0c, Free, none, manage::report_opcodes, [0x1f 0x87 0xff 0xff 0xff 0xff 0xff 0xff 0xff 0 0];
     0xa3/0x0d, Free, none, manage::report_task_functions, [0x1f 0x80 0 0 0 0xff 0xff 0xff 0xff 0 0];
-    0xa4/0x0a, Free, list_12, access::set_groups, [0x1f 0 0 0 0 0xff 0xff 0xff 0xff 0 0];
     // Of block devices (SBC-3; WRITE ATOMIC of SBC-4).
     0x08, Read, none, block::read, [0x1f 0xff 0xff 0xff 0];
     0x0a, Write, blocks, block::write, [0x1f 0xff 0xff 0xff 0];

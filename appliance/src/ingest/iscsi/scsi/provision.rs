@@ -49,8 +49,7 @@ pub(super) fn unmap(call: &Call) -> Result<Reply, Sense> {
     if let (Some(from), Some(to)) = (from, to) {
         // One lock around all runs: several would have to be taken in one order by everybody.
         let _held = unit.locks.exclusive(from, to - from);
-        let stable = unit.stable(false);
-        unit.disk.discard(&ranges, stable).map_err(|error| Sense::of_error(&error, from / unit.block_bytes()))?;
+        unit.discard(from, &ranges)?;
     }
     Ok(Reply::good())
 }
@@ -82,7 +81,7 @@ pub(super) fn write_same(call: &Call) -> Result<Reply, Sense> {
     let stable = unit.stable(false);
     let _held = unit.locks.exclusive(offset, len);
     if no_data || call.data.iter().all(|byte| *byte == 0) {
-        unit.disk.discard(&[(offset, len)], stable).map_err(|error| Sense::of_error(&error, extent.block))?;
+        unit.discard(offset, &[(offset, len)])?;
         return Ok(Reply::good());
     }
     let pattern: Bytes = call.data.repeat((len.min(REPEATED_BYTES) / unit.block_bytes()) as usize).into();

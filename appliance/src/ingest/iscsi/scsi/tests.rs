@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::memory::MemoryDisk;
 use super::reserve::Reservations;
 use super::{AccessState, Asked, Device, Disk, Identity, LogicalUnit, Nexus, Reply, Shape, Status};
-use crate::ingest::iscsi::tests::harness::Kept;
+use crate::ingest::iscsi::tests::harness::{HeldDisk, Kept};
 
 struct Rig {
     disks: Vec<Arc<MemoryDisk>>,
@@ -382,12 +382,72 @@ fn a_port_in_standby_answers_and_moves_nothing() {
     assert_eq!(sense(&rig.run(&[0; 6], b"")), (6, 0x2a06));
     assert_eq!(sense(&rig.run(&[0; 6], b"")), (2, 0x040b));
     assert_eq!(sense(&rig.run(&write_10(0, 1, 0), &[1; 512])), (2, 0x040b));
-    assert_eq!(rig.run(&[0x12, 0, 0, 0, 96, 0], b"").data.concat()[5] & 0x30, 0x30);
+    assert_eq!(rig.run(&[0x12, 0, 0, 0, 96, 0], b"").data.concat()[5] & 0x30, 0x10);
     let groups = rig.run(&[0xa3, 0x0a, 0, 0, 0, 0, 0, 0, 255, 0, 0, 0], b"").data.concat();
-    assert_eq!(groups, [0, 0, 0, 12, 0x82, 0x0f, 0, 1, 0, 1, 0, 1, 0, 0, 0, 1]);
-    // SET TARGET PORT GROUPS brings it back.
-    assert_eq!(rig.run(&[0xa4, 0x0a, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0], &[0, 0, 0, 0, 0, 0, 0, 1]), Reply::good());
+    assert_eq!(groups, [0, 0, 0, 12, 0x82, 0x0f, 0, 1, 0, 2, 0, 1, 0, 0, 0, 1]);
+    // No initiator can change that for the others, and none is told that it could.
+    assert_eq!(sense(&rig.run(&[0xa4, 0x0a, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0], &[0, 0, 0, 0, 0, 0, 0, 1])), (5, 0x2000));
+    let known = rig.run(&[0xa3, 0x0c, 2, 0xa4, 0, 0x0a, 0, 0, 0, 255, 0, 0], b"").data.concat();
+    assert_eq!(known[1] & 7, 1, "not supported");
+    rig.device.units()[&0].set_access(AccessState::Optimized, None);
+    assert_eq!(sense(&rig.run(&[0; 6], b"")), (6, 0x2a06));
     rig.write(0, 1, 1);
+}
+
+#[test]
+fn damage_is_told_with_its_first_block() {
+    let rig = Rig::new(Shape::EMULATED_512);
+    rig.write(100, 64, 1);
+    let run = |opcode: u8, check: u8, from: u8, blocks: u8, data: &[u8]| {
+        rig.run(&[opcode, check, 0, 0, 0, from, 0, 0, blocks, 0], data)
+    };
+    for damaged in [100, 101, 137, 162, 163] {
+        *rig.disks[0].damaged_at.lock().unwrap() = Some(damaged * 512 + 5);
+        // READ, VERIFY without and with data, of many blocks and of the one.
+        let from = damaged as u8;
+        for reply in [
+            run(0x28, 0, 100, 64, b""),
+            run(0x2f, 0, 100, 64, b""),
+            run(0x2f, 2, 100, 64, &[1; 64 * 512]),
+            run(0x28, 0, from, 1, b""),
+        ] {
+            assert_eq!(sense(&reply), (3, 0x1100));
+            let information = u32::from_be_bytes(reply.sense[3..7].try_into().unwrap());
+            assert_eq!((reply.sense[0], u64::from(information)), (0xf0, damaged), "valid, and the block");
+        }
+        assert_eq!(run(0x28, 0, 90, from - 90, b"").status, Status::Good, "what lies before it");
+        assert_eq!(run(0x28, 0, from + 1, 8, b"").status, Status::Good, "and behind");
+    }
+}
+
+#[test]
+fn what_is_under_way_when_the_cache_is_switched_off_is_stable_when_it_is_answered() {
+    let same = |data: u8| ([0x41, 0, 0, 0, 0, 0, 0, 0, 8, 0], vec![data; 512]);
+    for (cdb, data) in [(write_10(0, 8, 0), vec![1; 4096]), same(1), same(0)] {
+        let disk = Arc::new(HeldDisk::new(1 << 20));
+        let (identity, kept) = (Identity::new([1; 16]), Arc::<Kept>::default());
+        let unit = LogicalUnit::new(disk.clone(), identity, Shape::EMULATED_512, kept, Reservations::default());
+        let device = Device::new([(0, Arc::new(unit))].into(), None);
+        device.nexus_begins(&nexus(1), false);
+        let run = |cdb: &[u8], data: &[u8]| {
+            let (nexus, aborted) = (Arc::new(nexus(1)), AtomicBool::new(false));
+            let (lun, announced_bytes) = ([0; 8], data.len() as u64);
+            let asked = Asked { nexus: &nexus, lun, cdb, epoch: device.epoch(lun), announced_bytes, aborted: &aborted };
+            device.execute(&asked, Bytes::copy_from_slice(data))
+        };
+        assert_eq!(sense(&run(&[0; 6], b"")), (6, 0x2900));
+        let mut list = run(&[0x1a, 0x08, 0x08, 0, 255, 0], b"").data.concat();
+        (list[0], list[2], list[6]) = (0, 0, 0);
+        disk.hold(true);
+        std::thread::scope(|scope| {
+            let writing = scope.spawn(|| run(&cdb, &data).status);
+            disk.wait_for(1);
+            assert_eq!(run(&[0x15, 0x10, 0, 0, list.len() as u8, 0], &list).status, Status::Good);
+            disk.hold(false);
+            assert_eq!(writing.join().unwrap(), Status::Good);
+        });
+        assert_eq!(disk.disk.unstable.load(SeqCst), 0, "{:#x}", cdb[0]);
+    }
 }
 
 #[test]

@@ -27,7 +27,7 @@ impl Keeper for Kept {
 /// How long a disk holds writes up at most, so that a test that fails ends.
 const HELD: Duration = Duration::from_secs(30);
 
-/// A disk in memory whose writes can be held up.
+/// A disk in memory whose writes and discards can be held up.
 #[derive(Default)]
 pub struct HeldDisk {
     pub disk: MemoryDisk,
@@ -52,6 +52,13 @@ impl HeldDisk {
         self.changed.notify_all();
     }
 
+    fn begin(&self) {
+        let mut held = self.state.lock().unwrap();
+        held.began += 1;
+        self.changed.notify_all();
+        drop(self.changed.wait_timeout_while(held, HELD, |held| held.holds).unwrap());
+    }
+
     /// How many writes began.
     pub fn began(&self) -> usize {
         self.state.lock().unwrap().began
@@ -71,13 +78,11 @@ impl Disk for HeldDisk {
         self.disk.read(offset, len)
     }
     fn write(&self, offset: u64, data: Bytes, stable: bool) -> narrowboat_storage::Result<()> {
-        let mut held = self.state.lock().unwrap();
-        held.began += 1;
-        self.changed.notify_all();
-        drop(self.changed.wait_timeout_while(held, HELD, |held| held.holds).unwrap());
+        self.begin();
         self.disk.write(offset, data, stable)
     }
     fn discard(&self, ranges: &[(u64, u64)], stable: bool) -> narrowboat_storage::Result<()> {
+        self.begin();
         self.disk.discard(ranges, stable)
     }
     fn sync(&self) -> narrowboat_storage::Result<()> {

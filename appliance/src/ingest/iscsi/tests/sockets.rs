@@ -193,6 +193,30 @@ fn what_is_done_does_not_wait_for_what_hangs_behind_it() {
 }
 
 #[test]
+fn a_write_that_could_not_be_settled_is_answered_and_costs_no_worker() {
+    let all = Served::new(1 << 20, Shape::EMULATED_512, Access::default());
+    let (server, portals) = all.serve(1, ServerConfig::default());
+    let mut socket = logged_in(portals[0]);
+    socket.write_all(&read_command(0, 8)).unwrap();
+    receive(&mut socket);
+    let mut write = |number: u8| {
+        let mut command = read_command(number, 8);
+        (command[1], command[6], command[32]) = (0xa1, 2, 0x2a);
+        socket.write_all(&[&command[..], &[7; 512]].concat()).unwrap();
+        let (header, _) = receive(&mut socket);
+        (header[0], header[3], header[19])
+    };
+    let workers = server.status().workers;
+    all.disk.breaks.store(true, SeqCst);
+    for number in 1..5 {
+        assert_eq!(write(number), (0x21, 2, number), "CHECK CONDITION");
+    }
+    all.disk.breaks.store(false, SeqCst);
+    assert_eq!(write(5), (0x21, 0, 5));
+    assert!(server.status().workers >= workers);
+}
+
+#[test]
 fn who_holds_workers_leaves_some_to_others_and_to_itself() {
     let all = Served::new(1 << 20, Shape::EMULATED_512, Access::default());
     let (server, portals) = all.serve(1, ServerConfig { workers_max: 16, ..ServerConfig::default() });
