@@ -3,11 +3,16 @@
 mod common;
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::iscsi::{BLOCK, Initiator, Login, read, write};
 use common::nfs::Stable;
 use common::{PATIENCE, Served, data_folder, facts, fine, narrowboat};
+use narrowboat_storage::catalogue::{Policy, Window};
+use narrowboat_storage::media::FileMedia;
+use narrowboat_storage::units::Timestamp;
+use narrowboat_storage::{Store, StoreOptions};
 use serde_json::json;
 
 /// The present as people write it. Moments of the test lie apart by more than it is exact to.
@@ -127,6 +132,56 @@ fn the_ends_of_the_window_can_be_named_as_they_are_shown() {
     fine(&data, &["mark", "office", "now"]);
     client.write(&file, 0, b"not", Stable::File).expect("room");
     assert_eq!(restored("mark", "now").as_deref(), Some(&b"ALL of it"[..]), "a mark of that name counts");
+}
+
+/// The box has run with a clock that was years ahead, and was stopped until the clock was right.
+#[test]
+fn a_box_whose_clock_was_years_ahead_says_so_and_every_moment_can_be_named() {
+    const HOUR: i64 = 3600 * 1_000_000_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = data_folder(folder.path(), "box");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as i64;
+    let (before, ahead) = (Timestamp(now - HOUR), Timestamp(now + 5 * 365 * 24 * HOUR));
+    {
+        let media = Arc::new(FileMedia::open(&data).expect("a folder"));
+        let (store, _) = Store::open(media, StoreOptions::default()).expect("a store");
+        let id = store.create_volume("disk", 1 << 20, Policy::Inline, before).expect("room").row.id;
+        let day = Window { nanoseconds: 24 * HOUR as u64, bytes: 1 << 30 };
+        store.set_window("disk", Some(day), before).expect("room");
+        let volume = store.volume(id).expect("just created");
+        for (time, byte) in [(before, 1), (ahead, 2)] {
+            volume.write(time, 0, vec![byte; BLOCK].into()).expect("room");
+            store.drain_all(time).expect("room");
+        }
+        store.close(ahead).expect("room");
+    }
+    let served = Served::start(&data);
+    let data = served.data.clone();
+    let said = fine(&data, &["status"]);
+    assert!(said.contains("PROBLEM      the clock was set back"), "{said}");
+    assert!(facts(&data, &["status"])["ahead_seconds"].as_f64().expect("a number") > 4.9 * 365.0 * 86_400.0);
+    let restored = |name: &str, moment: &str| {
+        let dest = folder.path().join(name);
+        fine(&data, &["restore", &format!("disk@{moment}"), dest.to_str().expect("UTF-8")]);
+        fs::read(dest).expect("an image")[0]
+    };
+    assert_eq!(restored("before", &before.to_string()), 1, "five years let go of nothing");
+    assert_eq!(restored("ahead", &ahead.to_string()), 2);
+    let mut session = served.log_in("disk");
+    let mut moments = Vec::new();
+    for byte in 3..6 {
+        put(&mut session, byte);
+        assert_eq!(restored(&format!("newest {byte}"), "now"), byte);
+        let window = facts(&data, &["timeline", "disk"])["window"].clone();
+        assert!(window["seconds"].as_f64().expect("a number") < 3600.0, "{window}: what passed");
+        moments.push((byte, window["last"].as_str().expect("a time").to_owned()));
+    }
+    for (byte, moment) in moments {
+        assert_eq!(restored(&format!("{byte}"), &moment), byte, "{moment}");
+    }
+    let minute_ago = Timestamp(now - HOUR / 60).to_string();
+    let said = narrowboat(&data, &["rewind", "disk", "--to", &minute_ago, "--as", "past"]);
+    assert!(said.code == 1 && said.err.contains("jumped from") && said.err.contains("`now`"), "{said:?}");
 }
 
 fn put(session: &mut Initiator, byte: u8) {

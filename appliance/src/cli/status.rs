@@ -42,6 +42,13 @@ fn show(status: &Status) {
     if let Some(why) = &status.stalled {
         say!("  PROBLEM      {why}");
     }
+    if let Some(ahead) = status.ahead_seconds {
+        say!(
+            "  PROBLEM      the clock was set back: the times of what is written here are {} ahead of it,",
+            duration(ahead)
+        );
+        say!("               as `narrowboat timeline` shows them, until it has caught up");
+    }
     for owed in &status.owed_thaws {
         let why = owed.problem.as_deref().unwrap_or("it was not tried yet");
         say!(

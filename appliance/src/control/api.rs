@@ -216,6 +216,7 @@ fn status(node: &Node) -> Result<reports::Status, Failed> {
         disk_free_bytes: stats.disk_free_bytes,
         stalled: node.stalled(),
         owed_thaws: node.hooks.owed(),
+        ahead_seconds: time::ahead_seconds(&node.store),
         datasets,
         peers: peers(node),
         replications: node.transfers.list(),

@@ -60,6 +60,9 @@ pub struct Status {
     /// Thaws that are owed: applications that may stand still.
     #[serde(default)]
     pub owed_thaws: Vec<OwedThaw>,
+    /// Seconds by which the times that the box gives out are ahead of the system's clock, where it was set back.
+    #[serde(default)]
+    pub ahead_seconds: Option<f64>,
     /// Datasets.
     pub datasets: Vec<Dataset>,
     /// Peers.

@@ -18,6 +18,8 @@ use crate::units::{parse_rfc3339, rfc3339};
 const WINDOW_BYTES: u64 = 32 << 30;
 /// How long a window is where only its bytes were said.
 const WINDOW_SECONDS: u64 = 7 * 24 * 3600;
+/// By so much a clock that was set back may be behind the box's times before people are told.
+const AHEAD_SECONDS: f64 = 60.0;
 /// How long those who leave a dataset may take until they are gone.
 const LEAVING: Duration = Duration::from_secs(2);
 
@@ -163,6 +165,12 @@ pub(super) fn moment(store: &Store, dataset: &str, text: &str) -> Result<Moment,
              on, as `narrowboat timeline {dataset}` shows. `now` names the newest moment"
         ))),
     }
+}
+
+/// By how much the times that the box gives out are ahead of the system's clock; `None` where that is little.
+pub(super) fn ahead_seconds(store: &Store) -> Option<f64> {
+    let ahead = store.time().0.saturating_sub(clock::wall().0) as f64 / 1e9;
+    (ahead > AHEAD_SECONDS).then_some(ahead)
 }
 
 /// The jump of the clock that a time lies in, where the clock was wrong behind it: the time shown on the `wall` is still to come to

@@ -72,6 +72,11 @@ impl Store {
         Some(Reach { window, first: first.time, last, passed_nanoseconds, journal_bytes, limit })
     }
 
+    /// The time of the newest record: none that comes is of an earlier one. Ahead of the clock where that was set back.
+    pub fn time(&self) -> Timestamp {
+        self.stages.journal.time()
+    }
+
     /// Steps of more than five minutes that the time made that the store was told: its clock was set forward, or the box did not run.
     /// They do not count for the length of windows. Oldest first; the last 256.
     pub fn jumps(&self) -> Vec<Jump> {
