@@ -27,6 +27,8 @@ pub mod ledger;
 pub mod node;
 /// The slowest rate that meets a recovery point.
 pub mod pace;
+/// Datasets that go to peers by themselves.
+pub mod plans;
 /// When datasets are deduplicated that wait for it.
 pub mod policies;
 /// What peers meet.

@@ -7,6 +7,7 @@
 //!   ▲ ◄──── thaw thread             pays what hooks owe
 //!   ▲ ◄──── caps thread             tells the link which caps count now
 //!   ▲ ◄──── pace thread             where there are recovery points: how slowly they can still be met
+//!   ▲ ◄──── plans thread            takes and sends the snapshots that go to peers by themselves
 //!   ▲ ◄──── link (tokio runtime)    QUIC, replications
 //!   └ ◄──── control socket          one thread a request
 //! ```
@@ -45,6 +46,7 @@ use crate::ingest::nfs::rpc::Service;
 use crate::ingest::nfs::{HandleKey, Hosts, Server, ServerConfig, Session};
 use crate::ingest::volumes::StoreTargets;
 use crate::pace;
+use crate::plans::{self, Plans};
 use crate::policies::Policies;
 use crate::replicas::{Replicas, peers};
 use crate::transfers::Transfers;
@@ -112,6 +114,8 @@ pub struct Node {
     pub users: Users,
     /// Replications.
     pub transfers: Transfers,
+    /// What goes to peers by itself.
+    pub plans: Plans,
     /// What quiets applications around a mark.
     pub hooks: Hooks,
     /// Looks after datasets that are deduplicated later.
@@ -135,6 +139,7 @@ pub struct Running {
     watch: Option<JoinHandle<()>>,
     caps: JoinHandle<()>,
     pacer: Option<JoinHandle<()>>,
+    planner: JoinHandle<()>,
     thawer: JoinHandle<()>,
 }
 
@@ -200,6 +205,7 @@ impl Node {
         let front = start_iscsi(&store, &config)?;
         let users = Users::new(front.targets.clone(), shares.users());
         let policies = Policies::new(&config);
+        let plans = Plans::new(store.clone(), &config);
         let hooks = Hooks::new(store.clone(), config.hook.clone());
         let node = Arc::new(Node {
             name,
@@ -213,6 +219,7 @@ impl Node {
             iscsi_addresses: front.addresses,
             users,
             transfers: Transfers::default(),
+            plans,
             hooks,
             policies,
             opened,
@@ -225,13 +232,25 @@ impl Node {
         let watch = front.targets.map(|targets| start_watch(node.clone(), targets)).transpose()?;
         let caps = start_caps(node.clone())?;
         let pacer = node.caps.have_recovery_points().then(|| start_pacer(node.clone())).transpose()?;
+        let planner = start_planner(node.clone())?;
         let thawer = start_thawer(node.clone())?;
         let control = server::ControlServer::start(node.clone(), data).map_err(|source| StartError::Listen {
             what: "control",
             address: SOCKET.into(),
             source,
         })?;
-        Ok(Running { node, nfs: shares.server, iscsi: front.server, control, pumps, watch, caps, pacer, thawer })
+        Ok(Running {
+            node,
+            nfs: shares.server,
+            iscsi: front.server,
+            control,
+            pumps,
+            watch,
+            caps,
+            pacer,
+            planner,
+            thawer,
+        })
     }
 
     /// Lets this thread call what starts tasks of the link, as long as the guard lives.
@@ -305,7 +324,7 @@ impl Running {
 
     /// Ends everything in order; all that was written is drained and the store is closed.
     pub fn stop(self) -> Result<(), Error> {
-        let Running { node, nfs, iscsi, control, pumps, watch, caps, pacer, thawer } = self;
+        let Running { node, nfs, iscsi, control, pumps, watch, caps, pacer, planner, thawer } = self;
         node.ask_to_stop();
         control.stop();
         // While the front doors are open: what thaws writes to its volume.
@@ -325,10 +344,10 @@ impl Running {
                 tracing::error!("the watch thread had panicked");
             }
         }
-        for thread in pacer.into_iter().chain([caps]) {
+        for thread in pacer.into_iter().chain([caps, planner]) {
             thread.thread().unpark();
             if thread.join().is_err() {
-                tracing::error!("a thread of the caps had panicked");
+                tracing::error!("a thread of the caps or plans had panicked");
             }
         }
         node.transfers.cancel_all();
@@ -400,6 +419,19 @@ fn start_pacer(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
     };
     let started = std::thread::Builder::new().name("pace".into()).spawn(keep);
     started.map_err(|error| StartError::Thread("the thread of the paces", error))
+}
+
+fn start_planner(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
+    let keep = move || {
+        let _ends = EndsWithThread;
+        let Some(link) = &node.link else { return };
+        while !node.is_stopping() {
+            node.plans.look(&node, link);
+            std::thread::park_timeout(plans::EVERY);
+        }
+    };
+    let started = std::thread::Builder::new().name("plans".into()).spawn(keep);
+    started.map_err(|error| StartError::Thread("the thread of the plans", error))
 }
 
 /// The NFS front door: nothing where it is off.

@@ -11,6 +11,7 @@ use narrowboat_wan::sync::{Admission, Failure, OwnSnapshots, Replication, Report
 
 use crate::caps::Caps;
 use crate::clock;
+use crate::plans;
 
 /// The part of a box that peers meet.
 pub struct Replicas {
@@ -51,7 +52,12 @@ impl Host for Replicas {
     fn received(&self, peer: &PeerRecord, outcome: Result<(), &Failure>, report: &Report) {
         let (peer, snapshot, payload) = (peer.name.as_str(), report.snapshot, report.payload_bytes);
         match outcome {
-            Ok(()) => tracing::info!(peer, %snapshot, payload, "received a snapshot"),
+            Ok(()) => {
+                tracing::info!(peer, %snapshot, payload, "received a snapshot");
+                if let Err(error) = plans::tidy_replica(&self.store, snapshot) {
+                    tracing::warn!(peer, %snapshot, %error, "older snapshots by the peer's plans stay");
+                }
+            }
             Err(error) => tracing::warn!(peer, %snapshot, payload, %error, "a replication ended early"),
         }
     }

@@ -26,13 +26,20 @@ pub struct Transfers {
 struct Transfer {
     report: reports::Replication,
     cancel: Cancel,
+    /// A person asked for its end.
+    unwanted: bool,
     rate: u64,
 }
 
 impl Transfer {
     /// Notes that it ended, and why where it failed.
     fn end(&mut self, error: Option<String>) {
-        self.report.state = if error.is_some() { "failed" } else { "done" }.into();
+        self.report.state = match (&error, self.unwanted) {
+            (None, _) => "done",
+            (Some(_), true) => "cancelled",
+            (Some(_), false) => "failed",
+        }
+        .into();
         self.report.error = error;
         self.rate = 0;
         let report = &self.report;
@@ -87,6 +94,21 @@ impl Transfers {
         self.lock().iter().filter(running).map(|transfer| transfer.report.clone()).collect()
     }
 
+    /// One of them, as long as it is remembered.
+    pub fn find(&self, id: u64) -> Option<reports::Replication> {
+        self.lock().iter().find(|transfer| transfer.report.id == id).map(|transfer| transfer.report.clone())
+    }
+
+    /// Ends one that is under way, because a person asked for that. False where it is not.
+    pub fn cancel(&self, id: u64) -> bool {
+        let mut list = self.lock();
+        let running = list.iter_mut().find(|transfer| transfer.report.id == id && transfer.report.state == "running");
+        let Some(transfer) = running else { return false };
+        transfer.unwanted = true;
+        transfer.cancel.cancel();
+        true
+    }
+
     /// Ends all that are under way.
     pub fn cancel_all(&self) {
         self.lock().iter().for_each(|transfer| transfer.cancel.cancel());
@@ -125,7 +147,7 @@ impl Transfers {
                 root: what.snapshot.root.map(|root| root.to_string()),
                 ..reports::Replication::default()
             };
-            list.push_back(Transfer { report, cancel: cancel.clone(), rate: 0 });
+            list.push_back(Transfer { report, cancel: cancel.clone(), unwanted: false, rate: 0 });
             if list.len() > REMEMBERED
                 && let Some(old) = list.iter().position(|transfer| transfer.report.state != "running")
             {
@@ -239,7 +261,7 @@ mod tests {
     fn running() -> Transfers {
         let transfers = Transfers::default();
         let report = reports::Replication { id: 1, state: "running".into(), ..reports::Replication::default() };
-        transfers.lock().push_back(Transfer { report, cancel: Cancel::new(), rate: 7 });
+        transfers.lock().push_back(Transfer { report, cancel: Cancel::new(), unwanted: false, rate: 7 });
         transfers
     }
 

@@ -4,22 +4,12 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use common::{PATIENCE, Served, data_folder, facts, fine, iscsi, narrowboat, noise};
+use common::{Served, data_folder, facts, fine, narrowboat, pair, until, write_noise};
 use serde_json::{Value, json};
 
 fn explain(data: &Path) -> Value {
     facts(data, &["limit", "--explain"])
-}
-
-/// Waits until something is so.
-fn until(what: &str, so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !so() {
-        assert!(Instant::now() < deadline, "{what} did not come about");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// A box whose config file has these lines in front of and behind those that every box has here.
@@ -29,19 +19,6 @@ fn configured(folder: &Path, name: &str, front: &str, back: &str) -> PathBuf {
     let text = fs::read_to_string(&file).expect("a config file");
     fs::write(&file, format!("{front}\n{text}\n{back}")).expect("written");
     data
-}
-
-/// Writes 4 MiB that nothing compresses to the volume `disk`.
-fn write_noise(served: &Served) {
-    let mut initiator = served.log_in("disk");
-    initiator.greet(0).expect("an answer");
-    let blocks = 256;
-    for step in 0..32 {
-        let out = noise(step, blocks * 512);
-        let answer = initiator.run(0, &iscsi::write(step * blocks as u64, blocks, false), out, 0).expect("an answer");
-        assert!(answer.is_good(), "{answer:?}");
-    }
-    assert!(initiator.run(0, &iscsi::synchronize(), Vec::new(), 0).expect("an answer").is_good());
 }
 
 #[test]
@@ -115,10 +92,7 @@ fn explain_says_when_a_peer_will_have_caught_up() {
     let head = data_folder(folder.path(), "head");
     let branch = configured(folder.path(), "branch", "", "[peer.head]\ncalendar = '00:00-24:00 8Mbit'\n");
     let (_head, served) = (Served::start(&head), Served::start(&branch));
-    let invitation = facts(&head, &["peer", "invite"]);
-    let (code, listen) =
-        (invitation["code"].as_str().expect("a code"), invitation["listen"].as_str().expect("an address"));
-    fine(&branch, &["peer", "join", code, listen]);
+    pair(&head, &branch);
     // The config file's calendar counts for the peer from its first datagram on.
     let peer = || explain(&branch)["peers"][0].clone();
     assert_eq!((&peer()["cap"]["limit"], &peer()["in_force"]), (&json!(8_000_000), &json!(8_000_000)));
@@ -157,10 +131,7 @@ fn a_recovery_point_slows_down_what_has_time() {
     let rules = "[peer.head]\nrate = '8Mbit'\nrecovery_point = '1h'\n";
     let branch = configured(folder.path(), "branch", "", rules);
     let (_head, served) = (Served::start(&head), Served::start(&branch));
-    let invitation = facts(&head, &["peer", "invite"]);
-    let (code, listen) =
-        (invitation["code"].as_str().expect("a code"), invitation["listen"].as_str().expect("an address"));
-    fine(&branch, &["peer", "join", code, listen]);
+    pair(&head, &branch);
     fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
     fine(&branch, &["snapshot", "create", "disk", "--name", "empty"]);
     fine(&branch, &["replicate", "disk@empty", "--to", "head", "--wait"]);

@@ -7,6 +7,7 @@ mod check;
 mod dataset;
 mod limit;
 mod peer;
+mod plan;
 mod restore;
 mod serve;
 mod show;
@@ -47,6 +48,7 @@ A first backup:
   narrowboat snapshot create office            holds this moment
   narrowboat peer join CODE head-office:4433   CODE comes from `narrowboat peer invite` over there
   narrowboat replicate office --to head-office --wait
+  narrowboat plan create office --to head-office --every 1h
 
 narrowboat.toml in the data folder says who may do what; without it the box is there for this machine alone:
   nfs.listen = \"0.0.0.0:2049\"                where clients reach it
@@ -217,6 +219,12 @@ enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// Plans: datasets that go to peers by themselves.
+    #[command(subcommand)]
+    Plan(plan::PlanCommand),
+    /// What is being sent, and was.
+    #[command(subcommand)]
+    Replication(plan::ReplicationCommand),
     /// Cap what is sent on the wire, headers and repetitions included. Counts from the next datagram on.
     ///
     /// Three things can be said about a cap, and the first that applies counts: an override (--rate with --for), which is over by
@@ -291,6 +299,8 @@ pub fn run() -> ExitCode {
         Command::Restore { source, dest } => restore::restore(&context, source, &dest),
         Command::Peer(command) => peer::peer(&context, command),
         Command::Replicate { source, to, class, wait } => peer::replicate(&context, source, to, class, wait),
+        Command::Plan(command) => plan::plan(&context, command),
+        Command::Replication(command) => plan::replication(&context, command),
         Command::Limit { peer, explain: true, .. } => limit::explain(&context, peer),
         Command::Limit { peer, rate, seconds, calendar, resume, as_configured, explain: false } => {
             limit::limit(&context, limit::Wish { peer, rate, seconds, calendar, resume, as_configured })

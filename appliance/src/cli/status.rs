@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::dataset::show_datasets;
 use super::limit::limit_line;
 use super::peer::show_peers;
+use super::plan::show_plans;
 use super::show::{count, size};
 use super::time::why_it_ends;
 use super::{Context, Outcome};
@@ -77,6 +78,10 @@ fn show(status: &Status) {
             let age = duration(lag.seconds);
             say!("  {} {behind} of {}: {} from {age} ago", peer.name, lag.dataset, lag.newest_there);
         }
+    }
+    if !status.plans.is_empty() {
+        say!();
+        show_plans(&status.plans);
     }
     let running = status.replications.iter().filter(|replication| replication.state == "running");
     for replication in running {

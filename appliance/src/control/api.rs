@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::reports::{self, Acknowledged};
-use super::{Failed, Request, limit, time};
+use super::{Failed, Request, limit, plan, time};
 use crate::caps::Change;
 use crate::clock;
 use crate::ingest::volumes::place_of;
@@ -90,6 +90,7 @@ pub fn handle(
             node.caps.change(Some(&record), Change::Forget)?;
             // Another box may get this name one day, and has nothing of it.
             for row in node.store.dataset_rows() {
+                node.plans.set(row.id, &record, None)?;
                 ledger::forget(&node.store, record.name.as_str(), &row.id, clock::now())?;
             }
             done(Acknowledged { message: format!("{} is no peer any more", record.name) })
@@ -98,6 +99,13 @@ pub fn handle(
             done(replicate(node, &source, &peer, class.as_deref(), wait, tell)?)
         }
         Request::ReplicationList => done(node.transfers.list()),
+        Request::ReplicationCancel { id } => done(plan::cancel(node, id)?),
+        Request::PlanSet { dataset, peer, seconds, follow, hours, class } => {
+            done(plan::set(node, &dataset, &peer, &plan::Asked { seconds, follow, hours, class })?)
+        }
+        Request::PlanList => done(plan::list(node)?),
+        Request::PlanPause { dataset, peer, paused } => done(plan::pause(node, &dataset, peer.as_deref(), paused)?),
+        Request::PlanRemove { dataset, peer } => done(plan::remove(node, &dataset, peer.as_deref())?),
         Request::Limit { peer, rate, seconds, calendar, resume, as_configured } => {
             let asked = limit::Asked { rate, seconds, calendar, resume, as_configured };
             done(limit::limit(node, peer, &asked)?)
@@ -220,6 +228,7 @@ fn status(node: &Node) -> Result<reports::Status, Failed> {
         datasets,
         peers: peers(node),
         replications: node.transfers.list(),
+        plans: node.link.as_ref().map_or_else(Vec::new, |link| node.plans.reports(node, link)),
     })
 }
 
@@ -451,7 +460,7 @@ fn replicate(
         let (report, _) = node.transfers.wait(id).ok_or_else(vanished)?;
         match report.state.as_str() {
             "running" if wait => drop(meter.at(report.wire_bytes_sent).map(&mut *tell)),
-            "failed" => {
+            "failed" | "cancelled" => {
                 let why = report.error.unwrap_or_default();
                 return Err(Failed {
                     kind: "link".into(),

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod client;
 mod limit;
+mod plan;
 pub mod reports;
 pub mod server;
 mod time;
@@ -208,6 +209,48 @@ pub enum Request {
     },
     /// Replications: under way and ended.
     ReplicationList,
+    /// Stops sending a snapshot.
+    ReplicationCancel {
+        /// The number of the replication.
+        id: u64,
+    },
+    /// Makes a plan or changes it: a dataset that goes to a peer by itself.
+    PlanSet {
+        /// The dataset.
+        dataset: String,
+        /// The peer.
+        peer: String,
+        /// Seconds between two snapshots.
+        #[serde(default)]
+        seconds: Option<u64>,
+        /// Follows every change instead.
+        #[serde(default)]
+        follow: bool,
+        /// The hours in which something may begin; "always" for any.
+        #[serde(default)]
+        hours: Option<String>,
+        /// "urgent", "normal" or "scavenger".
+        #[serde(default)]
+        class: Option<String>,
+    },
+    /// All plans.
+    PlanList,
+    /// Stops plans of a dataset for a while, or lets them go on.
+    PlanPause {
+        /// The dataset.
+        dataset: String,
+        /// One peer; all where there is none.
+        peer: Option<String>,
+        /// Whether to stop.
+        paused: bool,
+    },
+    /// Drops plans of a dataset.
+    PlanRemove {
+        /// The dataset.
+        dataset: String,
+        /// One peer; all where there is none.
+        peer: Option<String>,
+    },
     /// Caps what is sent. Only tells where nothing is to be changed.
     Limit {
         /// The peer; all traffic of the box where there is none.

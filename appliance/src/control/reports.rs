@@ -69,6 +69,9 @@ pub struct Status {
     pub peers: Vec<Peer>,
     /// Replications, the newest first.
     pub replications: Vec<Replication>,
+    /// What goes to peers by itself.
+    #[serde(default)]
+    pub plans: Vec<Plan>,
 }
 
 /// A dataset.
@@ -358,6 +361,33 @@ pub struct Line {
     pub mtu: u16,
     /// What the line has delivered lately at most; 0 before anything was sent.
     pub bits_per_second: u64,
+}
+
+/// A plan: a dataset that goes to a peer by itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The dataset.
+    pub dataset: String,
+    /// The peer.
+    pub peer: String,
+    /// What was asked for, in words.
+    pub plan: String,
+    /// Seconds between two snapshots; none where it follows every change.
+    pub every_seconds: Option<u64>,
+    /// The hours in which something may begin; none for any.
+    pub hours: Option<String>,
+    /// "urgent", "normal" or "scavenger".
+    pub class: String,
+    /// "up to date", "waiting" (for its time), "preparing", "queued", "sending", "retrying", "failing", "paused" or "outside its hours".
+    pub state: String,
+    /// Why the last sending failed, until one succeeds.
+    pub error: Option<String>,
+    /// When something happens next, where that is known.
+    pub next: Option<String>,
+    /// The newest snapshot that is at the peer.
+    pub newest_there: Option<String>,
+    /// The age of what the peer has; 0 where that is all there is, none where it has nothing.
+    pub behind_seconds: Option<f64>,
 }
 
 /// Objects of one sort in a replication.

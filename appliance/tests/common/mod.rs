@@ -215,3 +215,33 @@ pub fn check_deep(data: &Path) -> Result<(), String> {
     let said = narrowboat(data, &["check", "--deep"]);
     if said.code == 0 { Ok(()) } else { Err(format!("check --deep: {said:?}")) }
 }
+
+/// Waits until something is so.
+pub fn until(what: &str, so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < deadline, "{what} did not come about");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Writes 4 MiB that nothing compresses to the volume `disk`.
+pub fn write_noise(served: &Served) {
+    let mut initiator = served.log_in("disk");
+    initiator.greet(0).expect("an answer");
+    let blocks = 256;
+    for step in 0..32 {
+        let out = noise(step, blocks * 512);
+        let answer = initiator.run(0, &iscsi::write(step * blocks as u64, blocks, false), out, 0).expect("an answer");
+        assert!(answer.is_good(), "{answer:?}");
+    }
+    assert!(initiator.run(0, &iscsi::synchronize(), Vec::new(), 0).expect("an answer").is_good());
+}
+
+/// Makes two boxes peers: the second joins the first, and calls it by the name that it has.
+pub fn pair(head: &Path, branch: &Path) {
+    let invitation = facts(head, &["peer", "invite"]);
+    let (code, listen) =
+        (invitation["code"].as_str().expect("a code"), invitation["listen"].as_str().expect("an address"));
+    fine(branch, &["peer", "join", code, listen]);
+}

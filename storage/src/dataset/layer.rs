@@ -95,7 +95,12 @@ impl Layer {
 
     /// True where nothing changed and no snapshot waits.
     pub fn is_empty(&self) -> bool {
-        self.edits.is_empty() && self.files.is_empty() && self.snapshots.is_empty()
+        !self.has_changes() && self.snapshots.is_empty()
+    }
+
+    /// True where something changed.
+    pub fn has_changes(&self) -> bool {
+        !self.edits.is_empty() || !self.files.is_empty()
     }
 }
 

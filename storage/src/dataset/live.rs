@@ -27,6 +27,7 @@ use crate::chunk::Cutter;
 use crate::error::{Damage, Refusal, Result};
 use crate::id::{DatasetId, SnapshotId};
 use crate::journal::Appended;
+use crate::name::Name;
 use crate::pool::StreamId;
 use crate::stages::Stages;
 use crate::store::stream_of;
@@ -332,6 +333,16 @@ impl Dataset {
         freeze(state);
         self.stages.pressure.call_pump();
         None
+    }
+
+    /// True where something was written behind the record `lsn` of a snapshot, whose root is `root` as soon as it has one.
+    pub fn changed_since(&self, lsn: Lsn, root: Option<Option<Name>>) -> bool {
+        let state = self.read_state();
+        let drained = state.frozen.is_empty() && root.is_some_and(|root| root != state.base.root);
+        // A snapshot freezes what is there, so the active layer is always behind it.
+        drained
+            || state.active.has_changes()
+            || state.frozen.iter().any(|layer| layer.has_changes() && layer.last > lsn)
     }
 
     /// True where the active layer is large enough to be drained.

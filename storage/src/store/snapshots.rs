@@ -77,6 +77,13 @@ impl Store {
         found.ok_or_else(|| Refusal::NotFound(format!("snapshot {dataset}@{name}")).into())
     }
 
+    /// True where something was written to a dataset since a snapshot of it. Where that came to the same bytes it is none, once it is
+    /// drained.
+    pub fn changed_since(&self, snapshot: &SnapshotRow) -> Result<bool> {
+        let root = snapshot.sealed.map(|sealed| sealed.root);
+        Ok(self.dataset(snapshot.dataset)?.changed_since(snapshot.lsn, root))
+    }
+
     /// A snapshot's tree, read-only. Seals the snapshot first if need be. Refused for a snapshot of a volume.
     pub fn snapshot_tree(&self, id: SnapshotId) -> Result<Arc<dyn FileTree>> {
         let dataset = self.snapshot_dataset(id)?;

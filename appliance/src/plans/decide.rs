@@ -1,0 +1,168 @@
+//! What a plan does next: a value, into which time and facts come.
+
+use std::fmt;
+
+use jiff::tz::TimeZone;
+use narrowboat_storage::catalogue::SnapshotRow;
+use narrowboat_storage::id::SnapshotId;
+use narrowboat_storage::units::Timestamp;
+use narrowboat_wan::shape::{Class, Hours};
+use serde::{Deserialize, Serialize};
+
+/// Snapshots that plans make are named so, with the time behind it.
+pub const AUTO: &str = "auto-";
+/// The shortest time between two snapshots of a plan.
+pub const SECONDS_MIN: u64 = 5;
+/// How long after the first of several failures a plan tries again; each further one doubles it.
+const RETRY_SECONDS: u64 = 5;
+/// The longest time between two tries.
+const RETRY_SECONDS_MAX: u64 = 300;
+const SECOND: i64 = 1_000_000_000;
+
+/// True for a snapshot that a plan made.
+pub fn is_auto(name: &str) -> bool {
+    name.starts_with(AUTO)
+}
+
+/// How a dataset gets to a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Seconds between two snapshots; follows every change where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
+    /// The hours in which something may begin, as [`Hours`] takes them; always where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hours: Option<String>,
+    /// What it is to other traffic to the peer, as [`Class`] takes it.
+    pub class: String,
+    /// A person has stopped it.
+    #[serde(default)]
+    pub paused: bool,
+}
+
+impl Plan {
+    /// Its class; that of all replication where what was kept can't be read.
+    pub fn class(&self) -> Class {
+        self.class.parse().unwrap_or_default()
+    }
+
+    /// True where something may begin now. Hours that can't be read are no hours.
+    fn may_begin(&self, now: Timestamp, zone: &TimeZone) -> bool {
+        self.hours.as_ref().is_none_or(|hours| hours.parse::<Hours>().is_ok_and(|hours| hours.contain(now, zone)))
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.every {
+            Some(seconds) => write!(f, "every {}", crate::units::duration(seconds as f64))?,
+            None => f.write_str("follows every change")?,
+        }
+        self.hours.as_ref().map_or(Ok(()), |hours| write!(f, ", begins in {hours}"))
+    }
+}
+
+/// What came of a plan's sendings so far, since the box started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// How many failed in a row.
+    pub failures: u32,
+    /// Nothing is tried before.
+    pub retry_at: Option<Timestamp>,
+    /// Why the last one failed.
+    pub error: Option<String>,
+    /// Up to this snapshot a person does not want any to be sent.
+    pub cancelled: Option<SnapshotId>,
+}
+
+impl Past {
+    /// Notes a failure.
+    pub fn failed(&mut self, why: String, now: Timestamp) {
+        let seconds = RETRY_SECONDS.saturating_mul(1 << self.failures.min(16)).min(RETRY_SECONDS_MAX);
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(Timestamp(now.0.saturating_add(seconds as i64 * SECOND)));
+        self.error = Some(why);
+    }
+}
+
+/// What is so at the moment.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// The dataset's snapshots, oldest first.
+    pub snapshots: &'a [SnapshotRow],
+    /// The newest that the peer has proved to have.
+    pub there: Option<SnapshotId>,
+    /// True where something was written since the newest.
+    pub changed: bool,
+}
+
+/// What a plan does next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing: the peer has everything.
+    Rest,
+    /// Nothing before that time.
+    Until(Timestamp),
+    /// Nothing: it is paused, or not its hours.
+    Off,
+    /// Nothing: the drain is about to seal a snapshot that is to be sent.
+    Seal,
+    /// Takes a snapshot.
+    Snapshot,
+    /// Sends a snapshot.
+    Send(SnapshotId),
+}
+
+/// What a plan does next. `now` never runs backwards, `wall` is what the clock on the wall shows.
+///
+/// Snapshots that people made since the newest one there are sent one after the other, so that the peer has them, too. Of those that
+/// plans made only the newest is sent. A first copy begins with the newest of all.
+pub fn next(plan: &Plan, past: &Past, facts: &Facts<'_>, now: Timestamp, wall: Timestamp, zone: &TimeZone) -> Step {
+    if plan.paused || !plan.may_begin(wall, zone) {
+        return Step::Off;
+    }
+    if let Some(retry_at) = past.retry_at.filter(|retry_at| *retry_at > now) {
+        return Step::Until(retry_at);
+    }
+    if let Some(wanted) = wanted(facts, past.cancelled) {
+        return if wanted.sealed.is_some() { Step::Send(wanted.id) } else { Step::Seal };
+    }
+    let Some(newest) = facts.snapshots.last() else { return Step::Snapshot };
+    if !facts.changed {
+        return Step::Rest;
+    }
+    let pause = plan.every.unwrap_or(0).clamp(SECONDS_MIN, u64::MAX / 2_000_000_000) as i64 * SECOND;
+    let due = Timestamp(newest.time.0.saturating_add(pause));
+    // A snapshot of a time to come was made by a clock that was wrong.
+    if due <= now || newest.time > now { Step::Snapshot } else { Step::Until(due) }
+}
+
+/// The snapshot that the peer is to get next.
+fn wanted<'a>(facts: &Facts<'a>, cancelled: Option<SnapshotId>) -> Option<&'a SnapshotRow> {
+    let behind = |id: Option<SnapshotId>| {
+        let place = id.and_then(|id| facts.snapshots.iter().position(|snapshot| snapshot.id == id));
+        place.map(|place| place + 1)
+    };
+    let there = behind(facts.there);
+    let left = facts.snapshots.get(there.max(behind(cancelled)).unwrap_or(0)..)?;
+    let by_people = left.iter().find(|snapshot| there.is_some() && !is_auto(&snapshot.name));
+    by_people.or(left.last())
+}
+
+/// The snapshots of plans that nobody needs any more: neither the newest of all, nor one that a peer was `proved` to have (the next
+/// difference is sent from it), nor one that is `busy`, nor one that is held.
+pub fn spent<'a>(
+    snapshots: &'a [SnapshotRow],
+    proved: &'a [SnapshotId],
+    busy: &'a [String],
+) -> impl Iterator<Item = &'a SnapshotRow> {
+    let older = snapshots.split_last().map_or(&[][..], |(_newest, older)| older);
+    older.iter().filter(move |snapshot| {
+        let needed = snapshot.held || proved.contains(&snapshot.id) || busy.contains(&snapshot.name);
+        is_auto(&snapshot.name) && snapshot.sealed.is_some() && !needed
+    })
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -1,0 +1,143 @@
+use narrowboat_storage::catalogue::Sealed;
+use narrowboat_storage::id::{DatasetId, IdSource};
+use narrowboat_storage::units::Lsn;
+
+use super::*;
+
+const HOUR: i64 = 3600 * SECOND;
+
+/// Seconds since Monday, 23 November 2026, 00:00 UTC.
+fn at(seconds: i64) -> Timestamp {
+    Timestamp(1_795_392_000_000_000_000 + seconds * SECOND)
+}
+
+fn snapshots(names: &[(&str, i64)]) -> Vec<SnapshotRow> {
+    let ids = IdSource::seeded(7);
+    let dataset = DatasetId::new(&ids);
+    let row = |(name, time): &(&str, i64)| SnapshotRow {
+        id: SnapshotId::new(&ids),
+        dataset,
+        name: (*name).to_owned(),
+        time: at(*time),
+        lsn: Lsn(1),
+        sealed: Some(Sealed::default()),
+        held: false,
+    };
+    names.iter().map(row).collect()
+}
+
+fn plan(every: Option<u64>) -> Plan {
+    Plan { every, hours: None, class: "normal".into(), paused: false }
+}
+
+fn step(plan: &Plan, past: &Past, facts: &Facts<'_>, now: i64) -> Step {
+    next(plan, past, facts, at(now), at(now), &TimeZone::UTC)
+}
+
+#[test]
+fn the_example_of_the_format_page_is_a_plan() {
+    let page = include_str!("../../../docs/formats/catalogue.md");
+    let example = page.split('`').find(|part| part.starts_with("{\"every\"")).expect("an example");
+    assert_eq!(serde_json::from_str::<Plan>(example).expect("a plan"), plan(Some(3600)));
+    assert_eq!(serde_json::to_string(&plan(Some(3600))).expect("text"), example);
+    let later: Plan = serde_json::from_str(r#"{"class":"urgent","keep":7}"#).expect("a plan");
+    assert_eq!((later.class(), later.every, later.paused), (Class::Urgent, None, false));
+}
+
+#[test]
+fn a_dataset_without_snapshots_gets_one() {
+    let facts = Facts { snapshots: &[], there: None, changed: true };
+    assert_eq!(step(&plan(Some(900)), &Past::default(), &facts, 0), Step::Snapshot);
+}
+
+#[test]
+fn a_first_copy_begins_with_the_newest() {
+    let rows = snapshots(&[("monday", 0), ("auto-1", 10), ("auto-2", 20)]);
+    let facts = Facts { snapshots: &rows, there: None, changed: true };
+    assert_eq!(step(&plan(None), &Past::default(), &facts, 30), Step::Send(rows[2].id));
+}
+
+#[test]
+fn what_people_made_is_sent_one_by_one_and_of_the_rest_the_newest() {
+    let rows =
+        snapshots(&[("auto-1", 0), ("auto-2", 10), ("before", 20), ("after", 30), ("auto-3", 40), ("auto-4", 50)]);
+    let mut facts = Facts { snapshots: &rows, there: Some(rows[0].id), changed: false };
+    for expected in [2, 3, 5] {
+        assert_eq!(step(&plan(Some(60)), &Past::default(), &facts, 60), Step::Send(rows[expected].id));
+        facts.there = Some(rows[expected].id);
+    }
+    assert_eq!(step(&plan(Some(60)), &Past::default(), &facts, 60), Step::Rest);
+}
+
+#[test]
+fn a_snapshot_is_due_after_its_time_and_only_where_something_changed() {
+    let rows = snapshots(&[("auto-1", 0)]);
+    let mut facts = Facts { snapshots: &rows, there: Some(rows[0].id), changed: false };
+    assert_eq!(step(&plan(Some(900)), &Past::default(), &facts, 10_000), Step::Rest);
+    facts.changed = true;
+    assert_eq!(step(&plan(Some(900)), &Past::default(), &facts, 899), Step::Until(at(900)));
+    assert_eq!(step(&plan(Some(900)), &Past::default(), &facts, 900), Step::Snapshot);
+    assert_eq!(
+        step(&plan(None), &Past::default(), &facts, 4),
+        Step::Until(at(5)),
+        "it does not follow every single write"
+    );
+    assert_eq!(step(&plan(None), &Past::default(), &facts, 5), Step::Snapshot);
+    assert_eq!(step(&plan(Some(900)), &Past::default(), &facts, -3600), Step::Snapshot, "the clock was wrong once");
+    assert_eq!(step(&plan(Some(u64::MAX)), &Past::default(), &facts, 900), Step::Until(Timestamp(i64::MAX)));
+}
+
+#[test]
+fn what_is_not_sealed_yet_is_waited_for() {
+    let mut rows = snapshots(&[("auto-1", 0)]);
+    rows[0].sealed = None;
+    let facts = Facts { snapshots: &rows, there: None, changed: false };
+    assert_eq!(step(&plan(None), &Past::default(), &facts, 1), Step::Seal);
+}
+
+#[test]
+fn nothing_begins_while_it_is_paused_or_outside_its_hours() {
+    let rows = snapshots(&[("auto-1", 0)]);
+    let facts = Facts { snapshots: &rows, there: None, changed: true };
+    let paused = Plan { paused: true, ..plan(None) };
+    assert_eq!(step(&paused, &Past::default(), &facts, 10), Step::Off);
+    let nights = Plan { hours: Some("22:00-06:00".into()), ..plan(None) };
+    assert_eq!(step(&nights, &Past::default(), &facts, 5 * HOUR / SECOND), Step::Send(rows[0].id));
+    assert_eq!(step(&nights, &Past::default(), &facts, 7 * HOUR / SECOND), Step::Off);
+    let unreadable = Plan { hours: Some("sometimes".into()), ..plan(None) };
+    assert_eq!(step(&unreadable, &Past::default(), &facts, 0), Step::Off);
+}
+
+#[test]
+fn failures_are_tried_again_less_and_less_often() {
+    let rows = snapshots(&[("auto-1", 0)]);
+    let facts = Facts { snapshots: &rows, there: None, changed: true };
+    let (mut past, mut now, mut waits) = (Past::default(), 0, Vec::new());
+    for _ in 0..10 {
+        past.failed("away".into(), at(now));
+        let Step::Until(then) = step(&plan(None), &past, &facts, now) else { panic!("it waits") };
+        waits.push((then.0 - at(now).0) / SECOND);
+        now = (then.0 - at(0).0) / SECOND;
+        assert_eq!(step(&plan(None), &past, &facts, now), Step::Send(rows[0].id));
+    }
+    assert_eq!(waits, [5, 10, 20, 40, 80, 160, 300, 300, 300, 300]);
+}
+
+#[test]
+fn what_was_cancelled_is_not_sent_but_the_next_is() {
+    let rows = snapshots(&[("auto-1", 0), ("auto-2", 10)]);
+    let past = Past { cancelled: Some(rows[1].id), ..Past::default() };
+    let facts = Facts { snapshots: &rows, there: Some(rows[0].id), changed: true };
+    assert_eq!(step(&plan(Some(60)), &past, &facts, 20), Step::Until(at(70)));
+    assert_eq!(step(&plan(Some(60)), &past, &facts, 70), Step::Snapshot);
+}
+
+#[test]
+fn spent_snapshots_are_those_that_nothing_is_sent_from() {
+    let mut rows =
+        snapshots(&[("auto-1", 0), ("monday", 5), ("auto-2", 10), ("auto-3", 20), ("auto-4", 30), ("auto-5", 40)]);
+    rows[3].held = true;
+    let (proved, busy) = ([rows[2].id], ["auto-4".to_owned()]);
+    let spent: Vec<_> = spent(&rows, &proved, &busy).map(|row| row.name.as_str()).collect();
+    assert_eq!(spent, ["auto-1"]);
+}

@@ -1,0 +1,363 @@
+//! Plans: which dataset goes to which peer, and how often. The box takes the snapshots and sends them by itself.
+//!
+//! A plan is kept in the store's settings, as `plan/DATASET/PEER` with the ids of both and the JSON of a [`Plan`]; so it outlives
+//! restarts and new names. What is to be done next is decided by [`decide`] from what the store and the ledger know, so nothing else has to be
+//! kept: a box that was killed goes on where it stopped.
+//!
+//! What several plans want to send to one peer waits in a queue: [`AT_ONCE`] at a time, the more pressing class first, then who is
+//! behind for longer. Snapshots that plans made are deleted when a newer one is at the peer; of those that peers send here by plans the newest
+//! [`KEPT_HERE`] are kept. What people made, and what is held, is left alone.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use narrowboat_storage::catalogue::{DatasetRow, SnapshotRow};
+use narrowboat_storage::error::Refusal;
+use narrowboat_storage::id::{DatasetId, SnapshotId};
+use narrowboat_storage::units::Timestamp;
+use narrowboat_storage::{Error, Store};
+use narrowboat_wan::link::Link;
+use narrowboat_wan::peer::PeerRecord;
+use narrowboat_wan::sync::Replication;
+
+use crate::clock;
+use crate::config::Config;
+use crate::control::reports;
+use crate::ledger;
+use crate::node::Node;
+use crate::units::rfc3339;
+use decide::{AUTO, Facts, Past, Step, is_auto, next, spent};
+
+mod decide;
+
+pub use decide::{Plan, SECONDS_MIN};
+
+/// How often plans are looked after.
+pub const EVERY: Duration = Duration::from_millis(500);
+/// Snapshots that are sent to one peer at a time by plans.
+const AT_ONCE: usize = 2;
+/// Snapshots by plans that are kept of each replica here.
+pub const KEPT_HERE: usize = 48;
+
+const SETTING: &str = "plan/";
+
+/// The plans of a box.
+pub struct Plans {
+    store: Arc<Store>,
+    zone: TimeZone,
+    /// By the names of their settings.
+    watched: Mutex<BTreeMap<String, Watched>>,
+}
+
+/// What the box knows of a plan beside what is kept.
+#[derive(Default)]
+struct Watched {
+    past: Past,
+    /// The number of the sending that is under way, and of what.
+    running: Option<(u64, SnapshotId)>,
+    queued: bool,
+}
+
+/// A plan and what it is about.
+struct Entry {
+    setting: String,
+    row: DatasetRow,
+    peer: PeerRecord,
+    plan: Plan,
+}
+
+/// A snapshot that is to be sent.
+struct Wanted<'a> {
+    entry: &'a Entry,
+    snapshot: SnapshotRow,
+}
+
+impl Plans {
+    /// Those of the box that keeps `store`.
+    pub fn new(store: Arc<Store>, config: &Config) -> Plans {
+        Plans { store, zone: config.zone(), watched: Mutex::default() }
+    }
+
+    /// Sets a plan, or drops it. A change counts at once, also after failures.
+    pub fn set(&self, dataset: DatasetId, peer: &PeerRecord, plan: Option<&Plan>) -> Result<(), Error> {
+        let setting = format!("{SETTING}{dataset}/{}", peer.id);
+        if plan.is_none() && self.store.setting(&setting).is_none() {
+            return Ok(());
+        }
+        let text = plan.map(|plan| serde_json::to_string(plan).unwrap_or_default());
+        self.store.set_setting(&setting, text.as_deref().map(str::as_bytes), clock::now())?;
+        if let Some(watched) = self.lock().get_mut(&setting) {
+            watched.past = Past::default();
+        }
+        Ok(())
+    }
+
+    /// The plan of a dataset and a peer, if there is one.
+    pub fn find(&self, dataset: DatasetId, peer: &PeerRecord) -> Option<Plan> {
+        read(&self.store.setting(&format!("{SETTING}{dataset}/{}", peer.id))?)
+    }
+
+    /// Number of the sending to a peer that is under way for a plan.
+    pub fn running(&self, dataset: DatasetId, peer: &PeerRecord) -> Option<u64> {
+        let setting = format!("{SETTING}{dataset}/{}", peer.id);
+        self.lock().get(&setting).and_then(|watched| watched.running).map(|(id, _)| id)
+    }
+
+    /// Notes that a person does not want a sending to be tried again, if a plan began it.
+    pub fn give_up(&self, sending: u64) {
+        for watched in self.lock().values_mut() {
+            if let Some((_, snapshot)) = watched.running.filter(|(id, _)| *id == sending) {
+                watched.past.cancelled = Some(snapshot);
+            }
+        }
+    }
+
+    /// Takes snapshots that are due, sends what peers lack, and deletes what nobody needs any more.
+    pub fn look(&self, node: &Arc<Node>, link: &Link) {
+        let entries = self.entries(link);
+        let mut watched = self.lock();
+        watched.retain(|setting, _| entries.iter().any(|entry| entry.setting == *setting));
+        let mut wanted = Vec::new();
+        for entry in &entries {
+            let watched = watched.entry(entry.setting.clone()).or_default();
+            end(watched, node);
+            watched.queued = false;
+            if watched.running.is_some() {
+                continue;
+            }
+            match self.step(node, entry, &watched.past) {
+                Ok(Some(snapshot)) => wanted.push(Wanted { entry, snapshot }),
+                Ok(None) => {}
+                Err(error) => watched.past.failed(error.to_string(), clock::now()),
+            }
+        }
+        wanted.sort_by_key(|wanted| (wanted.entry.plan.class(), wanted.snapshot.time));
+        for Wanted { entry, snapshot } in wanted {
+            let Some(watched) = watched.get_mut(&entry.setting) else { continue };
+            if node.transfers.running(entry.peer.name.as_str()).len() >= AT_ONCE {
+                watched.queued = true;
+                continue;
+            }
+            match send(node, entry, &snapshot) {
+                Ok(id) => watched.running = Some((id, snapshot.id)),
+                Err(why) => watched.past.failed(why, clock::now()),
+            }
+        }
+        drop(watched);
+        self.tidy(node, link, &entries);
+    }
+
+    /// What is said of all plans, in the order of datasets and peers.
+    pub fn reports(&self, node: &Node, link: &Link) -> Vec<reports::Plan> {
+        let entries = self.entries(link);
+        let watched = self.lock();
+        let nothing = Watched::default();
+        entries.iter().map(|entry| self.report(node, entry, watched.get(&entry.setting).unwrap_or(&nothing))).collect()
+    }
+
+    /// Does the next step of a plan, except for sending: returns the snapshot that is to be sent.
+    fn step(&self, node: &Node, entry: &Entry, past: &Past) -> Result<Option<SnapshotRow>, Error> {
+        let snapshots = self.store.snapshots(Some(entry.row.id));
+        match self.next(node, entry, past, &snapshots)? {
+            Step::Send(id) => Ok(snapshots.into_iter().find(|snapshot| snapshot.id == id)),
+            Step::Snapshot => {
+                let taken = take(&self.store, &entry.row.name)?;
+                tracing::debug!(dataset = entry.row.name, snapshot = taken.name, "a plan took a snapshot");
+                Ok(None)
+            }
+            Step::Rest | Step::Until(_) | Step::Off | Step::Seal => Ok(None),
+        }
+    }
+
+    fn next(&self, node: &Node, entry: &Entry, past: &Past, snapshots: &[SnapshotRow]) -> Result<Step, Error> {
+        let there = ledger::proof(&node.store, entry.peer.name.as_str(), &entry.row.id).map(|proof| proof.snapshot);
+        let changed = snapshots.last().map_or(Ok(true), |newest| self.store.changed_since(newest))?;
+        let facts = Facts { snapshots, there, changed };
+        Ok(next(&entry.plan, past, &facts, clock::now(), clock::wall(), &self.zone))
+    }
+
+    fn report(&self, node: &Node, entry: &Entry, watched: &Watched) -> reports::Plan {
+        let snapshots = self.store.snapshots(Some(entry.row.id));
+        let proof = ledger::proof(&node.store, entry.peer.name.as_str(), &entry.row.id);
+        let there = proof.and_then(|proof| snapshots.iter().find(|snapshot| snapshot.id == proof.snapshot));
+        let step = self.next(node, entry, &watched.past, &snapshots);
+        let state = match &step {
+            _ if entry.plan.paused => "paused",
+            _ if watched.running.is_some() => "sending",
+            _ if watched.queued => "queued",
+            Err(_) | Ok(Step::Until(_)) if watched.past.failures > 0 => "retrying",
+            Err(_) => "failing",
+            Ok(Step::Off) => "outside its hours",
+            Ok(Step::Rest) => "up to date",
+            Ok(Step::Until(_)) => "waiting",
+            Ok(Step::Seal | Step::Snapshot | Step::Send(_)) => "preparing",
+        };
+        let behind = there.map(|there| {
+            let newest = snapshots.last().is_none_or(|newest| newest.id == there.id);
+            let same = newest && !self.store.changed_since(there).unwrap_or(true);
+            if same { 0.0 } else { (clock::now().0.saturating_sub(there.time.0)).max(0) as f64 / 1e9 }
+        });
+        reports::Plan {
+            dataset: entry.row.name.clone(),
+            peer: entry.peer.name.to_string(),
+            plan: entry.plan.to_string(),
+            every_seconds: entry.plan.every,
+            hours: entry.plan.hours.clone(),
+            class: entry.plan.class().to_string(),
+            state: state.into(),
+            error: watched.past.error.clone().or_else(|| step.as_ref().err().map(ToString::to_string)),
+            next: match step {
+                Ok(Step::Until(then)) => Some(rfc3339(then)),
+                _ => None,
+            },
+            newest_there: there.map(|there| there.name.clone()),
+            behind_seconds: behind,
+        }
+    }
+
+    /// All plans whose dataset and peer are there.
+    fn entries(&self, link: &Link) -> Vec<Entry> {
+        let rows: BTreeMap<String, DatasetRow> =
+            self.store.dataset_rows().into_iter().map(|row| (row.id.to_string(), row)).collect();
+        let peers: BTreeMap<String, PeerRecord> =
+            link.peers().into_iter().map(|peer| (peer.record.id.to_string(), peer.record)).collect();
+        let entry = |(setting, text): (String, bytes::Bytes)| {
+            let (dataset, peer) = setting.strip_prefix(SETTING)?.split_once('/')?;
+            let (row, peer) = (rows.get(dataset)?.clone(), peers.get(peer)?.clone());
+            let plan = read(&text)?;
+            Some(Entry { setting, row, peer, plan })
+        };
+        let mut entries: Vec<Entry> = self.store.settings(SETTING).into_iter().filter_map(entry).collect();
+        entries.sort_by(|one, other| (&one.row.name, &one.peer.name).cmp(&(&other.row.name, &other.peer.name)));
+        entries
+    }
+
+    /// Deletes the snapshots that plans made and nobody needs any more.
+    fn tidy(&self, node: &Node, link: &Link, entries: &[Entry]) {
+        let peers = link.peers();
+        let mut rows: Vec<&DatasetRow> = entries.iter().map(|entry| &entry.row).collect();
+        rows.dedup_by_key(|row| row.id);
+        for row in rows {
+            let names = || peers.iter().map(|peer| peer.record.name.as_str());
+            let proved: Vec<SnapshotId> = names()
+                .filter_map(|peer| ledger::proof(&self.store, peer, &row.id))
+                .map(|proof| proof.snapshot)
+                .collect();
+            let label = format!("{}@", row.name);
+            let running = names().flat_map(|peer| node.transfers.running(peer));
+            let busy: Vec<String> =
+                running.filter_map(|sent| Some(sent.snapshot.strip_prefix(&label)?.to_owned())).collect();
+            let snapshots = self.store.snapshots(Some(row.id));
+            delete(&self.store, &row.name, spent(&snapshots, &proved, &busy));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Watched>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Of the snapshots that a peer's plans sent of a dataset, keeps the newest.
+pub fn tidy_replica(store: &Store, snapshot: SnapshotId) -> Result<(), Error> {
+    let row = store.snapshot(snapshot)?;
+    let Some(dataset) = store.dataset_row(row.dataset).filter(|_| is_auto(&row.name)) else { return Ok(()) };
+    let snapshots = store.snapshots(Some(dataset.id));
+    let by_plans: Vec<&SnapshotRow> = snapshots.iter().filter(|snapshot| is_auto(&snapshot.name)).collect();
+    let old = by_plans.len().saturating_sub(KEPT_HERE);
+    delete(store, &dataset.name, by_plans.into_iter().take(old).filter(|snapshot| !snapshot.held));
+    Ok(())
+}
+
+/// A plan that can't be read is none; it says so when it is listed by nobody.
+fn read(text: &[u8]) -> Option<Plan> {
+    serde_json::from_slice(text).inspect_err(|error| tracing::error!(%error, "a plan can't be read: set it again")).ok()
+}
+
+/// Notes how the sending of a plan ended, if it did.
+fn end(watched: &mut Watched, node: &Node) {
+    let Some((id, _)) = watched.running else { return };
+    let report = node.transfers.find(id);
+    match report.as_ref().map(|report| report.state.as_str()) {
+        Some("running") => return,
+        Some("failed") => {
+            let why = report.and_then(|report| report.error).unwrap_or_default();
+            watched.past.failed(why, clock::now());
+        }
+        // By a pause, after which it goes on; or for good, which was noted then.
+        Some("cancelled") => {}
+        _ => watched.past = Past::default(),
+    }
+    watched.running = None;
+}
+
+fn send(node: &Arc<Node>, entry: &Entry, snapshot: &SnapshotRow) -> Result<u64, String> {
+    let what = Replication::of(&node.store, snapshot.id).map_err(|error| error.to_string())?;
+    let label = format!("{}@{}", entry.row.name, snapshot.name);
+    let begun = node.transfers.begin(node, label, entry.peer.name.to_string(), entry.plan.class(), what);
+    begun.map_err(|error| error.to_string())
+}
+
+/// Takes a snapshot with the time in its name; where that is taken, by a clock that was set back, with more of it.
+fn take(store: &Store, dataset: &str) -> Result<SnapshotRow, Error> {
+    let now = clock::now();
+    let named = |name: &str| store.create_snapshot(dataset, name, now);
+    match named(&name_at(now, false)) {
+        Err(Error::Refused(Refusal::Exists(_))) => named(&name_at(now, true)),
+        outcome => outcome,
+    }
+}
+
+/// The name of a plan's snapshot, as in "auto-2026-11-22-15-04-05Z".
+fn name_at(now: Timestamp, exact: bool) -> String {
+    let text = rfc3339(now);
+    let seconds = text.get(..19).unwrap_or(&text).replace([':', 'T'], "-");
+    match exact {
+        false => format!("{AUTO}{seconds}Z"),
+        true => format!("{AUTO}{seconds}.{:09}Z", now.0.rem_euclid(1_000_000_000)),
+    }
+}
+
+fn delete<'a>(store: &Store, dataset: &str, snapshots: impl Iterator<Item = &'a SnapshotRow>) {
+    for snapshot in snapshots {
+        // Somebody may have deleted or held it meanwhile; otherwise it is tried again with the next.
+        if let Err(error) = store.delete_snapshot(dataset, &snapshot.name, clock::now()) {
+            tracing::debug!(dataset, snapshot = snapshot.name, %error, "a snapshot that nobody needs stays");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use narrowboat_storage::catalogue::Policy;
+
+    use super::*;
+
+    #[test]
+    fn of_a_replica_the_newest_snapshots_by_plans_stay_and_all_others() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (store, _) = crate::node::open_store(folder.path(), &Config::default()).expect("a store");
+        store.create_share("office", Policy::Inline, Timestamp(1)).expect("room");
+        let made = |number: usize| {
+            let name = format!("{AUTO}{number:03}");
+            store.create_snapshot("office", &name, Timestamp(10 + number as i64)).expect("room")
+        };
+        let first = made(0);
+        store.create_snapshot("office", "by-hand", Timestamp(11)).expect("room");
+        store.hold_snapshot("office", &first.name, true, Timestamp(11)).expect("sealed");
+        let last = (1..=KEPT_HERE + 3).map(made).last().expect("some");
+        tidy_replica(&store, last.id).expect("a sound disk");
+        let left: Vec<String> = store.snapshots(None).into_iter().map(|snapshot| snapshot.name).collect();
+        assert_eq!(left.len(), KEPT_HERE + 2, "the newest, one that is held and one that a person made");
+        assert!(left.contains(&first.name) && left.contains(&"by-hand".into()) && left.contains(&last.name));
+        assert!(!left.contains(&format!("{AUTO}003")) && left.contains(&format!("{AUTO}004")));
+    }
+
+    #[test]
+    fn names_tell_the_time_and_differ() {
+        let moment = Timestamp(1_795_392_305_000_000_007);
+        assert_eq!(name_at(moment, false), "auto-2026-11-23-00-05-05Z");
+        assert_eq!(name_at(moment, true), "auto-2026-11-23-00-05-05.000000007Z");
+    }
+}

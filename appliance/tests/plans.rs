@@ -1,0 +1,121 @@
+//! Plans on real boxes: what goes to a peer by itself, while it changes, over pauses, cancellations and `kill -9`.
+
+mod common;
+
+use std::path::Path;
+
+use common::{Served, data_folder, facts, fine, narrowboat, pair, until, write_noise};
+use serde_json::Value;
+
+/// What is said of the only plan.
+fn plan(data: &Path) -> Value {
+    facts(data, &["plan", "list"])[0].clone()
+}
+
+/// Names of the snapshots of a dataset, the oldest first.
+fn snapshots(data: &Path, dataset: &str) -> Vec<String> {
+    let list = facts(data, &["snapshot", "list", dataset]);
+    list.as_array().expect("a list").iter().map(|row| row["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+fn root(data: &Path, dataset: &str, snapshot: &str) -> Value {
+    let list = facts(data, &["snapshot", "list", dataset]);
+    let found = list.as_array().expect("a list").iter().find(|row| row["name"] == snapshot).cloned();
+    found.expect("a snapshot")["root"].clone()
+}
+
+fn is_up_to_date(data: &Path) -> bool {
+    let plan = plan(data);
+    plan["state"] == "up to date" && plan["behind_seconds"] == 0.0
+}
+
+#[test]
+fn a_dataset_goes_to_a_peer_by_itself() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
+    let (_head, served) = (Served::start(&head), Served::start(&branch));
+    pair(&head, &branch);
+    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    let said = fine(&branch, &["plan", "create", "disk", "--to", "head"]);
+    assert_eq!(said.trim(), "disk goes to head: follows every change");
+    until("the first copy", || is_up_to_date(&branch));
+    let first = plan(&branch)["newest_there"].as_str().expect("a snapshot").to_owned();
+    assert!(first.starts_with("auto-"), "{first}");
+
+    // Nobody says anything but the initiator.
+    write_noise(&served);
+    until("what was written", || is_up_to_date(&branch) && plan(&branch)["newest_there"] != first.as_str());
+    let second = plan(&branch)["newest_there"].as_str().expect("a snapshot").to_owned();
+    assert_eq!(root(&head, "branch/disk", &second), root(&branch, "disk", &second));
+    until("the older one to go", || snapshots(&branch, "disk") == [second.as_str()]);
+    assert_eq!(snapshots(&head, "branch/disk"), [first.as_str(), &second], "there it is kept");
+
+    // What people make goes as well, each of it, and stays.
+    fine(&branch, &["snapshot", "create", "disk", "--name", "monday"]);
+    fine(&branch, &["snapshot", "create", "disk", "--name", "tuesday"]);
+    until("both", || snapshots(&head, "branch/disk") == [first.as_str(), &second, "monday", "tuesday"]);
+    until("the older one to go", || snapshots(&branch, "disk") == ["monday", "tuesday"]);
+
+    // It outlives the box.
+    served.kill();
+    let served = Served::start(&branch);
+    write_noise(&served);
+    fine(&branch, &["snapshot", "create", "disk", "--name", "wednesday"]);
+    until("what came later", || snapshots(&head, "branch/disk").iter().any(|name| name == "wednesday"));
+    let status = fine(&branch, &["status"]);
+    assert!(status.contains("follows every change"), "{status}");
+}
+
+#[test]
+fn a_plan_can_be_paused_changed_and_dropped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
+    let (_head, served) = (Served::start(&head), Served::start(&branch));
+    pair(&head, &branch);
+    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    for wrong in [
+        &["plan", "create", "disk", "--to", "nobody"][..],
+        &["plan", "create", "nothing", "--to", "head"],
+        &["plan", "create", "disk", "--to", "head", "--every", "1s"],
+        &["plan", "create", "disk", "--to", "head", "--hours", "sometimes"],
+        &["plan", "pause", "disk"],
+        &["plan", "delete", "disk", "--to", "head"],
+        &["replication", "cancel", "7"],
+    ] {
+        let refused = narrowboat(&branch, wrong);
+        assert_eq!(refused.code, 1, "{wrong:?}: {refused:?}");
+    }
+    fine(&branch, &["plan", "create", "disk", "--to", "head", "--every", "1h", "--class", "urgent"]);
+    until("the first copy", || is_up_to_date(&branch));
+    write_noise(&served);
+    until("the next hour", || plan(&branch)["state"] == "waiting");
+    assert!(plan(&branch)["next"].is_string() && plan(&branch)["behind_seconds"].as_f64() > Some(0.0));
+
+    // A line so thin that it takes minutes: cancelled, it is not sent again, but the next is.
+    fine(&branch, &["limit", "head", "--rate", "256kbit"]);
+    fine(&branch, &["snapshot", "create", "disk", "--name", "noisy"]);
+    let sent = || facts(&branch, &["replication", "list"])[0].clone();
+    until("it to be sent", || plan(&branch)["state"] == "sending" && sent()["snapshot"] == "disk@noisy");
+    fine(&branch, &["replication", "cancel", &sent()["id"].to_string()]);
+    until("it to be cancelled", || sent()["state"] == "cancelled");
+    until("the plan to leave it", || plan(&branch)["state"] != "sending");
+    assert_eq!(sent()["snapshot"], "disk@noisy");
+    fine(&branch, &["snapshot", "create", "disk", "--name", "later"]);
+    until("the next", || plan(&branch)["state"] == "sending");
+
+    fine(&branch, &["plan", "pause", "disk"]);
+    until("a pause", || plan(&branch)["state"] == "paused" && sent()["state"] == "cancelled");
+    fine(&branch, &["limit", "head", "--rate", "unlimited"]);
+    assert_eq!(plan(&branch)["state"], "paused");
+    fine(&branch, &["plan", "create", "disk", "--to", "head", "--hours", "always"]);
+    let kept = plan(&branch);
+    assert_eq!(
+        (&kept["every_seconds"], &kept["class"], &kept["state"]),
+        (&3600.into(), &"urgent".into(), &"paused".into())
+    );
+    fine(&branch, &["plan", "resume", "disk", "--to", "head"]);
+    until("the rest", || snapshots(&head, "branch/disk").iter().any(|name| name == "later"));
+
+    fine(&branch, &["plan", "delete", "disk"]);
+    assert_eq!(facts(&branch, &["plan", "list"]), Value::Array(Vec::new()));
+}
