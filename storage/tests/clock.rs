@@ -142,8 +142,9 @@ fn after_the_clock_was_set_back_every_moment_can_still_be_named() {
             assert_eq!(minute_at(&store, &Moment::Time(*time), now), *number, "restarted: {restarted}");
         }
         // Marks and snapshots have the times of their moments.
-        store.mark(&["disk"], "mark", false, Timestamp(now)).expect("a window");
+        let marked = store.mark(&["disk"], "mark", false, Timestamp(now)).expect("a window");
         let mark = store.timeline("disk").expect("there").marks.remove(0);
+        assert_eq!((mark.time, mark.lsn), (marked.time, marked.lsn));
         let snapshot = store.create_snapshot("disk", "snapshot", Timestamp(now)).expect("room");
         assert!(mark.time >= times[times.len() - 1].0 && snapshot.time >= mark.time);
         assert_eq!(minute_at(&store, &Moment::Time(mark.time), now), 19);

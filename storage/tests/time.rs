@@ -256,7 +256,7 @@ fn moments_that_are_still_to_come_are_refused() {
     };
     refused(Moment::Time(Timestamp(151)), Timestamp(150));
     refused(
-        Moment::Lsn(Lsn(store.mark(&["disk"], "m", false, Timestamp(150)).expect("a window").0 + 1)),
+        Moment::Lsn(Lsn(store.mark(&["disk"], "m", false, Timestamp(150)).expect("a window").lsn.0 + 1)),
         Timestamp(150),
     );
     for moment in [Moment::Time(Timestamp(150)), Moment::Lsn(lsn)] {
@@ -422,7 +422,7 @@ fn a_mark_holds_one_moment_of_several_datasets() {
     let now = Timestamp(3);
     device(&store, "disk").write(now, 0, stamped(1)).expect("room");
     device(&store, "log").write(now, 0, stamped(2)).expect("room");
-    let lsn = store.mark(&["disk", "log"], "tuesday", true, now).expect("both have windows");
+    let lsn = store.mark(&["disk", "log"], "tuesday", true, now).expect("both have windows").lsn;
     device(&store, "disk").write(now, 0, stamped(3)).expect("room");
     device(&store, "log").write(now, BLOCK, stamped(4)).expect("room");
     assert!(store.mark(&["disk"], "tuesday", false, now).is_err(), "taken");

@@ -130,13 +130,12 @@ pub(super) fn mark(
         return node.hooks.mark(datasets, name, hooks);
     }
     let names: Vec<&str> = datasets.iter().map(String::as_str).collect();
-    let now = clock::now();
-    let lsn = node.store.mark(&names, name, quiet, now)?;
+    let placed = node.store.mark(&names, name, quiet, clock::now())?;
     Ok(reports::Marked {
         datasets: datasets.to_vec(),
         name: name.to_owned(),
-        time: rfc3339(now),
-        lsn: lsn.0,
+        time: rfc3339(placed.time),
+        lsn: placed.lsn.0,
         quiet,
         consistency: reports::consistency(quiet).to_owned(),
         hooks: Vec::new(),

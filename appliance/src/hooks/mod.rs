@@ -108,12 +108,11 @@ impl Hooks {
             return Err(Failed::environment("the box is stopping: nothing was marked, and what was frozen is thawed"));
         }
         let begun = Instant::now();
-        let now = clock::now();
-        let lsn = self.store.mark(&names, label, false, now)?;
+        let placed = self.store.mark(&names, label, false, clock::now())?;
         let marked = begun.elapsed();
         let (held, calls) = frozen.thaw();
         quiet = quiet && held;
-        if quiet && let Err(error) = self.store.confirm_mark(&names, label, lsn, clock::now()) {
+        if quiet && let Err(error) = self.store.confirm_mark(&names, label, placed.lsn, clock::now()) {
             tracing::error!(mark = label, %error, "that the mark is consistent could not be noted");
             quiet = false;
         }
@@ -122,8 +121,8 @@ impl Hooks {
         Ok(Marked {
             datasets: datasets.to_vec(),
             name: label.to_owned(),
-            time: rfc3339(now),
-            lsn: lsn.0,
+            time: rfc3339(placed.time),
+            lsn: placed.lsn.0,
             quiet,
             consistency: consistency(quiet).to_owned(),
             hooks: calls,

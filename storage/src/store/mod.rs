@@ -45,7 +45,7 @@ pub use datasets::{DatasetInfo, LABEL_BYTES_MAX, StoreStats};
 pub use open::OpenReport;
 pub use replica::ReplicaSnapshot;
 pub use retain::{Limit, Reach};
-pub use time::{Moment, Timeline, Written};
+pub use time::{Marked, Moment, Timeline, Written};
 
 /// The setting that says how far the journal's changes of the catalogue were applied.
 const APPLIED: &str = "journal.applied";

@@ -45,6 +45,15 @@ pub struct Written {
     pub bytes: u64,
 }
 
+/// Where marks that were set together lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marked {
+    /// Their record: what was written up to it is in them.
+    pub lsn: Lsn,
+    /// The time of the moment: that of the last write in them, or that of the call where it is later.
+    pub time: Timestamp,
+}
+
 /// What a dataset can be taken back to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeline {
@@ -115,7 +124,7 @@ impl Store {
     /// Marks this moment of several datasets at once, in one record: all that was written to them before is in it, nothing
     /// later is. `quiet` says that the applications had nothing under way. Refused where one has no window, or has the
     /// mark already; one that its window has left behind gives its name back.
-    pub fn mark(&self, datasets: &[&str], label: &str, quiet: bool, now: Timestamp) -> Result<Lsn> {
+    pub fn mark(&self, datasets: &[&str], label: &str, quiet: bool, now: Timestamp) -> Result<Marked> {
         // Once before anybody has to wait for it: what was written much may take long.
         for row in self.markable(datasets, label)? {
             self.dataset(row.id)?.settle_in_journal(now)?;
@@ -144,7 +153,7 @@ impl Store {
         let mut changes = changes(appended.lsn);
         changes.push(applied_change(appended.lsn));
         self.stages.catalogue.apply_journaled(&changes)?;
-        Ok(appended.lsn)
+        Ok(Marked { lsn: appended.lsn, time })
     }
 
     /// Refuses what [`Store::mark`] would refuse, for those who have something to do before.
