@@ -1,8 +1,9 @@
 //! Time that did not pass, although the clock says so: it was set forward, or nobody was there to see it pass.
 //!
 //! A window is as long as the time that passed, not as the clock says: else one start with a clock that is a year ahead would let go of
-//! all history at once. Jumps are kept with the catalogue (`docs/formats/catalogue.md`), durably before a record has a
-//! time behind one (where the disk has no room for that, with the catalogue's next change). A list that is lost or cut short lets windows end earlier, and does no other harm.
+//! all history at once. Jumps are kept with the catalogue (`docs/formats/catalogue.md`), durably before a record has a time
+//! behind one; where the disk has no room for that, with the catalogue's next change. A list that is lost or cut short lets
+//! windows end earlier, and does no other harm.
 
 use crate::units::Timestamp;
 
