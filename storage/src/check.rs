@@ -1,6 +1,7 @@
 //! Every invariant of a store in one function.
 //!
 //! * The journal: every record that is kept is as it was written.
+//! * The histories: every record that was split off the journal is as it was written, and every chunk that it names is present.
 //! * The pool: headers and directories of all containers agree with the index, both ways; with `deep`, every object is
 //!   read, verified against its name, and everything that nodes refer to is present.
 //! * The trees: from every head and every sealed snapshot, each node that is reached is present, decodes, and is
@@ -92,6 +93,7 @@ impl Store {
         let mut check = StoreCheck::default();
         let journal = self.stages().journal.verify();
         check.note("journal", journal)?;
+        self.check_histories(&mut check)?;
         let mut progress = CheckProgress::default();
         let pool = self.stages().pool.check(deep, |now| {
             progress = CheckProgress {
@@ -109,6 +111,27 @@ impl Store {
         self.check_catalogue(&mut check);
         self.check_trees(deep, &mut check, tell)?;
         Ok(check)
+    }
+
+    fn check_histories(&self, check: &mut StoreCheck) -> Result<()> {
+        for row in self.dataset_rows() {
+            for file in self.history_files(row.id) {
+                let mut missing = Vec::new();
+                let read = self.history_chunks(row.id, &file, &mut |names| {
+                    let there = self.stages().pool.contains_batch(Kind::Chunk, names)?;
+                    missing.extend(names.iter().zip(there).filter(|(_, there)| !there).map(|(name, _)| *name));
+                    Ok(())
+                });
+                // What a window let go of meanwhile is no damage.
+                if self.history_files(row.id).iter().any(|now| now.first == file.first) {
+                    check.note(&format!("the history of {}", row.name), read)?;
+                    let named =
+                        |name| format!("the chunk {name} is named by the history of {} and not there", row.name);
+                    missing.into_iter().for_each(|name| check.add(named(name)));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn check_catalogue(&self, check: &mut StoreCheck) {

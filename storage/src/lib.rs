@@ -23,6 +23,8 @@ pub mod container;
 pub mod dataset;
 /// Stage 3: the pump: from layers to chunks, containers and trees.
 mod drain;
+/// Stage 2b: what is kept of the journal for one dataset's window.
+mod history;
 /// Stage 6: finding: where an object lies.
 pub mod index;
 /// Stage 2: where a change becomes safe.

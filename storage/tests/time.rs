@@ -41,9 +41,9 @@ struct Stamp {
     number: u64,
 }
 
-/// A block that says which write it is from, whole.
+/// A block that says which write it is from, whole, and does not compress.
 fn stamped(number: u64) -> Bytes {
-    number.to_le_bytes().repeat(BLOCK as usize / 8).into()
+    noise(number, BLOCK as usize).into()
 }
 
 /// The volume after these writes.
@@ -57,11 +57,16 @@ fn image_of(stamps: impl IntoIterator<Item = Stamp>) -> Vec<u8> {
 
 /// Writes stamped blocks; several may be of one moment.
 fn stamp_blocks(store: &Store, rng: &mut Xoshiro256PlusPlus, log: &mut Vec<Stamp>, count: u64) {
+    stamp_within(MIB / BLOCK, store, rng, log, count);
+}
+
+/// The same within the first blocks of the volume: the fewer, the more is written over before it is drained.
+fn stamp_within(blocks: u64, store: &Store, rng: &mut Xoshiro256PlusPlus, log: &mut Vec<Stamp>, count: u64) {
     let volume = device(store, "disk");
     for _ in 0..count {
         let number = log.len() as u64 + 1;
         let time = Timestamp(log.last().map_or(10, |last| last.time.0) + rng.random_range(0..3));
-        let block = rng.random_range(0..MIB / BLOCK);
+        let block = rng.random_range(0..blocks);
         let lsn = volume.write(time, block * BLOCK, stamped(number)).expect("room");
         log.push(Stamp { time, lsn, block, number });
         if rng.random_range(0..50) == 0 {
@@ -134,7 +139,7 @@ fn a_window_ends_and_lets_the_journal_go() {
     let mut log = Vec::new();
     let mut limits = BTreeSet::new();
     for _ in 0..12 {
-        stamp_blocks(&store, &mut rng, &mut log, 1000);
+        stamp_within(12, &store, &mut rng, &mut log, 1000);
         // A later time would be that of all that follows: the journal's never runs backwards.
         let now = log[log.len() - 1].time;
         let timeline = store.timeline("disk").expect("there");
@@ -153,12 +158,14 @@ fn a_window_ends_and_lets_the_journal_go() {
         assert!(store.clone_at("disk", &before, "past", now).is_err(), "before the window");
     }
     assert_eq!(limits, ["Begun", "Bytes"].map(String::from).into(), "and it says why");
-    let kept = store.stats().expect("measured").journal_bytes;
-    assert!(kept <= bytes + 16 * MIB, "{kept} bytes of journal are kept");
+    let stats = store.stats().expect("measured");
+    let kept = stats.journal_bytes + stats.history_bytes;
+    assert!(stats.history_bytes > 8 * MIB && kept <= bytes + 16 * MIB, "{stats:?}");
     store.set_window("disk", None, Timestamp(99_999)).expect("room");
     assert!(store.clone_at("disk", &Moment::Time(Timestamp(99_999)), "past", Timestamp(99_999)).is_err());
     store.close(Timestamp(99_999)).expect("room");
-    assert!(store.stats().expect("measured").journal_bytes <= 8 * MIB, "nothing is kept for nobody");
+    let stats = store.stats().expect("measured");
+    assert!(stats.journal_bytes <= 8 * MIB && stats.history_bytes == 0, "nothing is kept for nobody");
 }
 
 #[test]

@@ -103,8 +103,8 @@ enum Command {
     Snapshot(dataset::SnapshotCommand),
     /// Show or set how far back a dataset can be taken to any moment, not only to snapshots.
     ///
-    /// The journal is kept for so long, or as long as it is no larger than --bytes, whichever ends first. What was written
-    /// before the window was set is not in it. Where the disk gets full, the oldest of it goes before writes are refused.
+    /// What was written is kept for so long, or as long as that takes no more than --bytes, whichever ends first: its part of the
+    /// journal, and behind that its history, in which deduplicated data is by reference. What was written before the window was set is not in it. Where the disk gets full, the oldest of it goes before writes are refused.
     /// Shown is how far back the dataset can be taken now, what that costs, and why it ends there.
     Window {
         /// The dataset.
@@ -112,7 +112,7 @@ enum Command {
         /// How long, as in 24h or 7d.
         #[arg(long, value_parser = crate::units::parse_duration, value_name = "TIME")]
         keep: Option<u64>,
-        /// How much of the journal at most, as in 20GiB.
+        /// How much history and journal at most, as in 20GiB.
         #[arg(long)]
         bytes: Option<ByteSize>,
         /// Keep nothing any more.

@@ -101,7 +101,7 @@ fn show_time(datasets: &[Dataset]) {
     }
     for (name, window) in datasets.iter().filter_map(|dataset| Some((&dataset.name, dataset.window.as_ref()?))) {
         say!(
-            "  {name} can be taken back {} ({} of journal), to {}",
+            "  {name} can be taken back {} ({} for that), to {}",
             duration(window.seconds),
             size(window.journal_bytes),
             window.first

@@ -109,7 +109,8 @@ fn show_window(timeline: &Timeline) {
     say!("{} can be taken back {}, to any moment", timeline.dataset, duration(window.seconds));
     say!("  from   {}", window.first);
     say!("  to     {}", window.last);
-    say!("  keeps  {} of journal, which all datasets share", size(window.journal_bytes));
+    let (all, history) = (size(window.journal_bytes), size(window.history_bytes));
+    say!("  keeps  {all} for that, {history} of it as history and the rest in the journal");
     say!("  asked  {} or {}, whichever ends first", duration(window.asked_seconds as f64), size(window.asked_bytes));
     say!("  ends   {}", why_it_ends(window));
 }

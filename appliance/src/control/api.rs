@@ -219,6 +219,7 @@ fn status(node: &Node) -> Result<reports::Status, Failed> {
         containers: stats.pool.containers,
         index_bytes: stats.pool.index_bytes,
         journal_bytes: stats.journal_bytes,
+        history_bytes: stats.history_bytes,
         overlay_bytes: stats.overlay_bytes,
         disk_bytes: stats.disk_bytes,
         disk_free_bytes: stats.disk_free_bytes,

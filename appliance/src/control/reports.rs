@@ -49,6 +49,8 @@ pub struct Status {
     pub index_bytes: u64,
     /// Bytes of journal on disk.
     pub journal_bytes: u64,
+    /// Bytes that were split off the journal for windows.
+    pub history_bytes: u64,
     /// Memory of data that waits for the drain.
     pub overlay_bytes: u64,
     /// Size of the disk.
@@ -123,7 +125,7 @@ pub struct Dataset {
 pub struct Window {
     /// How long the window was asked to be.
     pub asked_seconds: u64,
-    /// How much of the journal it may keep.
+    /// How many bytes of history and journal it may keep.
     pub asked_bytes: u64,
     /// The first moment that can be named by its time.
     pub first: String,
@@ -131,8 +133,10 @@ pub struct Window {
     pub last: String,
     /// Seconds between both.
     pub seconds: f64,
-    /// Bytes of journal that are kept for it, of all datasets.
+    /// Bytes that are kept for it: its history, and its own part of the journal.
     pub journal_bytes: u64,
+    /// Of these, bytes of its history.
+    pub history_bytes: u64,
     /// Why it reaches back no further: "begun" (nothing was kept before), "age", "bytes", "disk" (no room), or "let-go" (what
     /// was before went while the window or the room was smaller).
     pub limit: String,

@@ -14,7 +14,7 @@ use crate::node::Node;
 use crate::policies::Policies;
 use crate::units::{parse_rfc3339, rfc3339};
 
-/// How much of the journal a window keeps where only its length was said.
+/// How much history and journal a window keeps where only its length was said.
 const WINDOW_BYTES: u64 = 32 << 30;
 /// How long a window is where only its bytes were said.
 const WINDOW_SECONDS: u64 = 7 * 24 * 3600;
@@ -58,6 +58,7 @@ pub(super) fn window(reach: &Reach) -> reports::Window {
         last: reach.last.to_string(),
         seconds: reach.passed_nanoseconds as f64 / 1e9,
         journal_bytes: reach.journal_bytes,
+        history_bytes: reach.history_bytes,
         limit: match reach.limit {
             Limit::Begun => "begun",
             Limit::Age => "age",

@@ -8,6 +8,7 @@
 
 mod image;
 mod moments;
+mod past;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,8 @@ use crate::media::Media;
 use crate::units::{Inode, Lsn};
 
 pub use moments::{Checkpoint, Mark, Window};
-use rows::{CHECKPOINTS, MARK, Row, RowKey, WINDOW};
+pub use past::{History, HistoryFile, Step};
+use rows::{CHECKPOINTS, HISTORY, MARK, Row, RowKey, STEPS, WINDOW};
 pub use rows::{Change, DatasetKind, DatasetRow, Head, Policy, Sealed, SnapshotRow, decode_changes, encode_changes};
 
 const FILE: &str = "catalogue.redb";
@@ -47,6 +49,8 @@ struct Contents {
     windows: BTreeMap<DatasetId, Window>,
     checkpoints: BTreeMap<DatasetId, Vec<Checkpoint>>,
     marks: BTreeMap<(DatasetId, String), Mark>,
+    histories: BTreeMap<DatasetId, History>,
+    steps: BTreeMap<DatasetId, Vec<Step>>,
 }
 
 /// The catalogue of one store.
@@ -204,6 +208,21 @@ impl Catalogue {
         self.read(|contents| contents.checkpoints.get(&dataset).cloned().unwrap_or_default())
     }
 
+    /// What was split off the journal for a dataset.
+    pub fn history(&self, dataset: DatasetId) -> Option<History> {
+        self.read(|contents| contents.histories.get(&dataset).cloned())
+    }
+
+    /// What is kept of all datasets beside the journal.
+    pub fn histories(&self) -> Vec<(DatasetId, History)> {
+        self.read(|contents| contents.histories.iter().map(|(id, history)| (*id, history.clone())).collect())
+    }
+
+    /// What a dataset has in the journal, oldest first; `None` where nobody counted it.
+    pub fn steps(&self, dataset: DatasetId) -> Option<Vec<Step>> {
+        self.read(|contents| contents.steps.get(&dataset).cloned())
+    }
+
     /// The marks of a dataset, oldest first.
     pub fn marks(&self, dataset: DatasetId) -> Vec<Mark> {
         let mine = |mark: &&Mark| mark.dataset == dataset;
@@ -243,6 +262,8 @@ impl Contents {
             Row::Window(id, window) => drop(self.windows.insert(id, window)),
             Row::Checkpoints(id, checkpoints) => drop(self.checkpoints.insert(id, checkpoints)),
             Row::Mark(mark) => drop(self.marks.insert((mark.dataset, mark.label.clone()), mark)),
+            Row::History(id, history) => drop(self.histories.insert(id, history)),
+            Row::Steps(id, steps) => drop(self.steps.insert(id, steps)),
             Row::Unknown => {}
         }
     }
@@ -258,6 +279,8 @@ impl Contents {
             RowKey::Window(id) => drop(self.windows.remove(&id)),
             RowKey::Checkpoints(id) => drop(self.checkpoints.remove(&id)),
             RowKey::Mark(id, label) => drop(self.marks.remove(&(id, label))),
+            RowKey::History(id) => drop(self.histories.remove(&id)),
+            RowKey::Steps(id) => drop(self.steps.remove(&id)),
             RowKey::Unknown => {}
         }
     }

@@ -10,13 +10,13 @@ use crate::id::DatasetId;
 use crate::name::Name;
 use crate::units::{Lsn, Timestamp};
 
-/// How long a dataset can be rewound: the journal is kept for so long, or as long as so much of it lies behind the
-/// moment, whichever ends first.
+/// How long a dataset can be rewound: what was written to it is kept for so long, or as long as what lies behind the moment takes
+/// no more than so many bytes, whichever ends first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// Nanoseconds.
     pub nanoseconds: u64,
-    /// Bytes of journal, of all datasets together, for they share it.
+    /// Bytes of its history and of its own records in the journal.
     pub bytes: u64,
 }
 

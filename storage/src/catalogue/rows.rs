@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::moments::{self, Checkpoint, Mark, Window};
+use super::past::{self, History, Step};
 use crate::codec::{Malformed, Put, Reader};
 use crate::dataset::CallTag;
 use crate::id::{DatasetId, SnapshotId, StoreId};
@@ -122,6 +123,8 @@ const CALLS: u8 = 6;
 pub(super) const WINDOW: u8 = 7;
 pub(super) const CHECKPOINTS: u8 = 8;
 pub(super) const MARK: u8 = 9;
+pub(super) const HISTORY: u8 = 10;
+pub(super) const STEPS: u8 = 11;
 
 /// A decoded row.
 #[derive(Clone, Debug, PartialEq)]
@@ -135,6 +138,8 @@ pub(super) enum Row {
     Window(DatasetId, Window),
     Checkpoints(DatasetId, Vec<Checkpoint>),
     Mark(Mark),
+    History(DatasetId, History),
+    Steps(DatasetId, Vec<Step>),
     Unknown,
 }
 
@@ -150,6 +155,8 @@ pub(super) enum RowKey {
     Window(DatasetId),
     Checkpoints(DatasetId),
     Mark(DatasetId, String),
+    History(DatasetId),
+    Steps(DatasetId),
     Unknown,
 }
 
@@ -204,10 +211,11 @@ impl Change {
         Change { key: key(DATASET, &row.id.0), value }
     }
 
-    /// Removes a dataset, its head, its remembered calls, its window and its checkpoints; its snapshots and marks have rows of
-    /// their own.
-    pub fn no_dataset(id: DatasetId) -> [Change; 5] {
-        [DATASET, HEAD, CALLS, WINDOW, CHECKPOINTS].map(|kind| Change { key: key(kind, &id.0), value: None })
+    /// Removes a dataset, its head, its remembered calls, its window, its checkpoints and its history; its snapshots and marks
+    /// have rows of their own.
+    pub fn no_dataset(id: DatasetId) -> [Change; 7] {
+        [DATASET, HEAD, CALLS, WINDOW, CHECKPOINTS, HISTORY, STEPS]
+            .map(|kind| Change { key: key(kind, &id.0), value: None })
     }
 
     /// Moves a dataset's head.
@@ -312,6 +320,8 @@ pub(super) fn row_key(key: &Bytes) -> Result<RowKey, Malformed> {
         CALLS => RowKey::Calls(DatasetId(reader.array()?)),
         WINDOW => RowKey::Window(DatasetId(reader.array()?)),
         CHECKPOINTS => RowKey::Checkpoints(DatasetId(reader.array()?)),
+        HISTORY => RowKey::History(DatasetId(reader.array()?)),
+        STEPS => RowKey::Steps(DatasetId(reader.array()?)),
         MARK => RowKey::Mark(DatasetId(reader.array()?), rest_as_text(&mut reader)?),
         PEER | SETTING => {
             let name = rest_as_text(&mut reader)?;
@@ -347,6 +357,8 @@ pub(super) fn row(key: &Bytes, value: &Bytes) -> Result<Row, Malformed> {
         RowKey::Window(id) => Row::Window(id, moments::window(&mut reader)?),
         RowKey::Checkpoints(id) => Row::Checkpoints(id, moments::checkpoints(&mut reader)?),
         RowKey::Mark(id, label) => Row::Mark(moments::mark(id, label, &mut reader)?),
+        RowKey::History(id) => Row::History(id, past::history(&mut reader)?),
+        RowKey::Steps(id) => Row::Steps(id, past::steps(&mut reader)?),
         RowKey::Unknown => return Ok(Row::Unknown),
     };
     reader.end().map(|()| row)

@@ -47,6 +47,15 @@ fn mark() -> Mark {
     Mark { dataset: DatasetId([1; 16]), label: "quiet".into(), time: Timestamp(12), lsn: Lsn(2), quiet: true }
 }
 
+fn history() -> History {
+    let file = |first, last, bytes| HistoryFile { first: Lsn(first), last: Lsn(last), bytes };
+    History { from: Lsn(1), upto: Lsn(40), files: vec![file(2, 9, 300), file(20, 33, 4096)] }
+}
+
+fn steps() -> [Step; 2] {
+    [Step { upto: Lsn(41), bytes: 100 }, Step { upto: Lsn(50), bytes: 1 << 20 }]
+}
+
 fn all_changes() -> Vec<Change> {
     vec![
         Change::dataset(&dataset(1)),
@@ -61,6 +70,8 @@ fn all_changes() -> Vec<Change> {
         Change::window(DatasetId([1; 16]), Some(WINDOW_OF_ONE)),
         Change::checkpoints(DatasetId([1; 16]), &[checkpoint(1), checkpoint(2)]),
         Change::mark(&mark()),
+        Change::history(DatasetId([1; 16]), Some(&history())),
+        Change::steps(DatasetId([1; 16]), Some(&steps())),
     ]
 }
 
@@ -79,6 +90,8 @@ fn expect_all(catalogue: &Catalogue) {
     assert_eq!(catalogue.window(DatasetId([1; 16])), Some(WINDOW_OF_ONE));
     assert_eq!(catalogue.checkpoints(DatasetId([1; 16])), [checkpoint(1), checkpoint(2)]);
     assert_eq!(catalogue.marks(DatasetId([1; 16])), [mark()]);
+    assert_eq!(catalogue.histories(), [(DatasetId([1; 16]), history())]);
+    assert_eq!(catalogue.steps(DatasetId([1; 16])).expect("counted"), steps());
 }
 
 #[test]
@@ -96,6 +109,7 @@ fn rows_come_back_after_a_restart() {
     assert_eq!(catalogue.datasets(), [dataset(2)]);
     assert_eq!(catalogue.head(DatasetId([1; 16])), Head::default());
     assert!(catalogue.calls(DatasetId([1; 16])).is_empty());
+    assert_eq!((catalogue.history(DatasetId([1; 16])), catalogue.steps(DatasetId([1; 16]))), (None, None));
     assert_eq!(catalogue.snapshots(None).len(), 2);
 }
 
@@ -150,7 +164,9 @@ fn the_page_has_the_bytes_we_write() {
         Change::checkpoints(DatasetId([1; 16]), &[checkpoint(1)]),
         Change::mark(&mark()),
     ];
-    for (nth, changes) in [&changes[..], &time[..]].into_iter().enumerate() {
+    let past =
+        [Change::history(DatasetId([1; 16]), Some(&history())), Change::steps(DatasetId([1; 16]), Some(&steps()))];
+    for (nth, changes) in [&changes[..], &time[..], &past[..]].into_iter().enumerate() {
         let block = page.split("```hex").nth(nth + 1).and_then(|rest| rest.split("```").next()).expect("a hex block");
         let hex: String = block.chars().filter(char::is_ascii_hexdigit).collect();
         let ours: String = encode_changes(changes).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -252,4 +268,20 @@ fn a_failed_sync_is_never_followed_by_one_that_is_believed() {
         assert!(matches!(refused, Err(Error::Environment(crate::error::Environment::Poisoned(_)))), "{refused:?}");
     }
     expect_all(&catalogue);
+}
+
+#[test]
+fn a_history_out_of_order_is_not_believed() {
+    let wrong = |change: &dyn Fn(&mut History)| {
+        let mut history = history();
+        change(&mut history);
+        let bytes = encode_changes(&[Change::history(DatasetId([1; 16]), Some(&history))]);
+        assert!(decode_changes(&bytes).is_err(), "{history:?}");
+    };
+    wrong(&|history| history.upto = Lsn(32));
+    wrong(&|history| history.from = Lsn(2));
+    wrong(&|history| history.files.swap(0, 1));
+    wrong(&|history| history.files[0].last = Lsn(1));
+    wrong(&|history| history.files[0].last = Lsn(20));
+    wrong(&|history| *history = History { from: Lsn(9), upto: Lsn(8), files: Vec::new() });
 }

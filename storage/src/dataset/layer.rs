@@ -10,11 +10,15 @@ use bytes::Bytes;
 
 use super::extents::Extents;
 use super::namespace::Key;
+use crate::catalogue::Step;
 use crate::id::SnapshotId;
 use crate::units::{Inode, Lsn, Timestamp};
 
 /// What an edit costs in memory beside its key and value.
 const EDIT_OVERHEAD_BYTES: u64 = 96;
+
+/// How finely a layer remembers what its records take in the journal.
+const STEP_BYTES: u64 = 1 << 20;
 
 /// Changes over the layer below.
 #[derive(Debug, Default)]
@@ -31,6 +35,8 @@ pub(crate) struct Layer {
     pub time: Timestamp,
     /// Bytes that clients wrote into this layer.
     pub written_bytes: u64,
+    /// What its records take in the journal: up to which record, and how many bytes behind the entry before.
+    pub steps: Vec<Step>,
     /// Snapshots that hold the state at the end of this layer.
     pub snapshots: Vec<SnapshotId>,
     edit_bytes: u64,
@@ -44,10 +50,14 @@ impl Layer {
         Layer { last, time, ..Layer::default() }
     }
 
-    /// Notes that a record belongs to this layer.
-    pub fn takes(&mut self, lsn: Lsn, time: Timestamp) {
+    /// Notes that a record of so many bytes of journal belongs to this layer.
+    pub fn takes(&mut self, lsn: Lsn, time: Timestamp, bytes: u64) {
         self.first.get_or_insert((lsn, time));
         (self.last, self.time) = (lsn, time);
+        match self.steps.last_mut().filter(|step| step.bytes < STEP_BYTES) {
+            Some(step) => *step = Step { upto: lsn, bytes: step.bytes + bytes },
+            None => self.steps.push(Step { upto: lsn, bytes }),
+        }
     }
 
     /// Applies one edit. Deleting an inode's record drops what was written to it.

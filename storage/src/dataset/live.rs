@@ -26,7 +26,7 @@ use crate::catalogue::{DatasetKind, DatasetRow, Policy};
 use crate::chunk::Cutter;
 use crate::error::{Damage, Refusal, Result};
 use crate::id::{DatasetId, SnapshotId};
-use crate::journal::Appended;
+use crate::journal::{self, Appended};
 use crate::name::Name;
 use crate::pool::StreamId;
 use crate::stages::Stages;
@@ -237,11 +237,12 @@ impl Dataset {
             self.stages.will_refer();
         }
         let (kind, head) = record.encode();
+        let bytes = journal::record_bytes(head.len(), payload.iter().map(Bytes::len).sum());
         let appended = match gives_room(record) {
             true => self.stages.append_freeing(now, self.id, kind, head)?,
             false => self.stages.append(now, self.id, kind, head, payload)?,
         };
-        state.active.takes(appended.lsn, appended.time);
+        state.active.takes(appended.lsn, appended.time, bytes);
         Ok(appended)
     }
 

@@ -9,6 +9,7 @@ use super::CallTag;
 use super::extents::{ChunkRef, Place};
 use crate::chunk::Ending;
 use crate::codec::{Malformed, Put, Reader};
+use crate::journal;
 use crate::name::Name;
 use crate::units::Inode;
 
@@ -56,6 +57,42 @@ impl WrittenPart {
             other => other,
         });
         Some(WrittenPart { offset: from, len: self.len - before, place })
+    }
+}
+
+/// The bulk part of a record that is applied, and where it lies.
+#[derive(Clone, Debug)]
+pub(crate) enum Payload {
+    /// In the journal, which is read when somebody wants the bytes.
+    Journal(journal::Place),
+    /// Here: history has no places that stay.
+    Memory(Bytes),
+}
+
+impl Payload {
+    /// That of a record which was read back; `None` where it has none.
+    pub fn of(record: &journal::Record) -> Option<Payload> {
+        let here = || (!record.payload.is_empty()).then(|| Payload::Memory(record.payload.clone()));
+        record.place.map(Payload::Journal).or_else(here)
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Payload::Journal(place) => u64::from(place.len),
+            Payload::Memory(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// Where `len` bytes of it behind the first `skip` are; `stamp` tells them from other writes. They must be there.
+    pub fn part(&self, skip: u64, len: u64, stamp: u64) -> Place {
+        match self {
+            Payload::Journal(place) => Place::Journal { place: *place, skip: skip as u32 },
+            Payload::Memory(bytes) => {
+                let part = bytes.slice(skip as usize..(skip + len) as usize);
+                Place::Memory { bytes: part, buffer: bytes.len(), stamp, claimed: false }
+            }
+        }
     }
 }
 

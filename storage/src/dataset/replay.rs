@@ -6,8 +6,9 @@ use super::extents::{Extent, Place};
 use super::layer::record_of;
 use super::live::Dataset;
 use super::namespace::{self, Key, Record as InodeRecord, Totals};
-use super::record::{Edit, Record};
+use super::record::{Edit, Payload, Record};
 use super::state::{Base, State};
+use crate::catalogue::DatasetKind;
 use crate::error::{Damage, Result};
 use crate::id::SnapshotId;
 use crate::journal;
@@ -26,11 +27,11 @@ impl Dataset {
         if record.lsn <= state.base.lsn {
             return Ok(None);
         }
-        let payload_len = record.payload.len() as u64;
+        let payload = Payload::of(&record);
         let decoded = Record::decode(record.kind, &record.head).map_err(|error| {
             Damage::new("journal", record.lsn.0, "a record of a dataset", format!("at record {}: {error}", record.lsn))
         })?;
-        state.active.takes(record.lsn, record.time);
+        state.active.takes(record.lsn, record.time, journal::record_bytes(record.head.len(), record.payload.len()));
         match decoded {
             Record::Edits { tag, truncated, mut edits } => {
                 self.replay_totals(&mut state, &mut edits)?;
@@ -43,10 +44,10 @@ impl Dataset {
                 self.apply(&mut state, Record::Edits { tag, truncated, edits });
             }
             Record::Data { inode, offset } => {
-                let Some(place) = record.place else { return Ok(None) };
-                state.active.written_bytes += payload_len;
-                let extent =
-                    Extent { len: u64::from(place.len), place: Place::Journal { place, skip: 0 }, journaled: true };
+                let Some(payload) = payload else { return Ok(None) };
+                let len = payload.len();
+                state.active.written_bytes += len;
+                let extent = Extent { len, place: payload.part(0, len, self.stages.stamp()), journaled: true };
                 state.unjournaled.insert(inode);
                 self.account(&mut state, |layer| layer.with_file(inode, |extents| extents.insert(offset, extent)));
             }
@@ -63,7 +64,13 @@ impl Dataset {
                     });
                 });
             }
-            Record::Write { inode, parts } => self.apply_write(&mut state, inode, parts, record.place)?,
+            Record::Write { inode, parts } => {
+                // Bytes of a share's file, from its history: the record that counts them is still to come.
+                if self.kind == DatasetKind::Share {
+                    state.unjournaled.insert(inode);
+                }
+                self.apply_write(&mut state, inode, parts, payload)?;
+            }
             Record::Rewound { root, next_inode } => {
                 self.show_rewound(&mut state, Base { root, lsn: record.lsn }, next_inode);
             }

@@ -59,8 +59,11 @@ impl Dataset {
 
     /// Drops all layers and stands on another root.
     pub(super) fn show_rewound(&self, state: &mut State, base: Base, next_inode: u64) {
+        let mut active = Layer::behind(base.lsn, state.active.time);
+        // The records of what goes stay in the journal.
+        let frozen = state.frozen.iter().flat_map(|layer| layer.steps.iter());
+        active.steps = frozen.chain(&state.active.steps).copied().collect();
         let frozen: u64 = state.frozen.drain(..).map(|layer| layer.memory_bytes()).sum();
-        let active = Layer::behind(base.lsn, state.active.time);
         let dropped = std::mem::replace(&mut state.active, active);
         self.stages.pressure.moved(dropped.memory_bytes() + frozen, 0);
         state.base = base;

@@ -21,13 +21,12 @@ use super::extents::{Claim, Extent, Place};
 use super::live::{Dataset, Effects};
 use super::namespace::{self, Key};
 use super::read::runs;
-use super::record::{Record, WrittenPart};
+use super::record::{Payload, Record, WrittenPart};
 use super::state::{State, content_of};
 use super::tails::Tail;
 use super::{Call, Credentials};
 use crate::chunk::leading_zeros;
 use crate::error::{Damage, Environment, Error, Refusal, Result};
-use crate::journal;
 use crate::pool::StreamId;
 use crate::store::stream_of;
 use crate::tree::map;
@@ -154,7 +153,7 @@ impl Dataset {
         for part in &parts {
             state.tails.changed(part.offset, part.offset + part.len);
         }
-        self.apply_write(state, inode, parts, appended.place)?;
+        self.apply_write(state, inode, parts, appended.place.map(Payload::Journal))?;
         Ok(appended.lsn)
     }
 
@@ -345,10 +344,10 @@ impl Dataset {
         state: &mut State,
         inode: Inode,
         parts: Vec<WrittenPart>,
-        payload: Option<journal::Place>,
+        payload: Option<Payload>,
     ) -> Result<()> {
         let inline: u64 = parts.iter().filter(|part| part.place.is_none()).map(|part| part.len).sum();
-        let there = payload.map_or(0, |place| u64::from(place.len));
+        let there = payload.as_ref().map_or(0, Payload::len);
         if inline != there {
             let found = format!("{there} bytes");
             return Err(Damage::new("journal", state.active.last.0, format!("{inline} bytes of payload"), found).into());
@@ -359,11 +358,11 @@ impl Dataset {
             layer.with_file(inode, |extents| {
                 let mut skip = 0;
                 for WrittenPart { offset, len, place } in parts {
-                    let place = match (place, payload) {
+                    let place = match (place, &payload) {
                         (Some(place), _) => place,
                         (None, Some(payload)) => {
-                            skip += len as u32;
-                            Place::Journal { place: payload, skip: skip - len as u32 }
+                            skip += len;
+                            payload.part(skip - len, len, self.stages.stamp())
                         }
                         (None, None) => continue,
                     };

@@ -44,7 +44,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-pub use self::format::{HEAD_BYTES_MAX, PAYLOAD_BYTES_MAX, SEGMENT_HEADER_BYTES};
+pub use self::format::{HEAD_BYTES_MAX, PAYLOAD_BYTES_MAX, SEGMENT_HEADER_BYTES, record_bytes};
 pub use self::recover::{Recovery, TornTail};
 
 use self::buffer::{Buffer, Draft, Reached, Run};
@@ -103,6 +103,19 @@ pub struct Place {
     pub len: u32,
     /// CRC32C of the payload.
     pub crc: u32,
+}
+
+/// A segment that takes no more records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Its first record.
+    pub first: Lsn,
+    /// Its last one.
+    pub last: Lsn,
+    /// Bytes of disk that it takes.
+    pub bytes: u64,
+    /// Bytes of disk that the segments behind it take.
+    pub behind_bytes: u64,
 }
 
 /// One record, read back and verified.

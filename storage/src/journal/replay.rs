@@ -4,9 +4,12 @@ use std::sync::PoisonError;
 
 use super::format::SegmentHeader;
 use super::segment::{Segment, Walker, path};
-use super::{Journal, KIND_OWN, Record};
+use super::{Journal, KIND_OWN, Record, Span};
 use crate::error::{Damage, Result};
 use crate::units::Lsn;
+
+/// No record has this number.
+const NEVER: Lsn = Lsn(u64::MAX);
 
 impl Journal {
     /// Hands every safe record behind `after` to `visit`, in order; those that become safe meanwhile are not seen. The
@@ -15,20 +18,26 @@ impl Journal {
     /// Damage where a record is not what was written, or where records behind `after` are gone although they should be
     /// kept. The caller does not trim what is being replayed.
     pub fn replay(&self, after: Lsn, visit: &mut dyn FnMut(Record) -> Result<()>) -> Result<()> {
-        self.walk(after, &mut |record| if record.kind == KIND_OWN { Ok(()) } else { visit(record) })
+        self.walk(after, NEVER, &mut |record| if record.kind == KIND_OWN { Ok(()) } else { visit(record) })
+    }
+
+    /// The same for the records of one segment, which the caller keeps from being trimmed.
+    pub fn replay_span(&self, span: &Span, visit: &mut dyn FnMut(Record) -> Result<()>) -> Result<()> {
+        let before = Lsn(span.first.0 - 1);
+        self.walk(before, span.last, &mut |record| if record.kind == KIND_OWN { Ok(()) } else { visit(record) })
     }
 
     /// Reads and verifies every safe record that is kept. Trimming waits until this is done.
     pub fn verify(&self) -> Result<()> {
         let _kept_meanwhile = self.trimming.lock().unwrap_or_else(PoisonError::into_inner);
         let first = self.lock().segments.keys().next().copied();
-        first.map_or(Ok(()), |first| self.walk(Lsn(first.0 - 1), &mut |_| Ok(())))
+        first.map_or(Ok(()), |first| self.walk(Lsn(first.0 - 1), NEVER, &mut |_| Ok(())))
     }
 
-    fn walk(&self, after: Lsn, visit: &mut dyn FnMut(Record) -> Result<()>) -> Result<()> {
+    fn walk(&self, after: Lsn, upto: Lsn, visit: &mut dyn FnMut(Record) -> Result<()>) -> Result<()> {
         let (stable, segments) = {
             let state = self.lock();
-            (state.stable, state.segments.keys().copied().collect::<Vec<Lsn>>())
+            (state.stable.min(upto), state.segments.keys().copied().collect::<Vec<Lsn>>())
         };
         if after >= stable {
             return Ok(());

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use super::format::SEGMENT_HEADER_BYTES;
 use super::segment::path;
-use super::{DIR, Journal};
+use super::{DIR, Journal, Span};
 use crate::error::{Result, io_error};
 use crate::units::Lsn;
 
@@ -22,6 +22,21 @@ impl Journal {
             freed += self.remove_upto(keep_after)?;
         }
         Ok(freed)
+    }
+
+    /// The segments in which every record is at or before `keep_after`, oldest first: those that [`Journal::trim`] would remove.
+    pub fn done(&self, keep_after: Lsn) -> Vec<Span> {
+        let state = self.lock();
+        let mut behind_bytes: u64 = state.segments.values().sum();
+        let nexts = state.segments.keys().skip(1);
+        let mut spans = Vec::new();
+        for ((first, bytes), next) in
+            state.segments.iter().zip(nexts).take_while(|(_, next)| next.0 <= keep_after.0 + 1)
+        {
+            behind_bytes -= bytes;
+            spans.push(Span { first: *first, last: Lsn(next.0 - 1), bytes: *bytes, behind_bytes });
+        }
+        spans
     }
 
     fn remove_upto(&self, keep_after: Lsn) -> Result<u64> {

@@ -40,6 +40,8 @@ pub struct StoreStats {
     pub pool: PoolStats,
     /// The journal on disk.
     pub journal_bytes: u64,
+    /// What was split off the journal for windows.
+    pub history_bytes: u64,
     /// Memory of what waits for the drain.
     pub overlay_bytes: u64,
     /// Size of the disk.
@@ -196,6 +198,8 @@ impl Store {
             if let Some(dataset) = removed {
                 dataset.retire();
             }
+            // What is left over goes with the next trimming.
+            let _ = self.sweep_history();
             Ok(())
         })
     }
@@ -226,6 +230,7 @@ impl Store {
         Ok(StoreStats {
             pool: self.stages.pool.stats()?,
             journal_bytes: self.stages.journal.disk_bytes(),
+            history_bytes: self.history_bytes(),
             overlay_bytes: self.stages.pressure.bytes(),
             disk_bytes: space.total_bytes,
             disk_free_bytes: space.free_bytes,

@@ -15,10 +15,12 @@
 mod datasets;
 mod format;
 mod open;
+mod past;
 mod pump;
 mod replica;
 mod retain;
 mod snapshots;
+mod split;
 mod time;
 mod volumes;
 
@@ -59,6 +61,9 @@ pub struct StoreOptions {
     pub journal: JournalOptions,
     /// How much may wait for the drain.
     pub pressure: PressureOptions,
+    /// So much of the journal, at the least, is kept as it was written, also where only windows need it: what is young may not be
+    /// needed for long. What is older is split off into the histories of datasets. A quarter of the smallest window, if that is less.
+    pub whole_journal_bytes: u64,
     /// Free disk space below which new data is refused, in bytes, so that deletion always has room.
     pub reserve_bytes: u64,
     /// Average chunk size; counts when the store is created, and never again.
@@ -81,6 +86,7 @@ impl Default for StoreOptions {
             pool: PoolOptions::new(refers_to),
             journal: JournalOptions::default(),
             pressure: PressureOptions::default(),
+            whole_journal_bytes: 256 << 20,
             reserve_bytes: 256 << 20,
             chunk_sizes: ChunkSizes::DEFAULT,
             realm: Realm::published(),
@@ -107,8 +113,16 @@ pub struct Store {
     recorded: Condvar,
     /// Records behind which somebody reads the journal.
     pins: Mutex<Vec<Lsn>>,
-    /// Bytes of journal that windows may keep for lack of room on the disk.
-    window_room: AtomicU64,
+    /// Free room on the disk beyond what is ample, when it was last measured.
+    spare_room: AtomicU64,
+    /// The record up to which windows let go for want of room.
+    window_floor: AtomicU64,
+    /// Held by whoever writes history files.
+    splitting: Mutex<()>,
+    /// The first record of a segment that could not be split.
+    unsplittable: AtomicU64,
+    /// See [`StoreOptions::whole_journal_bytes`].
+    whole_journal_bytes: u64,
     /// Signals that a drain step ended.
     drained: Condvar,
     segment_bytes: u64,

@@ -84,11 +84,16 @@ impl Store {
             unrecorded: Mutex::default(),
             recorded: Condvar::new(),
             pins: Mutex::default(),
-            window_room: AtomicU64::new(u64::MAX),
+            spare_room: AtomicU64::new(u64::MAX),
+            window_floor: AtomicU64::new(0),
+            splitting: Mutex::new(()),
+            unsplittable: AtomicU64::new(0),
+            whole_journal_bytes: options.whole_journal_bytes,
             drained: Condvar::new(),
             segment_bytes,
         };
         store.catch_up_catalogue()?;
+        store.sweep_history()?;
         let (replayed, set_aside) = store.replay_datasets()?;
         store.learn_sizes()?;
         let (catalogue, journal, pool) = (catalogue_report, journal_report, pool_report);

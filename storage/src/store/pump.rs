@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Store;
 use super::open::applied_change;
+use super::split::Leave;
 use crate::catalogue::{Change, DatasetRow, Head, Sealed};
 use crate::dataset::Deferral;
 use crate::dataset::layer::Layer;
@@ -45,9 +46,7 @@ impl Store {
 
     fn drain_any(&self, now: Timestamp) -> Result<bool> {
         self.stages.tell(now)?;
-        if self.measure_room_for_windows()? {
-            self.trim_if_room()?;
-        }
+        self.make_room_for_windows()?;
         let mut datasets = self.open_datasets();
         datasets.retain(|dataset| !dataset.read_only);
         if !datasets.is_empty() {
@@ -72,7 +71,30 @@ impl Store {
         {
             return Ok(true);
         }
-        failed.map_or(Ok(false), Err)
+        failed.map_or_else(|| self.split_and_trim(Leave::Usual), Err)
+    }
+
+    /// Keeps the journal from growing while there is always something to drain, and room on a disk that is nearly full: first what
+    /// loses nothing, then what is oldest of what windows keep.
+    fn make_room_for_windows(&self) -> Result<()> {
+        if !self.is_short_of_room()? {
+            return self.split_and_trim(Leave::Twice).map(drop);
+        }
+        self.trim_if_room()?;
+        if self.is_short_of_room()? && !self.split_and_trim(Leave::Nothing)? {
+            self.let_windows_go()?;
+            self.trim_if_room()?;
+        }
+        Ok(())
+    }
+
+    /// Splits a segment of the journal if one is due, and lets it go, or what windows need no more; true where it did split one.
+    fn split_and_trim(&self, leave: Leave) -> Result<bool> {
+        let split = self.split_if_due(leave);
+        if split || self.forgets_history() {
+            self.trim_if_room()?;
+        }
+        Ok(split)
     }
 
     /// Drains a layer of one dataset, which is frozen for it if it is large, or if it `must` and none waits yet: many small
@@ -238,8 +260,8 @@ impl Store {
         self.stages.pool.settle()?;
         let head = Head { root: drained.base.root, lsn: drained.base.lsn, next_inode: dataset.next_inode() };
         let mut changes = vec![Change::head(dataset.id, head), Change::calls(dataset.id, &dataset.calls())];
-        let Layer { first, time, written_bytes, .. } = *drained.layer;
-        changes.extend(self.note_checkpoint(dataset, head, first, time, written_bytes));
+        let Layer { first, time, written_bytes, ref steps, .. } = *drained.layer;
+        changes.extend(self.note_checkpoint(dataset, head, first, time, written_bytes, steps));
         let mut seals = Vec::new();
         if !drained.layer.snapshots.is_empty() {
             let sealed = self.sealed_at(drained.base, head.next_inode)?;
@@ -289,17 +311,17 @@ impl Store {
         self.stages.catalogue.apply_sealing(&[], &[(snapshot, sealed)])
     }
 
-    /// Trims once at least a segment could go.
+    /// Trims once at least a segment, or a file of history, could go.
     fn trim_journal_if_due(&self) -> Result<()> {
         let journal = &self.stages.journal;
         let kept = |dataset: &Arc<Dataset>| {
             // What a window keeps of a dataset that rests moves up when it is trimmed.
             let resting = dataset.owed_from().is_none() && self.usable_checkpoints(dataset.id).len() < 2;
-            self.kept_from(dataset.id).filter(|_| !resting).into_iter().chain(dataset.owed_from()).min()
+            self.journal_kept_from(dataset.id).filter(|_| !resting).into_iter().chain(dataset.owed_from()).min()
         };
         let owed = self.open_datasets().iter().filter_map(kept).chain(self.pinned_from()).min();
         let owed_bytes = owed.map_or(0, |lsn| journal.bytes_since(lsn));
-        if journal.disk_bytes() > owed_bytes + self.segment_bytes {
+        if journal.disk_bytes() > owed_bytes + self.segment_bytes || self.forgets_history() {
             self.trim_journal()?;
         }
         Ok(())
@@ -337,11 +359,16 @@ impl Store {
             drop(claim);
         }
         for row in self.stages.catalogue.datasets() {
-            keep_after = self.kept_from(row.id).map_or(keep_after, |kept| keep_after.min(kept));
+            keep_after = self.journal_kept_from(row.id).map_or(keep_after, |kept| keep_after.min(kept));
+        }
+        let histories = self.stages.catalogue.histories();
+        let forgotten: Vec<Change> = histories.iter().filter_map(|(id, _)| self.forget_history(*id)).collect();
+        if !forgotten.is_empty() {
+            self.stages.catalogue.apply(&forgotten)?;
         }
         self.stages.catalogue.write_image(last)?;
         self.stages.journal.trim(keep_after)?;
-        Ok(())
+        self.sweep_history()
     }
 
     fn lock_draining(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeSet<DatasetId>> {
@@ -367,7 +394,7 @@ impl Dataset {
     }
 
     /// The record behind which the journal is owed to this dataset; `None` where nothing is.
-    fn owed_from(&self) -> Option<Lsn> {
+    pub(super) fn owed_from(&self) -> Option<Lsn> {
         let state = self.read_state();
         let idle = self.read_only || !state.owes();
         (!idle).then_some(state.base.lsn)

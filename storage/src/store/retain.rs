@@ -1,8 +1,9 @@
 //! What of the journal is kept for rewinding.
 //!
 //! Each dataset with a window has *checkpoints*: roots that it had, with the records between which it had them. The window begins
-//! with a checkpoint, and the journal is kept from there on. Bulk data is in the journal by reference, so keeping it
-//! costs only what was written in small pieces.
+//! with a checkpoint, and the dataset's records are kept from there on: the older ones in a history of its own (`split.rs`), the
+//! younger ones in the journal. Bulk data is in the journal by reference, and in history what is small, too, where the next
+//! checkpoint has it; so keeping both costs little more than what was written over before it was drained.
 //!
 //! A window is as long as the time that passed. What the clock jumped over does not count ([`Store::jumps`]): a clock that is set a
 //! year ahead lets go of nothing.
@@ -10,14 +11,17 @@
 //! Where the disk gets full, windows give up what is oldest in them before writes are refused ([`Limit::Disk`]). What is given up does
 //! not come back when there is room again; from then on the window grows as before.
 //!
-//! Chunks and nodes that a checkpoint's root reaches, or that a kept record refers to, are in use: whoever reclaims
-//! starts from these roots as from snapshots, and from all records behind the oldest checkpoint ([`Store::kept_from`]).
+//! **In use** are chunks and nodes that a usable checkpoint's root reaches ([`Store::usable_checkpoints`]), and what a record that
+//! is kept refers to: chunks, and roots that were rewound to. Kept are all records of the journal, and of each dataset those in
+//! its history's files ([`Store::history_chunks`]). Whoever reclaims starts from these as from heads and snapshots. A record refers to
+//! a chunk only while it is in use otherwise: what is split off names chunks of a usable checkpoint.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::Store;
-use crate::catalogue::{Change, Checkpoint, Head, Window};
+use super::past::Past;
+use crate::catalogue::{Change, Checkpoint, Head, Step, Window};
 use crate::dataset::live::Dataset;
 use crate::error::Result;
 use crate::id::DatasetId;
@@ -53,8 +57,11 @@ pub struct Reach {
     pub last: Timestamp,
     /// Nanoseconds that passed between them: jumps of the clock do not count.
     pub passed_nanoseconds: u64,
-    /// Bytes of journal that are kept behind the first moment, of all datasets.
+    /// Bytes that are kept behind the first moment for it: its history, and its own records in the journal as far as they are
+    /// drained. Never too few; too many by 16 MiB at the most, for its history is counted by files.
     pub journal_bytes: u64,
+    /// Of these, bytes of its history: records that were split off the journal.
+    pub history_bytes: u64,
     /// What keeps it from reaching further.
     pub limit: Limit,
 }
@@ -64,12 +71,14 @@ impl Store {
     pub fn reach(&self, id: DatasetId) -> Option<Reach> {
         let window = self.stages.catalogue.window(id)?;
         let checkpoints = self.stages.catalogue.checkpoints(id);
-        let (begin, limit) = self.window_begins(&window, &checkpoints);
+        let past = self.past(id);
+        let (begin, limit) = self.window_begins(&past, &window, &checkpoints);
         let first = checkpoints.get(begin)?;
         let last = self.stages.journal.time().max(first.time);
-        let journal_bytes = self.stages.journal.bytes_since(first.until_lsn);
+        let journal_bytes = self.past_bytes(&past, first.until_lsn);
+        let history_bytes = past.history_bytes_behind(first.until_lsn);
         let passed_nanoseconds = self.stages.jumps().passed(first.time, last);
-        Some(Reach { window, first: first.time, last, passed_nanoseconds, journal_bytes, limit })
+        Some(Reach { window, first: first.time, last, passed_nanoseconds, journal_bytes, history_bytes, limit })
     }
 
     /// The time of the newest record: none that comes is of an earlier one. Ahead of the clock where that was set back.
@@ -83,20 +92,37 @@ impl Store {
         self.stages.jumps().list()
     }
 
-    /// Sets what windows may keep of the journal: what it has now, and as much more as the disk has beyond ample room, or as
-    /// much less as is missing. True where something is missing.
-    pub(super) fn measure_room_for_windows(&self) -> Result<bool> {
+    /// Measures the room that windows have. True where less is free than is ample.
+    pub(super) fn is_short_of_room(&self) -> Result<bool> {
         let (free, ample) = (self.stages.space()?.free_bytes, self.stages.ample_bytes());
-        let room = self.stages.journal.disk_bytes().saturating_add(free).saturating_sub(ample);
-        self.window_room.store(room, Ordering::Relaxed);
+        self.spare_room.store(free.saturating_sub(ample), Ordering::Relaxed);
         Ok(free < ample)
+    }
+
+    /// Has windows let go of what is oldest in them, whosever it is: of as much as is missing, and no more than it takes. Files of
+    /// history go whole, and so do segments of the journal.
+    pub(super) fn let_windows_go(&self) -> Result<()> {
+        let missing = self.stages.ample_bytes().saturating_sub(self.stages.space()?.free_bytes);
+        let histories = self.stages.catalogue.histories();
+        let files = histories.iter().flat_map(|(_, history)| &history.files).map(|file| (file.last, file.bytes));
+        let spans = self.stages.journal.done(self.owed_after());
+        let mut kept: Vec<(Lsn, u64)> = files.chain(spans.iter().map(|span| (span.last, span.bytes))).collect();
+        kept.sort_unstable();
+        let mut freed = 0;
+        for (last, bytes) in kept {
+            if freed < missing {
+                freed += bytes;
+                self.window_floor.fetch_max(last.0, Ordering::Relaxed);
+            }
+        }
+        Ok(())
     }
 
     /// The checkpoints of a dataset with which its window can begin, oldest first; none where it has no window.
     pub(super) fn usable_checkpoints(&self, id: DatasetId) -> Vec<Checkpoint> {
         let Some(window) = self.stages.catalogue.window(id) else { return Vec::new() };
         let mut checkpoints = self.stages.catalogue.checkpoints(id);
-        let (begin, _) = self.window_begins(&window, &checkpoints);
+        let (begin, _) = self.window_begins(&self.past(id), &window, &checkpoints);
         checkpoints.drain(..begin);
         checkpoints
     }
@@ -105,7 +131,7 @@ impl Store {
     fn noted_checkpoints(&self, id: DatasetId) -> Vec<Checkpoint> {
         let Some(window) = self.stages.catalogue.window(id) else { return Vec::new() };
         let mut checkpoints = self.stages.catalogue.checkpoints(id);
-        let (begin, _) = self.window_begins(&window, &checkpoints);
+        let (begin, _) = self.window_begins(&self.past(id), &window, &checkpoints);
         checkpoints.drain(..begin.saturating_sub(1));
         checkpoints
     }
@@ -116,17 +142,17 @@ impl Store {
     }
 
     /// Which checkpoint a window begins with, and why with none before: the newest that is as old as the window is long, and, from
-    /// there on, the first that has no more journal behind it than the window and the disk allow and that the journal still
-    /// reaches back to. The newest costs nothing: what is behind it is owed anyway.
-    fn window_begins(&self, window: &Window, checkpoints: &[Checkpoint]) -> (usize, Limit) {
-        let journal = &self.stages.journal;
-        let room = self.window_room.load(Ordering::Relaxed);
-        let oldest = self.stages.jumps().before(journal.time(), window.nanoseconds);
-        let first = journal.first();
+    /// there on, the first that has no more behind it than the window allows, and that all of what is behind it is kept of.
+    /// The newest costs nothing: what is behind it is owed anyway.
+    fn window_begins(&self, past: &Past, window: &Window, checkpoints: &[Checkpoint]) -> (usize, Limit) {
+        let oldest = self.stages.jumps().before(self.stages.journal.time(), window.nanoseconds);
+        let floor = self.window_floor();
         let from = checkpoints.partition_point(|checkpoint| checkpoint.time <= oldest).saturating_sub(1);
-        let reached = |checkpoint: &Checkpoint| checkpoint.until_lsn.0 + 1 >= first.0;
-        let cost = |checkpoint: &Checkpoint| journal.bytes_since(checkpoint.until_lsn);
-        let fits = |checkpoint: &Checkpoint| reached(checkpoint) && cost(checkpoint) <= window.bytes.min(room);
+        let reached = |checkpoint: &Checkpoint| checkpoint.until_lsn >= past.from;
+        let cost = |checkpoint: &Checkpoint| self.past_bytes(past, checkpoint.until_lsn);
+        let fits = |checkpoint: &Checkpoint| {
+            reached(checkpoint) && checkpoint.until_lsn >= floor && cost(checkpoint) <= window.bytes
+        };
         let begin = checkpoints.iter().skip(from).position(fits).map(|nth| from + nth);
         let newest = checkpoints.iter().rposition(reached).unwrap_or(checkpoints.len());
         let begin = begin.unwrap_or(newest);
@@ -136,9 +162,10 @@ impl Store {
         let Some(before) = begin.checked_sub(1).and_then(|before| checkpoints.get(before)) else {
             return (begin, Limit::Begun);
         };
-        // Of what is gone nobody can say what it would cost: at least a segment, and about as much as the step behind it.
+        // Of what is gone nobody can say what it would cost: at least a segment or a file, and about as much as the step behind it.
         let costs = |nth: usize| checkpoints.get(nth).map_or(0, cost);
-        let guessed = (2 * costs(begin)).saturating_sub(costs(begin + 1)) + self.segment_bytes;
+        let guessed = (2 * costs(begin)).saturating_sub(costs(begin + 1)) + self.segment_bytes.max(past.grain_bytes);
+        let room = costs(begin).saturating_add(self.spare_room.load(Ordering::Relaxed));
         let limit = match if reached(before) { cost(before) } else { guessed } {
             cost if cost > room => Limit::Disk,
             cost if cost > window.bytes => Limit::Bytes,
@@ -147,8 +174,8 @@ impl Store {
         (begin, limit)
     }
 
-    /// The change that notes a new root of a dataset as a checkpoint, and lets go of those that its window no longer needs. Up to
-    /// the `first` record that is in it and was not in the one before, nothing changed. The caller has claimed its drain.
+    /// The changes that note a new root of a dataset as a checkpoint, and let go of those that its window no longer needs. Up to
+    /// the `first` record that is in it and was not in the one before, nothing changed; `steps` is what it has in the journal. The caller has claimed its drain.
     pub(super) fn note_checkpoint(
         &self,
         dataset: &Dataset,
@@ -156,8 +183,11 @@ impl Store {
         first: Option<(Lsn, Timestamp)>,
         time: Timestamp,
         written: u64,
-    ) -> Option<Change> {
-        self.stages.catalogue.window(dataset.id)?;
+        steps: &[Step],
+    ) -> Vec<Change> {
+        if self.stages.catalogue.window(dataset.id).is_none() {
+            return Vec::new();
+        }
         let mut checkpoints = self.noted_checkpoints(dataset.id);
         // A crash may have taken the checkpoint of a rewind: then the last one is not what this root was made of.
         let base = dataset.base();
@@ -179,7 +209,7 @@ impl Store {
             written_bytes: written,
         });
         thin(&mut checkpoints);
-        Some(Change::checkpoints(dataset.id, &checkpoints))
+        vec![Change::checkpoints(dataset.id, &checkpoints), self.note_steps(dataset.id, head.lsn, steps)]
     }
 
     /// The change that notes that a dataset rests at its root up to the record `last` of `time`. The caller has claimed its drain.

@@ -9,7 +9,7 @@ use super::datasets::{DatasetInfo, check_label, mode_of};
 use super::open::{NO_DATASET, applied_change};
 use super::{Reach, Store};
 use crate::catalogue::{
-    Change, Checkpoint, DatasetKind, DatasetRow, Head, Mark, Sealed, SnapshotRow, Window, encode_changes,
+    Change, Checkpoint, DatasetKind, DatasetRow, Head, History, Mark, Sealed, SnapshotRow, Window, encode_changes,
 };
 use crate::dataset::live::Dataset;
 use crate::dataset::record::Record;
@@ -99,11 +99,16 @@ impl Store {
             let live = self.dataset(row.id)?;
             let mut changes = vec![Change::window(row.id, window)];
             if window.is_none() {
-                changes.push(Change::checkpoints(row.id, &[]));
+                changes.extend([
+                    Change::checkpoints(row.id, &[]),
+                    Change::history(row.id, None),
+                    Change::steps(row.id, None),
+                ]);
             } else if self.usable_checkpoints(row.id).is_empty() {
                 // Later than all that is in this root, and no later than what comes: from here on all is kept.
                 let time = self.stages.journal.time();
                 let base = live.base();
+                changes.push(Change::steps(row.id, Some(&[])));
                 changes.push(Change::checkpoints(
                     row.id,
                     &[Checkpoint {
@@ -117,7 +122,10 @@ impl Store {
                     }],
                 ));
             }
-            self.administer(&changes, now)
+            self.administer(&changes, now)?;
+            // What is left over goes with the next trimming.
+            let _ = self.sweep_history();
+            Ok(())
         })
     }
 
@@ -259,7 +267,7 @@ impl Store {
             self.stages.make_stable(base.lsn)?;
             let head = Head { root: base.root, lsn: base.lsn, next_inode: live.next_inode() };
             let mut changes = vec![Change::head(live.id, head)];
-            changes.extend(self.note_checkpoint(&live, head, None, time, 0));
+            changes.extend(self.note_checkpoint(&live, head, None, time, 0, &[]));
             if row.kind == DatasetKind::Volume {
                 changes.push(Change::dataset(&DatasetRow { size: live.learn_size()?, ..row }));
             }
@@ -298,17 +306,17 @@ impl Store {
             live.settle_in_journal(now)?;
         }
         self.stages.make_stable(self.stages.journal.last())?;
-        let (checkpoint, _pin) = {
+        let (checkpoint, history, _pin) = {
             let _no_trimming = self.administration();
             let checkpoints = self.usable_checkpoints(row.id);
             let found = checkpoints.iter().rev().find(|checkpoint| upto.has(checkpoint.lsn, checkpoint.time));
             let found = *found.ok_or_else(|| out_of_reach(row, checkpoints.first()))?;
-            (found, self.pin(found.until_lsn))
+            (found, self.history(row.id), self.pin(found.until_lsn))
         };
         let base = Base { root: checkpoint.root, lsn: checkpoint.until_lsn };
         let row = DatasetRow { size: 0, ..row.clone() };
         let past = Dataset::new(&row, self.stages.clone(), mode_of(&row), base, checkpoint.next_inode);
-        let outcome = self.replay_into(&past, &checkpoint, upto, now);
+        let outcome = self.replay_into(&past, &checkpoint, history.as_ref(), upto, now);
         let base = past.base();
         let next_inode = past.next_inode().max(live.next_inode());
         // Whatever came of it, its layers give their memory back.
@@ -332,8 +340,15 @@ impl Store {
         Err(Refusal::Invalid(why).into())
     }
 
-    /// Applies what the journal has of a dataset behind a checkpoint, up to a moment, and merges it into a root.
-    fn replay_into(&self, past: &Dataset, from: &Checkpoint, upto: Upto, now: Timestamp) -> Result<()> {
+    /// Applies what history and journal have of a dataset behind a checkpoint, up to a moment, and merges it into a root.
+    fn replay_into(
+        &self,
+        past: &Dataset,
+        from: &Checkpoint,
+        history: Option<&History>,
+        upto: Upto,
+        now: Timestamp,
+    ) -> Result<()> {
         // Between these two nothing changed, and the journal there may be gone.
         if upto.has(from.until_lsn, from.until_time) {
             let mut done = false;
@@ -349,7 +364,7 @@ impl Store {
                 }
                 Ok(())
             };
-            let outcome = self.stages.journal.replay(from.until_lsn, &mut visit);
+            let outcome = self.replay_past(past.id, history, from.until_lsn, &mut visit);
             match outcome {
                 Err(Error::Refused(Refusal::Busy)) if done => {}
                 outcome => outcome?,

@@ -20,9 +20,23 @@ pub fn small() -> StoreOptions {
     options.pool.index_batch = 64;
     options.pool.cache_bytes = 1 << 20;
     options.journal.segment_bytes = 4 << 20;
+    options.whole_journal_bytes = 4 << 20;
     options.pressure =
         PressureOptions { freeze_bytes: 1 << 20, block_bytes: 8 << 20, owed_bytes: 8 << 20, deferred_bytes: 32 << 20 };
     options
+}
+
+/// The same with a journal that is split as soon as that can be done, segment by segment.
+pub fn splitting() -> StoreOptions {
+    let mut options = StoreOptions { whole_journal_bytes: 0, ..small() };
+    options.journal.segment_bytes = (1 << 20) + (64 << 10);
+    options
+}
+
+/// Opens the store on a disk with such options.
+pub fn open_splitting(disk: &SimDisk) -> Result<(Store, OpenReport)> {
+    let options = StoreOptions { ids: IdSource::seeded(disk.syncs()), ..splitting() };
+    Store::open(Arc::new(disk.clone()) as Arc<dyn Media>, options)
 }
 
 /// Opens the store on a disk. Its ids follow from what happened to the disk so far: one seed is one world, and none comes

@@ -126,6 +126,7 @@ mod tests {
             last: last.into(),
             seconds: 0.0,
             journal_bytes: 0,
+            history_bytes: 0,
             limit: "age".into(),
         };
         let step = |(from, until, bytes): &(&str, &str, u64)| Written {
