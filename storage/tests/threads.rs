@@ -258,3 +258,77 @@ fn what_waits_for_a_drain_step_keeps_nobody_else_waiting() {
         }
     });
 }
+
+/// The block that a write of this number puts down: of two hundred, each in its turn.
+fn turn(number: u64) -> (u64, bytes::Bytes) {
+    (number % 200 * 4096, noise(number, 4096).into())
+}
+
+#[test]
+fn moments_are_right_while_the_journal_is_split_under_their_readers() {
+    within_two_minutes(|| {
+        let disk = SimDisk::new(1);
+        let (store, _) = open_splitting(&disk).expect("an empty disk");
+        let for_ever = Some(Window { nanoseconds: u64::MAX / 4, bytes: u64::MAX / 4 });
+        for name in ["disk", "comes and goes", "noisy"] {
+            store.create_volume(name, 1 << 20, Policy::Inline, Timestamp(1)).expect("room");
+        }
+        store.set_window("disk", for_ever, Timestamp(1)).expect("room");
+        let device = |name: &str| store.volume(store.dataset_named(name).expect("there").row.id).expect("a volume");
+        let stop = AtomicBool::new(false);
+        let log = std::sync::Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            (0..2).for_each(|_| drop(scope.spawn(|| pump(&store, &stop))));
+            let writer = scope.spawn(|| {
+                let volume = device("disk");
+                for number in 0..2500 {
+                    let (offset, bytes) = turn(number);
+                    let lsn = volume.write(Timestamp(2), offset, bytes).expect("room");
+                    log.lock().expect("no panic").push(lsn);
+                    if number % 100 == 0 {
+                        store.create_snapshot("disk", &format!("s{number}"), Timestamp(2)).expect("room");
+                    }
+                }
+            });
+            let beside = scope.spawn(|| {
+                for round in 0..25 {
+                    store.set_window("comes and goes", for_ever, Timestamp(2)).expect("room");
+                    for number in 0..60 {
+                        let (offset, bytes) = turn(round * 1000 + number);
+                        device("comes and goes").write(Timestamp(2), offset, bytes.clone()).expect("room");
+                        device("noisy").write(Timestamp(2), offset, bytes).expect("room");
+                    }
+                    store.set_window("comes and goes", None, Timestamp(2)).expect("room");
+                }
+            });
+            let reader = || {
+                let mut looks = 0;
+                while !(writer.is_finished() && beside.is_finished() && looks > 20) {
+                    let known: Vec<_> = log.lock().expect("no panic").clone();
+                    if known.len() < 400 {
+                        std::thread::yield_now();
+                        continue;
+                    }
+                    let nth = (looks as usize * 7919) % known.len();
+                    store.clone_at("disk", &Moment::Lsn(known[nth]), "past", Timestamp(3)).expect("within the window");
+                    let past = device("past");
+                    for back in 0..200.min(nth as u64 + 1) {
+                        let (offset, bytes) = turn(nth as u64 - back);
+                        assert!(past.read(offset, 4096).expect("readable").concat() == bytes, "{back} before {nth}");
+                    }
+                    store.delete_dataset("past", Timestamp(3)).expect("just made");
+                    looks += 1;
+                }
+            };
+            reader();
+            [writer, beside].into_iter().for_each(|thread| thread.join().expect("no panic"));
+            stop.store(true, Ordering::Release);
+        });
+        store.drain_all(Timestamp(9)).expect("room");
+        while store.drain_step(Timestamp(9)).expect("room") {}
+        let stats = store.stats().expect("measured");
+        assert!(stats.history_bytes > 0 && stats.journal_bytes < 8 << 20, "{stats:?}");
+        let check = store.check(true, &mut |_| true).expect("a sound machine");
+        assert!(check.is_sound(), "{:?}", check.problems);
+    });
+}
