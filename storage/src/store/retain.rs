@@ -105,7 +105,8 @@ impl Store {
         let missing = self.stages.ample_bytes().saturating_sub(self.stages.space()?.free_bytes);
         let histories = self.stages.catalogue.histories();
         let files = histories.iter().flat_map(|(_, history)| &history.files).map(|file| (file.last, file.bytes));
-        let spans = self.stages.journal.done(self.owed_after());
+        let owed = self.owed_after();
+        let spans = self.stages.journal.done(owed);
         let mut kept: Vec<(Lsn, u64)> = files.chain(spans.iter().map(|span| (span.last, span.bytes))).collect();
         kept.sort_unstable();
         let mut freed = 0;
@@ -114,6 +115,10 @@ impl Store {
                 freed += bytes;
                 self.window_floor.fetch_max(last.0, Ordering::Relaxed);
             }
+        }
+        // All that nobody owes is still too little: then the newest segment may be begun anew, too.
+        if freed < missing {
+            self.window_floor.fetch_max(owed.0, Ordering::Relaxed);
         }
         Ok(())
     }
