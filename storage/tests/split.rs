@@ -144,7 +144,7 @@ fn moments_in_a_history_hold_exactly_the_writes_up_to_them() {
                 let whole = Patch { ranges: vec![(0, image.clone().into())] };
                 expect(&*device(&store, "first"), &image, "rewound");
                 known[0].writer.image = image;
-                let lsn = Lsn(store.mark(&["first"], "rewound", true, now).expect("a window").0 - 1);
+                let lsn = Lsn(store.mark(&["first"], "rewound", true, now).expect("a window").lsn.0 - 1);
                 known[0].log.push((lsn, whole));
             }
             if round % 2 == 1 {
