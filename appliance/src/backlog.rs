@@ -58,7 +58,7 @@ impl Differences {
 pub fn backlog(node: &Node, peer: &str) -> Result<Backlog, Error> {
     let running: Vec<Replication> = node.transfers.running(peer);
     let mut backlog = Backlog { under_way: running.len(), ..Backlog::default() };
-    for row in node.store.dataset_rows().into_iter().filter(|row| row.origin.is_none()) {
+    for row in node.store.dataset_rows() {
         let label = format!("{}@", row.name);
         let under_way = running.iter().find(|transfer| transfer.snapshot.starts_with(&label));
         let has = ledger::proof(&node.store, peer, &row.id).map(|proof| proof.snapshot);

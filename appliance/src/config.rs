@@ -53,6 +53,7 @@
 //! rate = "10Mbit"
 //! calendar = "22:00-06:00 unlimited"
 //! recovery_point = "24h"          # how old a snapshot may be when it is there; sent as slowly as that allows
+//! forwards = true                 # take from it also what other boxes made and it keeps: the second link of a chain
 //!
 //! [store]
 //! chunk_bytes = 16384             # average; counts when the store is created
@@ -295,11 +296,11 @@ impl Default for Wan {
 impl Wan {
     /// What it says about the cap of the box.
     pub fn caps(&self) -> CapRules {
-        CapRules { rate: self.rate.clone(), calendar: self.calendar.clone(), recovery_point: None }
+        CapRules { rate: self.rate.clone(), calendar: self.calendar.clone(), ..CapRules::default() }
     }
 }
 
-/// `[peer.NAME]`: what is said about a cap.
+/// `[peer.NAME]`: what is said about a peer, most of it about its cap.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CapRules {
@@ -309,6 +310,8 @@ pub struct CapRules {
     pub calendar: Option<String>,
     /// How old a snapshot may be when it is there, as in "24h". What is sent is slowed down as far as that allows.
     pub recovery_point: Option<String>,
+    /// The peer may pass on what other boxes made and it keeps.
+    pub forwards: bool,
 }
 
 impl CapRules {

@@ -525,7 +525,7 @@ fn start_link(
     link.limits.compression = config.wan.compression().map_err(StartError::Config)?;
     link.limits.delta = config.wan.delta;
     link.peers = peers(store);
-    Ok(Some(runtime.block_on(Link::bind(link, Arc::new(Replicas::new(store.clone(), caps.clone()))))?))
+    Ok(Some(runtime.block_on(Link::bind(link, Arc::new(Replicas::new(store.clone(), caps.clone(), config))))?))
 }
 
 fn host_name() -> String {

@@ -1,5 +1,6 @@
 //! What this box does for peers: keeps their snapshots as replicas, and keeps their records.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use narrowboat_storage::Store;
@@ -7,32 +8,75 @@ use narrowboat_storage::error::{Refusal, Result};
 use narrowboat_wan::link::Host;
 use narrowboat_wan::peer::PeerRecord;
 use narrowboat_wan::shape::Rate;
-use narrowboat_wan::sync::{Admission, Failure, OwnSnapshots, Replication, Report, Sink, StoreSink};
+use narrowboat_wan::sync::{Admission, Failure, Hello, Replication, Report, Sink, SnapshotOffer, StoreSink};
 
 use crate::caps::Caps;
 use crate::clock;
+use crate::config::Config;
 use crate::plans;
 
 /// The part of a box that peers meet.
 pub struct Replicas {
     store: Arc<Store>,
     caps: Arc<Caps>,
+    /// Names of peers that may pass on what others made.
+    forwarders: BTreeSet<String>,
 }
 
 impl Replicas {
     /// Keeps what peers send in `store`, and sends to them under `caps`.
-    pub fn new(store: Arc<Store>, caps: Arc<Caps>) -> Self {
-        Replicas { store, caps }
+    pub fn new(store: Arc<Store>, caps: Arc<Caps>, config: &Config) -> Self {
+        let forwards = config.peer.iter().filter(|(_, rules)| rules.forwards);
+        Replicas { store, caps, forwarders: forwards.map(|(name, _)| name.clone()).collect() }
+    }
+}
+
+/// What goes in front of the names of a peer's datasets here.
+fn prefix(peer: &PeerRecord) -> String {
+    format!("{}/", peer.name)
+}
+
+/// What one peer may publish: what its own store made, and, where it was said so, what it keeps for other boxes. That goes under
+/// its name, never into what came from elsewhere: who forwards could have changed it.
+struct Publishing {
+    store: Arc<Store>,
+    prefix: String,
+    forwards: bool,
+}
+
+impl Admission for Publishing {
+    fn admit(&self, peer: &Hello, snapshot: &SnapshotOffer) -> Result<()> {
+        if peer.store == snapshot.source {
+            return Ok(());
+        }
+        let refused = |why: String| Err(Refusal::Invalid(why).into());
+        let name = &snapshot.dataset_name;
+        if !self.forwards {
+            return refused(format!(
+                "{name} was made by another box: its snapshots are taken from you where `forwards = true` stands under your \
+                 name in the config file of the box that receives them"
+            ));
+        }
+        match self.store.dataset_row(snapshot.dataset) {
+            _ if snapshot.source == self.store.id() => {
+                refused(format!("{name} was made by the box that you send it to"))
+            }
+            Some(row) if !row.name.starts_with(&self.prefix) => {
+                refused(format!("{name} comes to the box that you send it to from elsewhere already"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 impl Host for Replicas {
     fn sink(&self, peer: &PeerRecord) -> Result<Arc<dyn Sink>> {
-        Ok(Arc::new(StoreSink::new(self.store.clone(), format!("{}/", peer.name), Arc::new(clock::now))))
+        Ok(Arc::new(StoreSink::new(self.store.clone(), prefix(peer), Arc::new(clock::now))))
     }
 
-    fn admission(&self, _peer: &PeerRecord) -> Arc<dyn Admission> {
-        Arc::new(OwnSnapshots)
+    fn admission(&self, peer: &PeerRecord) -> Arc<dyn Admission> {
+        let forwards = self.forwarders.contains(peer.name.as_str());
+        Arc::new(Publishing { store: self.store.clone(), prefix: prefix(peer), forwards })
     }
 
     fn pin(&self, peer: &PeerRecord) -> Result<()> {
@@ -75,12 +119,7 @@ pub fn peers(store: &Store) -> Vec<PeerRecord> {
     store.peers().into_iter().filter_map(decode).collect()
 }
 
-/// What has to be sent for a snapshot of this store, sealed for it if need be. Refused for replicas: a peer takes from
-/// a box only what that box made.
+/// What has to be sent for a snapshot of this store, sealed for it if need be. That of a replica is passed on as it is.
 pub fn replication(store: &Store, dataset: &str, snapshot: &str) -> Result<Replication> {
-    if store.dataset_named(dataset)?.row.origin.is_some() {
-        let why = format!("{dataset} is a replica itself: replicate it from the box that made it");
-        return Err(Refusal::Invalid(why).into());
-    }
     Replication::of(store, store.snapshot_named(dataset, snapshot)?.id)
 }

@@ -12,10 +12,11 @@ fn plan(data: &Path) -> Value {
     facts(data, &["plan", "list"])[0].clone()
 }
 
-/// Names of the snapshots of a dataset, the oldest first.
+/// Names of the snapshots of a dataset, the oldest first; none where it is not there yet.
 fn snapshots(data: &Path, dataset: &str) -> Vec<String> {
-    let list = facts(data, &["snapshot", "list", dataset]);
-    list.as_array().expect("a list").iter().map(|row| row["name"].as_str().expect("a name").to_owned()).collect()
+    let list = facts(data, &["snapshot", "list"]);
+    let rows = list.as_array().expect("a list").iter().filter(|row| row["dataset"] == dataset);
+    rows.map(|row| row["name"].as_str().expect("a name").to_owned()).collect()
 }
 
 fn root(data: &Path, dataset: &str, snapshot: &str) -> Value {
@@ -118,4 +119,68 @@ fn a_plan_can_be_paused_changed_and_dropped() {
 
     fine(&branch, &["plan", "delete", "disk"]);
     assert_eq!(facts(&branch, &["plan", "list"]), Value::Array(Vec::new()));
+}
+
+/// A box whose config file says that `peer` may pass on what others made.
+fn forwarding_from(folder: &Path, name: &str, peer: &str) -> std::path::PathBuf {
+    let data = data_folder(folder, name);
+    let file = data.join("narrowboat.toml");
+    let text = std::fs::read_to_string(&file).expect("a config file");
+    std::fs::write(&file, format!("{text}\n[peer.{peer}]\nforwards = true\n")).expect("written");
+    data
+}
+
+#[test]
+fn a_chain_of_three_boxes_passes_on_what_the_first_made() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (branch, hub) = (data_folder(folder.path(), "branch"), data_folder(folder.path(), "hub"));
+    let vault = forwarding_from(folder.path(), "vault", "hub");
+    let served = Served::start(&branch);
+    let (_hub, _vault) = (Served::start(&hub), Served::start(&vault));
+    pair(&hub, &branch);
+    pair(&vault, &hub);
+    pair(&vault, &branch);
+    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    fine(&branch, &["plan", "create", "disk", "--to", "hub"]);
+    until("the first copy", || is_up_to_date(&branch));
+    fine(&hub, &["plan", "create", "branch/disk", "--to", "vault"]);
+    write_noise(&served);
+    fine(&branch, &["snapshot", "create", "disk", "--name", "monday"]);
+    until("monday", || snapshots(&vault, "hub/branch/disk").iter().any(|name| name == "monday"));
+    until("an end", || is_up_to_date(&hub));
+    assert_eq!(root(&vault, "hub/branch/disk", "monday"), root(&branch, "disk", "monday"));
+    let image = folder.path().join("image");
+    fine(&vault, &["restore", "hub/branch/disk@monday", image.to_str().expect("a path")]);
+    assert_eq!(std::fs::metadata(&image).expect("an image").len(), 64 << 20);
+    // The hub keeps what its own plan has sent on.
+    assert!(snapshots(&hub, "branch/disk").iter().any(|name| name.starts_with("auto-")));
+
+    // From the branch itself the vault takes it as well, into the same replica; and it costs next to nothing.
+    fine(&branch, &["snapshot", "create", "disk", "--name", "direct"]);
+    let sent = facts(&branch, &["replicate", "disk@direct", "--to", "vault", "--wait"]);
+    assert!(sent["payload_bytes"].as_u64() < Some(64 << 10) && sent["proved"] == true, "{sent}");
+    assert!(snapshots(&vault, "hub/branch/disk").iter().any(|name| name == "direct"));
+
+    // Back to where it came from nothing goes, and from the vault to the hub only where the hub said so.
+    let back = narrowboat(&hub, &["replicate", "branch/disk@monday", "--to", "branch", "--wait"]);
+    assert!(back.code != 0 && back.err.contains("was made by another box"), "{back:?}");
+}
+
+#[test]
+fn who_forwards_does_not_touch_what_comes_directly() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (branch, hub) = (data_folder(folder.path(), "branch"), data_folder(folder.path(), "hub"));
+    let vault = forwarding_from(folder.path(), "vault", "hub");
+    let _served = [Served::start(&branch), Served::start(&hub), Served::start(&vault)];
+    pair(&hub, &branch);
+    pair(&vault, &hub);
+    pair(&vault, &branch);
+    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    fine(&branch, &["snapshot", "create", "disk", "--name", "one"]);
+    fine(&branch, &["replicate", "disk@one", "--to", "vault", "--wait"]);
+    fine(&branch, &["snapshot", "create", "disk", "--name", "two"]);
+    fine(&branch, &["replicate", "disk@two", "--to", "hub", "--wait"]);
+    let refused = narrowboat(&hub, &["replicate", "branch/disk@two", "--to", "vault", "--wait"]);
+    assert!(refused.code != 0 && refused.err.contains("from elsewhere already"), "{refused:?}");
+    assert_eq!(snapshots(&vault, "branch/disk"), ["one"]);
 }

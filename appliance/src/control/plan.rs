@@ -23,9 +23,6 @@ pub(super) struct Asked {
 /// Makes a plan, or changes it.
 pub(super) fn set(node: &Arc<Node>, dataset: &str, peer: &str, asked: &Asked) -> Result<Acknowledged, Failed> {
     let (row, peer) = (node.store.dataset_named(dataset)?.row, record(node, peer)?);
-    if row.origin.is_some() {
-        return Err(Failed::refused(format!("{dataset} is a replica itself: make the plan on the box that made it")));
-    }
     let class: Option<Class> = asked.class.as_deref().map(str::parse).transpose()?;
     let hours: Option<Option<Hours>> = match asked.hours.as_deref() {
         None => None,

@@ -162,6 +162,8 @@ impl Plans {
         let snapshots = self.store.snapshots(Some(entry.row.id));
         match self.next(node, entry, past, &snapshots)? {
             Step::Send(id) => Ok(snapshots.into_iter().find(|snapshot| snapshot.id == id)),
+            // A replica has the snapshots that it is sent.
+            Step::Snapshot if entry.row.read_only => Ok(None),
             Step::Snapshot => {
                 let taken = take(&self.store, &entry.row.name)?;
                 tracing::debug!(dataset = entry.row.name, snapshot = taken.name, "a plan took a snapshot");
@@ -237,7 +239,8 @@ impl Plans {
     /// Deletes the snapshots that plans made and nobody needs any more.
     fn tidy(&self, node: &Node, link: &Link, entries: &[Entry]) {
         let peers = link.peers();
-        let mut rows: Vec<&DatasetRow> = entries.iter().map(|entry| &entry.row).collect();
+        let own = entries.iter().map(|entry| &entry.row).filter(|row| row.origin.is_none());
+        let mut rows: Vec<&DatasetRow> = own.collect();
         rows.dedup_by_key(|row| row.id);
         for row in rows {
             let names = || peers.iter().map(|peer| peer.record.name.as_str());

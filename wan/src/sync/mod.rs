@@ -99,7 +99,7 @@ pub use failure::Failure;
 pub use limits::Limits;
 pub use packing::{Group, Order, Parcel};
 pub use report::{Report, Tally};
-pub use seam::{Admission, References, Sink, Source};
+pub use seam::{Admission, Hello, References, Sink, SnapshotOffer, Source};
 pub use sender::Replication;
 pub use session::{Input, Output, Room, Session};
 pub use store::{Clock, OwnSnapshots, StoreSink};
