@@ -19,7 +19,9 @@
 //! * data that initiators read: no task of a connection is begun while more than
 //!   [`ServerConfig::connection_reply_bytes_max`] wait for it to take them, and while all together hold
 //!   [`ServerConfig::reply_bytes`] only one at a time;
-//! * what one address takes of both, and of the workers: half, so that it does not take what others need (`places.rs`);
+//! * what is answered where it is read (pings, text): sent every 256 KiB, and nothing is read while
+//!   [`ServerConfig::connection_reply_bytes_max`] wait for the initiator;
+//! * what one address takes of these, and of the workers: half, so that it does not take what others need (`places.rs`);
 //! * an initiator that takes nothing: closed after [`ServerConfig::stall`], and sooner where others wait for the memory;
 //! * logins: [`Gate`], and a deadline; connections: a number, of which one address has half.
 

@@ -1,6 +1,7 @@
 mod conversations;
 mod fuzz;
 pub(super) mod harness;
+mod held;
 mod initiator;
 #[path = "../../../tests/common/suite.rs"]
 mod libiscsi;

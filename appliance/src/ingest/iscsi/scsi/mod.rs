@@ -60,7 +60,7 @@ pub use lock::RangeLocks;
 pub use operations::{Direction, data_out_bytes, is_brief};
 pub use reserve::Keeper;
 pub use sense::{Sense, Status};
-pub use tasks::TaskGate;
+pub use tasks::{DRAIN, TaskGate};
 pub use unit::{LogicalUnit, Shape};
 
 /// Smallest disk: 1 MiB.

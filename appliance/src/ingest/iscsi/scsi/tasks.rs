@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::Nexus;
 
 /// How long an abort waits for a command that storage holds. Beyond it storage has failed, and says so itself.
-const DRAIN: Duration = Duration::from_secs(60);
+pub const DRAIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 struct State {

@@ -15,6 +15,12 @@ use super::places::Held;
 use super::{Shared, WAKE, lock};
 use crate::ingest::iscsi::session::{Done, Session, Task, Weight};
 
+/// Bytes of answers from which on no more is read before they are sent: what needs no task (pings, text, task management)
+/// is answered where it is read.
+const ANSWER_BYTES_MAX: usize = 256 << 10;
+/// Most bytes that are read in a row: who sends without end, and nothing that a task comes of, does not keep a worker.
+const READ_BYTES_MAX: usize = 1 << 20;
+
 /// Starts one more worker.
 pub(super) fn start(shared: &Arc<Shared>) -> io::Result<()> {
     *lock(&shared.workers) += 1;
@@ -93,10 +99,10 @@ fn serve(shared: &Arc<Shared>, connection: &Arc<Connection>, flags: EventFlags) 
     shared.arm(connection);
 }
 
-/// Reads until a task is ready or the socket has nothing more, then lets others read.
+/// Reads until a task is ready, the socket has nothing more, or it is much already; then lets others read.
 fn read_some(connection: &Connection) -> io::Result<()> {
     let mut assembler = connection.reader.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut ended = false;
+    let (mut ended, mut staged, mut heard) = (false, false, 0);
     // Those for which there was no place do not keep anyone from reading on.
     let has_task = |session: &Session| session.has_task(|weight| connection.state().may_try(weight));
     loop {
@@ -110,14 +116,22 @@ fn read_some(connection: &Connection) -> io::Result<()> {
                 if session.is_closing() || (has_task(&session) && !assembler.has_staged()) {
                     break;
                 }
+                if session.output_bytes() >= ANSWER_BYTES_MAX {
+                    staged = assembler.has_staged();
+                    break;
+                }
             }
+            Ok(None) if heard >= READ_BYTES_MAX => break,
             Ok(None) if has_task(&connection.session()) => break,
             Ok(None) => match (&connection.socket).read(assembler.room()) {
                 Ok(0) => {
                     ended = true;
                     break;
                 }
-                Ok(len) => assembler.filled(len),
+                Ok(len) => {
+                    heard += len;
+                    assembler.filled(len);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -130,8 +144,8 @@ fn read_some(connection: &Connection) -> io::Result<()> {
         }
     }
     let mut state = connection.state();
-    // A PDU that is not whole makes no event of its own; the socket will.
-    state.staged = false;
+    // A PDU that is not whole makes no event of its own; the socket will. One that is whole would be forgotten.
+    state.staged = staged;
     state.reading = false;
     state.ended |= ended;
     Ok(())

@@ -31,6 +31,8 @@ pub(super) struct Normal {
 pub(super) struct InHand {
     /// The command it came from; `None` for task management, which `pending` knows.
     pub tag: Option<u32>,
+    /// The logical unit that it is for.
+    pub lun: [u8; 8],
     /// Its answer is not sent, and it is to end as soon as it can.
     pub aborted: Arc<AtomicBool>,
     /// How many bytes it holds beside its slot.
@@ -242,8 +244,10 @@ impl Full {
         self.ask_for_data(out);
     }
 
-    /// Ends the session where data was asked for and none came for `patience`: it holds memory that others wait for.
-    pub fn tick(&mut self, now: Instant, patience: Duration) {
+    /// Ends the session where data was asked for and none came for `patience`: it holds memory that others wait for. Refuses
+    /// aborts that storage holds up.
+    pub fn tick(&mut self, now: Instant, patience: Duration, out: &mut Output) {
+        self.tick_pending(now, out);
         let waits = self.collecting.iter().any(|tag| self.commands.get(tag).is_some_and(Command::waits_for_data));
         self.starving = match self.starving {
             _ if !waits => None,
@@ -340,6 +344,7 @@ impl Full {
         let aborted = Arc::<AtomicBool>::default();
         let in_hand = InHand {
             tag: Some(tag),
+            lun: command.request.lun,
             aborted: aborted.clone(),
             held_bytes: command.held_bytes,
             borrows: command.borrows,

@@ -1,17 +1,18 @@
 //! Task management (RFC 7143 section 11.5) and logout (section 11.14).
 //!
 //! What is aborted before a worker had it is gone at once. What a worker has is aborted too: it ends as soon as it can, is
-//! not answered, and whoever asked for the abort is answered after that; where storage holds it for too long, with a
-//! refusal.
+//! not answered, and whoever asked for the abort is answered after that; where storage holds it for longer than [`DRAIN`],
+//! with a refusal. Who asks again waits for it again.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Instant;
 
 use super::Output;
 use super::full::{Full, InHand};
 use super::task::Work;
-use crate::ingest::iscsi::scsi::Status;
+use crate::ingest::iscsi::scsi::{DRAIN, Status};
 use crate::ingest::iscsi::wire::{Bhs, Pdu, opcode};
 
 /// Task management functions.
@@ -33,6 +34,8 @@ mod answer {
     pub const NO_REASSIGNMENT: u8 = 4;
     pub const NOT_SUPPORTED: u8 = 5;
     pub const REJECTED: u8 = 255;
+    /// That of a logout (section 11.15.1).
+    pub const CLEANUP_FAILED: u8 = 3;
 }
 
 /// Most functions that wait for tasks at once.
@@ -43,6 +46,8 @@ pub(super) struct Pending {
     waits: BTreeSet<u64>,
     answer: Bhs,
     then: Then,
+    /// When it was first seen waiting for commands alone; task management has its own patience.
+    since: Option<Instant>,
 }
 
 enum Then {
@@ -87,7 +92,8 @@ impl Full {
     /// ABORT TASK (section 11.5.1): a task that did not come yet never will.
     fn abort_task(&mut self, pdu: &Pdu, out: &mut Output) {
         let (tag, number) = (pdu.bhs.word(20), pdu.bhs.word(32));
-        if self.commands.contains_key(&tag) {
+        let is_leaving = self.leaving().any(|(_, own, _)| own == tag);
+        if is_leaving || self.commands.contains_key(&tag) {
             let waits = self.abort(|own, _| own == tag);
             self.wait(waits, response(pdu, answer::COMPLETE), Then::GoOn, out);
         } else {
@@ -108,11 +114,19 @@ impl Full {
         waits.insert(id);
         self.in_hand.insert(
             id,
-            InHand { tag: None, aborted: Arc::default(), held_bytes: 0, borrows: false, slot: false, ordered: false },
+            InHand {
+                tag: None,
+                lun: lun.unwrap_or_default(),
+                aborted: Arc::default(),
+                held_bytes: 0,
+                borrows: false,
+                slot: false,
+                ordered: false,
+            },
         );
         self.managing.push_back((id, work));
         self.managed += 1;
-        self.pending.push(Pending { waits, answer: response(pdu, answer::COMPLETE), then });
+        self.pending.push(Pending { waits, answer: response(pdu, answer::COMPLETE), then, since: None });
     }
 
     /// A worker brought task management back. Where tasks may still change something, nobody is told that they can't; own
@@ -129,15 +143,16 @@ impl Full {
         });
     }
 
-    /// Aborts own commands by tag and logical unit. Returns which of them workers have.
+    /// Aborts own commands by tag and logical unit. Returns which of them workers have, those included that were aborted before.
     fn abort(&mut self, hit: impl Fn(u32, [u8; 8]) -> bool) -> BTreeSet<u64> {
+        let mut waits: BTreeSet<u64> =
+            self.leaving().filter(|(_, tag, lun)| hit(*tag, *lun)).map(|(id, ..)| id).collect();
         let tags: Vec<u32> = self
             .commands
             .iter()
             .filter(|(tag, command)| hit(**tag, command.request.lun))
             .map(|(tag, _)| *tag)
             .collect();
-        let mut waits = BTreeSet::new();
         for tag in tags {
             let Some(command) = self.commands.remove(&tag) else { continue };
             if command.is_in_hand() {
@@ -155,9 +170,38 @@ impl Full {
         waits
     }
 
+    /// Commands that were aborted and that workers still have: number, tag, logical unit.
+    fn leaving(&self) -> impl Iterator<Item = (u64, u32, [u8; 8])> {
+        let aborted = self.in_hand.iter().filter(|(_, in_hand)| in_hand.aborted.load(SeqCst));
+        aborted.filter_map(|(id, in_hand)| Some((*id, in_hand.tag?, in_hand.lun)))
+    }
+
+    /// Refuses those who have waited for commands for too long: what storage holds may still change something.
+    pub(super) fn tick_pending(&mut self, now: Instant, out: &mut Output) {
+        let in_hand = &self.in_hand;
+        let is_managed = |id: &u64| in_hand.get(id).is_some_and(|in_hand| in_hand.tag.is_none());
+        for pending in &mut self.pending {
+            if pending.waits.iter().any(is_managed) {
+                continue;
+            }
+            if now.saturating_duration_since(*pending.since.get_or_insert(now)) > DRAIN {
+                let refusal = match pending.answer.opcode() {
+                    opcode::LOGOUT_RESPONSE => answer::CLEANUP_FAILED,
+                    _ => answer::REJECTED,
+                };
+                pending.answer = pending.answer.with_byte(2, refusal);
+                pending.waits.clear();
+                if matches!(pending.then, Then::EndAll) {
+                    pending.then = Then::GoOn;
+                }
+            }
+        }
+        self.settle_pending(0, out);
+    }
+
     /// Answers when the tasks are over: at once where there are none.
     fn wait(&mut self, waits: BTreeSet<u64>, answer: Bhs, then: Then, out: &mut Output) {
-        self.pending.push(Pending { waits, answer, then });
+        self.pending.push(Pending { waits, answer, then, since: None });
         self.settle_pending(0, out);
     }
 

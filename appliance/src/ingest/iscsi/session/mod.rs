@@ -15,7 +15,7 @@
 //! * Memory: commands are taken only into slots whose memory is accounted, data is asked for only into memory that is
 //!   there ([`Memory`]).
 //! * A task that was aborted is never answered; the function that aborted it is answered when the task can change nothing
-//!   any more.
+//!   any more, or refused when that takes too long.
 //! * Whatever bytes come, the worst that happens is that this connection ends.
 
 mod commands;
@@ -83,11 +83,15 @@ struct Output {
     encoder: Encoder,
     digests: Digests,
     queue: Vec<Bytes>,
+    /// How long the queue is.
+    bytes: usize,
 }
 
 impl Output {
     fn push(&mut self, frame: Frame) {
+        let before = self.queue.len();
         self.encoder.encode(frame, self.digests, &mut self.queue);
+        self.bytes += self.queue.iter().skip(before).map(Bytes::len).sum::<usize>();
     }
 }
 
@@ -183,7 +187,7 @@ impl Session {
             (Phase::Login(_), _) => now.saturating_duration_since(self.begun) > self.deadlines.login,
             (Phase::Full(_), Some(asked)) => now.saturating_duration_since(asked) > self.deadlines.answer,
             (Phase::Full(full), None) => {
-                full.tick(now, self.deadlines.answer);
+                full.tick(now, self.deadlines.answer, &mut self.out);
                 full.pump(&mut self.out);
                 if silent > self.deadlines.ping {
                     full.ping(&mut self.out);
@@ -209,9 +213,14 @@ impl Session {
 
     /// Moves what is to be sent to the end of `out`, and says how many bytes that is.
     pub fn take_output(&mut self, out: &mut impl Extend<Bytes>) -> usize {
-        let len = self.out.queue.iter().map(Bytes::len).sum();
         out.extend(self.out.queue.drain(..));
-        len
+        std::mem::take(&mut self.out.bytes)
+    }
+
+    /// How many bytes [`Session::take_output`] would move. Whatever is received may add to them: where they grow large they
+    /// are to be taken first.
+    pub fn output_bytes(&self) -> usize {
+        self.out.bytes
     }
 
     /// How the next PDUs that come in are to be cut: digests, and the longest data segment.

@@ -1,9 +1,9 @@
 //! Conversations of the full-feature phase, PDU by PDU.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::harness::{HeldDisk, NAME, Served, target};
+use super::harness::{NAME, Served};
 use super::initiator::{Initiator, NONE, World, pattern};
 use crate::ingest::iscsi::Access;
 use crate::ingest::iscsi::scsi::{Disk, Shape};
@@ -371,42 +371,6 @@ fn a_number_that_was_aborted_before_it_came_counts_as_received() {
     assert_eq!(initiator.run_tasks(), 1);
     let after = initiator.hear_one();
     assert_eq!(after.bhs.word(32) - after.bhs.word(28), pdu.bhs.word(32) - pdu.bhs.word(28));
-}
-
-#[test]
-fn a_reset_that_storage_holds_up_is_refused() {
-    let disk = Arc::new(HeldDisk::new(1 << 20));
-    let target = target(disk.clone(), Shape::EMULATED_512, Access::default());
-    target.device.units()[&0].set_drain(Duration::from_millis(20));
-    let world = World::new(Arc::new(Served { disk: Arc::default(), target, portals: Mutex::default() }));
-    let mut one = world.login(1, &[]);
-    disk.hold(true);
-    one.write(&[1; 512], 512, true);
-    let task = one.session.next_task(|_| true).unwrap();
-    let mut two = world.connect(2);
-    two.isid[5] = 2;
-    two.login_request(1, Some(3), &[("InitiatorName", two.name), ("TargetName", NAME)]);
-    two.hear();
-    two.now_full();
-    std::thread::scope(|scope| {
-        let writing = scope.spawn(|| task.run());
-        disk.wait_for(1);
-        for function in [4, 5, 6, 7] {
-            two.task_request(function, NONE, 0);
-            assert_eq!(two.run_tasks(), 1);
-            let pdu = two.hear_one();
-            assert_eq!((pdu.bhs.opcode(), pdu.bhs.0[2]), (opcode::TASK_RESPONSE, 255), "function {function}");
-        }
-        assert!(!two.session.is_closing());
-        one.task_request(5, NONE, 0);
-        assert_eq!((one.run_tasks(), one.hear_one().bhs.0[2]), (1, 255), "its own task is held");
-        disk.hold(false);
-        one.session.complete(writing.join().unwrap());
-        assert!(one.hear().is_empty(), "what was aborted is not answered");
-    });
-    two.task_request(5, NONE, 0);
-    two.run_tasks();
-    assert_eq!(two.hear_one().bhs.0[2], 0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
@@ -153,6 +153,14 @@ fn read_command(number: u8, block: u8) -> [u8; 48] {
     command
 }
 
+/// An immediate NOP-Out that is to be answered.
+fn ping(tag: u8, number: u8) -> [u8; 48] {
+    let mut ping = [0; 48];
+    (ping[0], ping[1], ping[19], ping[27]) = (0x40, 0x80, tag, number);
+    ping[20..24].fill(0xff);
+    ping
+}
+
 #[test]
 fn what_hangs_for_once_does_not_hold_up_what_is_behind_it() {
     let all = Served::new(1 << 20, Shape::EMULATED_512, Access::default());
@@ -235,9 +243,7 @@ fn who_holds_workers_leaves_some_to_others_and_to_itself() {
     until("six of twelve places are its own", || all.disk.hanging.load(SeqCst) == 6);
     // It is answered itself: pings, and what needs no disk.
     for socket in &mut greedy {
-        let mut ping = [0; 48];
-        (ping[0], ping[1], ping[19], ping[27]) = (0x40, 0x80, 99, 4);
-        ping[20..24].fill(0xff);
+        let ping = ping(99, 4);
         let mut ready = read_command(4, 0);
         ready[32..48].fill(0);
         (ready[1], ready[22]) = (0x81, 0);
@@ -259,6 +265,82 @@ fn who_holds_workers_leaves_some_to_others_and_to_itself() {
         let mut heard: Vec<u8> = (1..4).map(|_| receive(socket).0[19]).collect();
         heard.sort_unstable();
         assert_eq!(heard, [1, 2, 3]);
+    }
+}
+
+#[test]
+fn who_takes_no_answers_to_its_pings_is_read_no_further() {
+    // Far more than the kernel holds in both directions.
+    const FLOOD: usize = 64 << 20;
+    const ANSWERS_MAX: usize = 1 << 20;
+    let all = Served::new(1 << 20, Shape::EMULATED_512, Access::default());
+    let (server, portals) =
+        all.serve(1, ServerConfig { connection_reply_bytes_max: ANSWERS_MAX, ..ServerConfig::default() });
+    let mut socket = logged_in(portals[0]);
+    let mut one = [&ping(7, 0)[..], &[0x5a; 112]].concat();
+    one[7] = 112;
+    let (len, many) = (one.len(), one.repeat(4096));
+    // Faster than they can be answered, until no more is taken for a while.
+    socket.set_nonblocking(true).unwrap();
+    let (mut sent, mut moved) = (0, Instant::now());
+    while sent < FLOOD && moved.elapsed() < Duration::from_secs(3) {
+        match socket.write(&many[sent % len..]) {
+            Ok(more) => (sent, moved) = (sent + more, Instant::now()),
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+    assert!(sent < FLOOD, "everything was read, and nothing was taken");
+    let waiting = server.status().reply_bytes;
+    assert!(waiting <= ANSWERS_MAX + (512 << 10), "{waiting} bytes wait for it");
+    // It goes on when it takes them, and nothing is lost.
+    socket.set_nonblocking(false).unwrap();
+    let mut other = socket.try_clone().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| other.write_all(&one[sent % len..]).unwrap());
+        for _ in 0..sent / len + 1 {
+            let (header, echo) = receive(&mut socket);
+            assert_eq!((header[0], header[19], &echo[..]), (0x20, 7, &[0x5a; 112][..]));
+        }
+    });
+    socket.write_all(&read_command(0, 8)).unwrap();
+    assert_eq!(receive(&mut socket).0[19], 0);
+}
+
+#[test]
+fn who_sends_without_end_what_is_not_answered_keeps_no_worker() {
+    let all = Served::new(1 << 20, Shape::EMULATED_512, Access::default());
+    let (_server, portals) = all.serve(1, ServerConfig { workers_max: 2, ..ServerConfig::default() });
+    let mut other = logged_in(portals[0]);
+    // No tag: nobody wants to hear of it.
+    let mut silent = ping(0, 0);
+    silent[16..20].fill(0xff);
+    let many = silent.repeat(1 << 14);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for port in 1..4 {
+            let mut socket = log_in(TcpStream::connect(portals[0]).unwrap(), port);
+            let (many, stop) = (&many, &stop);
+            scope.spawn(move || {
+                while !stop.load(SeqCst) {
+                    socket.write_all(many).unwrap();
+                }
+            });
+        }
+        let stopping = StopAtEnd(&stop);
+        for number in 0..10 {
+            other.write_all(&read_command(number, 8)).unwrap();
+            assert_eq!(receive(&mut other).0[19], number);
+        }
+        drop(stopping);
+    });
+}
+
+/// Says that it is over, also where a test fails.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
     }
 }
 
