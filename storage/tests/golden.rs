@@ -9,17 +9,19 @@ mod common;
 
 use std::io::IoSlice;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use common::*;
-use narrowboat_storage::Store;
 use narrowboat_storage::catalogue::{Policy, Window};
 use narrowboat_storage::dataset::{Credentials, FileTree, SetAttributes};
+use narrowboat_storage::id::IdSource;
 use narrowboat_storage::media::{Media, SimDisk};
 use narrowboat_storage::store::Moment;
 use narrowboat_storage::units::{Inode, Timestamp};
+use narrowboat_storage::{Store, StoreOptions};
 
 /// The version whose store a run of the ignored test makes.
-const NEWEST: u32 = 2;
+const NEWEST: u32 = 3;
 const BLOCK: usize = 512;
 
 fn folder(version: u32) -> PathBuf {
@@ -146,6 +148,49 @@ fn make_volume(store: &Store) {
     disk.flush().expect("a sound disk");
 }
 
+/// How many blocks were written to the diary of golden stores since version 3, and after how many each it was marked.
+const DIARY: (u64, u64) = (100, 20);
+
+/// The block that a write of this number put into the diary, and where.
+fn diary_block(number: u64) -> (u64, Vec<u8>) {
+    (number % 25 * 4096, [number as u8, 7].repeat(2048))
+}
+
+/// Compares clones of the diary at its marks: most of its past is in its history.
+fn compare_diary(store: &Store) {
+    assert!(store.stats().expect("measured").history_bytes > 0);
+    for count in (DIARY.1..=DIARY.0).step_by(DIARY.1 as usize) {
+        let mut expected = vec![0; 1 << 20];
+        for (offset, block) in (0..count).map(diary_block) {
+            expected[offset as usize..][..4096].copy_from_slice(&block);
+        }
+        let mark = Moment::Mark(format!("m{count}"));
+        let info = store.clone_at("diary", &mark, "past", Timestamp(900)).expect("within the window");
+        let past = store.volume(info.row.id).expect("just made");
+        assert!(past.read(0, 1 << 20).expect("readable").concat() == expected, "behind {count} writes");
+        store.delete_dataset("past", Timestamp(900)).expect("just made");
+    }
+}
+
+/// Makes the diary, drained and split off the journal as far as that goes.
+fn make_diary(store: &Store) {
+    let info = store.create_volume("diary", 1 << 20, Policy::Inline, Timestamp(6)).expect("room");
+    store.set_window("diary", Some(Window { nanoseconds: 1 << 60, bytes: 1 << 40 }), Timestamp(6)).expect("room");
+    let diary = store.volume(info.row.id).expect("just made");
+    for number in 0..DIARY.0 {
+        let (offset, block) = diary_block(number);
+        diary.write(Timestamp(6), offset, block.into()).expect("room");
+        let count = number + 1;
+        if count % DIARY.1 == 0 {
+            store.mark(&["diary"], &format!("m{count}"), true, Timestamp(6)).expect("a window");
+        }
+        if count % 60 == 0 || count == DIARY.0 {
+            store.drain_all(Timestamp(6)).expect("room");
+            while store.drain_step(Timestamp(6)).expect("room") {}
+        }
+    }
+}
+
 #[test]
 fn stores_of_every_version_open_and_hold_what_they_held() {
     for version in 1..=NEWEST {
@@ -167,6 +212,9 @@ fn stores_of_every_version_open_and_hold_what_they_held() {
             if version >= 2 {
                 compare_volume(&store);
             }
+            if version >= 3 {
+                compare_diary(&store);
+            }
             store.close(Timestamp(1000)).expect("room");
         }
     }
@@ -177,7 +225,13 @@ fn stores_of_every_version_open_and_hold_what_they_held() {
 fn make_the_newest_golden_store() {
     let to = folder(NEWEST);
     assert!(!to.exists(), "{} is there, and nobody edits it", to.display());
-    let (disk, store, tree) = with_share(1);
+    let disk = SimDisk::new(1);
+    let mut options = StoreOptions { ids: IdSource::seeded(1), ..splitting() };
+    options.journal.segment_bytes = 128 << 10;
+    let media: Arc<dyn Media> = Arc::new(disk.clone());
+    let store = Store::open(media, options).expect("an empty disk").0;
+    let share = store.create_share("share", Policy::Inline, Timestamp(1)).expect("room");
+    let tree = store.tree(share.row.id).expect("just created");
     let root = Inode::ROOT;
     for (name, bytes) in expected(true) {
         let file = create(&*tree, root, name, 2);
@@ -202,6 +256,7 @@ fn make_the_newest_golden_store() {
     store.set_setting("golden", Some(b"v"), Timestamp(4)).expect("room");
     let monday = store.create_snapshot("share", "monday", Timestamp(5)).expect("room");
     let sealed = store.seal(monday.id).expect("room").root.expect("a root");
+    make_diary(&store);
     store.close(Timestamp(6)).expect("room");
     // The journal's tail: bytes inline, a new file, nothing drained.
     let text = tree.lookup(&Credentials::ROOT, root, b"text").expect("there").inode;
