@@ -52,7 +52,7 @@ pub struct Plans {
 }
 
 /// What the box knows of a plan beside what is kept.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Watched {
     past: Past,
     /// The number of the sending that is under way, and of what.
@@ -114,45 +114,58 @@ impl Plans {
         }
     }
 
-    /// Takes snapshots that are due, sends what peers lack, and deletes what nobody needs any more.
+    /// Takes snapshots that are due, sends what peers lack, and deletes what nobody needs any more. Nobody waits for it: what takes
+    /// its time is done without the lock.
     pub fn look(&self, node: &Arc<Node>, link: &Link) {
         let entries = self.entries(link);
-        let mut watched = self.lock();
-        watched.retain(|setting, _| entries.iter().any(|entry| entry.setting == *setting));
+        self.lock().retain(|setting, _| entries.iter().any(|entry| entry.setting == *setting));
         let mut wanted = Vec::new();
         for entry in &entries {
-            let watched = watched.entry(entry.setting.clone()).or_default();
-            end(watched, node);
-            watched.queued = false;
-            if watched.running.is_some() {
-                continue;
-            }
-            match self.step(node, entry, &watched.past) {
+            let Some(past) = self.idle(node, entry) else { continue };
+            match self.step(node, entry, &past) {
                 Ok(Some(snapshot)) => wanted.push(Wanted { entry, snapshot }),
                 Ok(None) => {}
-                Err(error) => watched.past.failed(error.to_string(), clock::now()),
+                Err(error) => self.note(entry, |watched| watched.past.failed(error.to_string(), clock::now())),
             }
         }
         wanted.sort_by_key(|wanted| (wanted.entry.plan.class(), wanted.snapshot.time));
         for Wanted { entry, snapshot } in wanted {
-            let Some(watched) = watched.get_mut(&entry.setting) else { continue };
             if node.transfers.running(entry.peer.name.as_str()).len() >= AT_ONCE {
-                watched.queued = true;
+                self.note(entry, |watched| watched.queued = true);
                 continue;
             }
-            match send(node, entry, &snapshot) {
+            let begun = send(node, entry, &snapshot);
+            self.note(entry, |watched| match begun {
                 Ok(id) => watched.running = Some((id, snapshot.id)),
                 Err(why) => watched.past.failed(why, clock::now()),
+            });
+            // Who paused or dropped it in between saw nothing under way.
+            if let Some(id) = self.running(entry.row.id, &entry.peer)
+                && self.find(entry.row.id, &entry.peer).is_none_or(|plan| plan.paused)
+            {
+                node.transfers.cancel(id);
             }
         }
-        drop(watched);
         self.tidy(node, link, &entries);
+    }
+
+    /// What came of a plan so far, where nothing of it is under way.
+    fn idle(&self, node: &Node, entry: &Entry) -> Option<Past> {
+        let mut watched = self.lock();
+        let watched = watched.entry(entry.setting.clone()).or_default();
+        end(watched, node);
+        watched.queued = false;
+        watched.running.is_none().then(|| watched.past.clone())
+    }
+
+    fn note(&self, entry: &Entry, change: impl FnOnce(&mut Watched)) {
+        change(self.lock().entry(entry.setting.clone()).or_default());
     }
 
     /// What is said of all plans, in the order of datasets and peers.
     pub fn reports(&self, node: &Node, link: &Link) -> Vec<reports::Plan> {
         let entries = self.entries(link);
-        let watched = self.lock();
+        let watched = self.lock().clone();
         let nothing = Watched::default();
         entries.iter().map(|entry| self.report(node, entry, watched.get(&entry.setting).unwrap_or(&nothing))).collect()
     }
