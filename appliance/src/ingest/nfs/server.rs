@@ -146,6 +146,10 @@ struct Shared {
     workers: Mutex<usize>,
     worker_left: Condvar,
     debts: debts::Debts,
+    /// No new connections are taken.
+    refusing: AtomicBool,
+    /// No more calls are read, and what nothing is owed to is closed. Only after `refusing` took effect: whoever is closed
+    /// comes back at once, and is not to find a listener that nobody listens to any more.
     stopping: AtomicBool,
 }
 
@@ -171,6 +175,7 @@ impl Server {
             workers: Mutex::new(0),
             worker_left: Condvar::new(),
             debts: debts::Debts::default(),
+            refusing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         });
         for _ in 0..2.min(shared.config.workers_max.max(1)) {
@@ -204,10 +209,11 @@ impl Server {
         let Some(acceptor) = self.acceptor.take() else { return };
         let shared = &self.shared;
         let deadline = Instant::now() + grace;
-        shared.stopping.store(true, SeqCst);
+        shared.refusing.store(true, SeqCst);
         shared.wake_all();
         // A panic in it was reported when it happened.
         let _ = acceptor.join();
+        shared.stopping.store(true, SeqCst);
         while Instant::now() < deadline && shared.close_idle() > 0 {
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -234,6 +240,10 @@ impl Drop for Server {
 }
 
 impl Shared {
+    fn is_refusing(&self) -> bool {
+        self.refusing.load(SeqCst)
+    }
+
     fn is_stopping(&self) -> bool {
         self.stopping.load(SeqCst)
     }

@@ -48,7 +48,7 @@ fn run(shared: &Shared, streams: &Streams, datagrams: &Datagrams) {
     let config = &shared.config;
     let pause =
         [config.idle, config.stranger_idle, config.stall, config.crawl_window].into_iter().fold(SWEEP, Duration::min);
-    while !shared.is_stopping() {
+    while !shared.is_refusing() {
         let mut ready: Vec<PollFd> = vec![PollFd::new(&shared.wake, PollFlags::IN)];
         ready.extend(streams.iter().map(|(listener, _)| PollFd::new(listener, PollFlags::IN)));
         ready.extend(datagrams.iter().map(|(socket, _)| PollFd::new(socket, PollFlags::IN)));
@@ -69,7 +69,7 @@ fn run(shared: &Shared, streams: &Streams, datagrams: &Datagrams) {
 }
 
 fn accept_all(shared: &Shared, listener: &TcpListener, service: &Arc<dyn Service>, next_id: &mut u64) {
-    loop {
+    while !shared.is_refusing() {
         match listener.accept() {
             Ok((socket, client)) => {
                 *next_id += 1;
