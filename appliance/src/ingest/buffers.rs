@@ -3,8 +3,10 @@
 //! A large buffer that is allocated for each call costs more than the call: the kernel clears every page of it. So
 //! buffers come back when the last slice of them is dropped, wherever that is, and a bounded number is kept.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 
@@ -103,41 +105,69 @@ impl Buffers for Lender {
 }
 
 /// Bytes under way: records being received, calls being carried out, replies not yet taken by their clients.
+///
+/// A host begins more while it has less than is free, as with [`super::places`]: one alone gets half, two a third each, and
+/// whoever comes next finds some.
 #[derive(Debug)]
 pub(crate) struct Budget {
     used: AtomicUsize,
     max: usize,
+    parties: Mutex<BTreeMap<IpAddr, Weak<AtomicUsize>>>,
+}
+
+/// A connection's access to the budget, which it shares with others of its host, and with all.
+#[derive(Debug)]
+pub(crate) struct Share {
+    budget: Arc<Budget>,
+    own: Arc<AtomicUsize>,
 }
 
 impl Budget {
     pub(crate) fn new(max: usize) -> Self {
-        Budget { used: AtomicUsize::new(0), max }
+        Budget { used: AtomicUsize::new(0), max, parties: Mutex::default() }
     }
 
-    /// True while another record may be begun. What was begun is carried through, so the bound is passed by at most
-    /// one call and its reply for each worker that reads at that moment.
-    pub(crate) fn has_room(&self) -> bool {
-        self.used.load(Relaxed) < self.max
-    }
-
-    /// Takes room for a record where there is some left.
-    pub(crate) fn reserve(&self, bytes: usize) -> bool {
-        let more = |used| (used < self.max).then_some(used + bytes);
-        self.used.fetch_update(Relaxed, Relaxed, more).is_ok()
+    /// The share of a connection from a host.
+    pub(crate) fn share(self: &Arc<Self>, host: IpAddr) -> Share {
+        let mut parties = self.parties.lock().unwrap_or_else(PoisonError::into_inner);
+        parties.retain(|_, own| own.strong_count() > 0);
+        let own = parties.get(&host).and_then(Weak::upgrade).unwrap_or_default();
+        parties.insert(host, Arc::downgrade(&own));
+        Share { budget: self.clone(), own }
     }
 
     pub(crate) fn used(&self) -> usize {
         self.used.load(Relaxed)
     }
+}
 
-    pub(crate) fn charge(&self, bytes: usize) {
-        self.used.fetch_add(bytes, Relaxed);
+impl Share {
+    /// True while another record may be begun. What was begun is carried through, so the bound is passed by at most
+    /// one call and its reply for each worker that reads at that moment.
+    pub(crate) fn has_room(&self) -> bool {
+        self.own.load(Relaxed) < self.budget.max.saturating_sub(self.budget.used())
     }
 
-    /// Gives bytes back; true where that made room where none was.
-    pub(crate) fn release(&self, bytes: usize) -> bool {
-        let before = self.used.fetch_sub(bytes, Relaxed);
-        before >= self.max && before - bytes < self.max
+    /// Takes room for a record where there is some left.
+    pub(crate) fn reserve(&self, bytes: usize) -> bool {
+        let own = self.own.load(Relaxed);
+        let more = |used| (own < self.budget.max.saturating_sub(used)).then_some(used + bytes);
+        let there = self.budget.used.fetch_update(Relaxed, Relaxed, more).is_ok();
+        if there {
+            self.own.fetch_add(bytes, Relaxed);
+        }
+        there
+    }
+
+    pub(crate) fn charge(&self, bytes: usize) {
+        self.own.fetch_add(bytes, Relaxed);
+        self.budget.used.fetch_add(bytes, Relaxed);
+    }
+
+    /// Gives bytes back. That may have made room for anybody.
+    pub(crate) fn release(&self, bytes: usize) {
+        self.own.fetch_sub(bytes, Relaxed);
+        self.budget.used.fetch_sub(bytes, Relaxed);
     }
 }
 
@@ -175,16 +205,22 @@ mod tests {
     }
 
     #[test]
-    fn the_budget_says_when_room_comes_back() {
-        let budget = Budget::new(100);
-        budget.charge(150);
-        assert!(!budget.has_room());
-        assert!(!budget.release(50));
-        assert!(budget.release(1));
-        assert!(!budget.release(9));
-        assert_eq!(budget.used(), 90);
-        assert!(budget.reserve(500), "what is begun may be long");
-        assert!(!budget.reserve(1), "but nothing more is begun");
-        assert_eq!(budget.used(), 590);
+    fn nobody_takes_the_room_that_the_next_one_needs() {
+        let budget = Arc::new(Budget::new(120));
+        let [one, also, other] = [1, 1, 2].map(|last| budget.share([10, 0, 0, last].into()));
+        (0..6).for_each(|_| assert!(one.has_room() && also.reserve(10)));
+        assert!(!one.has_room() && !also.reserve(1), "half of it is theirs");
+        (0..3).for_each(|_| assert!(other.reserve(10)));
+        assert!(!other.reserve(1), "half of the rest");
+        also.release(30);
+        assert!(one.has_room() && other.has_room());
+        assert!(one.reserve(500), "what is begun may be long");
+        assert!(!one.reserve(1) && !other.reserve(1), "but nothing more is begun");
+        one.release(500);
+        other.charge(10);
+        assert_eq!(budget.used(), 70);
+        drop((one, also));
+        budget.share([10, 0, 0, 3].into());
+        assert_eq!(budget.parties.lock().unwrap().len(), 2, "who is gone is forgotten");
     }
 }

@@ -8,5 +8,7 @@ pub mod exports;
 pub mod iscsi;
 /// NFSv3 and MOUNT over TCP.
 pub mod nfs;
+/// Which workers may be held for long, and for whom.
+mod places;
 /// The volumes of a store as iSCSI targets.
 pub mod volumes;

@@ -41,7 +41,7 @@ use super::session::{Deadlines, Memory, Weight};
 use super::target::Targets;
 use crate::ingest::buffers::Pool;
 use connection::Connection;
-use places::Places;
+use places::AllPlaces;
 
 mod acceptor;
 mod connection;
@@ -133,7 +133,7 @@ struct Shared {
     watch: Watch,
     pool: Arc<Pool>,
     connections: RwLock<BTreeMap<u64, Arc<Connection>>>,
-    places: Places,
+    places: AllPlaces,
     /// Workers that wait for events.
     waiting: AtomicUsize,
     workers: Mutex<usize>,
@@ -177,7 +177,7 @@ impl Server {
             memory: Arc::new(Memory::new(config.memory_bytes)),
             replies: Arc::new(Memory::new(config.reply_bytes)),
             gate: Mutex::new(Gate::new(config.logins_address_max, config.logins_max)),
-            places: Places::new(config.workers_max),
+            places: AllPlaces::new(config.workers_max),
             config,
             epoll,
             wake,
@@ -287,6 +287,7 @@ impl Shared {
         let _ = epoll::delete(&self.epoll, &connection.socket);
         self.connections.write().unwrap_or_else(PoisonError::into_inner).remove(&connection.id);
         lock(&self.gate).leave(connection.id, connection.peer.ip());
+        self.places.forget(connection.id);
         connection.session().end();
     }
 

@@ -26,6 +26,13 @@ pub trait Service: Send + Sync {
         false
     }
 
+    /// True for a call that may hold whoever carries it out for long: a disk, room or a lock may be waited for. Only some workers
+    /// carry such calls out, so that the others always read and answer. Must be quick.
+    fn may_wait(&self, record: &Bytes) -> bool {
+        let _ = record;
+        true
+    }
+
     /// True where the program has something for a caller. The others are strangers: they have few connections, are let go
     /// soon, and may send no records that take memory of their own rather than what every connection has (long ones, or ones
     /// in several fragments). Asked when a client comes and, while it is a stranger, every now and then.

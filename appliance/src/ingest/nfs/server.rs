@@ -4,7 +4,8 @@
 //! read on, carries the call out itself, and writes the reply: one call on an idle connection never changes threads, many
 //! calls run concurrently and are answered as they end. Brief calls that arrived together it carries out in a row. Replies
 //! that wait for a sync are gathered, and one worker waits for all of them. Calls may block; when no worker is left
-//! waiting one more is started, up to a bound.
+//! waiting one more is started, up to a bound. Not all of them carry out calls that may take long: such a call needs a place, and
+//! waits in its connection until there is one, while the connection is read on.
 //!
 //! ```text
 //! acceptor ── new connections, datagrams, deadlines
@@ -15,7 +16,9 @@
 //!
 //! What bounds what:
 //!
+//! * workers that may be held for long: three quarters of [`ServerConfig::workers_max`] (`places.rs`);
 //! * bytes under way, over all connections: reading stops at [`ServerConfig::memory_bytes`];
+//! * what one host takes of both: no more than is left, so that it does not take what others need;
 //! * strangers, hosts that the program has nothing for: they have [`ServerConfig::strangers_max`] connections, are closed
 //!   after [`ServerConfig::stranger_idle`], and may send what fits into the 32 KiB that every connection reads through;
 //! * calls and unsent replies of one connection: reading from it stops;
@@ -39,11 +42,13 @@ use rustix::event::{EventfdFlags, epoll, eventfd};
 use super::rpc::Service;
 use super::xdr::Message;
 use crate::ingest::buffers::{Budget, Pool};
+use crate::ingest::places::Places;
 use connection::Connection;
 
 mod acceptor;
 mod connection;
 mod debts;
+mod places;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -59,13 +64,13 @@ pub struct ServerConfig {
     pub connections_max: usize,
     /// Most connections of hosts that the program has nothing for, within those.
     pub strangers_max: usize,
-    /// Most threads that carry out calls.
+    /// Most threads that carry out calls. From four on some of them are kept free of calls that may take long.
     pub workers_max: usize,
     /// Most calls of one connection under way.
     pub connection_calls_max: usize,
     /// Replies of one connection that wait for their client, in bytes, from which on no more of its calls are read.
     pub connection_reply_bytes_max: usize,
-    /// Bytes under way over all connections from which on no more calls are read.
+    /// Bytes under way over all connections from which on no more calls are read, and from a host that alone holds half of them.
     pub memory_bytes: usize,
     /// How long a connection may say nothing while nothing is owed to it.
     pub idle: Duration,
@@ -137,7 +142,8 @@ struct Shared {
     epoll: OwnedFd,
     wake: OwnedFd,
     pool: Arc<Pool>,
-    budget: Budget,
+    budget: Arc<Budget>,
+    places: Places,
     connections: RwLock<BTreeMap<u64, Arc<Connection>>>,
     /// Connections that are not read from until memory is free.
     parked: Mutex<BTreeSet<u64>>,
@@ -164,7 +170,8 @@ impl Server {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
         let shared = Arc::new(Shared {
-            budget: Budget::new(config.memory_bytes),
+            budget: Arc::new(Budget::new(config.memory_bytes)),
+            places: Places::new(places::count(config.workers_max)),
             config,
             epoll,
             wake,
@@ -276,26 +283,25 @@ impl Shared {
         // It is registered from before anyone else knows it until here.
         let _ = epoll::delete(&self.epoll, &connection.socket);
         self.connections.write().unwrap_or_else(PoisonError::into_inner).remove(&connection.id);
-        self.release(bytes);
+        self.places.forget(connection.id);
+        self.release(connection, bytes);
     }
 
     /// Queues a reply and charges for it. It is sent when the connection is flushed.
     fn enqueue(&self, connection: &Connection, reply: Message) {
         let len = reply.len();
-        self.budget.charge(len);
+        connection.memory.charge(len);
         if !connection.queue(reply) {
-            self.release(len);
+            self.release(connection, len);
         }
     }
 
     /// Gives memory back, and lets those read who waited for it.
-    fn release(&self, bytes: usize) {
-        if self.budget.release(bytes) {
-            self.unpark();
+    fn release(&self, connection: &Connection, bytes: usize) {
+        if bytes == 0 {
+            return;
         }
-    }
-
-    fn unpark(&self) {
+        connection.memory.release(bytes);
         let parked = std::mem::take(&mut *lock(&self.parked));
         for connection in parked.into_iter().filter_map(|id| self.connection(id)) {
             self.arm(&connection);
@@ -317,7 +323,8 @@ impl Shared {
                 wanted |= epoll::EventFlags::OUT;
             }
         }
-        if state.waits_to_write() {
+        // A socket that can be written to says so at once: that is how another worker is called to a call that waits.
+        if state.waits_to_write() || state.may_try_waiting() {
             wanted |= epoll::EventFlags::OUT;
         }
         if wanted.is_empty() || wanted == state.armed {
@@ -345,12 +352,12 @@ impl Shared {
             return false;
         }
         // What was begun has its memory already.
-        if state.held_bytes > 0 || self.budget.has_room() {
+        if state.held_bytes > 0 || connection.memory.has_room() {
             return true;
         }
         lock(&self.parked).insert(connection.id);
         // Memory may have come free before the connection was parked; then nobody else would look.
-        self.budget.has_room()
+        connection.memory.has_room()
     }
 }
 

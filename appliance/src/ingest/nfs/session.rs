@@ -236,6 +236,17 @@ impl Service for Session {
         record.len() <= BRIEF_BYTES_MAX && procedure.is_ok_and(|number| !LENGTHY.contains(&number))
     }
 
+    fn may_wait(&self, record: &Bytes) -> bool {
+        /// Procedures that are answered from what is in memory, as a rule: NULL, GETATTR, LOOKUP, ACCESS, READLINK, FSSTAT, FSINFO,
+        /// PATHCONF (RFC 1813 section 3.3).
+        const ASKING: [u32; 8] = [0, 1, 3, 4, 5, 18, 19, 20];
+        let words = Decoder::new(record).words();
+        let is_asking = |[_xid, _call, _rpc, program, _version, number]: [u32; 6]| {
+            program != NFS_PROGRAM || ASKING.contains(&number)
+        };
+        !words.is_ok_and(is_asking)
+    }
+
     /// Hosts that no export admits may ask what there is (MOUNT, NULL), and are told that they may do nothing else.
     fn knows(&self, peer: &Peer) -> bool {
         let host = peer.client.ip();

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
 use super::Shared;
 use super::connection::Connection;
-use super::slots::{self, Bounds, Room, Slot};
+use super::slots::{self, Bounds, Host, Room, Slot};
 use crate::ingest::buffers::Lender;
 use crate::ingest::nfs::rpc::{Outcome, Peer, Service};
 
@@ -94,8 +94,9 @@ fn admit(shared: &Shared, socket: TcpStream, service: Arc<dyn Service>, id: u64)
     let peer = Peer { client: socket.peer_addr()?, local: socket.local_addr()? };
     socket.set_nonblocking(true)?;
     socket.set_nodelay(true)?;
-    let buffers = Lender(shared.pool.clone());
-    let connection = Arc::new(Connection::new(id, socket, peer, service, buffers, Instant::now()));
+    let host = Host::from(peer.client.ip()).address();
+    let memory = (Lender(shared.pool.clone()), shared.budget.share(host));
+    let connection = Arc::new(Connection::new(id, socket, peer, service, memory, Instant::now()));
     let slots: Vec<Slot> = shared.connections().iter().map(|other| other.slot()).collect();
     let bounds = Bounds { all: shared.config.connections_max, strangers: shared.config.strangers_max };
     let Slot { host, known, .. } = connection.slot();
@@ -130,8 +131,8 @@ fn answer_all(shared: &Shared, socket: &UdpSocket, service: &Arc<dyn Service>) {
 /// Closes connections that are past a deadline.
 fn sweep(shared: &Shared, now: Instant) {
     let config = &shared.config;
-    let pressed = !shared.budget.has_room();
     for connection in shared.connections() {
+        let pressed = !connection.memory.has_room();
         let idle_max = if connection.is_known() { config.idle } else { config.stranger_idle };
         let late = {
             let mut state = connection.state();

@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use rustix::event::epoll::EventFlags;
 
-use super::slots::Slot;
-use crate::ingest::buffers::Lender;
+use super::slots::{Host, Slot};
+use super::worker::Call;
+use crate::ingest::buffers::{Lender, Share};
 use crate::ingest::nfs::record::Assembler;
 use crate::ingest::nfs::rpc::{Peer, Service};
 use crate::ingest::nfs::xdr::Message;
@@ -38,6 +39,8 @@ pub(super) struct Connection {
     known: AtomicBool,
     /// Locked by the worker that reads, and by nobody else.
     pub reader: Mutex<Assembler<Lender>>,
+    /// What its records and replies hold is accounted here.
+    pub memory: Share,
     state: Mutex<State>,
 }
 
@@ -50,8 +53,12 @@ pub(super) struct State {
     /// The client will send no more.
     pub ended: bool,
     pub closed: bool,
-    /// Calls under way.
+    /// Calls under way, those that wait for a place included.
     pub calls: usize,
+    /// Calls that wait for a place ([`super::places`]), in the order in which they came.
+    waiting: VecDeque<Call>,
+    /// No place was free for them. Whoever gives one back calls a worker.
+    refused: bool,
     /// Bytes of the buffer that a record is being received into.
     pub held_bytes: usize,
     /// A worker writes.
@@ -75,7 +82,7 @@ impl Connection {
         socket: TcpStream,
         peer: Peer,
         service: Arc<dyn Service>,
-        buffers: Lender,
+        (buffers, memory): (Lender, Share),
         now: Instant,
     ) -> Self {
         let state = State {
@@ -84,6 +91,8 @@ impl Connection {
             ended: false,
             closed: false,
             calls: 0,
+            waiting: VecDeque::new(),
+            refused: false,
             held_bytes: 0,
             writing: false,
             queue: VecDeque::new(),
@@ -94,7 +103,7 @@ impl Connection {
             watched_bytes: 0,
         };
         let (known, reader) = (AtomicBool::new(service.knows(&peer)), Mutex::new(Assembler::new(buffers)));
-        Connection { id, socket, peer, service, known, reader, state: Mutex::new(state) }
+        Connection { id, socket, peer, service, known, reader, memory, state: Mutex::new(state) }
     }
 
     /// True where the program has something for the client, by now.
@@ -104,11 +113,16 @@ impl Connection {
         known
     }
 
+    /// Whose it is.
+    pub(super) fn host(&self) -> Host {
+        self.peer.client.ip().into()
+    }
+
     /// What is to be known of it where connections are scarce. Asks nobody.
     pub(super) fn slot(&self) -> Slot {
         let state = self.state();
         let (idle, stirred) = (state.is_idle(), state.stirred);
-        Slot { id: self.id, host: self.peer.client.ip().into(), known: self.known.load(Relaxed), idle, stirred }
+        Slot { id: self.id, host: self.host(), known: self.known.load(Relaxed), idle, stirred }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -180,9 +194,12 @@ impl Connection {
         }
         state.closed = true;
         state.queue.clear();
+        let waiting = std::mem::take(&mut state.waiting);
+        state.calls -= waiting.len();
+        let waiting_bytes: usize = waiting.iter().map(|call| call.charged).sum();
         // The client may be gone already.
         let _ = self.socket.shutdown(Shutdown::Both);
-        Some(std::mem::take(&mut state.queued_bytes) + std::mem::take(&mut state.held_bytes))
+        Some(std::mem::take(&mut state.queued_bytes) + std::mem::take(&mut state.held_bytes) + waiting_bytes)
     }
 }
 
@@ -192,6 +209,35 @@ impl State {
         let begin = !self.closed && !self.writing && !self.queue.is_empty();
         self.writing |= begin;
         begin
+    }
+
+    /// Lets a call wait until a worker has a place for it; gives it back where the connection is closed.
+    pub(super) fn put_off(&mut self, call: Call) -> Option<Call> {
+        if self.closed {
+            return Some(call);
+        }
+        self.waiting.push_back(call);
+        None
+    }
+
+    /// The first call that waits for a place. Only for a worker that has one.
+    pub(super) fn take_waiting(&mut self) -> Option<Call> {
+        self.waiting.pop_front()
+    }
+
+    /// True where calls wait for a place.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Notes whether a place was free.
+    pub(super) fn note_place(&mut self, admitted: bool) {
+        self.refused = !admitted;
+    }
+
+    /// True where another worker may try to get a place for what waits.
+    pub(super) fn may_try_waiting(&self) -> bool {
+        self.has_waiting() && !self.refused
     }
 
     /// True where replies wait for the socket and no worker is writing.

@@ -144,7 +144,7 @@ impl Drop for Clients<'_> {
 
 fn give_back(shared: &Shared, connection: &Connection, calls: usize, charged: usize) {
     connection.state().calls -= calls;
-    shared.release(charged);
+    shared.release(connection, charged);
 }
 
 #[cfg(test)]

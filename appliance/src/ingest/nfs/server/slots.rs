@@ -28,6 +28,13 @@ impl From<IpAddr> for Host {
     }
 }
 
+impl Host {
+    /// The address, or the first of its network.
+    pub(super) fn address(self) -> IpAddr {
+        self.0
+    }
+}
+
 /// A connection, as far as this goes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {

@@ -13,6 +13,7 @@ use rustix::event::epoll::{self, EventFlags};
 
 use super::connection::Connection;
 use super::debts::{self, Debt};
+use super::places::Held;
 use super::{Shared, WAKE, lock};
 use crate::ingest::nfs::rpc::{self, Outcome, Refused};
 use crate::ingest::nfs::xdr::{Encoder, Message};
@@ -81,26 +82,64 @@ fn serve(shared: &Arc<Shared>, connection: &Arc<Connection>, flags: EventFlags) 
     if write {
         write_queued(shared, connection);
     }
-    if !read {
-        // That may have been the last word to a client that had said all.
-        return settle(shared, connection);
+    if read {
+        read_calls(shared, connection);
+        flush(shared, connection);
     }
+    carry_out_waiting(shared, connection);
+    // That may have been the last word to a client that had said all.
+    settle(shared, connection);
+    // Everybody else may read while this worker waits for the disk.
+    keep_one_waiting(shared);
+    debts::settle_all(shared);
+}
+
+/// Reads calls and carries them out, or lets them wait for a place.
+fn read_calls(shared: &Arc<Shared>, connection: &Arc<Connection>) {
+    let mut held = Held::new(shared, connection);
     while let Some(Begun { call, reads_on }) = next_call(shared, connection) {
         if !reads_on {
             shared.arm(connection);
         }
         // Also before a brief call: a lock, or a full disk, may hold it up for long.
         keep_one_waiting(shared);
-        carry_out(shared, connection, call);
+        if let Some(call) = admit(connection, call, &mut held) {
+            carry_out(shared, connection, call);
+        }
         if !reads_on {
             break;
         }
     }
-    flush(shared, connection);
-    settle(shared, connection);
-    // Everybody else may read while this worker waits for the disk.
-    keep_one_waiting(shared);
-    debts::settle_all(shared);
+}
+
+/// Gives a call back that may be carried out now. Otherwise it waits, behind those that do already.
+fn admit(connection: &Connection, call: Call, held: &mut Held) -> Option<Call> {
+    if !connection.service.may_wait(&call.record) {
+        return Some(call);
+    }
+    let mut state = connection.state();
+    if !state.has_waiting() && held.admits(&mut state) { Some(call) } else { state.put_off(call) }
+}
+
+/// Carries calls out that have waited for a place, as long as there are places. One after the other leaves its place, so that
+/// connections take turns.
+fn carry_out_waiting(shared: &Arc<Shared>, connection: &Arc<Connection>) {
+    loop {
+        let mut held = Held::new(shared, connection);
+        let call = {
+            let mut state = connection.state();
+            if !state.has_waiting() || !held.admits(&mut state) {
+                return;
+            }
+            state.take_waiting()
+        };
+        let Some(call) = call else { return };
+        // Another worker may try the next one, and read.
+        shared.arm(connection);
+        keep_one_waiting(shared);
+        carry_out(shared, connection, call);
+        flush(shared, connection);
+    }
 }
 
 /// Reads a record; `None` where there is none, or the connection broke.
@@ -123,9 +162,9 @@ fn keep_one_waiting(shared: &Arc<Shared>) {
 }
 
 /// A call that is to be carried out, and what is charged for it and its reply.
-struct Call {
+pub(super) struct Call {
     record: Bytes,
-    charged: usize,
+    pub(super) charged: usize,
 }
 
 /// A call that was read.
@@ -146,7 +185,7 @@ fn read_record(shared: &Shared, connection: &Connection) -> io::Result<Option<Be
             if !connection.is_known() {
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, "a long record from a stranger"));
             }
-            if !hold(shared, connection, len) {
+            if !hold(connection, len) {
                 hungry = true;
                 break None;
             }
@@ -170,7 +209,7 @@ fn read_record(shared: &Shared, connection: &Connection) -> io::Result<Option<Be
     };
     let begun = record.map(|record| {
         let charged = record.len() + connection.service.reply_bytes(&record);
-        shared.budget.charge(charged);
+        connection.memory.charge(charged);
         Call { record, charged }
     });
     let brief = begun.as_ref().is_some_and(|call| connection.service.is_brief(&call.record));
@@ -187,14 +226,14 @@ fn read_record(shared: &Shared, connection: &Connection) -> io::Result<Option<Be
     let reads_on = brief && state.staged && !state.closed && shared.may_read(connection, &state);
     state.reading = reads_on;
     drop(state);
-    shared.release(released);
+    shared.release(connection, released);
     Ok(begun.map(|call| Begun { call, reads_on }))
 }
 
 /// Takes memory for the buffer of a record, where there is some.
-fn hold(shared: &Shared, connection: &Connection, len: usize) -> bool {
+fn hold(connection: &Connection, len: usize) -> bool {
     let mut state = connection.state();
-    let held = !state.closed && shared.budget.reserve(len);
+    let held = !state.closed && connection.memory.reserve(len);
     if held {
         state.takes_memory();
         state.held_bytes += len;
@@ -218,7 +257,7 @@ fn carry_out(shared: &Arc<Shared>, connection: &Arc<Connection>, Call { record, 
         Outcome::Close => shared.close(connection),
     }
     connection.state().calls -= 1;
-    shared.release(charged);
+    shared.release(connection, charged);
 }
 
 /// The reply to a call in which we panicked.
@@ -239,7 +278,7 @@ pub(super) fn flush(shared: &Shared, connection: &Connection) {
 
 /// Writes what is queued. Only for a caller that has begun writing.
 fn write_queued(shared: &Shared, connection: &Connection) {
-    if let Err(error) = connection.write(|bytes| shared.release(bytes)) {
+    if let Err(error) = connection.write(|bytes| shared.release(connection, bytes)) {
         tracing::debug!(client = %connection.peer.client, %error, "client went away");
         shared.close(connection);
     }
