@@ -60,6 +60,10 @@ bench: build ## speed, processor time and memory beside restic, borg, nfs-ganesh
 	@bench/compare/steady --page docs/performance/iscsi.md
 	@bench/compare/pipeline --page docs/performance.md
 
+.PHONY: bench-wan
+bench-wan: setup ## bad lines, and what our controller and quinn's make of them, into docs/performance/wan.md (minutes)
+	@bench/wan/run --page docs/performance/wan.md $(ARGS)
+
 .PHONY: bench-wire
 bench-wire: build ## bytes from day 1 to day 2 beside rsync, restic, borg and casync (an hour; ARGS="--sets pages", "--quick")
 	@bench/wire/run $(ARGS)

@@ -21,10 +21,15 @@ impl<T: Copy + PartialOrd + Add<Duration, Output = T>> Ledger<T> {
 
     /// The most bytes in any second, wherever it begins.
     pub fn worst_second(&self) -> u64 {
+        self.worst(Duration::from_secs(1))
+    }
+
+    /// The most bytes in any time of this length, wherever it begins.
+    pub fn worst(&self, length: Duration) -> u64 {
         let (mut worst, mut sum, mut from) = (0, 0, 0);
         for (at, bytes) in &self.0 {
             sum += bytes;
-            while self.0[from].0 + Duration::from_secs(1) <= *at {
+            while self.0[from].0 + length <= *at {
                 sum -= self.0[from].1;
                 from += 1;
             }

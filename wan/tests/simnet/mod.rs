@@ -87,6 +87,11 @@ impl Wire {
         self.log.worst_second()
     }
 
+    /// The most bytes in any time of this length, wherever it begins.
+    pub fn worst(&self, length: Duration) -> u64 {
+        self.log.worst(length)
+    }
+
     /// Bytes put in between two moments.
     pub fn bytes_within(&self, when: Range<Duration>) -> u64 {
         self.log.bytes_within(when)
