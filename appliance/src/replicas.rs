@@ -13,7 +13,6 @@ use narrowboat_wan::sync::{Admission, Failure, Hello, Replication, Report, Sink,
 use crate::caps::Caps;
 use crate::clock;
 use crate::config::Config;
-use crate::plans;
 
 /// The part of a box that peers meet.
 pub struct Replicas {
@@ -36,6 +35,10 @@ fn prefix(peer: &PeerRecord) -> String {
     format!("{}/", peer.name)
 }
 
+/// How far ahead of this box's clock the time of a snapshot may be that is passed on: behind one of next year its maker's own would
+/// never be the newest.
+const AHEAD_NANOSECONDS: i64 = 600 * 1_000_000_000;
+
 /// What one peer may publish: what its own store made, and, where it was said so, what it keeps for other boxes. That goes under
 /// its name, never into what came from elsewhere: who forwards could have changed it.
 struct Publishing {
@@ -46,6 +49,12 @@ struct Publishing {
 
 impl Admission for Publishing {
     fn admit(&self, peer: &Hello, snapshot: &SnapshotOffer) -> Result<()> {
+        let here = format!("{}{}", self.prefix, snapshot.dataset_name);
+        let row = self.store.dataset_row(snapshot.dataset);
+        if row.is_none() {
+            // Before anything is sent: a name that can't be is better told now.
+            self.store.check_replica_name(&here)?;
+        }
         if peer.store == snapshot.source {
             return Ok(());
         }
@@ -57,7 +66,10 @@ impl Admission for Publishing {
                  name in the config file of the box that receives them"
             ));
         }
-        match self.store.dataset_row(snapshot.dataset) {
+        match row {
+            _ if snapshot.time.0.saturating_sub(clock::wall().0) > AHEAD_NANOSECONDS => {
+                refused(format!("{name}@{} is of a time to come", snapshot.snapshot_name))
+            }
             _ if snapshot.source == self.store.id() => {
                 refused(format!("{name} was made by the box that you send it to"))
             }
@@ -96,12 +108,7 @@ impl Host for Replicas {
     fn received(&self, peer: &PeerRecord, outcome: Result<(), &Failure>, report: &Report) {
         let (peer, snapshot, payload) = (peer.name.as_str(), report.snapshot, report.payload_bytes);
         match outcome {
-            Ok(()) => {
-                tracing::info!(peer, %snapshot, payload, "received a snapshot");
-                if let Err(error) = plans::tidy_replica(&self.store, snapshot) {
-                    tracing::warn!(peer, %snapshot, %error, "older snapshots by the peer's plans stay");
-                }
-            }
+            Ok(()) => tracing::info!(peer, %snapshot, payload, "received a snapshot"),
             Err(error) => tracing::warn!(peer, %snapshot, payload, %error, "a replication ended early"),
         }
     }

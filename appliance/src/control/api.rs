@@ -22,6 +22,7 @@ use crate::jobs::restore::restore;
 use crate::jobs::{Meter, Progress};
 use crate::ledger;
 use crate::node::Node;
+use crate::plans::is_auto;
 use crate::replicas::replication;
 use crate::units::rfc3339;
 
@@ -251,6 +252,12 @@ fn snapshot_create(node: &Node, dataset: &str, name: Option<String>) -> Result<r
     let now = clock::now();
     // Without colons, which separate a path from a snapshot's name.
     let name = name.unwrap_or_else(|| rfc3339(now).replace(':', "-"));
+    if is_auto(&name) {
+        let why = format!(
+            "{name:?} is a name that plans give, and their snapshots are deleted by themselves: choose another"
+        );
+        return Err(Failed::refused(why));
+    }
     let row = node.store.create_snapshot(dataset, &name, now)?;
     Ok(snapshot_report(dataset, &row))
 }

@@ -61,10 +61,9 @@ pub(super) fn pause(node: &Node, dataset: &str, peer: Option<&str>, paused: bool
 /// Drops plans: all of a dataset, or that of one peer. What is at the peer stays there.
 pub(super) fn remove(node: &Node, dataset: &str, peer: Option<&str>) -> Result<Acknowledged, Failed> {
     each(node, dataset, peer, |_, id, peer| {
+        let running = node.plans.running(id, peer);
         node.plans.set(id, peer, None)?;
-        if let Some(running) = node.plans.running(id, peer) {
-            node.transfers.cancel(running);
-        }
+        running.map(|running| node.transfers.cancel(running));
         Ok(())
     })?;
     Ok(Acknowledged { message: format!("{dataset} goes to nobody by itself any more; what is at peers stays there") })

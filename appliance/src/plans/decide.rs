@@ -19,9 +19,15 @@ const RETRY_SECONDS: u64 = 5;
 const RETRY_SECONDS_MAX: u64 = 300;
 const SECOND: i64 = 1_000_000_000;
 
-/// True for a snapshot that a plan made.
+/// True for a name as plans give them: "auto-2026-11-22-15-04-05Z", perhaps with nine digits behind a point. People can't give
+/// such names, so what they made is never taken for a plan's.
 pub fn is_auto(name: &str) -> bool {
-    name.starts_with(AUTO)
+    let shape = |text: &str, like: &str| {
+        let same = |(c, like): (u8, u8)| if like == b'0' { c.is_ascii_digit() } else { c == like };
+        text.len() == like.len() && text.bytes().zip(like.bytes()).all(same)
+    };
+    let Some(time) = name.strip_prefix(AUTO) else { return false };
+    shape(time, "0000-00-00-00-00-00Z") || shape(time, "0000-00-00-00-00-00.000000000Z")
 }
 
 /// How a dataset gets to a peer.
@@ -124,17 +130,26 @@ pub fn next(plan: &Plan, past: &Past, facts: &Facts<'_>, now: Timestamp, wall: T
     if let Some(retry_at) = past.retry_at.filter(|retry_at| *retry_at > now) {
         return Step::Until(retry_at);
     }
+    let there = facts.there.and_then(|there| facts.snapshots.iter().find(|snapshot| snapshot.id == there));
     if let Some(wanted) = wanted(facts, past.cancelled) {
+        // Another plan of the dataset may make them more often.
+        let due = there.map(|there| later(there.time, plan.every.unwrap_or(0)));
+        if let Some(due) = due.filter(|due| is_auto(&wanted.name) && *due > now && wanted.time <= now) {
+            return Step::Until(due);
+        }
         return if wanted.sealed.is_some() { Step::Send(wanted.id) } else { Step::Seal };
     }
     let Some(newest) = facts.snapshots.last() else { return Step::Snapshot };
     if !facts.changed {
         return Step::Rest;
     }
-    let pause = plan.every.unwrap_or(0).clamp(SECONDS_MIN, u64::MAX / 2_000_000_000) as i64 * SECOND;
-    let due = Timestamp(newest.time.0.saturating_add(pause));
+    let due = later(newest.time, plan.every.unwrap_or(0).max(SECONDS_MIN));
     // A snapshot of a time to come was made by a clock that was wrong.
     if due <= now || newest.time > now { Step::Snapshot } else { Step::Until(due) }
+}
+
+fn later(time: Timestamp, seconds: u64) -> Timestamp {
+    Timestamp(time.0.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(SECOND)))
 }
 
 /// The snapshot that the peer is to get next.
@@ -149,17 +164,20 @@ fn wanted<'a>(facts: &Facts<'a>, cancelled: Option<SnapshotId>) -> Option<&'a Sn
     by_people.or(left.last())
 }
 
-/// The snapshots of plans that nobody needs any more: neither the newest of all, nor one that a peer was `proved` to have (the next
+/// The snapshots of plans that nobody needs any more: neither the newest of all, nor one of the `kept` newest by plans, nor one that a peer was `proved` to have (the next
 /// difference is sent from it), nor one that is `busy`, nor one that is held.
 pub fn spent<'a>(
     snapshots: &'a [SnapshotRow],
+    kept: usize,
     proved: &'a [SnapshotId],
     busy: &'a [String],
 ) -> impl Iterator<Item = &'a SnapshotRow> {
     let older = snapshots.split_last().map_or(&[][..], |(_newest, older)| older);
-    older.iter().filter(move |snapshot| {
+    let by_plans = snapshots.iter().filter(|snapshot| is_auto(&snapshot.name)).count();
+    let old = older.iter().filter(|snapshot| is_auto(&snapshot.name)).take(by_plans.saturating_sub(kept));
+    old.filter(move |snapshot| {
         let needed = snapshot.held || proved.contains(&snapshot.id) || busy.contains(&snapshot.name);
-        is_auto(&snapshot.name) && snapshot.sealed.is_some() && !needed
+        snapshot.sealed.is_some() && !needed
     })
 }
 

@@ -52,26 +52,32 @@ fn a_dataset_without_snapshots_gets_one() {
 
 #[test]
 fn a_first_copy_begins_with_the_newest() {
-    let rows = snapshots(&[("monday", 0), ("auto-1", 10), ("auto-2", 20)]);
+    let rows = snapshots(&[("monday", 0), ("auto-2026-11-23-00-00-01Z", 10), ("auto-2026-11-23-00-00-02Z", 20)]);
     let facts = Facts { snapshots: &rows, there: None, changed: true };
     assert_eq!(step(&plan(None), &Past::default(), &facts, 30), Step::Send(rows[2].id));
 }
 
 #[test]
 fn what_people_made_is_sent_one_by_one_and_of_the_rest_the_newest() {
-    let rows =
-        snapshots(&[("auto-1", 0), ("auto-2", 10), ("before", 20), ("after", 30), ("auto-3", 40), ("auto-4", 50)]);
+    let rows = snapshots(&[
+        ("auto-2026-11-23-00-00-01Z", 0),
+        ("auto-2026-11-23-00-00-02Z", 10),
+        ("before", 20),
+        ("after", 30),
+        ("auto-2026-11-23-00-00-03Z", 40),
+        ("auto-2026-11-23-00-00-04Z", 50),
+    ]);
     let mut facts = Facts { snapshots: &rows, there: Some(rows[0].id), changed: false };
     for expected in [2, 3, 5] {
-        assert_eq!(step(&plan(Some(60)), &Past::default(), &facts, 60), Step::Send(rows[expected].id));
+        assert_eq!(step(&plan(None), &Past::default(), &facts, 60), Step::Send(rows[expected].id));
         facts.there = Some(rows[expected].id);
     }
-    assert_eq!(step(&plan(Some(60)), &Past::default(), &facts, 60), Step::Rest);
+    assert_eq!(step(&plan(None), &Past::default(), &facts, 60), Step::Rest);
 }
 
 #[test]
 fn a_snapshot_is_due_after_its_time_and_only_where_something_changed() {
-    let rows = snapshots(&[("auto-1", 0)]);
+    let rows = snapshots(&[("auto-2026-11-23-00-00-01Z", 0)]);
     let mut facts = Facts { snapshots: &rows, there: Some(rows[0].id), changed: false };
     assert_eq!(step(&plan(Some(900)), &Past::default(), &facts, 10_000), Step::Rest);
     facts.changed = true;
@@ -89,7 +95,7 @@ fn a_snapshot_is_due_after_its_time_and_only_where_something_changed() {
 
 #[test]
 fn what_is_not_sealed_yet_is_waited_for() {
-    let mut rows = snapshots(&[("auto-1", 0)]);
+    let mut rows = snapshots(&[("auto-2026-11-23-00-00-01Z", 0)]);
     rows[0].sealed = None;
     let facts = Facts { snapshots: &rows, there: None, changed: false };
     assert_eq!(step(&plan(None), &Past::default(), &facts, 1), Step::Seal);
@@ -97,7 +103,7 @@ fn what_is_not_sealed_yet_is_waited_for() {
 
 #[test]
 fn nothing_begins_while_it_is_paused_or_outside_its_hours() {
-    let rows = snapshots(&[("auto-1", 0)]);
+    let rows = snapshots(&[("auto-2026-11-23-00-00-01Z", 0)]);
     let facts = Facts { snapshots: &rows, there: None, changed: true };
     let paused = Plan { paused: true, ..plan(None) };
     assert_eq!(step(&paused, &Past::default(), &facts, 10), Step::Off);
@@ -110,7 +116,7 @@ fn nothing_begins_while_it_is_paused_or_outside_its_hours() {
 
 #[test]
 fn failures_are_tried_again_less_and_less_often() {
-    let rows = snapshots(&[("auto-1", 0)]);
+    let rows = snapshots(&[("auto-2026-11-23-00-00-01Z", 0)]);
     let facts = Facts { snapshots: &rows, there: None, changed: true };
     let (mut past, mut now, mut waits) = (Past::default(), 0, Vec::new());
     for _ in 0..10 {
@@ -125,7 +131,7 @@ fn failures_are_tried_again_less_and_less_often() {
 
 #[test]
 fn what_was_cancelled_is_not_sent_but_the_next_is() {
-    let rows = snapshots(&[("auto-1", 0), ("auto-2", 10)]);
+    let rows = snapshots(&[("auto-2026-11-23-00-00-01Z", 0), ("auto-2026-11-23-00-00-02Z", 10)]);
     let past = Past { cancelled: Some(rows[1].id), ..Past::default() };
     let facts = Facts { snapshots: &rows, there: Some(rows[0].id), changed: true };
     assert_eq!(step(&plan(Some(60)), &past, &facts, 20), Step::Until(at(70)));
@@ -134,10 +140,35 @@ fn what_was_cancelled_is_not_sent_but_the_next_is() {
 
 #[test]
 fn spent_snapshots_are_those_that_nothing_is_sent_from() {
-    let mut rows =
-        snapshots(&[("auto-1", 0), ("monday", 5), ("auto-2", 10), ("auto-3", 20), ("auto-4", 30), ("auto-5", 40)]);
+    let mut rows = snapshots(&[
+        ("auto-2026-11-23-00-00-01Z", 0),
+        ("monday", 5),
+        ("auto-2026-11-23-00-00-02Z", 10),
+        ("auto-2026-11-23-00-00-03Z", 20),
+        ("auto-2026-11-23-00-00-04Z", 30),
+        ("auto-2026-11-23-00-00-05Z", 40),
+    ]);
     rows[3].held = true;
-    let (proved, busy) = ([rows[2].id], ["auto-4".to_owned()]);
-    let spent: Vec<_> = spent(&rows, &proved, &busy).map(|row| row.name.as_str()).collect();
-    assert_eq!(spent, ["auto-1"]);
+    let (proved, busy) = ([rows[2].id], ["auto-2026-11-23-00-00-04Z".to_owned()]);
+    let spent: Vec<_> = spent(&rows, 0, &proved, &busy).map(|row| row.name.as_str()).collect();
+    assert_eq!(spent, ["auto-2026-11-23-00-00-01Z"]);
+    assert_eq!(super::spent(&rows, 4, &proved, &busy).count(), 1, "the newest four and what is needed");
+    assert_eq!(super::spent(&rows, 5, &proved, &busy).count(), 0);
+}
+
+#[test]
+fn a_slow_plan_does_not_send_what_a_fast_one_takes() {
+    let rows = snapshots(&[
+        ("auto-2026-11-23-00-00-01Z", 0),
+        ("auto-2026-11-23-00-00-02Z", 10),
+        ("auto-2026-11-23-00-00-03Z", 20),
+    ]);
+    let mut facts = Facts { snapshots: &rows, there: Some(rows[0].id), changed: true };
+    assert_eq!(step(&plan(Some(900)), &Past::default(), &facts, 30), Step::Until(at(900)));
+    assert_eq!(step(&plan(None), &Past::default(), &facts, 30), Step::Send(rows[2].id));
+    assert_eq!(step(&plan(Some(900)), &Past::default(), &facts, 900), Step::Send(rows[2].id));
+    let rows = snapshots(&[("auto-2026-11-23-00-00-01Z", 0), ("auto-2026-11-23-00-00-02Z", 10), ("monday", 20)]);
+    facts.snapshots = &rows;
+    facts.there = Some(rows[0].id);
+    assert_eq!(step(&plan(Some(900)), &Past::default(), &facts, 30), Step::Send(rows[2].id), "people don't wait");
 }

@@ -27,12 +27,13 @@ use crate::config::Config;
 use crate::control::reports;
 use crate::ledger;
 use crate::node::Node;
+use crate::policies::Policies;
 use crate::units::rfc3339;
-use decide::{AUTO, Facts, Past, Step, is_auto, next, spent};
+use decide::{AUTO, Facts, Past, Step, next, spent};
 
 mod decide;
 
-pub use decide::{Plan, SECONDS_MIN};
+pub use decide::{Plan, SECONDS_MIN, is_auto};
 
 /// How often plans are looked after.
 pub const EVERY: Duration = Duration::from_millis(500);
@@ -72,6 +73,8 @@ struct Entry {
 struct Wanted<'a> {
     entry: &'a Entry,
     snapshot: SnapshotRow,
+    /// The moment of what the peer has.
+    there: Option<Timestamp>,
 }
 
 impl Plans {
@@ -123,30 +126,46 @@ impl Plans {
         for entry in &entries {
             let Some(past) = self.idle(node, entry) else { continue };
             match self.step(node, entry, &past) {
-                Ok(Some(snapshot)) => wanted.push(Wanted { entry, snapshot }),
+                Ok(Some((snapshot, there))) => wanted.push(Wanted { entry, snapshot, there }),
                 Ok(None) => {}
                 Err(error) => self.note(entry, |watched| watched.past.failed(error.to_string(), clock::now())),
             }
         }
-        wanted.sort_by_key(|wanted| (wanted.entry.plan.class(), wanted.snapshot.time));
-        for Wanted { entry, snapshot } in wanted {
-            if node.transfers.running(entry.peer.name.as_str()).len() >= AT_ONCE {
-                self.note(entry, |watched| watched.queued = true);
-                continue;
-            }
-            let begun = send(node, entry, &snapshot);
-            self.note(entry, |watched| match begun {
-                Ok(id) => watched.running = Some((id, snapshot.id)),
-                Err(why) => watched.past.failed(why, clock::now()),
-            });
-            // Who paused or dropped it in between saw nothing under way.
-            if let Some(id) = self.running(entry.row.id, &entry.peer)
-                && self.find(entry.row.id, &entry.peer).is_none_or(|plan| plan.paused)
-            {
-                node.transfers.cancel(id);
+        self.send_what_is_wanted(node, wanted);
+        self.tidy(node, link, &entries);
+    }
+
+    /// The first place of each peer goes to the most pressing class, the other to whoever is behind for longest: so nobody waits for ever.
+    fn send_what_is_wanted(&self, node: &Arc<Node>, mut wanted: Vec<Wanted<'_>>) {
+        let under_way = |wanted: &Wanted<'_>| node.transfers.running(wanted.entry.peer.name.as_str()).len();
+        wanted.sort_by_key(|wanted| (wanted.entry.plan.class(), wanted.there));
+        let mut others = Vec::new();
+        for first in wanted {
+            if under_way(&first) == 0 { self.begin(node, &first) } else { others.push(first) }
+        }
+        others.sort_by_key(|wanted| wanted.there);
+        for other in others {
+            if under_way(&other) < AT_ONCE {
+                self.begin(node, &other);
+            } else {
+                self.note(other.entry, |watched| watched.queued = true);
             }
         }
-        self.tidy(node, link, &entries);
+    }
+
+    fn begin(&self, node: &Arc<Node>, wanted: &Wanted<'_>) {
+        let Wanted { entry, snapshot, .. } = wanted;
+        let begun = send(node, entry, snapshot);
+        self.note(entry, |watched| match begun {
+            Ok(id) => watched.running = Some((id, snapshot.id)),
+            Err(why) => watched.past.failed(why, clock::now()),
+        });
+        // Who paused or dropped it in between saw nothing under way.
+        if let Some(id) = self.running(entry.row.id, &entry.peer)
+            && self.find(entry.row.id, &entry.peer).is_none_or(|plan| plan.paused)
+        {
+            node.transfers.cancel(id);
+        }
     }
 
     /// What came of a plan so far, where nothing of it is under way.
@@ -170,13 +189,15 @@ impl Plans {
         entries.iter().map(|entry| self.report(node, entry, watched.get(&entry.setting).unwrap_or(&nothing))).collect()
     }
 
-    /// Does the next step of a plan, except for sending: returns the snapshot that is to be sent.
-    fn step(&self, node: &Node, entry: &Entry, past: &Past) -> Result<Option<SnapshotRow>, Error> {
+    /// Does the next step of a plan, except for sending: returns the snapshot that is to be sent, and the moment of the one there.
+    fn step(&self, node: &Node, entry: &Entry, past: &Past) -> Result<Option<(SnapshotRow, Option<Timestamp>)>, Error> {
         let snapshots = self.store.snapshots(Some(entry.row.id));
         match self.next(node, entry, past, &snapshots)? {
-            Step::Send(id) => Ok(snapshots.into_iter().find(|snapshot| snapshot.id == id)),
-            // A replica has the snapshots that it is sent.
-            Step::Snapshot if entry.row.read_only => Ok(None),
+            Step::Send(id) => {
+                let there = self.there(entry);
+                let there = snapshots.iter().find(|snapshot| Some(snapshot.id) == there).map(|there| there.time);
+                Ok(snapshots.into_iter().find(|snapshot| snapshot.id == id).map(|snapshot| (snapshot, there)))
+            }
             Step::Snapshot => {
                 let taken = take(&self.store, &entry.row.name)?;
                 tracing::debug!(dataset = entry.row.name, snapshot = taken.name, "a plan took a snapshot");
@@ -186,17 +207,30 @@ impl Plans {
         }
     }
 
+    /// The newest snapshot that the peer of a plan has proved to have.
+    fn there(&self, entry: &Entry) -> Option<SnapshotId> {
+        ledger::proof(&self.store, entry.peer.name.as_str(), &entry.row.id).map(|proof| proof.snapshot)
+    }
+
     fn next(&self, node: &Node, entry: &Entry, past: &Past, snapshots: &[SnapshotRow]) -> Result<Step, Error> {
-        let there = ledger::proof(&node.store, entry.peer.name.as_str(), &entry.row.id).map(|proof| proof.snapshot);
+        let there = self.there(entry);
         let changed = snapshots.last().map_or(Ok(true), |newest| self.store.changed_since(newest))?;
         let facts = Facts { snapshots, there, changed };
-        Ok(next(&entry.plan, past, &facts, clock::now(), clock::wall(), &self.zone))
+        let step = next(&entry.plan, past, &facts, clock::now(), clock::wall(), &self.zone);
+        // A replica has the snapshots that it is sent; and a snapshot would deduplicate what is to wait for its hours.
+        let waits =
+            Policies::hours(&node.config, &entry.row).is_some_and(|hours| !hours.contain(clock::wall(), &self.zone));
+        match step {
+            Step::Snapshot if entry.row.read_only => Ok(Step::Rest),
+            Step::Snapshot if waits => Ok(Step::Off),
+            step => Ok(step),
+        }
     }
 
     fn report(&self, node: &Node, entry: &Entry, watched: &Watched) -> reports::Plan {
         let snapshots = self.store.snapshots(Some(entry.row.id));
-        let proof = ledger::proof(&node.store, entry.peer.name.as_str(), &entry.row.id);
-        let there = proof.and_then(|proof| snapshots.iter().find(|snapshot| snapshot.id == proof.snapshot));
+        let there = self.there(entry);
+        let there = snapshots.iter().find(|snapshot| Some(snapshot.id) == there);
         let step = self.next(node, entry, &watched.past, &snapshots);
         let state = match &step {
             _ if entry.plan.paused => "paused",
@@ -249,41 +283,34 @@ impl Plans {
         entries
     }
 
-    /// Deletes the snapshots that plans made and nobody needs any more.
+    /// Deletes the snapshots that plans made and nobody needs any more: of datasets that have a plan here, and of replicas those
+    /// beyond the newest.
     fn tidy(&self, node: &Node, link: &Link, entries: &[Entry]) {
         let peers = link.peers();
-        let own = entries.iter().map(|entry| &entry.row).filter(|row| row.origin.is_none());
-        let mut rows: Vec<&DatasetRow> = own.collect();
-        rows.dedup_by_key(|row| row.id);
-        for row in rows {
+        for row in self.store.dataset_rows() {
+            let is_planned = entries.iter().any(|entry| entry.row.id == row.id);
+            if row.origin.is_none() && !is_planned {
+                continue;
+            }
+            let snapshots = self.store.snapshots(Some(row.id));
+            let kept = if row.origin.is_none() { 0 } else { KEPT_HERE };
+            if snapshots.iter().filter(|snapshot| is_auto(&snapshot.name)).count() <= kept {
+                continue;
+            }
             let names = || peers.iter().map(|peer| peer.record.name.as_str());
-            let proved: Vec<SnapshotId> = names()
-                .filter_map(|peer| ledger::proof(&self.store, peer, &row.id))
-                .map(|proof| proof.snapshot)
-                .collect();
+            let proofs = names().filter_map(|peer| ledger::proof(&self.store, peer, &row.id));
+            let proved: Vec<SnapshotId> = proofs.map(|proof| proof.snapshot).collect();
             let label = format!("{}@", row.name);
             let running = names().flat_map(|peer| node.transfers.running(peer));
             let busy: Vec<String> =
                 running.filter_map(|sent| Some(sent.snapshot.strip_prefix(&label)?.to_owned())).collect();
-            let snapshots = self.store.snapshots(Some(row.id));
-            delete(&self.store, &row.name, spent(&snapshots, &proved, &busy));
+            delete(&self.store, &row.name, spent(&snapshots, kept, &proved, &busy));
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Watched>> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Of the snapshots that a peer's plans sent of a dataset, keeps the newest.
-pub fn tidy_replica(store: &Store, snapshot: SnapshotId) -> Result<(), Error> {
-    let row = store.snapshot(snapshot)?;
-    let Some(dataset) = store.dataset_row(row.dataset).filter(|_| is_auto(&row.name)) else { return Ok(()) };
-    let snapshots = store.snapshots(Some(dataset.id));
-    let by_plans: Vec<&SnapshotRow> = snapshots.iter().filter(|snapshot| is_auto(&snapshot.name)).collect();
-    let old = by_plans.len().saturating_sub(KEPT_HERE);
-    delete(store, &dataset.name, by_plans.into_iter().take(old).filter(|snapshot| !snapshot.held));
-    Ok(())
 }
 
 /// A plan that can't be read is none; it says so when it is listed by nobody.
@@ -346,34 +373,16 @@ fn delete<'a>(store: &Store, dataset: &str, snapshots: impl Iterator<Item = &'a 
 
 #[cfg(test)]
 mod tests {
-    use narrowboat_storage::catalogue::Policy;
-
     use super::*;
-
-    #[test]
-    fn of_a_replica_the_newest_snapshots_by_plans_stay_and_all_others() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (store, _) = crate::node::open_store(folder.path(), &Config::default()).expect("a store");
-        store.create_share("office", Policy::Inline, Timestamp(1)).expect("room");
-        let made = |number: usize| {
-            let name = format!("{AUTO}{number:03}");
-            store.create_snapshot("office", &name, Timestamp(10 + number as i64)).expect("room")
-        };
-        let first = made(0);
-        store.create_snapshot("office", "by-hand", Timestamp(11)).expect("room");
-        store.hold_snapshot("office", &first.name, true, Timestamp(11)).expect("sealed");
-        let last = (1..=KEPT_HERE + 3).map(made).last().expect("some");
-        tidy_replica(&store, last.id).expect("a sound disk");
-        let left: Vec<String> = store.snapshots(None).into_iter().map(|snapshot| snapshot.name).collect();
-        assert_eq!(left.len(), KEPT_HERE + 2, "the newest, one that is held and one that a person made");
-        assert!(left.contains(&first.name) && left.contains(&"by-hand".into()) && left.contains(&last.name));
-        assert!(!left.contains(&format!("{AUTO}003")) && left.contains(&format!("{AUTO}004")));
-    }
 
     #[test]
     fn names_tell_the_time_and_differ() {
         let moment = Timestamp(1_795_392_305_000_000_007);
         assert_eq!(name_at(moment, false), "auto-2026-11-23-00-05-05Z");
         assert_eq!(name_at(moment, true), "auto-2026-11-23-00-05-05.000000007Z");
+        assert!(is_auto(&name_at(moment, false)) && is_auto(&name_at(moment, true)));
+        for by_people in ["auto-", "auto-before-upgrade", "auto-2026-11-23", "auto-2026-11-23-00-05-05Z-2", "monday"] {
+            assert!(!is_auto(by_people), "{by_people}");
+        }
     }
 }

@@ -39,6 +39,9 @@ pub struct ReplicaSnapshot {
     pub sealed: Sealed,
 }
 
+/// Parts of a replica's name at most: each box of a chain puts its own before it. All of them together have 255 bytes.
+pub const NAME_PARTS_MAX: usize = 16;
+
 impl Store {
     /// Objects by name: what replication reads from and writes to.
     pub fn pool(&self) -> &Pool {
@@ -107,6 +110,12 @@ impl Store {
         Ok(())
     }
 
+    /// Refuses a name that a new replica can't have: one that is taken, or of more than [`NAME_PARTS_MAX`] parts.
+    pub fn check_replica_name(&self, name: &str) -> Result<()> {
+        check_label("replica", name, NAME_PARTS_MAX)?;
+        self.refuse_taken(name)
+    }
+
     /// Refuses a root that is not of the kind, or a volume not of the size, that is said.
     fn check_kind(&self, replica: &ReplicaSnapshot) -> Result<()> {
         let objects = self.stages.pool.on(self.stream(replica.dataset));
@@ -151,8 +160,7 @@ impl Store {
                 Err(Refusal::Invalid(why).into())
             }
             None => {
-                check_label("replica", &replica.dataset_name, 3)?;
-                self.refuse_taken(&replica.dataset_name)?;
+                self.check_replica_name(&replica.dataset_name)?;
                 Ok(DatasetRow {
                     id: replica.dataset,
                     name: replica.dataset_name.clone(),

@@ -34,8 +34,9 @@ impl Replication {
     pub fn of(store: &Store, snapshot: SnapshotId) -> Result<Replication> {
         let sealed = store.seal(snapshot)?;
         let row = store.snapshot(snapshot)?;
-        let dataset = store.datasets()?.into_iter().map(|info| info.row).find(|dataset| dataset.id == row.dataset);
-        let dataset = dataset.ok_or_else(|| Refusal::NotFound(format!("the dataset of snapshot {}", row.name)))?;
+        let dataset = store
+            .dataset_row(row.dataset)
+            .ok_or_else(|| Refusal::NotFound(format!("the dataset of snapshot {}", row.name)))?;
         let others: Vec<SnapshotRow> =
             store.snapshots(Some(row.dataset)).into_iter().filter(|other| other.id != snapshot).collect();
         Ok(Replication {
