@@ -301,7 +301,9 @@ impl Node {
                 *known = stalled;
             }
             drop(known);
-            if matches!(outcome, Err(Error::Environment(Environment::Full) | Error::Damage(_))) {
+            // What is damaged in one dataset must not keep the others waiting.
+            let again_later = matches!(outcome, Err(Error::Environment(Environment::Full) | Error::Damage(_)));
+            if again_later && self.store.is_stalled() {
                 std::thread::sleep(PUMP_RETRY);
             }
         }

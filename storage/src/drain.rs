@@ -37,13 +37,14 @@ impl Dataset {
     /// Merges the oldest frozen layer into a new root, and syncs it. `None` where nothing is frozen. The caller makes
     /// the root the head and then calls [`Dataset::drained`]; and it sees to it that only one step is under way.
     pub fn drain_oldest(&self) -> Result<Option<Drained>> {
-        let (layer, base) = {
+        let (layer, base, stuck) = {
             let state = self.read_state();
             let Some(layer) = state.frozen.front() else { return Ok(None) };
-            (layer.clone(), state.base)
+            (layer.clone(), state.base, state.stuck.is_some())
         };
         let objects = self.objects();
-        let merging = self.stages.pressure.merging();
+        // What nobody waits for lets nobody in.
+        let merging = self.stages.pressure.merging(!stuck);
         let mut contents = BTreeMap::new();
         for (inode, extents) in &layer.files {
             if let Some(content) = self.merge_file(&objects, &layer, base, (*inode, extents), &merging)? {
@@ -61,7 +62,8 @@ impl Dataset {
         let popped = state.frozen.pop_front();
         assert!(popped.is_some_and(|layer| Arc::ptr_eq(&layer, &drained.layer)), "one step of a dataset at a time");
         state.base = drained.base;
-        self.stages.pressure.moved(drained.layer.memory_bytes(), 0);
+        self.moved(&state, drained.layer.memory_bytes(), 0);
+        self.unstick(&mut state);
     }
 
     /// The new content of one file; `None` where the layer deleted it.

@@ -10,6 +10,9 @@
 //! While the pump syncs what it merged it merges nothing. Then a writer is let in now and then ([`TRICKLE`]), so that nobody takes the
 //! box for dead. Where the pump cannot work (a full disk, a fault), waiting writers get its error instead of waiting for ever.
 //!
+//! What damage keeps from being merged in one dataset is set aside: others are neither paced nor bounded by it. It has the bound of its
+//! own datasets (`dataset/stuck.rs`) and, over all of them, `block_bytes` once more; what is beyond that counts as everybody's.
+//!
 //! Every write passes here, so that as long as nobody has to wait nobody is locked out or woken.
 
 use std::collections::VecDeque;
@@ -18,7 +21,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use crate::error::{Environment, Result};
+use crate::error::{Environment, Error, Result};
 
 /// The first of those who wait is let in after this time even where the pump merged nothing.
 const TRICKLE: Duration = Duration::from_millis(20);
@@ -28,7 +31,8 @@ const TRICKLE: Duration = Duration::from_millis(20);
 pub struct PressureOptions {
     /// A dataset's active layer is frozen when it holds this much.
     pub freeze_bytes: u64,
-    /// Writers wait while the layers of all datasets hold this much.
+    /// Writers wait while the layers of all datasets hold this much. What can't be drained because of damage may take as much
+    /// again.
     pub block_bytes: u64,
     /// A dataset is drained, however little of it is in memory, when it keeps this much of the journal from going.
     pub owed_bytes: u64,
@@ -80,7 +84,9 @@ struct Waiter {
 pub(crate) struct Pressure {
     pub options: PressureOptions,
     bytes: AtomicU64,
-    /// Of these, what the pump has merged and not yet let go.
+    /// Of these, what can't be merged because of damage.
+    aside: AtomicU64,
+    /// Of the others, what the pump has merged and not yet let go.
     merged: AtomicU64,
     /// Layers that are being merged, or about to be let go.
     merges: AtomicUsize,
@@ -97,11 +103,16 @@ pub(crate) struct Pressure {
 pub(crate) struct Merging {
     pressure: Arc<Pressure>,
     bytes: AtomicU64,
+    /// False where the layer is set aside.
+    counts: bool,
 }
 
 impl Merging {
     /// Notes that so many bytes more of the layer are merged.
     pub fn advance(&self, bytes: u64) {
+        if !self.counts {
+            return;
+        }
         self.bytes.fetch_add(bytes, SeqCst);
         self.pressure.merged.fetch_add(bytes, SeqCst);
         self.pressure.let_in();
@@ -120,6 +131,7 @@ impl Pressure {
         Pressure {
             options,
             bytes: AtomicU64::new(0),
+            aside: AtomicU64::new(0),
             merged: AtomicU64::new(0),
             merges: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
@@ -133,10 +145,10 @@ impl Pressure {
         self.load.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to count what is merged of a layer.
-    pub fn merging(self: &Arc<Self>) -> Merging {
+    /// Begins to count what is merged of a layer, if it `counts`: what is merged of a layer that is set aside lets nobody in.
+    pub fn merging(self: &Arc<Self>, counts: bool) -> Merging {
         self.merges.fetch_add(1, SeqCst);
-        Merging { pressure: self.clone(), bytes: AtomicU64::new(0) }
+        Merging { pressure: self.clone(), bytes: AtomicU64::new(0), counts }
     }
 
     /// Waits until there is room for another write, behind all who came before.
@@ -175,7 +187,7 @@ impl Pressure {
 
     /// What a writer is told that waits, and that has been the first of those who wait for so long; `None` where it is to wait on.
     fn outcome(&self, load: &Load, first_for: Option<Duration>) -> Option<Result<()>> {
-        let bounded = self.bytes() < self.options.block_bytes;
+        let bounded = self.shared_bytes() < self.options.block_bytes;
         match &load.stalled {
             _ if load.closed => Some(Ok(())),
             Some(_) if bounded => Some(Ok(())),
@@ -190,7 +202,7 @@ impl Pressure {
 
     /// True where a writer need not wait, if nobody else does.
     fn has_room(&self) -> bool {
-        self.bytes() < self.options.block_bytes && self.unmerged_bytes() < self.options.pace_bytes()
+        self.shared_bytes() < self.options.block_bytes && self.unmerged_bytes() < self.options.pace_bytes()
     }
 
     /// Wakes the first of those who wait where there is room for it.
@@ -206,10 +218,22 @@ impl Pressure {
             self.bytes.fetch_add(after - before, SeqCst);
             return;
         }
-        let less = |bytes: u64| Some(bytes.saturating_sub(before - after));
-        // It never fails: there is always a new value.
-        let _ = self.bytes.fetch_update(SeqCst, SeqCst, less);
+        lower(&self.bytes, before - after);
         self.let_in();
+    }
+
+    /// Notes that of what layers hold, what is set aside grew or shrank from `before` to `after` bytes.
+    pub fn set_aside(&self, before: u64, after: u64) {
+        if after < before {
+            return lower(&self.aside, before - after);
+        }
+        self.aside.fetch_add(after - before, SeqCst);
+        self.let_in();
+    }
+
+    /// True where more is set aside than may be: others wait for the rest of it.
+    pub fn aside_is_full(&self) -> bool {
+        self.aside.load(SeqCst) > self.options.block_bytes
     }
 
     /// True where writers wait, or will soon.
@@ -223,9 +247,14 @@ impl Pressure {
         self.bytes.load(SeqCst)
     }
 
-    /// What of it the pump has not merged.
+    /// What of it everybody is bounded by.
+    fn shared_bytes(&self) -> u64 {
+        self.bytes().saturating_sub(self.aside.load(SeqCst).min(self.options.block_bytes))
+    }
+
+    /// What of that the pump has not merged.
     fn unmerged_bytes(&self) -> u64 {
-        self.bytes().saturating_sub(self.merged.load(SeqCst))
+        self.shared_bytes().saturating_sub(self.merged.load(SeqCst))
     }
 
     /// Tells the pump that there is work.
@@ -236,16 +265,18 @@ impl Pressure {
         }
     }
 
-    /// The pump worked, or could not: then writers that would have to wait get an error until it can again.
-    pub fn pump_did(&self, outcome: &Result<bool>) {
+    /// The pump worked, or could not because of `failure`: then writers that would have to wait get an error until it can again.
+    pub fn pump_did(&self, failure: Option<&Error>) {
         let mut load = self.lock();
-        load.stalled = match outcome {
-            Ok(_) => None,
-            Err(error) => Some((matches!(error, crate::Error::Environment(Environment::Full)), error.to_string())),
-        };
+        load.stalled = failure.map(|error| (matches!(error, Error::Environment(Environment::Full)), error.to_string()));
         if load.stalled.is_some() {
             wake_all(&load);
         }
+    }
+
+    /// True where the pump could not work when it tried last.
+    pub fn is_stalled(&self) -> bool {
+        self.lock().stalled.is_some()
     }
 
     /// Waits until there is work for the pump, at most `patience`. False once the store is closed.
@@ -265,6 +296,11 @@ impl Pressure {
         wake_all(&load);
         self.pump_called.notify_all();
     }
+}
+
+fn lower(account: &AtomicU64, bytes: u64) {
+    // It never fails: there is always a new value.
+    let _ = account.fetch_update(SeqCst, SeqCst, |held| Some(held.saturating_sub(bytes)));
 }
 
 fn wake_first(load: &Load) {
@@ -300,7 +336,7 @@ mod tests {
         pressure.moved(29, 30);
         assert_eq!(told(&pressure, Duration::ZERO), None, "as much waits as may");
         assert_eq!(told(&pressure, TRICKLE), Some(true), "now and then, also where the pump is syncing");
-        let merging = pressure.merging();
+        let merging = pressure.merging(true);
         merging.advance(1);
         assert_eq!(told(&pressure, Duration::ZERO), Some(true));
         pressure.moved(30, 31);
@@ -312,7 +348,7 @@ mod tests {
         drop(merging);
         assert_eq!(told(&pressure, Duration::ZERO), None, "what was merged is gone from both accounts");
         assert_eq!((pressure.bytes(), pressure.unmerged_bytes()), (30, 30));
-        let failed = pressure.merging();
+        let failed = pressure.merging(true);
         failed.advance(20);
         drop(failed);
         assert_eq!(told(&pressure, Duration::ZERO), None, "a step that failed has merged nothing");
@@ -322,7 +358,7 @@ mod tests {
     fn a_pump_that_stands_still_keeps_nobody() {
         let pressure = pressure();
         pressure.moved(0, 40);
-        pressure.pump_did(&Err(Environment::Full.into()));
+        pressure.pump_did(Some(&Environment::Full.into()));
         assert_eq!(told(&pressure, Duration::ZERO), Some(false));
         assert!(pressure.wait_for_room().is_err());
         pressure.moved(40, 35);
@@ -332,10 +368,30 @@ mod tests {
             "below the bound there is room for what the disk has room for"
         );
         pressure.moved(35, 40);
-        pressure.pump_did(&Ok(true));
+        pressure.pump_did(None);
         assert_eq!(told(&pressure, Duration::ZERO), None);
         pressure.close();
         pressure.wait_for_room().expect("nobody waits in a store that closes");
+    }
+
+    #[test]
+    fn what_is_set_aside_keeps_nobody_within_its_bound() {
+        let pressure = pressure();
+        pressure.moved(0, 40);
+        assert_eq!(told(&pressure, TRICKLE), None);
+        pressure.set_aside(0, 40);
+        pressure.wait_for_room().expect("others have all of their room");
+        pressure.merging(false).advance(40);
+        pressure.moved(0, 30);
+        assert_eq!(told(&pressure, Duration::ZERO), None, "as much of others waits as may");
+        assert!(!pressure.aside_is_full());
+        pressure.set_aside(40, 55);
+        pressure.moved(0, 15);
+        assert!(pressure.aside_is_full());
+        assert_eq!((pressure.bytes(), pressure.shared_bytes()), (85, 45), "memory has a bound in the whole");
+        pressure.set_aside(55, 0);
+        pressure.moved(55, 0);
+        assert_eq!((pressure.shared_bytes(), pressure.unmerged_bytes()), (30, 30));
     }
 
     #[test]

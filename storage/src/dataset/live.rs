@@ -172,7 +172,7 @@ impl Dataset {
         operation: impl FnOnce(&mut Transaction) -> Result<(T, Effects)>,
     ) -> Result<(T, Lsn)> {
         let objects = self.objects();
-        let mut state = self.change_state()?;
+        let mut state = self.grow_state()?;
         let mut transaction = Transaction::new(&state, &objects);
         let (result, effects) = operation(&mut transaction)?;
         let (edits, next_inode) = transaction.finish();
@@ -221,7 +221,7 @@ impl Dataset {
     pub(super) fn account<T>(&self, state: &mut State, change: impl FnOnce(&mut Layer) -> T) -> T {
         let before = state.active.memory_bytes();
         let result = change(&mut state.active);
-        self.stages.pressure.moved(before, state.active.memory_bytes());
+        self.moved(state, before, state.active.memory_bytes());
         result
     }
 
@@ -387,8 +387,8 @@ impl Dataset {
     /// Ends all answers, and gives back the memory of the layers.
     fn shut(&self, why: Shut) {
         let mut state = self.write_state();
-        let frozen: u64 = state.frozen.iter().map(|layer| layer.memory_bytes()).sum();
-        self.stages.pressure.moved(state.active.memory_bytes() + frozen, 0);
+        self.unstick(&mut state);
+        self.moved(&state, state.memory_bytes(), 0);
         *state = State { base: state.base, next_inode: state.next_inode, shut: Some(why), ..State::default() };
     }
 

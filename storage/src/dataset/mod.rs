@@ -22,6 +22,7 @@ mod replay;
 mod rewound;
 mod share;
 pub(crate) mod state;
+mod stuck;
 pub(crate) mod table;
 pub(crate) mod tails;
 pub(crate) mod volume;

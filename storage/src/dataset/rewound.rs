@@ -59,13 +59,14 @@ impl Dataset {
 
     /// Drops all layers and stands on another root.
     pub(super) fn show_rewound(&self, state: &mut State, base: Base, next_inode: u64) {
+        self.unstick(state);
         let mut active = Layer::behind(base.lsn, state.active.time);
         // The records of what goes stay in the journal.
         let frozen = state.frozen.iter().flat_map(|layer| layer.steps.iter());
         active.steps = frozen.chain(&state.active.steps).copied().collect();
         let frozen: u64 = state.frozen.drain(..).map(|layer| layer.memory_bytes()).sum();
         let dropped = std::mem::replace(&mut state.active, active);
-        self.stages.pressure.moved(dropped.memory_bytes() + frozen, 0);
+        self.moved(state, dropped.memory_bytes() + frozen, 0);
         state.base = base;
         state.next_inode = state.next_inode.max(next_inode);
         state.unjournaled.clear();

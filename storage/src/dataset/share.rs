@@ -107,7 +107,7 @@ impl FileTree for Dataset {
         if let Some(size) = set.size
             && size > self.attributes(inode)?.size
         {
-            self.stages.admit_data(0)?;
+            self.admit(0)?;
         }
         self.make_change(call, |transaction| namespace::set_attributes(transaction, call, inode, set, guard))
     }
@@ -160,10 +160,10 @@ impl FileTree for Dataset {
 
     fn write(&self, call: &Call, inode: Inode, offset: u64, data: Bytes) -> Result<Changed> {
         self.refuse_if_read_only()?;
-        self.stages.admit_data(data.len() as u64)?;
+        self.admit(data.len() as u64)?;
         let objects = self.objects();
         let change = {
-            let mut state = self.change_state()?;
+            let mut state = self.grow_state()?;
             let mut transaction = Transaction::new(&state, &objects);
             let outcome = namespace::wrote(&mut transaction, call, inode, (offset, data.len() as u64), &|from, to| {
                 holes(&objects, &state.plan(&objects, inode, from, to)?)
@@ -211,22 +211,22 @@ impl FileTree for Dataset {
     }
 
     fn create(&self, call: &Call, dir: Inode, name: &[u8], how: &Create) -> Result<Made> {
-        self.stages.admit_data(0)?;
+        self.admit(0)?;
         self.make_entry(call, |transaction| namespace::create(transaction, call, dir, name, how))
     }
 
     fn make_dir(&self, call: &Call, dir: Inode, name: &[u8], set: &SetAttributes) -> Result<Made> {
-        self.stages.admit_data(0)?;
+        self.admit(0)?;
         self.make_entry(call, |transaction| namespace::make_dir(transaction, call, dir, name, set))
     }
 
     fn make_symlink(&self, call: &Call, dir: Inode, name: &[u8], target: &[u8], set: &SetAttributes) -> Result<Made> {
-        self.stages.admit_data(0)?;
+        self.admit(0)?;
         self.make_entry(call, |transaction| namespace::make_symlink(transaction, call, dir, name, target, set))
     }
 
     fn make_node(&self, call: &Call, dir: Inode, name: &[u8], node: Node, set: &SetAttributes) -> Result<Made> {
-        self.stages.admit_data(0)?;
+        self.admit(0)?;
         self.make_entry(call, |transaction| namespace::make_node(transaction, call, dir, name, node, set))
     }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::extents::Extent;
 use super::layer::Layer;
 use super::namespace::Key;
+use super::stuck::Stuck;
 use super::tails::Tails;
 use crate::error::{Damage, Refusal, Result};
 use crate::name::Name;
@@ -38,6 +39,8 @@ pub(crate) struct State {
     pub tails: Tails,
     /// True while nobody may change anything, for a moment.
     pub held: bool,
+    /// Why the layers can't be drained, if that was found out.
+    pub stuck: Option<Stuck>,
     /// Why the dataset answers nothing, if it does not: then it has no layers.
     pub shut: Option<Shut>,
 }

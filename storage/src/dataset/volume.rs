@@ -158,7 +158,7 @@ impl Dataset {
     }
 
     fn write_draft(&self, now: Timestamp, mut draft: Draft) -> Result<Lsn> {
-        let mut state = self.change_state()?;
+        let mut state = self.grow_state()?;
         self.check_range(draft.offset, draft.len)?;
         let holds = draft.behind.as_ref().is_none_or(|tail| state.tails.holds(draft.offset, tail.stamp));
         if !holds {
@@ -235,7 +235,7 @@ impl BlockDevice for Dataset {
         if len == 0 {
             return Ok(self.look()?.active.last);
         }
-        self.stages.admit_data(len as u64)?;
+        self.admit(len as u64)?;
         let draft = self.draft(offset, len as u64, data)?;
         self.stages.relieve_journal()?;
         self.write_draft(now, draft)
@@ -252,7 +252,7 @@ impl BlockDevice for Dataset {
             Ok(()) | Err(Error::Environment(Environment::Full)) => {}
             Err(error) => return Err(error),
         }
-        let mut state = self.change_state()?;
+        let mut state = self.grow_state()?;
         for (offset, len) in ranges {
             self.check_range(*offset, *len)?;
         }
@@ -273,9 +273,9 @@ impl BlockDevice for Dataset {
             let why = format!("{} bytes to compare with and {} to write", expected.len(), data.len());
             return Err(Refusal::Invalid(why).into());
         }
-        self.stages.admit_data(data.len() as u64)?;
+        self.admit(data.len() as u64)?;
         let len = data.len() as u64;
-        let mut state = self.change_state()?;
+        let mut state = self.grow_state()?;
         self.check_range(offset, len)?;
         let same = common(&self.read_held(&state, offset, len)?, expected);
         if same < len {

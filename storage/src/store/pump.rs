@@ -13,10 +13,35 @@ use crate::dataset::layer::Layer;
 use crate::dataset::live::Dataset;
 use crate::dataset::namespace::{Key, Totals};
 use crate::dataset::state::Base;
-use crate::error::{Environment, Error, Refusal, Result};
+use crate::error::{Damage, Environment, Error, Refusal, Result};
 use crate::id::{DatasetId, SnapshotId};
 use crate::tree::map;
 use crate::units::{Lsn, Timestamp};
+
+/// What became of a drain step.
+enum Pumped {
+    /// True where there may be more to do.
+    Did(bool),
+    /// There is nothing to do but what damage keeps from being done in one dataset.
+    Stuck(Damage),
+}
+
+/// Why a drain step could not do all that waits.
+#[derive(Default)]
+struct Trouble {
+    failed: Option<Error>,
+    stuck: Option<Damage>,
+}
+
+impl Trouble {
+    /// Notes why a dataset could not be drained at `now`.
+    fn note(&mut self, dataset: &Dataset, now: Timestamp, error: Error) {
+        match (&error, dataset.tried(now)) {
+            (Error::Damage(_), Some(damage)) => drop(self.stuck.get_or_insert(damage)),
+            _ => drop(self.failed.get_or_insert(error)),
+        }
+    }
+}
 
 /// What became of an attempt to drain one dataset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +63,35 @@ impl Store {
     /// A failure (a full disk, a fault) changes nothing; call again later. Several threads may call this at once. To be called
     /// every few seconds also where nothing waits: it tells the store the time, and time that nobody tells of does not count
     /// as passed ([`Store::jumps`]).
+    ///
+    /// A dataset that damage keeps from being drained is tried again every half a minute. Until it can be, this returns the damage
+    /// whenever there is nothing else to drain.
     pub fn drain_step(&self, now: Timestamp) -> Result<bool> {
-        let outcome = self.drain_any(now);
-        self.stages.pressure.pump_did(&outcome);
-        outcome
+        let pressure = &self.stages.pressure;
+        let failure = match self.drain_any(now) {
+            Ok(Pumped::Did(more)) => {
+                pressure.pump_did(None);
+                return Ok(more);
+            }
+            Ok(Pumped::Stuck(damage)) => {
+                let damage = Error::from(damage);
+                pressure.pump_did(Some(&damage).filter(|_| pressure.aside_is_full()));
+                damage
+            }
+            Err(error) => {
+                pressure.pump_did(Some(&error));
+                error
+            }
+        };
+        Err(failure)
     }
 
-    fn drain_any(&self, now: Timestamp) -> Result<bool> {
+    /// True where the last drain step failed with what concerns all datasets, so that nothing is gained by another one at once.
+    pub fn is_stalled(&self) -> bool {
+        self.stages.pressure.is_stalled()
+    }
+
+    fn drain_any(&self, now: Timestamp) -> Result<Pumped> {
         self.stages.tell(now)?;
         self.make_room_for_windows()?;
         let mut datasets = self.open_datasets();
@@ -54,24 +101,35 @@ impl Store {
             let turn = self.turn.fetch_add(1, Ordering::Relaxed) % datasets.len();
             datasets.rotate_left(turn);
         }
-        let mut failed = None;
+        let mut trouble = Trouble::default();
         // What is damaged in one dataset does not keep the others waiting.
         let mut sound = Vec::with_capacity(datasets.len());
         for dataset in &datasets {
+            if let Some(damage) = dataset.stuck_for_now(now) {
+                trouble.stuck.get_or_insert(damage);
+                continue;
+            }
             match self.drain_turn(dataset, now, self.owes_much(dataset)) {
-                Ok(Step::Drained) => return Ok(true),
+                Ok(Step::Drained) => return Ok(Pumped::Did(true)),
                 Ok(Step::NothingFrozen | Step::Busy) => sound.push(dataset),
-                Err(error) => drop(failed.get_or_insert(error)),
+                Err(error) => trouble.note(dataset, now, error),
             }
         }
         // Many small layers can fill the memory as well as a few large ones.
         if self.stages.pressure.is_crowded()
             && let Some(largest) = sound.into_iter().max_by_key(|dataset| dataset.active_bytes())
-            && self.drain_turn(largest, now, true)? == Step::Drained
         {
-            return Ok(true);
+            match self.drain_turn(largest, now, true) {
+                Ok(Step::Drained) => return Ok(Pumped::Did(true)),
+                Ok(Step::NothingFrozen | Step::Busy) => {}
+                Err(error) => trouble.note(largest, now, error),
+            }
         }
-        failed.map_or_else(|| self.split_and_trim(Leave::Usual), Err)
+        match trouble {
+            Trouble { failed: Some(error), .. } => Err(error),
+            Trouble { stuck: Some(damage), .. } => Ok(Pumped::Stuck(damage)),
+            _ => self.split_and_trim(Leave::Usual).map(Pumped::Did),
+        }
     }
 
     /// Keeps the journal from growing while there is always something to drain, and room on a disk that is nearly full: first what
@@ -103,10 +161,14 @@ impl Store {
         let must = must && !dataset.has_frozen();
         if must || dataset.is_large() {
             // What can be cut must not go into the journal inline only because the layer is full.
-            dataset.cut_everything()?;
+            dataset.cut_everything().inspect_err(|error| dataset.stick(error))?;
         }
         dataset.freeze_if_large(now, must)?;
-        self.drain_one(dataset)
+        let step = self.drain_one(dataset)?;
+        if step == Step::NothingFrozen {
+            dataset.not_stuck();
+        }
+        Ok(step)
     }
 
     /// Drains everything that was written so far, of all datasets: for closing, and for tests. What is damaged in one does
@@ -256,7 +318,8 @@ impl Store {
     }
 
     fn drain_claimed(&self, dataset: &Arc<Dataset>) -> Result<Step> {
-        let Some(drained) = dataset.drain_oldest()? else { return Ok(Step::NothingFrozen) };
+        let drained = dataset.drain_oldest().inspect_err(|error| dataset.stick(error))?;
+        let Some(drained) = drained else { return Ok(Step::NothingFrozen) };
         self.stages.pool.settle()?;
         let head = Head { root: drained.base.root, lsn: drained.base.lsn, next_inode: dataset.next_inode() };
         let mut changes = vec![Change::head(dataset.id, head), Change::calls(dataset.id, &dataset.calls())];
