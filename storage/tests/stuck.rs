@@ -138,3 +138,23 @@ fn a_dataset_that_is_stuck_takes_one_layer_and_gives_all_of_it_back_when_it_is_d
     store.drain_all(NOW).expect("sound");
     assert_eq!(store.stats().expect("sound").overlay_bytes, 0);
 }
+
+#[test]
+fn others_have_all_of_their_room_beside_one_that_is_stuck() {
+    let (_disk, _, store, file) = with_damage();
+    let bounds = small().pressure;
+    let overlay = || store.stats().expect("sound").overlay_bytes;
+    let tree = store.tree(store.dataset_named("share").expect("there").row.id).expect("open");
+    let mut filling = (1000..).take_while(|_| overlay() + 2 * PIECE_BYTES < bounds.pace_bytes());
+    filling.try_for_each(|nth| write_piece(&*tree, file, nth)).expect("nobody knows of the damage yet");
+    assert!(matches!(store.drain_step(NOW), Err(Error::Damage(_))));
+    let stuck = overlay();
+    assert!(stuck > bounds.block_bytes / 2, "{stuck} bytes can't be drained");
+    let other = store.create_share("other", Policy::Inline, NOW).expect("room");
+    let other = store.tree(other.row.id).expect("open");
+    let file = create(&*other, ROOT, "new", 20);
+    // More than there would be room for beside it, and nobody drains.
+    let filling = (0..).take_while(|_| overlay() - stuck + 2 * PIECE_BYTES < bounds.pace_bytes());
+    filling.for_each(|nth| write_piece(&*other, file, nth).expect("room"));
+    assert!(overlay() > bounds.block_bytes, "{} bytes", overlay());
+}
