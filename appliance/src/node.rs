@@ -289,6 +289,7 @@ impl Node {
     }
 
     fn pump(&self) {
+        let mut unsplit = None;
         while self.store.wait_for_work(PUMP_PATIENCE) {
             let outcome = self.drain();
             let stalled = outcome.as_ref().err().map(ToString::to_string);
@@ -301,6 +302,14 @@ impl Node {
                 *known = stalled;
             }
             drop(known);
+            let problem = self.store.split_problem();
+            if unsplit != problem {
+                match &problem {
+                    Some(why) => tracing::error!(why, "the journal can't be split for windows, and grows"),
+                    None => tracing::info!("the journal is split again"),
+                }
+                unsplit = problem;
+            }
             // What is damaged in one dataset must not keep the others waiting.
             let again_later = matches!(outcome, Err(Error::Environment(Environment::Full) | Error::Damage(_)));
             if again_later && self.store.is_stalled() {

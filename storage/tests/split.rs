@@ -4,19 +4,24 @@
 #[path = "common/blocks.rs"]
 mod blocks;
 mod common;
+#[path = "common/sticky.rs"]
+mod sticky;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use blocks::*;
 use common::*;
 use narrowboat_storage::catalogue::{Policy, Window};
 use narrowboat_storage::dataset::{Credentials, FileTree, SetAttributes};
-use narrowboat_storage::media::SimDisk;
+use narrowboat_storage::id::IdSource;
+use narrowboat_storage::media::{Media, SimDisk};
 use narrowboat_storage::store::Moment;
 use narrowboat_storage::units::{Inode, Lsn, Timestamp};
-use narrowboat_storage::{Error, Store};
+use narrowboat_storage::{Error, Store, StoreOptions};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
+use sticky::Sticky;
 
 const MIB: u64 = 1 << 20;
 const SIZE: u64 = 2 * MIB;
@@ -407,6 +412,8 @@ fn a_damaged_segment_stays_whole_and_stands_in_nobodys_way() {
     let store = open_splitting(&disk).expect("what is drained is not replayed").0;
     drain(&store, now);
     assert!(disk.paths().contains(&oldest), "it is all that there is of these moments");
+    let problem = store.split_problem().expect("it says so");
+    assert!(problem.contains(&oldest), "{problem}");
     let last = known[0].log.len() - 1;
     expect(&*device(&store, "first"), &known[0].writer.image, "the present");
     known[0].look(&store, last, "later moments");
@@ -419,6 +426,7 @@ fn a_damaged_segment_stays_whole_and_stands_in_nobodys_way() {
     }
     store.close(now).expect("room");
     assert!(!disk.paths().contains(&oldest));
+    assert_eq!(store.split_problem(), None);
 }
 
 #[test]
@@ -458,6 +466,102 @@ fn a_full_disk_splits_nothing_and_loses_nothing() {
         drop(open_splitting(&disk).expect("sound"));
     }
     assert!(split > 0, "with room again it is split");
+}
+
+/// So much of a disk stays free that windows have to make room of so many bytes.
+fn fill_but(disk: &SimDisk, missing: u64) {
+    let options = splitting();
+    disk.fill(4 * options.reserve_bytes + 2 * options.journal.segment_bytes - missing);
+}
+
+/// What is there of a ripe store, on a disk whose history can hang.
+fn open_sticky(disk: &SimDisk) -> (Sticky, Store) {
+    let sticky = Sticky::in_history(disk.clone());
+    let options = StoreOptions { ids: IdSource::seeded(disk.syncs()), ..splitting() };
+    let media = Arc::new(sticky.clone()) as Arc<dyn Media>;
+    (sticky, Store::open(media, options).expect("sound").0)
+}
+
+#[test]
+fn a_full_disk_costs_no_history_while_that_makes_no_room() {
+    let (disk, known) = ripe(9);
+    let now = Timestamp(1000);
+    let (sticky, store) = open_sticky(&disk);
+    drain(&store, now);
+    let bytes = || store.stats().expect("measured").history_bytes;
+    let (had, files) = (bytes(), history_files(&disk).len());
+    assert!(files >= 3, "{files} files");
+    fill_but(&disk, 100_000);
+    let (lsn, _) = known[0].log[0];
+    std::thread::scope(|scope| {
+        let held = sticky.stick();
+        let reader = scope.spawn(|| store.clone_at("first", &Moment::Lsn(lsn), "past", now));
+        sticky.wait_until_stuck();
+        (0..30).for_each(|_| drop(store.drain_step(now)));
+        assert_eq!((bytes(), history_files(&disk).len()), (had, files), "it is being read");
+        // Not even what nobody needs any more goes from under a reader.
+        store.set_window("first", None, now).expect("room");
+        (0..30).for_each(|_| drop(store.drain_step(now)));
+        assert_eq!(history_files(&disk).len(), files, "it is being read");
+        drop(held);
+        reader.join().expect("no panic").expect("its files are there");
+    });
+    expect(&*device(&store, "past"), &known[0].image(1), "what was read meanwhile");
+    let others = known[1].log.len() - 1;
+    // What was owed goes first, and is enough.
+    drain(&store, now);
+    assert!(history_files(&disk).len() < files, "swept");
+    known[1].look(&store, others / 2, "the other one's window");
+    assert!(bytes() > 0);
+    // And where it is not, windows give way.
+    disk.set_capacity(1 << 40);
+    let had = bytes();
+    fill_but(&disk, 2 * MIB);
+    drain(&store, now);
+    assert!(bytes() < had, "{} bytes of {had}", bytes());
+}
+
+#[test]
+fn a_full_disk_costs_no_history_while_the_journal_is_being_split() {
+    let (disk, known) = ripe(10);
+    let now = Timestamp(1000);
+    let (sticky, store) = open_sticky(&disk);
+    let first = || store.timeline("first").expect("there").reach.expect("a window").first;
+    let begun = first();
+    fill_but(&disk, 100_000);
+    std::thread::scope(|scope| {
+        let held = sticky.stick();
+        let splitter = scope.spawn(|| store.drain_step(now));
+        sticky.wait_until_stuck();
+        (0..30).for_each(|_| drop(store.drain_step(now)));
+        assert_eq!(first(), begun, "splitting is under way");
+        drop(held);
+        splitter.join().expect("no panic").expect("room");
+    });
+    assert_eq!(first(), begun, "what could be split made room enough");
+    known[0].look_at(&store, 5, "split for want of room");
+}
+
+#[test]
+fn a_split_that_fails_is_told_of_and_tried_again() {
+    let (ripe, known) = ripe(11);
+    let now = Timestamp(1000);
+    for sync in 1..=3 {
+        let disk = ripe.fork(sync);
+        let store = open_splitting(&disk).expect("sound").0;
+        let journal = || store.stats().expect("measured").journal_bytes;
+        let whole = journal();
+        disk.fail_sync_at(disk.syncs() + sync);
+        drain(&store, now);
+        let problem = store.split_problem().expect("a sync of history failed");
+        assert!(problem.contains("history"), "{problem}");
+        drain(&store, Timestamp(now.0 + 59_000_000_000));
+        assert!(journal() == whole && store.split_problem().is_some(), "too early");
+        drain(&store, Timestamp(now.0 + 60_000_000_000));
+        assert_eq!(store.split_problem(), None);
+        assert!(journal() <= 3 * MIB && journal() < whole, "{} of {whole} bytes", journal());
+        known[0].look_at(&store, 3, "split again");
+    }
 }
 
 #[test]

@@ -43,6 +43,9 @@ fn show(status: &Status) {
     if let Some(why) = &status.stalled {
         say!("  PROBLEM      {why}");
     }
+    if let Some(why) = &status.unsplit {
+        say!("  PROBLEM      the journal can't be split for the windows that need it, and grows: {why}");
+    }
     if let Some(ahead) = status.ahead_seconds {
         say!(
             "  PROBLEM      the clock was set back: the times of what is written here are {} ahead of it,",

@@ -225,6 +225,7 @@ fn status(node: &Node) -> Result<reports::Status, Failed> {
         disk_bytes: stats.disk_bytes,
         disk_free_bytes: stats.disk_free_bytes,
         stalled: node.stalled(),
+        unsplit: node.store.split_problem(),
         owed_thaws: node.hooks.owed(),
         ahead_seconds: time::ahead_seconds(&node.store),
         datasets,

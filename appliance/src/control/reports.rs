@@ -59,6 +59,9 @@ pub struct Status {
     pub disk_free_bytes: u64,
     /// What the last drain step failed with, if it did.
     pub stalled: Option<String>,
+    /// Why the journal is kept whole that windows need only a part of, if it can't be split: it grows with all that is written.
+    #[serde(default)]
+    pub unsplit: Option<String>,
     /// Thaws that are owed: applications that may stand still.
     #[serde(default)]
     pub owed_thaws: Vec<OwedThaw>,

@@ -2,7 +2,8 @@
 //!
 //! What a record wrote is, by the next checkpoint, in that checkpoint's tree at the same offset of the same file, unless it was
 //! written over before. There each piece of payload is looked for, and compared byte by byte (a whole chunk by its name, as every
-//! write that is known already is); what is there becomes a reference, what is not stays as it is.
+//! write that is known already is); what is there becomes a reference, what is not stays as it is. The tree's word is not enough
+//! for that: the chunk itself must be present, for the payload may be the only sound copy of one that was lost.
 
 use std::collections::BTreeMap;
 
@@ -75,7 +76,7 @@ impl<'a> Referrer<'a> {
         // In the order in which the tree has them: what lies together is read together.
         wanted.sort_by_key(|wanted| (wanted.checkpoint, wanted.inode, wanted.offset, wanted.record));
         let mut found: BTreeMap<usize, Vec<Found>> = BTreeMap::new();
-        let mut reader = Reader { objects: self.objects, realm: self.realm, content: None, chunk: None };
+        let mut reader = Reader { objects: self.objects, realm: self.realm, content: None, there: None, chunk: None };
         for wanted in &wanted {
             let Some(checkpoint) = self.checkpoints.get(wanted.checkpoint) else { continue };
             let payload = records[wanted.record].payload.slice(wanted.from..wanted.from + wanted.len);
@@ -103,6 +104,7 @@ struct Reader<'a> {
     objects: &'a dyn Objects,
     realm: &'a Realm,
     content: Option<((Option<Name>, Inode), Content)>,
+    there: Option<(Name, bool)>,
     chunk: Option<(Name, Bytes)>,
 }
 
@@ -123,7 +125,9 @@ impl Reader<'_> {
                 }
                 Piece::Chunk { name, skip, chunk_len, .. } if len >= REFERENCE_BYTES_MIN => {
                     let place = |skip| Place::Chunk { chunk: ChunkRef { name, len: chunk_len, cut: None }, skip };
-                    if len == chunk_len as usize && self.realm.name(Kind::Chunk, bytes) == name {
+                    if !self.is_there(&name)? {
+                        // It stays as it is.
+                    } else if len == chunk_len as usize && self.realm.name(Kind::Chunk, bytes) == name {
                         add(0, len, place(skip));
                     } else {
                         let stored = self.chunk(&name)?;
@@ -150,6 +154,18 @@ impl Reader<'_> {
         let content = value.map_or(Ok(Content::empty()), |value| content_of(inode, &value))?;
         self.content = Some(((root, inode), content.clone()));
         Ok(content)
+    }
+
+    /// Whether a chunk is present. Small writes into one come one behind the other: the last answer is kept.
+    fn is_there(&mut self, name: &Name) -> Result<bool> {
+        match self.there {
+            Some((known, there)) if known == *name => Ok(there),
+            _ => {
+                let there = self.objects.contains(Kind::Chunk, name)?;
+                self.there = Some((*name, there));
+                Ok(there)
+            }
+        }
     }
 
     fn chunk(&mut self, name: &Name) -> Result<Bytes> {

@@ -1,13 +1,20 @@
 use bytes::Bytes;
 
 use super::format::{BLOCK_HEADER_BYTES, BlockHeader, HEADER_BYTES, Header, file_name, parse_file_name};
-use super::{Writer, path, read};
-use crate::catalogue::HistoryFile;
+use super::{Referrer, Writer, path, read};
+use crate::catalogue::{Checkpoint, HistoryFile};
+use crate::chunk::{ChunkSizes, Cutter};
+use crate::dataset;
+use crate::dataset::namespace::Key;
 use crate::error::{Error, Refusal, Result};
 use crate::id::{DatasetId, StoreId};
 use crate::journal::Record;
 use crate::media::{Media, SimDisk};
-use crate::units::{Lsn, Timestamp};
+use crate::name::Kind;
+use crate::tree::map;
+use crate::tree::sequence::{self, Content};
+use crate::tree::testing::TestObjects;
+use crate::units::{Inode, Lsn, Timestamp};
 
 const STORE: StoreId = StoreId(*b"store-0123456789");
 const DATASET: DatasetId = DatasetId(*b"dataset-01234567");
@@ -152,6 +159,47 @@ fn forged_headers_are_refused_within_bounds() {
     for records in [0, 1, 2, 40, u32::MAX] {
         assert!(super::format::records(&block, &BlockHeader { records, ..header }, DATASET).is_err(), "{records}");
     }
+}
+
+#[test]
+fn what_a_checkpoint_names_and_the_pool_has_lost_stays_as_it_is() {
+    let objects = TestObjects::new();
+    let (whole, part) = (noise(1, 4000), noise(2, 4000));
+    let cutter = Cutter::new(ChunkSizes::default());
+    let content = |bytes: &Bytes| {
+        let put: sequence::PutChunks<'_> = &mut |chunks| objects.put_chunks(chunks);
+        let patch = sequence::Patch { offset: 0, len: 4000, source: sequence::Source::Bytes(bytes.clone()) };
+        sequence::splice(&objects, &cutter, put, &Content::empty(), [patch], 4000).expect("memory").0
+    };
+    let names = [&whole, &part].map(|bytes| objects.realm().name(Kind::Chunk, bytes));
+    let edit = |inode, bytes| (Key::Content(Inode(inode)).encode(), Some(content(bytes).encode()));
+    let edits = [edit(7, &whole), edit(8, &part)];
+    let root = map::merge(&objects, objects.realm(), None, edits).expect("memory");
+    let checkpoint = Checkpoint {
+        lsn: Lsn(9),
+        time: Timestamp(9),
+        until_lsn: Lsn(9),
+        until_time: Timestamp(9),
+        root,
+        next_inode: 9,
+        written_bytes: 0,
+    };
+    let written = |lsn, inode, offset, payload: Bytes| {
+        let (kind, head) = dataset::record::Record::Data { inode: Inode(inode), offset }.encode();
+        Record { kind, head, ..record(lsn, b"", payload) }
+    };
+    let records = [written(1, 7, 0, whole), written(2, 8, 1000, part.slice(1000..3000))];
+    let left = || {
+        let mut records = records.clone();
+        let referrer = Referrer::new(&objects, objects.realm(), std::slice::from_ref(&checkpoint));
+        referrer.refer(&mut records).expect("memory");
+        records.map(|record| record.payload.len())
+    };
+    assert_eq!(left(), [0, 0], "both are in chunks");
+    assert!(objects.forget(Kind::Chunk, &names[0]));
+    assert_eq!(left(), [4000, 0], "the journal has the only copy of the first");
+    assert!(objects.forget(Kind::Chunk, &names[1]));
+    assert_eq!(left(), [4000, 2000]);
 }
 
 #[test]

@@ -25,7 +25,7 @@ mod time;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -40,7 +40,6 @@ use crate::pool::PoolOptions;
 use crate::pressure::PressureOptions;
 use crate::stages::Stages;
 use crate::tree::references;
-use crate::units::Lsn;
 
 pub(crate) use datasets::stream_of;
 pub use datasets::{DatasetInfo, LABEL_BYTES_MAX, StoreStats};
@@ -111,16 +110,18 @@ pub struct Store {
     unrecorded: Mutex<BTreeSet<SnapshotId>>,
     /// Signals that one of them is settled.
     recorded: Condvar,
-    /// Records behind which somebody reads the journal.
-    pins: Mutex<Vec<Lsn>>,
+    /// Who reads the past, and from where on.
+    pins: Mutex<Vec<retain::Pinned>>,
     /// Free room on the disk beyond what is ample, when it was last measured.
     spare_room: AtomicU64,
     /// The record up to which windows let go for want of room.
     window_floor: AtomicU64,
     /// Held by whoever writes history files.
     splitting: Mutex<()>,
-    /// The first record of a segment that could not be split.
-    unsplittable: AtomicU64,
+    /// The segment that could not be split.
+    unsplit: Mutex<Option<split::Unsplit>>,
+    /// True while files of history may be left that the catalogue does not know.
+    sweep_owed: AtomicBool,
     /// See [`StoreOptions::whole_journal_bytes`].
     whole_journal_bytes: u64,
     /// Signals that a drain step ended.

@@ -1,7 +1,7 @@
 //! Opening: header, catalogue, journal, pool; then every record behind the heads is applied again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use bytes::Bytes;
@@ -87,7 +87,8 @@ impl Store {
             spare_room: AtomicU64::new(u64::MAX),
             window_floor: AtomicU64::new(0),
             splitting: Mutex::new(()),
-            unsplittable: AtomicU64::new(0),
+            unsplit: Mutex::default(),
+            sweep_owed: AtomicBool::new(true),
             whole_journal_bytes: options.whole_journal_bytes,
             drained: Condvar::new(),
             segment_bytes,

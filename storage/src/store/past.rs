@@ -192,16 +192,19 @@ impl Store {
     }
 
     /// Removes history files that the catalogue does not know (any more). Not while one is being written, or while
-    /// somebody reads history: then the next one does it. The caller holds the administration.
+    /// somebody reads history: then it stays owed ([`Store::owes_sweep`]), and the next one does it. The caller holds the
+    /// administration.
     pub(super) fn sweep_history(&self) -> Result<()> {
+        self.owe_sweep();
         let Some(_none_is_written) = self.try_splitting() else { return Ok(()) };
         self.sweep_history_unwritten()
     }
 
     /// The same for whoever splits.
     pub(super) fn sweep_history_unwritten(&self) -> Result<()> {
+        self.owe_sweep();
         let media = &self.stages.media;
-        if self.pinned_from().is_some_and(|pinned| pinned.0 + 1 < self.stages.journal.first().0) {
+        if self.is_history_read() {
             return Ok(());
         }
         for name in media.list(FOLDER).map_err(|error| io_error("list", FOLDER, error))? {
@@ -212,7 +215,18 @@ impl Store {
                 media.remove(&path).map_err(|error| io_error("remove", &path, error))?;
             }
         }
+        self.sweep_owed.store(false, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// True where files may be left that the catalogue does not know any more: their room is not free yet.
+    pub(super) fn owes_sweep(&self) -> bool {
+        self.sweep_owed.load(Ordering::Relaxed)
+    }
+
+    /// The caller holds the administration, without which no sweep ends.
+    pub(super) fn owe_sweep(&self) {
+        self.sweep_owed.store(true, Ordering::Relaxed);
     }
 
     /// The right to write history files, of which there is one.

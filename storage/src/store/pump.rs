@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Store;
 use super::open::applied_change;
-use super::split::Leave;
+use super::split::{Leave, Split};
 use crate::catalogue::{Change, DatasetRow, Head, Sealed};
 use crate::dataset::Deferral;
 use crate::dataset::layer::Layer;
@@ -93,7 +93,7 @@ impl Store {
 
     fn drain_any(&self, now: Timestamp) -> Result<Pumped> {
         self.stages.tell(now)?;
-        self.make_room_for_windows()?;
+        self.make_room_for_windows(now)?;
         let mut datasets = self.open_datasets();
         datasets.retain(|dataset| !dataset.read_only);
         if !datasets.is_empty() {
@@ -128,28 +128,33 @@ impl Store {
         match trouble {
             Trouble { failed: Some(error), .. } => Err(error),
             Trouble { stuck: Some(damage), .. } => Ok(Pumped::Stuck(damage)),
-            _ => self.split_and_trim(Leave::Usual).map(Pumped::Did),
+            _ => self.split_and_trim(Leave::Usual, now).map(Pumped::Did),
         }
     }
 
     /// Keeps the journal from growing while there is always something to drain, and room on a disk that is nearly full: first what
     /// loses nothing, then what is oldest of what windows keep.
-    fn make_room_for_windows(&self) -> Result<()> {
+    fn make_room_for_windows(&self, now: Timestamp) -> Result<()> {
         if !self.is_short_of_room()? {
-            return self.split_and_trim(Leave::Twice).map(drop);
+            return self.split_and_trim(Leave::Twice, now).map(drop);
         }
         self.trim_if_room()?;
-        if self.is_short_of_room()? && !self.split_and_trim(Leave::Nothing)? {
-            self.let_windows_go()?;
-            self.trim_if_room()?;
+        if !self.is_short_of_room()? {
+            return Ok(());
         }
-        Ok(())
+        match self.split_if_due(Leave::Nothing, now) {
+            Split::Done => self.trim_if_room(),
+            // Whoever is at it makes room, or finds that there is none to be had.
+            Split::Busy => Ok(()),
+            Split::Nothing if self.let_windows_go()? => self.trim_if_room(),
+            Split::Nothing => Ok(()),
+        }
     }
 
     /// Splits a segment of the journal if one is due, and lets it go, or what windows need no more; true where it did split one.
-    fn split_and_trim(&self, leave: Leave) -> Result<bool> {
-        let split = self.split_if_due(leave);
-        if split || self.forgets_history() {
+    fn split_and_trim(&self, leave: Leave, now: Timestamp) -> Result<bool> {
+        let split = self.split_if_due(leave, now) == Split::Done;
+        if split || self.owes_sweep() || self.forgets_history() {
             self.trim_if_room()?;
         }
         Ok(split)
@@ -385,7 +390,12 @@ impl Store {
         let owed = self.open_datasets().iter().filter_map(kept).chain(self.pinned_from()).min();
         let owed_bytes = owed.map_or(0, |lsn| journal.bytes_since(lsn));
         if journal.disk_bytes() > owed_bytes + self.segment_bytes || self.forgets_history() {
-            self.trim_journal()?;
+            return self.trim_journal();
+        }
+        if self.owes_sweep() {
+            let _administration = self.administration();
+            // No reason to stand still. Where it fails for long, trimming says why.
+            let _ = self.sweep_history();
         }
         Ok(())
     }
@@ -427,6 +437,8 @@ impl Store {
         let histories = self.stages.catalogue.histories();
         let forgotten: Vec<Change> = histories.iter().filter_map(|(id, _)| self.forget_history(*id)).collect();
         if !forgotten.is_empty() {
+            // Whatever fails from here on: they are removed later.
+            self.owe_sweep();
             self.stages.catalogue.apply(&forgotten)?;
         }
         self.stages.catalogue.write_image(last)?;

@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering;
 
 use super::Store;
 use super::past::Past;
-use crate::catalogue::{Change, Checkpoint, Head, Step, Window};
+use crate::catalogue::{Change, Checkpoint, Head, History, Step, Window};
 use crate::dataset::live::Dataset;
 use crate::error::Result;
 use crate::id::DatasetId;
@@ -100,8 +100,14 @@ impl Store {
     }
 
     /// Has windows let go of what is oldest in them, whosever it is: of as much as is missing, and no more than it takes. Files of
-    /// history go whole, and so do segments of the journal.
-    pub(super) fn let_windows_go(&self) -> Result<()> {
+    /// history go whole, and so do segments of the journal. False where nothing is let go of, for it would make no room: history
+    /// that somebody reads stays on the disk until then, and so does what was let go of before and could not be removed yet.
+    pub(super) fn let_windows_go(&self) -> Result<bool> {
+        // What another thread lets go of has left the catalogue and the disk, or neither.
+        let _administration = self.administration();
+        if self.owes_sweep() || self.is_history_read() {
+            return Ok(false);
+        }
         let missing = self.stages.ample_bytes().saturating_sub(self.stages.space()?.free_bytes);
         let histories = self.stages.catalogue.histories();
         let files = histories.iter().flat_map(|(_, history)| &history.files).map(|file| (file.last, file.bytes));
@@ -120,7 +126,7 @@ impl Store {
         if freed < missing {
             self.window_floor.fetch_max(owed.0, Ordering::Relaxed);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The checkpoints of a dataset with which its window can begin, oldest first; none where it has no window.
@@ -227,19 +233,26 @@ impl Store {
         Some(Change::checkpoints(dataset.id, &checkpoints))
     }
 
-    /// Keeps the journal behind `lsn` until the result is dropped. The caller holds the administration, so that no trimming
-    /// is under way that has not seen it.
-    pub(super) fn pin(&self, lsn: Lsn) -> Pin<'_> {
-        self.lock_pins().push(lsn);
-        Pin { store: self, lsn }
+    /// Keeps the journal behind `lsn`, and the files of `history` that have records behind it, until the result is dropped. The
+    /// caller holds the administration, so that no trimming is under way that has not seen it.
+    pub(super) fn pin(&self, lsn: Lsn, history: Option<&History>) -> Pin<'_> {
+        let reads_history = history.is_some_and(|history| history.files.iter().any(|file| file.last > lsn));
+        let pinned = Pinned { lsn, reads_history };
+        self.lock_pins().push(pinned);
+        Pin { store: self, pinned }
     }
 
     /// The first record behind which somebody reads the journal.
     pub(super) fn pinned_from(&self) -> Option<Lsn> {
-        self.lock_pins().iter().min().copied()
+        self.lock_pins().iter().map(|pinned| pinned.lsn).min()
     }
 
-    fn lock_pins(&self) -> std::sync::MutexGuard<'_, Vec<Lsn>> {
+    /// True where somebody reads files of history: none is removed meanwhile, be it known or not.
+    pub(super) fn is_history_read(&self) -> bool {
+        self.lock_pins().iter().any(|pinned| pinned.reads_history)
+    }
+
+    fn lock_pins(&self) -> std::sync::MutexGuard<'_, Vec<Pinned>> {
         self.pins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -261,16 +274,25 @@ fn thin(checkpoints: &mut Vec<Checkpoint>) {
     *checkpoints = kept;
 }
 
-/// The right to read the journal behind a record.
+/// What somebody reads of the past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pinned {
+    /// The journal behind this record.
+    lsn: Lsn,
+    /// And files of history. Which ones, the catalogue may not know any more.
+    reads_history: bool,
+}
+
+/// The right to read the journal behind a record, and maybe history.
 pub(super) struct Pin<'a> {
     store: &'a Store,
-    lsn: Lsn,
+    pinned: Pinned,
 }
 
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
         let mut pins = self.store.lock_pins();
-        if let Some(at) = pins.iter().position(|lsn| *lsn == self.lsn) {
+        if let Some(at) = pins.iter().position(|pinned| *pinned == self.pinned) {
             pins.swap_remove(at);
         }
     }

@@ -9,11 +9,12 @@
 //! * One segment at a time, by one thread; it is pinned meanwhile.
 //! * A crash leaves the segment, and maybe bytes that the catalogue does not count: the next attempt overwrites them.
 //! * A segment that can't be split, because its records can't be read or a disk fails, stays whole until no window needs it, and
-//!   with it all behind it: that costs room, and no moment but those that need what is damaged.
+//!   with it all behind it: that costs room, and no moment but those that need what is damaged. The store says so
+//!   ([`Store::split_problem`]); what may be over by then is tried again a minute later.
 //! * Memory: [`BATCH_BYTES`] of records and what they become, and a file handle for each dataset that has records in the segment.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::PoisonError;
 
 use super::Store;
 use super::retain::Pin;
@@ -23,12 +24,35 @@ use crate::history::{FOLDER, Referrer, Writer};
 use crate::id::DatasetId;
 use crate::journal::{Record, Span};
 use crate::pool::StreamId;
-use crate::units::Lsn;
+use crate::units::{Lsn, Timestamp};
 
 /// Records that are looked up together: the more, the more of what lies together in the tree is met together.
 const BATCH_BYTES: usize = 8 << 20;
 /// A file that has so many bytes takes no more. What windows let go of goes by files.
 const FILE_BYTES: u64 = 16 << 20;
+
+/// What failed is tried again after so long, in nanoseconds.
+const RETRY_NANOSECONDS: u64 = 60_000_000_000;
+
+/// What became of an attempt to split a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Split {
+    Done,
+    /// No segment is due, or the one that is can't be split.
+    Nothing,
+    /// Another thread is at it.
+    Busy,
+}
+
+/// A segment that could not be split.
+#[derive(Debug)]
+pub(super) struct Unsplit {
+    /// Its first record.
+    first: Lsn,
+    why: String,
+    /// When it is tried again is counted from here; `None` where it is not, for damage stays.
+    tried: Option<Timestamp>,
+}
 
 /// A segment, and for whom it is to be split.
 struct Plan<'a> {
@@ -62,27 +86,56 @@ pub(super) enum Leave {
 }
 
 impl Store {
-    /// Splits the oldest segment that is due, if any; true where it did. On a full disk it is tried again; after any other
-    /// failure not before the next start.
-    pub(super) fn split_if_due(&self, leave: Leave) -> bool {
+    /// Splits the oldest segment that is due, if any. On a full disk it is tried again with the next call, after damage not before
+    /// the next start, and after any other failure when a minute has passed.
+    pub(super) fn split_if_due(&self, leave: Leave, now: Timestamp) -> Split {
         let whole_bytes = match leave {
             Leave::Usual => self.whole_bytes(),
             Leave::Twice => self.whole_bytes().saturating_mul(2),
             Leave::Nothing => 0,
         };
         if self.stages.journal.disk_bytes() <= whole_bytes {
-            return false;
+            return Split::Nothing;
         }
-        let Some(_alone) = self.try_splitting() else { return false };
-        let Some(mut plan) = self.plan_split(whole_bytes) else { return false };
+        let Some(_alone) = self.try_splitting() else { return Split::Busy };
+        let Some(mut plan) = self.plan_split(whole_bytes, now) else { return Split::Nothing };
+        let first = plan.span.first;
         match self.split(&mut plan).and_then(|files| self.note_split(&plan, files)) {
-            Ok(()) => return true,
+            Ok(()) => {
+                *self.lock_unsplit() = None;
+                return Split::Done;
+            }
             Err(Error::Environment(Environment::Full)) => {}
-            // Not worth stopping the drain for. Where more than this is wrong, whoever drains or commits will say so.
-            Err(_) => self.unsplittable.store(plan.span.first.0, Ordering::Relaxed),
+            // Not worth stopping the drain for: writing goes on, and the journal grows.
+            Err(error) => {
+                let tried = (!matches!(error, Error::Damage(_))).then_some(now);
+                *self.lock_unsplit() = Some(Unsplit { first, why: error.to_string(), tried });
+            }
         }
         abandon(plan.going);
-        false
+        Split::Nothing
+    }
+
+    /// Why the oldest part of the journal could not be split off for the windows that need it, if so it is: it stays whole then, and
+    /// all of the journal behind it. `None` once it was split, or is gone.
+    pub fn split_problem(&self) -> Option<String> {
+        let unsplit = self.lock_unsplit();
+        unsplit
+            .as_ref()
+            .filter(|unsplit| unsplit.first >= self.stages.journal.first())
+            .map(|unsplit| unsplit.why.clone())
+    }
+
+    /// True where a segment could not be split, and it is too early to try again.
+    fn is_unsplittable(&self, span: &Span, now: Timestamp) -> bool {
+        let unsplit = self.lock_unsplit();
+        // A clock that is set back must not make it wait.
+        let over = |tried: Timestamp| now.0.abs_diff(tried.0) >= RETRY_NANOSECONDS;
+        unsplit.as_ref().is_some_and(|unsplit| unsplit.first == span.first && !unsplit.tried.is_some_and(over))
+    }
+
+    fn lock_unsplit(&self) -> std::sync::MutexGuard<'_, Option<Unsplit>> {
+        self.unsplit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How much of the journal is left as it is: a window that may not cost as much should not be spent on that.
@@ -99,7 +152,7 @@ impl Store {
     }
 
     /// The oldest segment with `whole_bytes` behind it that only windows need, and that some of their histories lack.
-    fn plan_split(&self, whole_bytes: u64) -> Option<Plan<'_>> {
+    fn plan_split(&self, whole_bytes: u64, now: Timestamp) -> Option<Plan<'_>> {
         let _no_trimming = self.administration();
         let mut spans = self.stages.journal.done(self.owed_after());
         spans.retain(|span| span.behind_bytes >= whole_bytes);
@@ -112,9 +165,11 @@ impl Store {
             let going = windows.iter().filter_map(|(id, kept)| Some((*id, self.going(*id, *kept, &span)?)));
             let going: BTreeMap<DatasetId, Going> = going.collect();
             if !going.is_empty() {
-                let split = self.unsplittable.load(Ordering::Relaxed) != span.first.0;
-                let _pin = self.pin(Lsn(span.first.0 - 1));
-                return split.then_some(Plan { span, going, _pin });
+                if self.is_unsplittable(&span, now) {
+                    return None;
+                }
+                let _pin = self.pin(Lsn(span.first.0 - 1), None);
+                return Some(Plan { span, going, _pin });
             }
         }
         None

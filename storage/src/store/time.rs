@@ -311,7 +311,9 @@ impl Store {
             let checkpoints = self.usable_checkpoints(row.id);
             let found = checkpoints.iter().rev().find(|checkpoint| upto.has(checkpoint.lsn, checkpoint.time));
             let found = *found.ok_or_else(|| out_of_reach(row, checkpoints.first()))?;
-            (found, self.history(row.id), self.pin(found.until_lsn))
+            let history = self.history(row.id);
+            let pin = self.pin(found.until_lsn, history.as_ref());
+            (found, history, pin)
         };
         let base = Base { root: checkpoint.root, lsn: checkpoint.until_lsn };
         let row = DatasetRow { size: 0, ..row.clone() };

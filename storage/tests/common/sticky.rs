@@ -1,5 +1,5 @@
 //! A disk that hangs: as long as it is stuck, nothing is written or synced there but the journal and the catalogue. So a drain step
-//! stops in its middle, for as long as a test wants.
+//! stops in its middle, for as long as a test wants. Or only its files of history hang, and those for readers, too.
 
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -12,6 +12,7 @@ use narrowboat_storage::units::Space;
 pub struct Sticky {
     disk: SimDisk,
     gate: Arc<Gate>,
+    in_history: bool,
 }
 
 /// Keeps a disk stuck until it is dropped.
@@ -32,6 +33,7 @@ struct State {
 struct StickyFile {
     file: Arc<dyn MediaFile>,
     gate: Option<Arc<Gate>>,
+    for_readers: bool,
 }
 
 impl Gate {
@@ -58,7 +60,13 @@ impl Drop for Held {
 impl Sticky {
     /// A disk that does not stick yet.
     pub fn new(disk: SimDisk) -> Self {
-        Sticky { disk, gate: Arc::default() }
+        Sticky { disk, gate: Arc::default(), in_history: false }
+    }
+
+    /// A disk of which nothing will stick but files of history, to whoever writes or reads one.
+    #[allow(dead_code, reason = "each test file uses a part")]
+    pub fn in_history(disk: SimDisk) -> Self {
+        Sticky { in_history: true, ..Sticky::new(disk) }
     }
 
     /// Lets it stick until the result is dropped.
@@ -74,8 +82,11 @@ impl Sticky {
     }
 
     fn watch(&self, path: &str, file: Arc<dyn MediaFile>) -> Arc<dyn MediaFile> {
-        let sticks = !path.starts_with("journal") && !path.starts_with("catalogue");
-        Arc::new(StickyFile { file, gate: sticks.then(|| self.gate.clone()) })
+        let sticks = match self.in_history {
+            true => path.starts_with("history"),
+            false => !path.starts_with("journal") && !path.starts_with("catalogue"),
+        };
+        Arc::new(StickyFile { file, gate: sticks.then(|| self.gate.clone()), for_readers: self.in_history })
     }
 }
 
@@ -123,6 +134,9 @@ impl Media for Sticky {
 
 impl MediaFile for StickyFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if self.for_readers {
+            self.pass();
+        }
         self.file.read_at(buffer, offset)
     }
 
