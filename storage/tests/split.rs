@@ -495,7 +495,7 @@ fn a_full_disk_costs_no_history_while_that_makes_no_room() {
     let (lsn, _) = known[0].log[0];
     std::thread::scope(|scope| {
         let held = sticky.stick();
-        let reader = scope.spawn(|| store.clone_at("first", &Moment::Lsn(lsn), "past", now));
+        let reader = scope.spawn(|| store.clone_at("first", &Moment::Lsn(lsn), "read", now));
         sticky.wait_until_stuck();
         (0..30).for_each(|_| drop(store.drain_step(now)));
         assert_eq!((bytes(), history_files(&disk).len()), (had, files), "it is being read");
@@ -506,7 +506,7 @@ fn a_full_disk_costs_no_history_while_that_makes_no_room() {
         drop(held);
         reader.join().expect("no panic").expect("its files are there");
     });
-    expect(&*device(&store, "past"), &known[0].image(1), "what was read meanwhile");
+    expect(&*device(&store, "read"), &known[0].image(1), "what was read meanwhile");
     let others = known[1].log.len() - 1;
     // What was owed goes first, and is enough.
     drain(&store, now);
