@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use narrowboat_storage::Store;
+use narrowboat_storage::catalogue::DatasetRow;
 use narrowboat_storage::error::{Refusal, Result};
 use narrowboat_wan::link::Host;
 use narrowboat_wan::peer::PeerRecord;
@@ -124,6 +125,14 @@ pub fn peers(store: &Store) -> Vec<PeerRecord> {
         }
     };
     store.peers().into_iter().filter_map(decode).collect()
+}
+
+/// Refuses to send a dataset to the peer that it came from.
+pub fn refuse_return(row: &DatasetRow, peer: &str) -> Result<()> {
+    match row.origin.is_some() && row.name.starts_with(&format!("{peer}/")) {
+        true => Err(Refusal::Invalid(format!("{} came from {peer}, and is there", row.name)).into()),
+        false => Ok(()),
+    }
 }
 
 /// What has to be sent for a snapshot of this store, sealed for it if need be. That of a replica is passed on as it is.

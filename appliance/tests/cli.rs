@@ -439,7 +439,7 @@ fn two_boxes_meet_and_part() {
     );
     assert_eq!(facts(&head, &["snapshot", "list", "branch/office"]).as_array().map(Vec::len), Some(2));
     refused(&head, &["snapshot", "create", "branch/office"], 1, "read-only");
-    refused(&head, &["replicate", "branch/office", "--to", "branch"], 1, "replica");
+    refused(&head, &["replicate", "branch/office", "--to", "branch"], 1, "came from branch");
     refused(&branch, &["replicate", "office@never", "--to", "head", "--wait"], 1, "office@never");
     has(&facts(&branch, &["probe", "head"]), "peer round_trip_ms round_trip_min_ms sent_packets lost_packets mtu");
     assert_eq!(facts(&branch, &["limit", "head", "--rate", "8Mbit"])["limit"], 8_000_000);

@@ -161,8 +161,11 @@ fn a_chain_of_three_boxes_passes_on_what_the_first_made() {
     assert!(sent["payload_bytes"].as_u64() < Some(64 << 10) && sent["proved"] == true, "{sent}");
     assert!(snapshots(&vault, "hub/branch/disk").iter().any(|name| name == "direct"));
 
-    // Back to where it came from nothing goes, and from the vault to the hub only where the hub said so.
-    let back = narrowboat(&hub, &["replicate", "branch/disk@monday", "--to", "branch", "--wait"]);
+    // Back to where it came from nothing goes; and what others made only to who said so.
+    let back = narrowboat(&hub, &["replicate", "branch/disk@monday", "--to", "branch"]);
+    assert!(back.code != 0 && back.err.contains("branch/disk came from branch"), "{back:?}");
+    assert!(narrowboat(&hub, &["plan", "create", "branch/disk", "--to", "branch"]).code != 0);
+    let back = narrowboat(&vault, &["replicate", "hub/branch/disk@monday", "--to", "branch", "--wait"]);
     assert!(back.code != 0 && back.err.contains("was made by another box"), "{back:?}");
 }
 

@@ -23,7 +23,7 @@ use crate::jobs::{Meter, Progress};
 use crate::ledger;
 use crate::node::Node;
 use crate::plans::is_auto;
-use crate::replicas::replication;
+use crate::replicas::{refuse_return, replication};
 use crate::units::rfc3339;
 
 /// Does what was asked. `gone` is set once nobody waits for the answer any more: long work that changes nothing ends then.
@@ -461,6 +461,7 @@ fn replicate(
         Some((dataset, name)) => (dataset, name.to_owned()),
         None => (source, newest_or_new(node, source)?),
     };
+    refuse_return(&node.store.dataset_named(dataset)?.row, &peer)?;
     let what = replication(&node.store, dataset, &name)?;
     let id = node.transfers.begin(node, format!("{dataset}@{name}"), peer, class, what)?;
     let mut meter = Meter::new("sending", "bytes", None);

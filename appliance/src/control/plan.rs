@@ -10,6 +10,7 @@ use super::api::link;
 use super::reports::{self, Acknowledged};
 use crate::node::Node;
 use crate::plans::{Plan, SECONDS_MIN};
+use crate::replicas::refuse_return;
 
 /// How a plan shall be; what is not said stays as it is, or is as most people want it.
 #[derive(Clone, Debug)]
@@ -23,6 +24,7 @@ pub(super) struct Asked {
 /// Makes a plan, or changes it.
 pub(super) fn set(node: &Arc<Node>, dataset: &str, peer: &str, asked: &Asked) -> Result<Acknowledged, Failed> {
     let (row, peer) = (node.store.dataset_named(dataset)?.row, record(node, peer)?);
+    refuse_return(&row, peer.name.as_str())?;
     let class: Option<Class> = asked.class.as_deref().map(str::parse).transpose()?;
     let hours: Option<Option<Hours>> = match asked.hours.as_deref() {
         None => None,
