@@ -16,7 +16,7 @@ use super::rate::Rate;
 use super::window::Window;
 
 /// How long a burst may be after a pause.
-pub const BURST: Duration = Duration::from_millis(8);
+pub const BURST: Duration = Duration::from_millis(16);
 
 /// 250 slots are a second; the one more makes the guard err to the safe side.
 const GUARD_SLOTS: usize = 251;
