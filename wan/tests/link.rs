@@ -66,10 +66,17 @@ async fn two_boxes_pair_and_replicate_two_days() {
     let day1 = data.snapshot(&branch.store, 1, branch.id());
     let mut told: Vec<Progress> = Vec::new();
     let source = branch.store.clone();
+    // The sender knows before the receiving box is told: two in a row may be told the other way round.
+    let told_of = async |count: usize| {
+        while head.received.lock().unwrap().len() < count {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
     let report = branch_link
         .replicate("box-2", replication(&day1, &[]), source, &Cancel::new(), |progress| told.push(progress))
         .await
         .unwrap();
+    told_of(1).await;
     head.store.check().unwrap();
     assert_eq!(head.store.published(&day1.snapshot), Some(day1.clone()));
     assert!(report.published && report.root_there == day1.root, "{report:?}");
@@ -83,6 +90,7 @@ async fn two_boxes_pair_and_replicate_two_days() {
     data.edit(&mut rng, size, 3);
     let day2 = data.snapshot(&branch.store, 2, branch.id());
     let second = send(&branch_link, &branch, replication(&day2, &[&day1])).await.unwrap();
+    told_of(2).await;
     assert_eq!(second.base, Some(day1.snapshot));
     assert!(second.payload_bytes < report.payload_bytes / 3, "{second:?}");
     let day3 = SnapshotOffer { snapshot: narrowboat_storage::id::SnapshotId([3; 16]), ..day2.clone() };
@@ -92,9 +100,7 @@ async fn two_boxes_pair_and_replicate_two_days() {
     head.store.check().unwrap();
 
     // And the head office told its box of each.
-    while head.received.lock().unwrap().len() < 3 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    told_of(3).await;
     let received = head.received.lock().unwrap().clone();
     assert_eq!(
         received.iter().map(|(ok, report)| (*ok, report.snapshot)).collect::<Vec<_>>(),
