@@ -9,7 +9,9 @@ use narrowboat_storage::error::{Refusal, Result};
 use narrowboat_wan::link::Host;
 use narrowboat_wan::peer::PeerRecord;
 use narrowboat_wan::shape::Rate;
-use narrowboat_wan::sync::{Admission, Failure, Hello, Replication, Report, Sink, SnapshotOffer, StoreSink};
+use narrowboat_wan::sync::{
+    Admission, Failure, Hello, OwnSnapshots, Replication, Report, Sink, SnapshotOffer, StoreSink,
+};
 
 use crate::caps::Caps;
 use crate::clock;
@@ -56,7 +58,7 @@ impl Admission for Publishing {
             // Before anything is sent: a name that can't be is better told now.
             self.store.check_replica_name(&here)?;
         }
-        if peer.store == snapshot.source {
+        if OwnSnapshots.admit(peer, snapshot).is_ok() {
             return Ok(());
         }
         let refused = |why: String| Err(Refusal::Invalid(why).into());

@@ -34,8 +34,8 @@ pub(super) fn set(node: &Arc<Node>, dataset: &str, peer: &str, asked: &Asked) ->
     if let Some(seconds) = asked.seconds.filter(|seconds| *seconds < SECONDS_MIN) {
         return Err(Failed::refused(format!("every {seconds} s is too often: {SECONDS_MIN} s is the least")));
     }
-    let new = || Plan { every: None, hours: None, class: Class::Normal.to_string(), paused: false };
-    let mut plan = node.plans.find(row.id, &peer).unwrap_or_else(new);
+    let new = || Plan { class: Class::Normal.to_string(), ..Plan::default() };
+    let mut plan = node.plans.find(row.id, &peer).filter(|plan| plan.unreadable.is_none()).unwrap_or_else(new);
     if asked.follow || asked.seconds.is_some() {
         plan.every = asked.seconds;
     }
@@ -50,6 +50,10 @@ pub(super) fn set(node: &Arc<Node>, dataset: &str, peer: &str, asked: &Asked) ->
 /// Stops plans for a while, or lets them go on: all of a dataset, or that of one peer. What is under way is stopped, too; it goes on where it was.
 pub(super) fn pause(node: &Node, dataset: &str, peer: Option<&str>, paused: bool) -> Result<Acknowledged, Failed> {
     each(node, dataset, peer, |plan, id, peer| {
+        if plan.unreadable.is_some() {
+            let why = format!("the plan to {} can't be read: `narrowboat plan create` sets it again", peer.name);
+            return Err(Failed::refused(why));
+        }
         node.plans.set(id, peer, Some(&Plan { paused, ..plan }))?;
         if let Some(running) = node.plans.running(id, peer).filter(|_| paused) {
             node.transfers.cancel(running);

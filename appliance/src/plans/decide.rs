@@ -31,7 +31,7 @@ pub fn is_auto(name: &str) -> bool {
 }
 
 /// How a dataset gets to a peer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// Seconds between two snapshots; follows every change where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,14 +39,22 @@ pub struct Plan {
     /// The hours in which something may begin, as [`Hours`] takes them; always where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hours: Option<String>,
-    /// What it is to other traffic to the peer, as [`Class`] takes it.
+    /// What it is to other traffic to the peer, as [`Class`] takes it; normal where that says nothing.
     pub class: String,
     /// A person has stopped it.
     #[serde(default)]
     pub paused: bool,
+    /// Why what was kept can't be read. Nothing is done then.
+    #[serde(skip)]
+    pub unreadable: Option<String>,
 }
 
 impl Plan {
+    /// What stands for a plan that can't be read, and why it can't.
+    pub fn unreadable(why: String) -> Plan {
+        Plan { paused: true, unreadable: Some(why), ..Plan::default() }
+    }
+
     /// Its class; that of all replication where what was kept can't be read.
     pub fn class(&self) -> Class {
         self.class.parse().unwrap_or_default()

@@ -27,7 +27,7 @@ fn snapshots(names: &[(&str, i64)]) -> Vec<SnapshotRow> {
 }
 
 fn plan(every: Option<u64>) -> Plan {
-    Plan { every, hours: None, class: "normal".into(), paused: false }
+    Plan { every, class: "normal".into(), ..Plan::default() }
 }
 
 fn step(plan: &Plan, past: &Past, facts: &Facts<'_>, now: i64) -> Step {

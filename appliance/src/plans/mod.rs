@@ -4,13 +4,13 @@
 //! restarts and new names. What is to be done next is decided by [`decide`] from what the store and the ledger know, so nothing else has to be
 //! kept: a box that was killed goes on where it stopped.
 //!
-//! What several plans want to send to one peer waits in a queue: [`AT_ONCE`] at a time, the more pressing class first, then who is
-//! behind for longer. Snapshots that plans made are deleted when a newer one is at the peer; of those that peers send here by plans the newest
+//! What several plans want to send to one peer waits in a queue. Of its [`AT_ONCE`] places one goes to the most pressing class, the
+//! other to who is behind for longest, so nobody waits for ever. Snapshots that plans made are deleted when a newer one is at the peer; of those that peers send here by plans the newest
 //! [`KEPT_HERE`] are kept. What people made, and what is held, is left alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use narrowboat_storage::catalogue::{DatasetRow, SnapshotRow};
@@ -29,9 +29,12 @@ use crate::ledger;
 use crate::node::Node;
 use crate::policies::Policies;
 use crate::units::rfc3339;
-use decide::{AUTO, Facts, Past, Step, next, spent};
+use decide::{AUTO, Facts, Past, Step, next};
+use kept::Entry;
 
 mod decide;
+mod kept;
+mod tidy;
 
 pub use decide::{Plan, SECONDS_MIN, is_auto};
 
@@ -41,8 +44,8 @@ pub const EVERY: Duration = Duration::from_millis(500);
 const AT_ONCE: usize = 2;
 /// Snapshots by plans that are kept of each replica here.
 pub const KEPT_HERE: usize = 48;
-
-const SETTING: &str = "plan/";
+/// How often replicas are looked through for snapshots that may go.
+const REPLICAS_EVERY: Duration = Duration::from_secs(10);
 
 /// The plans of a box.
 pub struct Plans {
@@ -50,6 +53,7 @@ pub struct Plans {
     zone: TimeZone,
     /// By the names of their settings.
     watched: Mutex<BTreeMap<String, Watched>>,
+    replicas_tidied: Mutex<Option<Instant>>,
 }
 
 /// What the box knows of a plan beside what is kept.
@@ -61,12 +65,11 @@ struct Watched {
     queued: bool,
 }
 
-/// A plan and what it is about.
-struct Entry {
-    setting: String,
-    row: DatasetRow,
-    peer: PeerRecord,
-    plan: Plan,
+/// The snapshots of a plan's dataset, the oldest first, and which of them the peer has.
+struct View {
+    snapshots: Vec<SnapshotRow>,
+    /// The newest that the peer has proved to have; none where it is not here any more.
+    there: Option<SnapshotRow>,
 }
 
 /// A snapshot that is to be sent.
@@ -80,17 +83,13 @@ struct Wanted<'a> {
 impl Plans {
     /// Those of the box that keeps `store`.
     pub fn new(store: Arc<Store>, config: &Config) -> Plans {
-        Plans { store, zone: config.zone(), watched: Mutex::default() }
+        Plans { store, zone: config.zone(), watched: Mutex::default(), replicas_tidied: Mutex::default() }
     }
 
     /// Sets a plan, or drops it. A change counts at once, also after failures.
     pub fn set(&self, dataset: DatasetId, peer: &PeerRecord, plan: Option<&Plan>) -> Result<(), Error> {
-        let setting = format!("{SETTING}{dataset}/{}", peer.id);
-        if plan.is_none() && self.store.setting(&setting).is_none() {
-            return Ok(());
-        }
-        let text = plan.map(|plan| serde_json::to_string(plan).unwrap_or_default());
-        self.store.set_setting(&setting, text.as_deref().map(str::as_bytes), clock::now())?;
+        let setting = kept::setting(dataset, peer);
+        kept::keep(&self.store, &setting, plan, clock::now())?;
         if let Some(watched) = self.lock().get_mut(&setting) {
             watched.past = Past::default();
         }
@@ -99,13 +98,12 @@ impl Plans {
 
     /// The plan of a dataset and a peer, if there is one.
     pub fn find(&self, dataset: DatasetId, peer: &PeerRecord) -> Option<Plan> {
-        read(&self.store.setting(&format!("{SETTING}{dataset}/{}", peer.id))?)
+        kept::find(&self.store, &kept::setting(dataset, peer))
     }
 
     /// Number of the sending to a peer that is under way for a plan.
     pub fn running(&self, dataset: DatasetId, peer: &PeerRecord) -> Option<u64> {
-        let setting = format!("{SETTING}{dataset}/{}", peer.id);
-        self.lock().get(&setting).and_then(|watched| watched.running).map(|(id, _)| id)
+        self.lock().get(&kept::setting(dataset, peer)).and_then(|watched| watched.running).map(|(id, _)| id)
     }
 
     /// Notes that a person does not want a sending to be tried again, if a plan began it.
@@ -133,6 +131,24 @@ impl Plans {
         }
         self.send_what_is_wanted(node, wanted);
         self.tidy(node, link, &entries);
+    }
+
+    fn tidy(&self, node: &Node, link: &Link, entries: &[Entry]) {
+        let planned: BTreeSet<DatasetId> = entries.iter().map(|entry| entry.row.id).collect();
+        let replicas = self.replicas_are_due();
+        let due = |row: &DatasetRow| if row.origin.is_some() { replicas } else { planned.contains(&row.id) };
+        for row in self.store.dataset_rows().iter().filter(|row| due(row)) {
+            tidy::tidy(node, link, row);
+        }
+    }
+
+    fn replicas_are_due(&self) -> bool {
+        let mut tidied = self.replicas_tidied.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = tidied.is_none_or(|then| then.elapsed() >= REPLICAS_EVERY);
+        if due {
+            *tidied = Some(Instant::now());
+        }
+        due
     }
 
     /// The first place of each peer goes to the most pressing class, the other to whoever is behind for longest: so nobody waits for ever.
@@ -191,12 +207,11 @@ impl Plans {
 
     /// Does the next step of a plan, except for sending: returns the snapshot that is to be sent, and the moment of the one there.
     fn step(&self, node: &Node, entry: &Entry, past: &Past) -> Result<Option<(SnapshotRow, Option<Timestamp>)>, Error> {
-        let snapshots = self.store.snapshots(Some(entry.row.id));
-        match self.next(node, entry, past, &snapshots)? {
+        let view = self.view(entry);
+        match self.next(node, entry, past, &view)? {
             Step::Send(id) => {
-                let there = self.there(entry);
-                let there = snapshots.iter().find(|snapshot| Some(snapshot.id) == there).map(|there| there.time);
-                Ok(snapshots.into_iter().find(|snapshot| snapshot.id == id).map(|snapshot| (snapshot, there)))
+                let snapshot = view.snapshots.into_iter().find(|snapshot| snapshot.id == id);
+                Ok(snapshot.map(|snapshot| (snapshot, view.there.map(|there| there.time))))
             }
             Step::Snapshot => {
                 let taken = take(&self.store, &entry.row.name)?;
@@ -207,15 +222,17 @@ impl Plans {
         }
     }
 
-    /// The newest snapshot that the peer of a plan has proved to have.
-    fn there(&self, entry: &Entry) -> Option<SnapshotId> {
-        ledger::proof(&self.store, entry.peer.name.as_str(), &entry.row.id).map(|proof| proof.snapshot)
+    fn view(&self, entry: &Entry) -> View {
+        let snapshots = self.store.snapshots(Some(entry.row.id));
+        let proof = ledger::proof(&self.store, entry.peer.name.as_str(), &entry.row.id);
+        let there = proof.and_then(|proof| snapshots.iter().find(|snapshot| snapshot.id == proof.snapshot).cloned());
+        View { snapshots, there }
     }
 
-    fn next(&self, node: &Node, entry: &Entry, past: &Past, snapshots: &[SnapshotRow]) -> Result<Step, Error> {
-        let there = self.there(entry);
+    fn next(&self, node: &Node, entry: &Entry, past: &Past, view: &View) -> Result<Step, Error> {
+        let snapshots = &view.snapshots;
         let changed = snapshots.last().map_or(Ok(true), |newest| self.store.changed_since(newest))?;
-        let facts = Facts { snapshots, there, changed };
+        let facts = Facts { snapshots, there: view.there.as_ref().map(|there| there.id), changed };
         let step = next(&entry.plan, past, &facts, clock::now(), clock::wall(), &self.zone);
         // A replica has the snapshots that it is sent; and a snapshot would deduplicate what is to wait for its hours.
         let waits =
@@ -228,11 +245,10 @@ impl Plans {
     }
 
     fn report(&self, node: &Node, entry: &Entry, watched: &Watched) -> reports::Plan {
-        let snapshots = self.store.snapshots(Some(entry.row.id));
-        let there = self.there(entry);
-        let there = snapshots.iter().find(|snapshot| Some(snapshot.id) == there);
-        let step = self.next(node, entry, &watched.past, &snapshots);
+        let view = self.view(entry);
+        let step = self.next(node, entry, &watched.past, &view);
         let state = match &step {
+            _ if entry.plan.unreadable.is_some() => "unreadable",
             _ if entry.plan.paused => "paused",
             _ if watched.running.is_some() => "sending",
             _ if watched.queued => "queued",
@@ -243,8 +259,8 @@ impl Plans {
             Ok(Step::Until(_)) => "waiting",
             Ok(Step::Seal | Step::Snapshot | Step::Send(_)) => "preparing",
         };
-        let behind = there.map(|there| {
-            let newest = snapshots.last().is_none_or(|newest| newest.id == there.id);
+        let behind = view.there.as_ref().map(|there| {
+            let newest = view.snapshots.last().is_none_or(|newest| newest.id == there.id);
             let same = newest && !self.store.changed_since(there).unwrap_or(true);
             if same { 0.0 } else { (clock::now().0.saturating_sub(there.time.0)).max(0) as f64 / 1e9 }
         });
@@ -256,56 +272,18 @@ impl Plans {
             hours: entry.plan.hours.clone(),
             class: entry.plan.class().to_string(),
             state: state.into(),
-            error: watched.past.error.clone().or_else(|| step.as_ref().err().map(ToString::to_string)),
+            error: error(entry, watched, &step),
             next: match step {
                 Ok(Step::Until(then)) => Some(rfc3339(then)),
                 _ => None,
             },
-            newest_there: there.map(|there| there.name.clone()),
+            newest_there: view.there.map(|there| there.name),
             behind_seconds: behind,
         }
     }
 
-    /// All plans whose dataset and peer are there.
     fn entries(&self, link: &Link) -> Vec<Entry> {
-        let rows: BTreeMap<String, DatasetRow> =
-            self.store.dataset_rows().into_iter().map(|row| (row.id.to_string(), row)).collect();
-        let peers: BTreeMap<String, PeerRecord> =
-            link.peers().into_iter().map(|peer| (peer.record.id.to_string(), peer.record)).collect();
-        let entry = |(setting, text): (String, bytes::Bytes)| {
-            let (dataset, peer) = setting.strip_prefix(SETTING)?.split_once('/')?;
-            let (row, peer) = (rows.get(dataset)?.clone(), peers.get(peer)?.clone());
-            let plan = read(&text)?;
-            Some(Entry { setting, row, peer, plan })
-        };
-        let mut entries: Vec<Entry> = self.store.settings(SETTING).into_iter().filter_map(entry).collect();
-        entries.sort_by(|one, other| (&one.row.name, &one.peer.name).cmp(&(&other.row.name, &other.peer.name)));
-        entries
-    }
-
-    /// Deletes the snapshots that plans made and nobody needs any more: of datasets that have a plan here, and of replicas those
-    /// beyond the newest.
-    fn tidy(&self, node: &Node, link: &Link, entries: &[Entry]) {
-        let peers = link.peers();
-        for row in self.store.dataset_rows() {
-            let is_planned = entries.iter().any(|entry| entry.row.id == row.id);
-            if row.origin.is_none() && !is_planned {
-                continue;
-            }
-            let snapshots = self.store.snapshots(Some(row.id));
-            let kept = if row.origin.is_none() { 0 } else { KEPT_HERE };
-            if snapshots.iter().filter(|snapshot| is_auto(&snapshot.name)).count() <= kept {
-                continue;
-            }
-            let names = || peers.iter().map(|peer| peer.record.name.as_str());
-            let proofs = names().filter_map(|peer| ledger::proof(&self.store, peer, &row.id));
-            let proved: Vec<SnapshotId> = proofs.map(|proof| proof.snapshot).collect();
-            let label = format!("{}@", row.name);
-            let running = names().flat_map(|peer| node.transfers.running(peer));
-            let busy: Vec<String> =
-                running.filter_map(|sent| Some(sent.snapshot.strip_prefix(&label)?.to_owned())).collect();
-            delete(&self.store, &row.name, spent(&snapshots, kept, &proved, &busy));
-        }
+        kept::entries(&self.store, link.peers().into_iter().map(|peer| peer.record))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Watched>> {
@@ -313,9 +291,11 @@ impl Plans {
     }
 }
 
-/// A plan that can't be read is none; it says so when it is listed by nobody.
-fn read(text: &[u8]) -> Option<Plan> {
-    serde_json::from_slice(text).inspect_err(|error| tracing::error!(%error, "a plan can't be read: set it again")).ok()
+/// Why a plan does not do what it should, if it does not.
+fn error(entry: &Entry, watched: &Watched, step: &Result<Step, Error>) -> Option<String> {
+    let unreadable = entry.plan.unreadable.as_ref();
+    let unreadable = unreadable.map(|why| format!("{why}: `narrowboat plan create` sets it again"));
+    unreadable.or_else(|| watched.past.error.clone()).or_else(|| step.as_ref().err().map(ToString::to_string))
 }
 
 /// Notes how the sending of a plan ended, if it did.
@@ -359,15 +339,6 @@ fn name_at(now: Timestamp, exact: bool) -> String {
     match exact {
         false => format!("{AUTO}{seconds}Z"),
         true => format!("{AUTO}{seconds}.{:09}Z", now.0.rem_euclid(1_000_000_000)),
-    }
-}
-
-fn delete<'a>(store: &Store, dataset: &str, snapshots: impl Iterator<Item = &'a SnapshotRow>) {
-    for snapshot in snapshots {
-        // Somebody may have deleted or held it meanwhile; otherwise it is tried again with the next.
-        if let Err(error) = store.delete_snapshot(dataset, &snapshot.name, clock::now()) {
-            tracing::debug!(dataset, snapshot = snapshot.name, %error, "a snapshot that nobody needs stays");
-        }
     }
 }
 

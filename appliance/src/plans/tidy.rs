@@ -1,0 +1,38 @@
+//! Snapshots that plans made go again once nobody needs them, here and of replicas.
+
+use narrowboat_storage::Store;
+use narrowboat_storage::catalogue::{DatasetRow, SnapshotRow};
+use narrowboat_storage::id::SnapshotId;
+use narrowboat_wan::link::Link;
+
+use super::KEPT_HERE;
+use super::decide::{is_auto, spent};
+use crate::clock;
+use crate::ledger;
+use crate::node::Node;
+
+/// Deletes them of one dataset: those of a plan here as soon as they are spent, those of a replica beyond the newest [`KEPT_HERE`].
+pub(super) fn tidy(node: &Node, link: &Link, row: &DatasetRow) {
+    let snapshots = node.store.snapshots(Some(row.id));
+    let kept = if row.origin.is_none() { 0 } else { KEPT_HERE };
+    if snapshots.iter().filter(|snapshot| is_auto(&snapshot.name)).count() <= kept {
+        return;
+    }
+    let peers = link.peers();
+    let names = || peers.iter().map(|peer| peer.record.name.as_str());
+    let proofs = names().filter_map(|peer| ledger::proof(&node.store, peer, &row.id));
+    let proved: Vec<SnapshotId> = proofs.map(|proof| proof.snapshot).collect();
+    let label = format!("{}@", row.name);
+    let running = names().flat_map(|peer| node.transfers.running(peer));
+    let busy: Vec<String> = running.filter_map(|sent| Some(sent.snapshot.strip_prefix(&label)?.to_owned())).collect();
+    delete(&node.store, &row.name, spent(&snapshots, kept, &proved, &busy));
+}
+
+fn delete<'a>(store: &Store, dataset: &str, snapshots: impl Iterator<Item = &'a SnapshotRow>) {
+    for snapshot in snapshots {
+        // Somebody may have deleted or held it meanwhile; otherwise it is tried again with the next.
+        if let Err(error) = store.delete_snapshot(dataset, &snapshot.name, clock::now()) {
+            tracing::debug!(dataset, snapshot = snapshot.name, %error, "a snapshot that nobody needs stays");
+        }
+    }
+}
