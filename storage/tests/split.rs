@@ -1,117 +1,28 @@
 //! The journal split off into histories: what it is, at every moment, against a log of what was done; power cuts at every sync
-//! of it, harm to every file of it, full disks. `NARROWBOAT_SEEDS` gives the number of worlds.
+//! of it, harm to every file of it. `NARROWBOAT_SEEDS` gives the number of worlds.
 
 #[path = "common/blocks.rs"]
 mod blocks;
 mod common;
-#[path = "common/sticky.rs"]
-mod sticky;
+#[path = "common/known.rs"]
+mod known;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use blocks::*;
 use common::*;
+use known::*;
 use narrowboat_storage::catalogue::{Policy, Window};
 use narrowboat_storage::dataset::{Credentials, FileTree, SetAttributes};
-use narrowboat_storage::id::IdSource;
-use narrowboat_storage::media::{Media, SimDisk};
+use narrowboat_storage::media::SimDisk;
 use narrowboat_storage::store::Moment;
 use narrowboat_storage::units::{Inode, Lsn, Timestamp};
-use narrowboat_storage::{Error, Store, StoreOptions};
+use narrowboat_storage::{Error, Store};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
-use sticky::Sticky;
-
-const MIB: u64 = 1 << 20;
-const SIZE: u64 = 2 * MIB;
-/// So long and so much that nothing ends it.
-const FOR_EVER: Window = Window { nanoseconds: u64::MAX / 4, bytes: u64::MAX / 4 };
 
 fn seeds(default: u64) -> u64 {
     std::env::var("NARROWBOAT_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(default)
-}
-
-/// A volume, what was done to it, and by which records.
-struct Known {
-    name: &'static str,
-    writer: Writer,
-    log: Vec<(Lsn, Patch)>,
-}
-
-impl Known {
-    fn new(name: &'static str, seed: u64) -> Known {
-        Known { name, writer: Writer::new(SIZE, seed), log: Vec::new() }
-    }
-
-    /// Makes a change, mostly a small one: those are what the journal has whole.
-    fn change(&mut self, store: &Store, now: Timestamp) {
-        let volume = device(store, self.name);
-        if self.writer.roll(8) == 0 {
-            let (patch, lsn) = self.writer.change(&*volume, now).expect("room");
-            if lsn > Lsn(0) {
-                self.log.push((lsn, patch));
-            }
-            return;
-        }
-        let len = 512 * (1 + self.writer.roll(24));
-        let offset = 512 * self.writer.roll((SIZE - len) / 512);
-        let data = noise(self.writer.roll(1 << 40), len as usize);
-        let lsn = volume.write(now, offset, data.clone().into()).expect("room");
-        let patch = Patch { ranges: vec![(offset, data.into())] };
-        patch.apply(&mut self.writer.image);
-        self.log.push((lsn, patch));
-    }
-
-    /// The volume behind its first `count` changes.
-    fn image(&self, count: usize) -> Vec<u8> {
-        let mut image = vec![0; SIZE as usize];
-        self.log[..count].iter().for_each(|(_, patch)| patch.apply(&mut image));
-        image
-    }
-
-    /// Compares the moment behind the change `nth` with what it must be.
-    fn look(&self, store: &Store, nth: usize, what: &str) {
-        let (lsn, _) = self.log[nth];
-        let now = Timestamp(1);
-        store.clone_at(self.name, &Moment::Lsn(lsn), "past", now).expect("within the window");
-        expect(&*device(store, "past"), &self.image(nth + 1), &format!("{what}: {} at record {lsn}", self.name));
-        store.delete_dataset("past", now).expect("just made");
-    }
-
-    /// Looks at so many moments, spread over all, the first and the last among them.
-    fn look_at(&self, store: &Store, count: usize, what: &str) {
-        let last = self.log.len() - 1;
-        (0..count).for_each(|nth| self.look(store, last * nth / (count - 1), what));
-    }
-}
-
-fn drain(store: &Store, now: Timestamp) {
-    while store.drain_step(now).expect("room") {}
-}
-
-fn sound(store: &Store, what: &str) {
-    let check = store.check(true, &mut |_| true).expect("a sound machine");
-    assert!(check.is_sound(), "{what}: {:?}", check.problems);
-}
-
-fn history_files(disk: &SimDisk) -> Vec<String> {
-    disk.paths().into_iter().filter(|path| path.starts_with("history/")).collect()
-}
-
-/// Two volumes with windows and a noisy one without.
-fn volumes(store: &Store) {
-    for name in ["first", "second", "noisy"] {
-        store.create_volume(name, SIZE, Policy::Inline, Timestamp(1)).expect("room");
-    }
-    store.set_window("first", Some(FOR_EVER), Timestamp(1)).expect("room");
-    store.set_window("second", Some(FOR_EVER), Timestamp(1)).expect("room");
-}
-
-/// Writes of nobody's interest.
-fn noise_beside(store: &Store, rng: &mut Xoshiro256PlusPlus, now: Timestamp) {
-    let offset = 4096 * rng.random_range(0..SIZE / 4096);
-    device(store, "noisy").write(now, offset, noise(rng.random(), 4096).into()).expect("room");
 }
 
 #[test]
@@ -247,29 +158,6 @@ fn shares_come_back_from_their_history() {
         assert!(!history_files(&disk).is_empty() && store.stats().expect("measured").journal_bytes <= 3 * MIB);
         sound(&store, &format!("seed {seed}"));
     }
-}
-
-/// A store with much to split, all of it drained, and closed without having been split.
-fn ripe(seed: u64) -> (SimDisk, [Known; 2]) {
-    let disk = SimDisk::new(seed);
-    let store = open_splitting(&disk).expect("an empty disk").0;
-    volumes(&store);
-    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-    let mut known = [Known::new("first", seed), Known::new("second", seed + 1000)];
-    for step in 0..1500 {
-        let now = Timestamp(2 + step / 3);
-        match step % 5 {
-            0..=2 => known[0].change(&store, now),
-            3 if step % 50 < 10 => known[1].change(&store, now),
-            _ => noise_beside(&store, &mut rng, now),
-        }
-        if step % 150 == 149 {
-            store.drain_all(now).expect("room");
-        }
-    }
-    device(&store, "first").flush().expect("a sound disk");
-    drop(store);
-    (disk, known)
 }
 
 #[test]
@@ -427,122 +315,6 @@ fn a_damaged_segment_stays_whole_and_stands_in_nobodys_way() {
     store.close(now).expect("room");
     assert!(!disk.paths().contains(&oldest));
     assert_eq!(store.split_problem(), None);
-}
-
-#[test]
-fn a_full_disk_splits_nothing_and_loses_nothing() {
-    let (ripe, known) = ripe(5);
-    let now = Timestamp(1000);
-    let mut split = 0;
-    for free in [0, 3_000, 20_000, 60_000, 150_000, 400_000] {
-        let disk = ripe.fork(free);
-        let store = open_splitting(&disk).expect("sound").0;
-        disk.fill(free);
-        // Windows may give way: what they still say they have is there.
-        for _ in 0..5 {
-            let _ = store.drain_step(now);
-        }
-        disk.set_capacity(1 << 40);
-        for volume in &known {
-            expect(&*device(&store, volume.name), &volume.writer.image, "the present");
-            let first = store.timeline(volume.name).expect("there").reach.expect("a window").first;
-            let last = volume.log.len() - 1;
-            for nth in [0, last / 3, last / 2, last] {
-                let (lsn, _) = volume.log[nth];
-                match store.clone_at(volume.name, &Moment::Lsn(lsn), "past", now) {
-                    Ok(_) => {
-                        expect(&*device(&store, "past"), &volume.image(nth + 1), &format!("{free} bytes free"));
-                        store.delete_dataset("past", now).expect("just made");
-                    }
-                    Err(Error::Refused(_)) => assert!(nth < last && first > Timestamp(1), "{free} bytes free: {nth}"),
-                    Err(error) => panic!("{free} bytes free: {error}"),
-                }
-            }
-        }
-        drain(&store, now);
-        split += store.stats().expect("measured").history_bytes;
-        sound(&store, &format!("{free} bytes free"));
-        drop(store);
-        drop(open_splitting(&disk).expect("sound"));
-    }
-    assert!(split > 0, "with room again it is split");
-}
-
-/// So much of a disk stays free that windows have to make room of so many bytes.
-fn fill_but(disk: &SimDisk, missing: u64) {
-    let options = splitting();
-    disk.fill(4 * options.reserve_bytes + 2 * options.journal.segment_bytes - missing);
-}
-
-/// What is there of a ripe store, on a disk whose history can hang.
-fn open_sticky(disk: &SimDisk) -> (Sticky, Store) {
-    let sticky = Sticky::in_history(disk.clone());
-    let options = StoreOptions { ids: IdSource::seeded(disk.syncs()), ..splitting() };
-    let media = Arc::new(sticky.clone()) as Arc<dyn Media>;
-    (sticky, Store::open(media, options).expect("sound").0)
-}
-
-#[test]
-fn a_full_disk_costs_no_history_while_that_makes_no_room() {
-    let (disk, known) = ripe(9);
-    let now = Timestamp(1000);
-    let (sticky, store) = open_sticky(&disk);
-    drain(&store, now);
-    let bytes = || store.stats().expect("measured").history_bytes;
-    let (had, files) = (bytes(), history_files(&disk).len());
-    assert!(files >= 3, "{files} files");
-    fill_but(&disk, 100_000);
-    let (lsn, _) = known[0].log[0];
-    std::thread::scope(|scope| {
-        let held = sticky.stick();
-        let reader = scope.spawn(|| store.clone_at("first", &Moment::Lsn(lsn), "read", now));
-        sticky.wait_until_stuck();
-        (0..30).for_each(|_| drop(store.drain_step(now)));
-        assert_eq!((bytes(), history_files(&disk).len()), (had, files), "it is being read");
-        // Not even what nobody needs any more goes from under a reader.
-        store.set_window("first", None, now).expect("room");
-        (0..30).for_each(|_| drop(store.drain_step(now)));
-        assert_eq!(history_files(&disk).len(), files, "it is being read");
-        drop(held);
-        reader.join().expect("no panic").expect("its files are there");
-    });
-    expect(&*device(&store, "read"), &known[0].image(1), "what was read meanwhile");
-    let others = known[1].log.len() - 1;
-    // What was owed goes first, and is enough.
-    drain(&store, now);
-    assert!(history_files(&disk).len() < files, "swept");
-    known[1].look(&store, others / 2, "the other one's window");
-    assert!(bytes() > 0);
-    // And where it is not, windows give way.
-    disk.set_capacity(1 << 40);
-    let had = bytes();
-    fill_but(&disk, 2 * MIB);
-    drain(&store, now);
-    assert!(bytes() < had, "{} bytes of {had}", bytes());
-}
-
-#[test]
-fn a_full_disk_costs_no_history_while_the_journal_is_being_split() {
-    let (disk, known) = ripe(10);
-    let now = Timestamp(1000);
-    let (sticky, store) = open_sticky(&disk);
-    let first = || store.timeline("first").expect("there").reach.expect("a window").first;
-    let begun = first();
-    // Some of it is in history already: that could go at once.
-    store.drain_step(now).expect("room");
-    assert!(!history_files(&disk).is_empty());
-    fill_but(&disk, 100_000);
-    std::thread::scope(|scope| {
-        let held = sticky.stick();
-        let splitter = scope.spawn(|| store.drain_step(now));
-        sticky.wait_until_stuck();
-        (0..30).for_each(|_| drop(store.drain_step(now)));
-        assert_eq!(first(), begun, "splitting is under way");
-        drop(held);
-        splitter.join().expect("no panic").expect("room");
-    });
-    assert_eq!(first(), begun, "what could be split made room enough");
-    known[0].look_at(&store, 5, "split for want of room");
 }
 
 #[test]

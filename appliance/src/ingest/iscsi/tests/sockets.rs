@@ -161,16 +161,21 @@ fn ping(tag: u8, number: u8) -> [u8; 48] {
     ping
 }
 
-#[test]
-fn what_hangs_for_once_does_not_hold_up_what_is_behind_it() {
-    let all = Served::new(1 << 20, Shape::EMULATED_512, Access::default());
-    let (_server, portals) = all.serve(1, ServerConfig::default());
-    let mut socket = logged_in(portals[0]);
-    // The target learns that this connection's commands are quick, and stops calling a second worker to them.
+/// A connection whose commands are quick, as the target has learnt from the first sixty: it calls no second worker to them any more.
+fn known_as_quick(portal: SocketAddr) -> TcpStream {
+    let mut socket = logged_in(portal);
     for number in 0..60 {
         socket.write_all(&read_command(number, 8)).unwrap();
         receive(&mut socket);
     }
+    socket
+}
+
+#[test]
+fn what_hangs_for_once_does_not_hold_up_what_is_behind_it() {
+    let all = Served::new(1 << 20, Shape::EMULATED_512, Access::default());
+    let (_server, portals) = all.serve(1, ServerConfig::default());
+    let mut socket = known_as_quick(portals[0]);
     all.disk.hangs.store(true, SeqCst);
     socket.write_all(&[read_command(60, 0), read_command(61, 8)].concat()).unwrap();
     let (header, data) = receive(&mut socket);
@@ -186,11 +191,7 @@ fn what_hangs_for_once_does_not_hold_up_what_is_behind_it() {
 fn what_is_done_does_not_wait_for_what_hangs_behind_it() {
     let all = Served::new(1 << 20, Shape::EMULATED_512, Access::default());
     let (_server, portals) = all.serve(1, ServerConfig::default());
-    let mut socket = logged_in(portals[0]);
-    for number in 0..60 {
-        socket.write_all(&read_command(number, 8)).unwrap();
-        receive(&mut socket);
-    }
+    let mut socket = known_as_quick(portals[0]);
     for number in (60..100).step_by(2) {
         all.disk.hangs.store(true, SeqCst);
         socket.write_all(&[read_command(number, 8), read_command(number + 1, 0)].concat()).unwrap();
