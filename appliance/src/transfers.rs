@@ -246,6 +246,18 @@ fn fill(into: &mut reports::Replication, from: &Report) {
     into.raw_bytes = from.raw_bytes;
     into.differences = from.based;
     into.levels = from.efforts.clone();
+    let chosen = from.choices;
+    into.choices = reports::Choices {
+        compression: chosen.compression.to_string(),
+        delta: chosen.delta,
+        bundles: chosen.bundles,
+        unasked: chosen.unasked,
+        base: from.base.map(|base| base.to_string()),
+        expected_bits_per_second: chosen.rate_expected.map(|bytes| bytes.saturating_mul(8)),
+        harder: chosen.harder,
+        easier: chosen.easier,
+        incompressible_bytes: chosen.incompressible_bytes,
+    };
     into.wire_bytes_sent = from.wire_bytes_forward;
     into.wire_bytes_received = from.wire_bytes_back;
     into.seconds = from.seconds;

@@ -47,6 +47,10 @@ fn a_dataset_goes_to_a_peer_by_itself() {
     write_noise(&served);
     until("what was written", || is_up_to_date(&branch) && plan(&branch)["newest_there"] != first.as_str());
     let second = plan(&branch)["newest_there"].as_str().expect("a snapshot").to_owned();
+    let why = facts(&branch, &["replication", "show", "2"]);
+    assert_eq!((&why["choices"]["unasked"], &why["choices"]["bundles"]), (&true.into(), &true.into()), "{why}");
+    let told = fine(&branch, &["replication", "show", "2"]);
+    assert!(told.contains("was sent unasked"), "{told}");
     assert_eq!(root(&head, "branch/disk", &second), root(&branch, "disk", &second));
     until("the older one to go", || snapshots(&branch, "disk") == [second.as_str()]);
     assert_eq!(snapshots(&head, "branch/disk"), [first.as_str(), &second], "there it is kept");

@@ -8,6 +8,7 @@ mod dataset;
 mod limit;
 mod peer;
 mod plan;
+mod replication;
 mod restore;
 mod serve;
 mod show;
@@ -218,13 +219,16 @@ enum Command {
         /// Wait for the end, with progress; otherwise it goes on by itself and `status` shows it.
         #[arg(long)]
         wait: bool,
+        /// Wait for the end, and say what was chosen by itself, and why.
+        #[arg(long)]
+        explain: bool,
     },
     /// Plans: datasets that go to peers by themselves.
     #[command(subcommand)]
     Plan(plan::PlanCommand),
     /// What is being sent, and was.
     #[command(subcommand)]
-    Replication(plan::ReplicationCommand),
+    Replication(replication::ReplicationCommand),
     /// Cap what is sent on the wire, headers and repetitions included. Counts from the next datagram on.
     ///
     /// Three things can be said about a cap, and the first that applies counts: an override (--rate with --for), which is over by
@@ -298,9 +302,11 @@ pub fn run() -> ExitCode {
         Command::Diff { from, to } => dataset::diff(&context, from, to),
         Command::Restore { source, dest } => restore::restore(&context, source, &dest),
         Command::Peer(command) => peer::peer(&context, command),
-        Command::Replicate { source, to, class, wait } => peer::replicate(&context, source, to, class, wait),
+        Command::Replicate { source, to, class, wait, explain } => {
+            replication::replicate(&context, replication::Asked { source, peer: to, class, wait, explain })
+        }
         Command::Plan(command) => plan::plan(&context, command),
-        Command::Replication(command) => plan::replication(&context, command),
+        Command::Replication(command) => replication::replication(&context, command),
         Command::Limit { peer, explain: true, .. } => limit::explain(&context, peer),
         Command::Limit { peer, rate, seconds, calendar, resume, as_configured, explain: false } => {
             limit::limit(&context, limit::Wish { peer, rate, seconds, calendar, resume, as_configured })

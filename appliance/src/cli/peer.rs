@@ -1,4 +1,4 @@
-//! `peer`, `replicate` and `probe`.
+//! `peer` and `probe`.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use super::limit::limit_text;
 use super::show::{or_dash, size, table};
 use super::{Context, Outcome};
 use crate::control::Request;
-use crate::control::reports::{Acknowledged, Invitation, Line, Peer, Replication};
+use crate::control::reports::{Acknowledged, Invitation, Line, Peer};
 use crate::units::{bit_rate, duration};
 
 #[derive(Subcommand)]
@@ -85,47 +85,6 @@ pub(super) fn show_peers(peers: &[Peer]) {
     };
     let rows: Vec<_> = peers.iter().map(row).collect();
     table(&["PEER", "LINE", "CAP", "ROUND TRIP", "SENT", "RECEIVED"], &rows);
-}
-
-pub(super) fn replicate(context: &Context, source: String, peer: String, class: String, wait: bool) -> Outcome {
-    let request = Request::Replicate { source, peer, wait, class: Some(class) };
-    if let Some(report) = context.ask::<Replication>(&request)? {
-        show_replication(&report);
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn show_replication(report: &Replication) {
-    if report.state == "running" {
-        say!("{} is on its way to {}: `narrowboat status` shows how far it is", report.snapshot, report.peer);
-        return;
-    }
-    say!("{} is at {}, whole and verified", report.snapshot, report.peer);
-    say!("  snapshot      {}", size(report.logical_bytes));
-    say!(
-        "  chunks        {} offered, {} known, {} sent",
-        report.chunks.offered,
-        report.chunks.known,
-        report.chunks.sent
-    );
-    say!("  tree nodes    {} offered, {} known, {} sent", report.nodes.offered, report.nodes.known, report.nodes.sent);
-    say!(
-        "  payload       {} ({} as stored, {} before compression)",
-        size(report.payload_bytes),
-        size(report.stored_bytes),
-        size(report.raw_bytes)
-    );
-    if report.differences > 0 {
-        say!("  differences   {} objects were sent as their difference from what the peer has", report.differences);
-    }
-    say!("  on the wire   {} there, {} back", size(report.wire_bytes_sent), size(report.wire_bytes_received));
-    say!(
-        "  time          {}, highest second {}",
-        duration(report.seconds),
-        bit_rate(report.peak_bits_per_second as f64)
-    );
-    let root = report.root.clone().unwrap_or_else(|| "none (empty)".into());
-    say!("  root          {root}, {}", if report.proved { "equal at both ends" } else { "NOT PROVED" });
 }
 
 pub(super) fn probe(context: &Context, peer: String) -> Outcome {

@@ -1,13 +1,13 @@
-//! `plan` and `replication`.
+//! `plan`.
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::show::{or_dash, size, table};
+use super::show::{or_dash, table};
 use super::{Context, Outcome};
 use crate::control::Request;
-use crate::control::reports::{Acknowledged, Plan, Replication};
+use crate::control::reports::{Acknowledged, Plan};
 use crate::units::{duration, parse_duration};
 
 #[derive(Subcommand)]
@@ -54,17 +54,6 @@ pub(super) struct Which {
     to: Option<String>,
 }
 
-#[derive(Subcommand)]
-pub(super) enum ReplicationCommand {
-    /// List what is being sent, and the last that ended.
-    List,
-    /// Stop sending one. What arrived stays at the peer; sent again, it goes on there.
-    Cancel {
-        /// Its number in the list.
-        number: u64,
-    },
-}
-
 pub(super) fn plan(context: &Context, command: PlanCommand) -> Outcome {
     let request = match command {
         PlanCommand::Create { dataset, to, every, follow, hours, class } => {
@@ -104,32 +93,4 @@ pub(super) fn show_plans(plans: &[Plan]) {
             say!("  {} to {}: {error}", plan.dataset, plan.peer);
         }
     }
-}
-
-pub(super) fn replication(context: &Context, command: ReplicationCommand) -> Outcome {
-    match command {
-        ReplicationCommand::List => {
-            if let Some(list) = context.ask::<Vec<Replication>>(&Request::ReplicationList)? {
-                let row = |sent: &Replication| {
-                    vec![
-                        sent.id.to_string(),
-                        sent.snapshot.clone(),
-                        sent.peer.clone(),
-                        sent.class.clone(),
-                        sent.state.clone(),
-                        size(sent.wire_bytes_sent),
-                        sent.begun.clone(),
-                    ]
-                };
-                let rows: Vec<_> = list.iter().map(row).collect();
-                table(&["NUMBER", "SNAPSHOT", "TO", "CLASS", "STATE", "SENT", "BEGUN"], &rows);
-            }
-        }
-        ReplicationCommand::Cancel { number } => {
-            if let Some(done) = context.ask::<Acknowledged>(&Request::ReplicationCancel { id: number })? {
-                say!("{}", done.message);
-            }
-        }
-    }
-    Ok(ExitCode::SUCCESS)
 }

@@ -100,6 +100,9 @@ pub fn handle(
             done(replicate(node, &source, &peer, class.as_deref(), wait, tell)?)
         }
         Request::ReplicationList => done(node.transfers.list()),
+        Request::ReplicationShow { id } => done(node.transfers.find(id).ok_or_else(|| {
+            Failed::refused(format!("number {id} is not known: `narrowboat replication list` shows those that are"))
+        })?),
         Request::ReplicationCancel { id } => done(plan::cancel(node, id)?),
         Request::PlanSet { dataset, peer, seconds, follow, hours, class } => {
             done(plan::set(node, &dataset, &peer, &plan::Asked { seconds, follow, hours, class })?)

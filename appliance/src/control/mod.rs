@@ -209,6 +209,11 @@ pub enum Request {
     },
     /// Replications: under way and ended.
     ReplicationList,
+    /// One of them.
+    ReplicationShow {
+        /// Its number.
+        id: u64,
+    },
     /// Stops sending a snapshot.
     ReplicationCancel {
         /// The number of the replication.

@@ -408,6 +408,29 @@ pub struct Tally {
     pub sent: u64,
 }
 
+/// What a replication chose by itself, and from what.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Choices {
+    /// `wan.compression` of the config file: "adaptive", "stored" or a zstd level.
+    pub compression: String,
+    /// `wan.delta` of the config file.
+    pub delta: bool,
+    /// False where the peer's software takes objects one by one only.
+    pub bundles: bool,
+    /// What was kept since the snapshot that the peer had proved to have was sent without a question.
+    pub unasked: bool,
+    /// The snapshot that it was built upon, as the peer chose it; its id where it has gone since.
+    pub base: Option<String>,
+    /// What the line was expected to take when it began, in bits per second; none where nothing was known.
+    pub expected_bits_per_second: Option<u64>,
+    /// How often the line was what limited, so that the next group was packed harder.
+    pub harder: u64,
+    /// How often packing was what limited, so that the next group was packed less hard.
+    pub easier: u64,
+    /// Bytes that went as they are, because packing made them no smaller.
+    pub incompressible_bytes: u64,
+}
+
 /// A replication.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Replication {
@@ -444,6 +467,9 @@ pub struct Replication {
     pub differences: u64,
     /// Bytes of objects before compression, by the zstd level that was chosen for them; 0 is as stored.
     pub levels: BTreeMap<i32, u64>,
+    /// What was chosen by itself, and from what.
+    #[serde(default)]
+    pub choices: Choices,
     /// Bytes on the wire to the peer, all headers and repetitions counted.
     pub wire_bytes_sent: u64,
     /// Bytes on the wire from the peer.

@@ -75,6 +75,8 @@ pub(super) struct Effort {
     /// 0 is as stored, then the levels.
     step: usize,
     seen: Seen,
+    harder: u64,
+    easier: u64,
 }
 
 impl Effort {
@@ -82,7 +84,7 @@ impl Effort {
     pub fn new(compression: Compression, bytes_per_second: Option<u64>) -> Self {
         let rate = bytes_per_second.unwrap_or(u64::MAX);
         let step = BEGIN.iter().find(|(least, _)| rate >= *least).map_or(LEVELS.len(), |(_, step)| *step);
-        Effort { compression, step, seen: Seen::Nothing }
+        Effort { compression, step, seen: Seen::Nothing, harder: 0, easier: 0 }
     }
 
     /// The least level that this allows for what is packed against a base; none where it is not to be packed at all.
@@ -106,6 +108,11 @@ impl Effort {
         }
     }
 
+    /// How often it chose a harder level than before, and an easier one.
+    pub fn turns(&self) -> (u64, u64) {
+        (self.harder, self.easier)
+    }
+
     /// The level for the next group; `None` for objects as they are stored.
     pub fn choose(&mut self) -> Option<i32> {
         match self.compression {
@@ -115,8 +122,14 @@ impl Effort {
         }
         match std::mem::replace(&mut self.seen, Seen::Nothing) {
             Seen::Nothing => {}
-            Seen::LineBusy => self.step = (self.step + 1).min(LEVELS.len()),
-            Seen::LineIdle => self.step = self.step.saturating_sub(1),
+            Seen::LineBusy => {
+                self.harder += u64::from(self.step < LEVELS.len());
+                self.step = (self.step + 1).min(LEVELS.len());
+            }
+            Seen::LineIdle => {
+                self.easier += u64::from(self.step > 0);
+                self.step = self.step.saturating_sub(1);
+            }
         }
         self.step.checked_sub(1).map(|place| LEVELS[place])
     }
@@ -147,6 +160,7 @@ mod tests {
             effort.choose();
         }
         assert_eq!(effort.choose(), None, "as stored, and it stays there while nothing is seen");
+        assert_eq!(effort.turns(), (4, 6));
         effort.packed_waits();
         assert_eq!(effort.choose(), Some(1));
     }

@@ -74,6 +74,7 @@
 //! }
 //! ```
 
+mod choices;
 mod core;
 mod diff;
 mod effort;
@@ -93,6 +94,7 @@ mod walk;
 mod ways;
 mod worker;
 
+pub use choices::Choices;
 pub use diff::{Counterpart, Counterparts, Expansion, Fresh};
 pub use effort::Compression;
 pub use failure::Failure;

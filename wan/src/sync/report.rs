@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use narrowboat_storage::id::{DatasetId, SnapshotId};
 use narrowboat_storage::name::{Kind, Name};
 
+use super::choices::Choices;
+
 /// Counts of objects of one sort.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -44,6 +46,8 @@ pub struct Report {
     /// Bytes of objects before compression, by the zstd level that they were packed at; 0 is as stored. Known to the sender
     /// only.
     pub efforts: BTreeMap<i32, u64>,
+    /// What was chosen, and why.
+    pub choices: Choices,
     /// Bytes of all frames from sender to receiver and back, prefaces not counted.
     pub framed_bytes: (u64, u64),
     /// Bytes on the wire from sender to receiver, all headers and repetitions counted. Filled in by the link.
@@ -73,6 +77,7 @@ impl Report {
         for (level, bytes) in &attempt.efforts {
             *self.efforts.entry(*level).or_default() += bytes;
         }
+        self.choices.add(&attempt.choices);
         self.kept += attempt.kept;
         self.shared += attempt.shared;
         self.payload_bytes += attempt.payload_bytes;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use narrowboat_storage::id::SnapshotId;
 use narrowboat_storage::name::{Kind, Name};
 
+use super::choices::Choices;
 use super::core::{Core, incompatible};
 use super::effort::{Effort, LEVEL_MIN};
 use super::failure::Failure;
@@ -18,7 +19,7 @@ use super::walk::{Astray, TaskId, ToLoad, Walk};
 use super::ways::{Named, Ways};
 use super::worker::{Job, Reply, Request};
 use crate::wire::{
-    Ack, Answer, Ask, BASES_MAX, Begin, Bundle, Commit, FEATURE_BUNDLES, Item, Message, Object, Offer, Origin,
+    Ack, Answer, Ask, BASES_MAX, Begin, Bundle, Commit, FEATURE_BUNDLES, Item, Message, Object, Offer, Origin, Packing,
     Published,
 };
 
@@ -77,7 +78,7 @@ struct Walking {
     loaded_bytes: usize,
     /// Bytes that requests under way may bring.
     loading_bytes: usize,
-    packing: Packing,
+    packing: HowToPack,
     /// Sent and not acknowledged, in order.
     outstanding: VecDeque<(TaskId, u64)>,
     outstanding_bytes: u64,
@@ -95,7 +96,7 @@ struct Walking {
 
 /// How this session packs.
 #[derive(Debug)]
-struct Packing {
+struct HowToPack {
     effort: Effort,
     delta: bool,
     group_bytes: usize,
@@ -210,7 +211,15 @@ impl Sender {
             && self.core.hello.features_ignore & FEATURE_BUNDLES != 0;
         let shared = self.replication.shared.clone().filter(|(snapshot, _)| bundles && begin.base == Some(*snapshot));
         let since = shared.map(|(_, mark)| mark);
-        let packing = Packing {
+        self.core.report.choices = Choices {
+            compression: limits.compression,
+            delta: limits.delta,
+            bundles,
+            unasked: since.is_some(),
+            rate_expected: limits.rate_expected,
+            ..Choices::default()
+        };
+        let packing = HowToPack {
             effort: Effort::new(limits.compression, limits.rate_expected),
             delta: limits.delta,
             group_bytes: limits.group_bytes,
@@ -428,6 +437,7 @@ impl Walking {
             return None;
         }
         self.loaded_bytes -= next.bytes();
+        (report.choices.harder, report.choices.easier) = self.packing.effort.turns();
         match self.loaded.pop_front()? {
             Loaded::Object(task, stored) => self.ship_object(report, task, stored),
             Loaded::Group(tasks, group) => self.ship_group(report, &tasks, group),
@@ -466,6 +476,9 @@ impl Walking {
         report.stored_bytes += group.stored_bytes;
         report.raw_bytes += raw;
         report.based += group.based;
+        if packing == Packing::Raw {
+            report.choices.incompressible_bytes += raw;
+        }
         *report.efforts.entry(group.level).or_default() += raw;
         Some(Message::Bundle(bundle))
     }
