@@ -1,4 +1,4 @@
-//! One cap: a pacing bucket with debt, and above it a guard over the sliding second.
+//! One cap: a pacing bucket with debt, and above it two guards, over the sliding second and over the sliding 100 ms.
 //!
 //! The *bucket* spreads datagrams over time. Credit grows with the rate up to a burst of [`BURST`]; a datagram may leave
 //! while the balance is not negative, and is charged whole, so that a balance may go into debt by one transmission and
@@ -7,7 +7,11 @@
 //! A token bucket alone lets `rate + burst` through in the second after a pause. The *guard* closes that gap: it sums
 //! what was charged in the last second, wherever that began, and holds back what would not fit under the cap.
 //!
-//! Both aim at 63/64 of the cap: what is left absorbs the jitter between this arithmetic and the wire, so that a counter
+//! The *short guard* does the same with the last 100 ms, so that what a pause or a late timer left over is made up for gently:
+//! no 100 ms carry more than 108 % of the cap, or the cap and one datagram where a datagram is more than that (below some
+//! 1.5 Mbit/s: a datagram can't be cut). What is saved up in the bucket meanwhile is not lost, and follows.
+//!
+//! Bucket and guard at 63/64 of the cap: what is left absorbs the jitter between this arithmetic and the wire, so that a counter
 //! in the next room, whose seconds are stretched or squeezed by up to 15 ms, sees no second above the cap either.
 
 use std::time::Duration;
@@ -21,6 +25,14 @@ pub const BURST: Duration = Duration::from_millis(16);
 /// 250 slots are a second; the one more makes the guard err to the safe side.
 const GUARD_SLOTS: usize = 251;
 const GUARD_SLOT: Duration = Duration::from_millis(4);
+/// The same of 100 ms. Finer, because the slot that errs is a larger part of the whole.
+const SHORT: Duration = Duration::from_millis(100);
+const SHORT_SLOTS: usize = 101;
+const SHORT_SLOT: Duration = Duration::from_millis(1);
+/// What 100 ms may carry, in percent of the cap: 110 are promised, the rest absorbs the jitter between here and the wire.
+const SHORT_PERCENT: u64 = 108;
+/// The largest datagram, with its headers.
+const DATAGRAM_BYTES: u64 = 1500;
 /// No debt is carried for longer than this, whatever the rate was when it was made. The guard still counts it.
 const DEBT_MAX: Duration = Duration::from_millis(250);
 /// Credit is counted in billionths of a bit, so that nothing is ever rounded away.
@@ -46,13 +58,19 @@ pub struct Bucket {
     balance: i128,
     updated: Duration,
     guard: Window,
+    short: Window,
 }
 
 impl Bucket {
     /// A full bucket. `None` is unlimited, [`Rate::PAUSED`] lets nothing pass.
     pub fn new(limit: Option<Rate>) -> Self {
-        let mut bucket =
-            Bucket { limit, balance: 0, updated: Duration::ZERO, guard: Window::new(GUARD_SLOTS, GUARD_SLOT) };
+        let mut bucket = Bucket {
+            limit,
+            balance: 0,
+            updated: Duration::ZERO,
+            guard: Window::new(GUARD_SLOTS, GUARD_SLOT),
+            short: Window::new(SHORT_SLOTS, SHORT_SLOT),
+        };
         bucket.balance = bucket.credit_in(BURST);
         bucket
     }
@@ -77,7 +95,10 @@ impl Bucket {
             return Verdict::Paused;
         }
         let Some(room_before) = (aim_bits(limit) / 8).checked_sub(bytes) else { return Verdict::TooBig };
-        let when = self.solvent_at(limit).max(self.guard.falls_to(now, room_before));
+        // A transmission is never more than 100 ms hold, but for a datagram, which may always go first.
+        let short_before = short_bytes(limit).saturating_sub(bytes);
+        let guarded = self.guard.falls_to(now, room_before).max(self.short.falls_to(now, short_before));
+        let when = self.solvent_at(limit).max(guarded);
         if when <= now { Verdict::Now } else { Verdict::At(when) }
     }
 
@@ -85,6 +106,7 @@ impl Bucket {
     pub fn charge(&mut self, now: Duration, bytes: u64) {
         self.refill(now);
         self.guard.add(now, bytes);
+        self.short.add(now, bytes);
         if self.limit.is_some() {
             let floor = -self.credit_in(DEBT_MAX).max(i128::from(bytes) * UNITS_PER_BYTE);
             self.balance = (self.balance - i128::from(bytes) * UNITS_PER_BYTE).max(floor);
@@ -115,6 +137,12 @@ impl Bucket {
 /// The bits per second that are aimed at under a cap: 63/64 of it.
 pub(super) fn aim_bits(limit: Rate) -> u64 {
     limit.bits() - limit.bits().div_ceil(64)
+}
+
+/// What 100 ms may carry.
+fn short_bytes(limit: Rate) -> u64 {
+    let bytes = limit.bytes_in(SHORT);
+    (bytes * SHORT_PERCENT / 100).max(bytes + DATAGRAM_BYTES)
 }
 
 #[cfg(test)]

@@ -16,12 +16,17 @@ fn seeds() -> u64 {
     std::env::var("NARROWBOAT_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60)
 }
 
-/// The most bytes in any half-open second. A second with the most bytes may always be slid until it begins at a datagram.
+/// The most bytes in any half-open second.
 fn worst_second(log: &Log) -> u64 {
+    worst(log, SECOND)
+}
+
+/// The most bytes in any half-open time of this length. The one with the most may always be slid until it begins at a datagram.
+fn worst(log: &Log, length: Duration) -> u64 {
     let (mut worst, mut sum, mut from) = (0, 0, 0);
     for (at, bytes) in log {
         sum += bytes;
-        while log[from].0 + SECOND <= *at {
+        while log[from].0 + length <= *at {
             sum -= log[from].1;
             from += 1;
         }
@@ -78,6 +83,25 @@ fn no_second_carries_more_than_the_cap() {
         let log = run(&mut rng, &mut bucket, Duration::from_millis(seed), time, 3000, true);
         let worst = worst_second(&log);
         assert!(worst <= limit.bytes_in(SECOND), "seed {seed}: {worst} bytes in a second under {limit}");
+        let (most, short) = (limit.bytes_in(SHORT), self::worst(&log, SHORT));
+        assert!(short <= (most * 11 / 10).max(most + 1500), "seed {seed}: {short} bytes in 100 ms under {limit}");
+    }
+}
+
+#[test]
+fn what_a_late_timer_left_over_is_made_up_for() {
+    // Timers that are late by up to 9 ms, far more than a datagram takes.
+    for text in ["2Mbit", "20Mbit", "300Mbit"] {
+        let mut rng = SmallRng::seed_from_u64(9);
+        let limit: Rate = text.parse().expect("a rate");
+        let mut bucket = Bucket::new(Some(limit));
+        let time = Duration::from_secs(5);
+        let log = run(&mut rng, &mut bucket, Duration::ZERO, time, 9_000, false);
+        let sent: u64 = log.iter().map(|(_, bytes)| bytes).sum();
+        let share = sent as f64 / limit.bytes_in(time) as f64;
+        assert!(share >= 0.97, "{text}: {share:.3} of the cap");
+        let (most, short) = (limit.bytes_in(SHORT), worst(&log, SHORT));
+        assert!(short <= most * 11 / 10, "{short} bytes in 100 ms under {text}");
     }
 }
 
