@@ -46,6 +46,7 @@
 //! 2026-12-31 00:00-12:00 pause
 //! """
 //! overhead_bytes = 0              # what the line adds to each datagram beyond IP and UDP headers: 18 for Ethernet, 26 for PPPoE
+//! dscp = true                     # marks for routers: control CS2, restore AF21, urgent AF11, scavenger LE; or { normal = "CS1" }, or false
 //! compression = "adaptive"        # as hard as the line is slow; or "stored" (spares the processor), or a zstd level "1" to "19"
 //! delta = true                    # send what changed as its difference from what the peer has
 //!
@@ -83,6 +84,7 @@
 //! level = "info"
 //! ```
 
+mod dscp;
 mod hook;
 
 use std::collections::BTreeMap;
@@ -98,6 +100,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::units::{ByteSize, parse_duration};
 
+pub use dscp::Marking;
 pub use hook::{Call, Hook};
 
 /// Least memory for data that waits for the drain: below it each drain would move less than it costs.
@@ -272,6 +275,8 @@ pub struct Wan {
     pub calendar: Option<String>,
     /// What the line adds to each datagram beyond IP and UDP headers, in bytes.
     pub overhead_bytes: u32,
+    /// How datagrams are marked for routers, by class.
+    pub dscp: Marking,
     /// How objects are packed: "adaptive", "stored", or a zstd level.
     pub compression: String,
     /// Whether what changed is sent as its difference from what the peer has.
@@ -289,7 +294,8 @@ impl Default for Wan {
     fn default() -> Self {
         let compression = Compression::Adaptive.to_string();
         let listen = "127.0.0.1:4433".into();
-        Wan { listen, rate: None, calendar: None, overhead_bytes: 0, compression, delta: true }
+        let dscp = Marking::default();
+        Wan { listen, rate: None, calendar: None, overhead_bytes: 0, dscp, compression, delta: true }
     }
 }
 
@@ -431,6 +437,7 @@ impl Config {
             rules.validate(&format!("peer.{name}"), &self.zone())?;
         }
         self.wan.compression()?;
+        self.wan.dscp.marks()?;
         if let Some(bytes) = self.store.chunk_bytes {
             ChunkSizes::around(bytes).map_err(|error| format!("store.chunk_bytes = {bytes}: {error}"))?;
         }

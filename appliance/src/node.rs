@@ -533,6 +533,7 @@ fn start_link(
     let mut link = LinkConfig::new(listen, identity, name, realm, store.id(), tree::spans);
     link.limit = caps.limit_at(None, clock::wall());
     link.extra_bytes = config.wan.overhead_bytes.into();
+    link.marks = config.wan.dscp.marks().map_err(StartError::Config)?;
     link.limits.compression = config.wan.compression().map_err(StartError::Config)?;
     link.limits.delta = config.wan.delta;
     link.peers = peers(store);

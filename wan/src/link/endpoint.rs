@@ -17,9 +17,10 @@ use super::job::{Progress, Stopped, replicate};
 use super::pairing::{Code, Desk, desk};
 use super::peers::{Peer, Peers};
 use super::places::Places;
-use super::socket::{Counters, ShapedSocket, Shaper, bind_udp};
+use super::socket::{Counters, ShapedSocket, Shaper};
 use super::tls::{Doorkeeper, Tls, controller_of};
 use super::transport::transport;
+use super::udp::MarkingSocket;
 use super::{Inner, SESSIONS, door, keeper, lock, pair};
 use crate::peer::{PeerAddress, PeerId, PeerName, PeerRecord};
 use crate::shape::{Class, Rate};
@@ -76,20 +77,30 @@ impl Link {
     /// runtime; its tasks run there until [`Link::shutdown`].
     pub async fn bind(config: LinkConfig, host: Arc<dyn Host>) -> Result<Link, LinkError> {
         let address = config.listen;
-        let socket = bind_udp(address).map_err(|source| LinkError::Bind { address, source })?;
-        Self::over(socket, config, host)
+        let marking = MarkingSocket::bind(address, config.marks);
+        let marking = marking.map_err(|source| LinkError::Bind { address, source })?;
+        let shaper = Shaper::new(config.limit, config.extra_bytes);
+        Self::above(ShapedSocket::marking(marking, shaper.clone()), shaper, config, host)
     }
 
     /// Like [`Link::bind`], over a socket that is open already, such as a simulated one.
     pub fn over(socket: Arc<dyn AsyncUdpSocket>, config: LinkConfig, host: Arc<dyn Host>) -> Result<Link, LinkError> {
+        let shaper = Shaper::new(config.limit, config.extra_bytes);
+        Self::above(ShapedSocket::new(socket, shaper.clone()), shaper, config, host)
+    }
+
+    fn above(
+        socket: Arc<ShapedSocket>,
+        shaper: Arc<Shaper>,
+        config: LinkConfig,
+        host: Arc<dyn Host>,
+    ) -> Result<Link, LinkError> {
         let address = config.listen;
         let door = Arc::new(Doorkeeper::default());
         let tls = Arc::new(Tls::new(&config.identity, door.clone())?);
-        let shaper = Shaper::new(config.limit, config.extra_bytes);
         let transport = Arc::new(transport());
         let mut server = tls.answer()?;
         server.transport_config(transport.clone());
-        let socket = ShapedSocket::new(socket, shaper.clone());
         let endpoint =
             Endpoint::new_with_abstract_socket(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))
                 .map_err(|source| LinkError::Bind { address, source })?;

@@ -11,7 +11,7 @@ use narrowboat_storage::name::Realm;
 use super::identity::Identity;
 use super::pairing::PairingError;
 use crate::peer::{PeerName, PeerRecord};
-use crate::shape::Rate;
+use crate::shape::{Marks, Rate};
 use crate::sync::{Admission, Failure, Limits, References, Report, Sink};
 
 /// What a link is made from.
@@ -33,6 +33,8 @@ pub struct LinkConfig {
     pub limit: Option<Rate>,
     /// What the line below adds to every datagram besides IP and UDP headers (Ethernet 18, PPPoE 8, …), in bytes.
     pub extra_bytes: u64,
+    /// What datagrams of each class say about themselves to routers.
+    pub marks: Marks,
     /// Bounds of one replication.
     pub limits: Limits,
     /// How long a replication goes on trying while nothing moves.
@@ -60,6 +62,7 @@ impl LinkConfig {
             references,
             limit: None,
             extra_bytes: 0,
+            marks: Marks::default(),
             limits: Limits { window_bytes: 16 << 20, ..Limits::default() },
             retry_for: Duration::from_secs(3600),
             peers: Vec::new(),

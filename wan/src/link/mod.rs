@@ -8,7 +8,7 @@
 //! ```
 //!
 //! * [`endpoint`]: [`Link`], what the box around it calls; [`host`]: what it is told and what it asks of the box.
-//! * [`socket`]: every datagram, both ways, is counted and held under the caps.
+//! * [`socket`]: every datagram, both ways, is counted and held under the caps; [`udp`]: and marked by its class.
 //! * [`congestion`]: how much may be under way on a thin, long, lossy line.
 //! * [`identity`], [`tls`]: who may connect; [`pairing`]: how two boxes learn one another's keys.
 //! * [`lane`], `lanes`: which class a connection has, and connections of classes other than normal.
@@ -48,6 +48,7 @@ pub mod socket;
 mod streams;
 pub mod tls;
 pub mod transport;
+pub mod udp;
 
 pub use cancel::Cancel;
 pub use endpoint::{Link, PeerStatus, Probe};

@@ -1,6 +1,6 @@
 //! The shaped UDP socket: below QUIC, above the kernel, the one place that every datagram passes.
 //!
-//! [`ShapedSocket`] wraps any [`AsyncUdpSocket`] (the real one from [`bind_udp`], or a simulated one in tests). Before a
+//! [`ShapedSocket`] wraps any [`AsyncUdpSocket`] (the real one, [`MarkingSocket`], or a simulated one in tests). Before a
 //! transmission it asks the [`Tree`] of caps; where the answer is "later" it says "would block", as a full socket buffer
 //! does, and wakes the connection when credit is there or the cap has changed. quinn then holds one transmission, so nothing
 //! queues up below QUIC and nothing is lost by waiting. Answers that belong to no connection (version negotiation, stateless
@@ -36,6 +36,7 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::time::{Instant, Sleep};
 
 use super::lane::{self, Lane};
+use super::udp::MarkingSocket;
 use crate::shape::{Class, NodeId, Rate, Tally, Tree, Verdict, WatchId};
 
 /// IPv4 (20) and UDP (8).
@@ -48,9 +49,6 @@ const STRANGERS_MAX: usize = 64;
 const STRANGERS_RATE_BITS: u64 = 1_000_000;
 /// Wire size of a full datagram, for turning bytes into segments.
 const FULL_DATAGRAM: u64 = 1500;
-/// What is asked of the kernel for its own buffers: a second of 32 Mbit/s, or 32 ms of 1 Gbit/s, so that a receiver that is
-/// scheduled late loses nothing.
-const KERNEL_BUFFER: usize = 8 << 20;
 
 /// Wire bytes in both directions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -299,32 +297,31 @@ thread_local! {
     static REFUSED: Cell<Option<Refusal>> = const { Cell::new(None) };
 }
 
-/// Opens a UDP socket for [`ShapedSocket::new`], with kernel buffers of 8 MiB as far as the system grants them (without
-/// privileges: up to `net.core.rmem_max` and `wmem_max`). Must be called within a tokio runtime.
-pub fn bind_udp(address: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-    use rustix::net::sockopt;
-    let socket = std::net::UdpSocket::bind(address)?;
-    // Bounded by the system's limits where we may not force it; less is slower, never wrong.
-    if sockopt::set_socket_recv_buffer_size_force(&socket, KERNEL_BUFFER).is_err() {
-        let _ = sockopt::set_socket_recv_buffer_size(&socket, KERNEL_BUFFER);
-    }
-    if sockopt::set_socket_send_buffer_size_force(&socket, KERNEL_BUFFER).is_err() {
-        let _ = sockopt::set_socket_send_buffer_size(&socket, KERNEL_BUFFER);
-    }
-    quinn::Runtime::wrap_udp_socket(&quinn::TokioRuntime, socket)
-}
-
 /// A socket under caps. See the module.
 #[derive(Debug)]
 pub struct ShapedSocket {
     inner: Arc<dyn AsyncUdpSocket>,
+    /// The same, where it can mark classes.
+    marking: Option<Arc<MarkingSocket>>,
     shaper: Arc<Shaper>,
 }
 
 impl ShapedSocket {
     /// Puts `inner` under the caps of `shaper`.
     pub fn new(inner: Arc<dyn AsyncUdpSocket>, shaper: Arc<Shaper>) -> Arc<ShapedSocket> {
-        Arc::new(ShapedSocket { inner, shaper })
+        Arc::new(ShapedSocket { inner, marking: None, shaper })
+    }
+
+    /// The same for a socket that marks datagrams by their class.
+    pub fn marking(inner: Arc<MarkingSocket>, shaper: Arc<Shaper>) -> Arc<ShapedSocket> {
+        Arc::new(ShapedSocket { inner: inner.clone(), marking: Some(inner), shaper })
+    }
+
+    fn send(&self, class: Class, transmit: &Transmit<'_>) -> io::Result<()> {
+        match &self.marking {
+            Some(marking) => marking.try_send_as(class, transmit),
+            None => self.inner.try_send(transmit),
+        }
     }
 }
 
@@ -354,7 +351,7 @@ impl AsyncUdpSocket for ShapedSocket {
         let mut state = self.shaper.lock();
         let node = state.node_of(address);
         match state.tree.check(now, node, class, bytes) {
-            Verdict::Now => self.inner.try_send(transmit)?,
+            Verdict::Now => self.send(class, transmit)?,
             // As a queue in the network would; QUIC sends again what matters, in smaller pieces.
             Verdict::TooBig => return Ok(()),
             Verdict::At(_) | Verdict::Paused => {
