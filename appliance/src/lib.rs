@@ -33,6 +33,7 @@ pub mod plans;
 pub mod policies;
 /// What peers meet.
 pub mod replicas;
+pub mod retention;
 /// Replications under way.
 pub mod transfers;
 /// Sizes, rates and times for people.

@@ -7,7 +7,7 @@
 //!   ▲ ◄──── thaw thread             pays what hooks owe
 //!   ▲ ◄──── caps thread             tells the link which caps count now
 //!   ▲ ◄──── pace thread             where there are recovery points: how slowly they can still be met
-//!   ▲ ◄──── plans thread            takes and sends the snapshots that go to peers by themselves
+//!   ▲ ◄──── plans thread            takes and sends the snapshots that go to peers by themselves, and deletes those that no rule wants
 //!   ▲ ◄──── link (tokio runtime)    QUIC, replications
 //!   └ ◄──── control socket          one thread a request
 //! ```
@@ -49,6 +49,7 @@ use crate::pace;
 use crate::plans::{self, Plans};
 use crate::policies::Policies;
 use crate::replicas::{Replicas, peers};
+use crate::retention::Retention;
 use crate::transfers::Transfers;
 use crate::users::Users;
 
@@ -116,6 +117,8 @@ pub struct Node {
     pub transfers: Transfers,
     /// What goes to peers by itself.
     pub plans: Plans,
+    /// Which snapshots stay.
+    pub retention: Retention,
     /// What quiets applications around a mark.
     pub hooks: Hooks,
     /// Looks after datasets that are deduplicated later.
@@ -206,6 +209,7 @@ impl Node {
         let users = Users::new(front.targets.clone(), shares.users());
         let policies = Policies::new(&config);
         let plans = Plans::new(store.clone(), &config);
+        let retention = Retention::new(store.clone(), &config);
         let hooks = Hooks::new(store.clone(), config.hook.clone());
         let node = Arc::new(Node {
             name,
@@ -220,6 +224,7 @@ impl Node {
             users,
             transfers: Transfers::default(),
             plans,
+            retention,
             hooks,
             policies,
             opened,
@@ -435,9 +440,11 @@ fn start_pacer(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
 fn start_planner(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
     let keep = move || {
         let _ends = EndsWithThread;
-        let Some(link) = &node.link else { return };
         while !node.is_stopping() {
-            node.plans.look(&node, link);
+            if let Some(link) = &node.link {
+                node.plans.look(&node, link);
+            }
+            node.retention.look(&node);
             std::thread::park_timeout(plans::EVERY);
         }
     };

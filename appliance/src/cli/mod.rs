@@ -10,6 +10,7 @@ mod peer;
 mod plan;
 mod replication;
 mod restore;
+mod retention;
 mod serve;
 mod show;
 mod status;
@@ -229,6 +230,9 @@ enum Command {
     /// What is being sent, and was.
     #[command(subcommand)]
     Replication(replication::ReplicationCommand),
+    /// Which snapshots stay, and for how long.
+    #[command(subcommand)]
+    Retention(retention::RetentionCommand),
     /// Cap what is sent on the wire, headers and repetitions included. Counts from the next datagram on.
     ///
     /// Three things can be said about a cap, and the first that applies counts: an override (--rate with --for), which is over by
@@ -306,6 +310,7 @@ pub fn run() -> ExitCode {
             replication::replicate(&context, replication::Asked { source, peer: to, class, wait, explain })
         }
         Command::Plan(command) => plan::plan(&context, command),
+        Command::Retention(command) => retention::retention(&context, command),
         Command::Replication(command) => replication::replication(&context, command),
         Command::Limit { peer, explain: true, .. } => limit::explain(&context, peer),
         Command::Limit { peer, rate, seconds, calendar, resume, as_configured, explain: false } => {

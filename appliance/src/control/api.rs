@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::reports::{self, Acknowledged};
-use super::{Failed, Request, limit, plan, time};
+use super::{Failed, Request, limit, plan, retention, time};
 use crate::caps::Change;
 use crate::clock;
 use crate::ingest::volumes::place_of;
@@ -110,6 +110,10 @@ pub fn handle(
         Request::PlanList => done(plan::list(node)?),
         Request::PlanPause { dataset, peer, paused } => done(plan::pause(node, &dataset, peer.as_deref(), paused)?),
         Request::PlanRemove { dataset, peer } => done(plan::remove(node, &dataset, peer.as_deref())?),
+        Request::RetentionSet { dataset, rules, dry_run } => done(retention::set(node, &dataset, &rules, dry_run)?),
+        Request::RetentionShow { dataset } => done(retention::show(node, &dataset)?),
+        Request::RetentionList => done(retention::list(node)),
+        Request::RetentionRemove { dataset } => done(retention::remove(node, &dataset)?),
         Request::Limit { peer, rate, seconds, calendar, resume, as_configured } => {
             let asked = limit::Asked { rate, seconds, calendar, resume, as_configured };
             done(limit::limit(node, peer, &asked)?)

@@ -8,6 +8,7 @@ pub mod client;
 mod limit;
 mod plan;
 pub mod reports;
+mod retention;
 pub mod server;
 mod time;
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::jobs::Progress;
+use crate::retention::Rules;
 
 /// The name of the control socket in the data folder.
 pub const SOCKET: &str = "control.sock";
@@ -255,6 +257,27 @@ pub enum Request {
         dataset: String,
         /// One peer; all where there is none.
         peer: Option<String>,
+    },
+    /// Says which snapshots of a dataset stay, or only what would become of each.
+    RetentionSet {
+        /// The dataset.
+        dataset: String,
+        /// What stays.
+        rules: Rules,
+        /// Changes nothing.
+        dry_run: bool,
+    },
+    /// What becomes of each snapshot of a dataset by the rules that it has.
+    RetentionShow {
+        /// The dataset.
+        dataset: String,
+    },
+    /// All datasets with rules.
+    RetentionList,
+    /// Drops the rules of a dataset.
+    RetentionRemove {
+        /// The dataset.
+        dataset: String,
     },
     /// Caps what is sent. Only tells where nothing is to be changed.
     Limit {

@@ -541,3 +541,29 @@ pub struct Acknowledged {
     /// A sentence.
     pub message: String,
 }
+
+/// The rules of a dataset, and what becomes of each of its snapshots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retention {
+    /// The dataset.
+    pub dataset: String,
+    /// The rules, in words.
+    pub rules: String,
+    /// Why they can't be read, if they can't: then nothing goes.
+    pub error: Option<String>,
+    /// Each snapshot, the oldest first.
+    pub snapshots: Vec<Verdict>,
+}
+
+/// What becomes of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Its name.
+    pub snapshot: String,
+    /// The moment that it holds, RFC 3339.
+    pub time: String,
+    /// Whether it stays.
+    pub stays: bool,
+    /// Why.
+    pub why: Vec<String>,
+}

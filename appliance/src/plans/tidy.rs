@@ -12,7 +12,11 @@ use crate::ledger;
 use crate::node::Node;
 
 /// Deletes them of one dataset: those of a plan here as soon as they are spent, those of a replica beyond the newest [`KEPT_HERE`].
+/// Where the dataset has rules of retention, these decide.
 pub(super) fn tidy(node: &Node, link: &Link, row: &DatasetRow) {
+    if node.retention.find(row.id).is_some() {
+        return;
+    }
     let snapshots = node.store.snapshots(Some(row.id));
     let kept = if row.origin.is_none() { 0 } else { KEPT_HERE };
     if snapshots.iter().filter(|snapshot| is_auto(&snapshot.name)).count() <= kept {
@@ -25,14 +29,14 @@ pub(super) fn tidy(node: &Node, link: &Link, row: &DatasetRow) {
     let label = format!("{}@", row.name);
     let running = names().flat_map(|peer| node.transfers.running(peer));
     let busy: Vec<String> = running.filter_map(|sent| Some(sent.snapshot.strip_prefix(&label)?.to_owned())).collect();
-    delete(&node.store, &row.name, spent(&snapshots, kept, &proved, &busy));
+    delete(&node.store, spent(&snapshots, kept, &proved, &busy));
 }
 
-fn delete<'a>(store: &Store, dataset: &str, snapshots: impl Iterator<Item = &'a SnapshotRow>) {
+fn delete<'a>(store: &Store, snapshots: impl Iterator<Item = &'a SnapshotRow>) {
     for snapshot in snapshots {
         // Somebody may have deleted or held it meanwhile; otherwise it is tried again with the next.
-        if let Err(error) = store.delete_snapshot(dataset, &snapshot.name, clock::now()) {
-            tracing::debug!(dataset, snapshot = snapshot.name, %error, "a snapshot that nobody needs stays");
+        if let Err(error) = store.delete_snapshot_by_id(snapshot.id, clock::now()) {
+            tracing::debug!(snapshot = snapshot.name, %error, "a snapshot that nobody needs stays");
         }
     }
 }

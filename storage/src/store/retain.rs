@@ -92,6 +92,12 @@ impl Store {
         self.stages.jumps().list()
     }
 
+    /// Nanoseconds that passed between two moments while the store was told the time: neither a clock that was set forward nor a time
+    /// when the box was off counts for more than five minutes a step.
+    pub fn passed_nanoseconds(&self, from: Timestamp, to: Timestamp) -> u64 {
+        self.stages.jumps().passed(from, to)
+    }
+
     /// Measures the room that windows have. True where less is free than is ample.
     pub(super) fn is_short_of_room(&self) -> Result<bool> {
         let (free, ample) = (self.stages.space()?.free_bytes, self.stages.ample_bytes());

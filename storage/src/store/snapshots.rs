@@ -107,9 +107,19 @@ impl Store {
     /// Deletes a snapshot. Refused while it is held.
     pub fn delete_snapshot(&self, dataset: &str, name: &str, now: Timestamp) -> Result<()> {
         let _administration = self.administration();
-        let row = self.snapshot_named(dataset, name)?;
+        self.delete(self.snapshot_named(dataset, name)?, now)
+    }
+
+    /// Deletes that very snapshot, whatever has its name by now. Refused while it is held.
+    pub fn delete_snapshot_by_id(&self, id: SnapshotId, now: Timestamp) -> Result<()> {
+        let _administration = self.administration();
+        self.delete(self.snapshot(id)?, now)
+    }
+
+    fn delete(&self, row: SnapshotRow, now: Timestamp) -> Result<()> {
         if row.held {
-            let why = format!("{dataset}@{name} is held: release it first");
+            let dataset = self.stages.catalogue.dataset(row.dataset).map_or_else(String::new, |dataset| dataset.name);
+            let why = format!("{dataset}@{} is held: release it first", row.name);
             return Err(Refusal::Invalid(why).into());
         }
         self.administer(&[Change::no_snapshot(row.id)], now)

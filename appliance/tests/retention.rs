@@ -1,0 +1,76 @@
+//! Rules of retention on real boxes: previewed, then carried out, beside plans, holds and restarts.
+
+mod common;
+
+use std::path::Path;
+
+use common::{Served, data_folder, facts, fine, narrowboat, pair, until};
+
+fn snapshots(data: &Path, dataset: &str) -> Vec<String> {
+    let list = facts(data, &["snapshot", "list", dataset]);
+    list.as_array().expect("a list").iter().map(|row| row["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+fn some(data: &Path, names: &[&str]) {
+    names.iter().for_each(|name| drop(fine(data, &["snapshot", "create", "disk", "--name", name])));
+}
+
+#[test]
+fn rules_are_previewed_and_then_carried_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = data_folder(folder.path(), "box");
+    let served = Served::start(&data);
+    fine(&data, &["volume", "create", "disk", "--size", "64MiB"]);
+    some(&data, &["one", "two", "three", "four"]);
+    fine(&data, &["snapshot", "hold", "disk@one"]);
+    until("their roots", || facts(&data, &["snapshot", "list", "disk"]).as_array().unwrap().iter().all(is_sealed));
+
+    let preview = facts(&data, &["retention", "set", "disk", "--last", "2", "--dry-run"]);
+    let stays: Vec<bool> =
+        preview["snapshots"].as_array().unwrap().iter().map(|verdict| verdict["stays"] == true).collect();
+    assert_eq!(stays, [true, false, true, true], "{preview}");
+    assert_eq!(facts(&data, &["retention", "list"]), serde_json::json!([]));
+    let said = fine(&data, &["retention", "set", "disk", "--last", "2"]);
+    assert!(said.contains("held") && said.contains("no rule wants it") && said.contains("3 stay, 1 go"), "{said}");
+    until("what nobody wants to go", || snapshots(&data, "disk") == ["one", "three", "four"]);
+
+    // They outlive the box, and count for what comes later.
+    served.kill();
+    let _served = Served::start(&data);
+    some(&data, &["five"]);
+    until("the next to go", || snapshots(&data, "disk") == ["one", "four", "five"]);
+    assert_eq!(facts(&data, &["retention", "show", "disk"])["rules"], "2 last");
+
+    fine(&data, &["retention", "delete", "disk"]);
+    let refused = narrowboat(&data, &["retention", "show", "disk"]);
+    assert!(refused.code != 0 && refused.err.contains("retention set disk"), "{refused:?}");
+    let refused = narrowboat(&data, &["retention", "set", "disk", "--least", "3"]);
+    assert!(refused.code != 0 && refused.err.contains("keep nothing"), "{refused:?}");
+}
+
+fn is_sealed(snapshot: &serde_json::Value) -> bool {
+    snapshot["root"].is_string() || snapshot["sealed"] == true
+}
+
+#[test]
+fn a_replica_has_rules_of_its_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
+    let (_head, _branch) = (Served::start(&head), Served::start(&branch));
+    pair(&head, &branch);
+    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    some(&branch, &["one", "two", "three"]);
+    for name in ["one", "two", "three"] {
+        fine(&branch, &["replicate", &format!("disk@{name}"), "--to", "head", "--wait"]);
+    }
+    fine(&branch, &["retention", "set", "disk", "--last", "1"]);
+    // The newest is also what the next difference is taken from.
+    until("the branch to let go", || snapshots(&branch, "disk") == ["three"]);
+    assert_eq!(snapshots(&head, "branch/disk"), ["one", "two", "three"], "whatever the branch does");
+    fine(&head, &["retention", "set", "branch/disk", "--last", "2"]);
+    until("the head office to let go", || snapshots(&head, "branch/disk") == ["two", "three"]);
+    // The next one still goes as a difference.
+    some(&branch, &["four"]);
+    fine(&branch, &["replicate", "disk@four", "--to", "head", "--wait"]);
+    until("the oldest to go", || snapshots(&head, "branch/disk") == ["three", "four"]);
+}
