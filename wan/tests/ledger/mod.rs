@@ -38,6 +38,11 @@ impl<T: Copy + PartialOrd + Add<Duration, Output = T>> Ledger<T> {
         worst
     }
 
+    /// What passed between two moments.
+    pub fn between(&self, when: Range<T>) -> Ledger<T> {
+        Ledger(self.0.iter().filter(|(at, _)| when.contains(at)).copied().collect())
+    }
+
     /// Bytes that passed between two moments.
     pub fn bytes_within(&self, when: Range<T>) -> u64 {
         self.0.iter().filter(|(at, _)| when.contains(at)).map(|(_, bytes)| bytes).sum()

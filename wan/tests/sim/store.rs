@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use narrowboat_storage::container::codec;
-use narrowboat_storage::error::{Error, Refusal, Result};
+use narrowboat_storage::error::{Environment, Error, Refusal, Result};
 use narrowboat_storage::id::{DatasetId, SnapshotId, StoreId};
 use narrowboat_storage::name::{Kind, Name, Realm};
 use narrowboat_wan::sync::seam::{Codec, Mark, Ref, Sink, SnapshotOffer, Source, Stored};
@@ -24,6 +24,15 @@ struct Inner {
     published: BTreeMap<SnapshotId, SnapshotOffer>,
     admitted: BTreeMap<Ref, u64>,
     syncs: u64,
+    /// Objects that there is room for; any number where it is none.
+    room: Option<usize>,
+    dead: bool,
+}
+
+impl Inner {
+    fn alive(&self) -> Result<()> {
+        if self.dead { Err(Environment::Poisoned("the power is gone".into()).into()) } else { Ok(()) }
+    }
 }
 
 /// See the module.
@@ -62,6 +71,19 @@ impl MemoryStore {
         Mark { next: self.inner().births.len() as u64, open: BTreeMap::new() }
     }
 
+    /// The machine is dead: nothing is written any more until [`MemoryStore::restart`].
+    #[allow(dead_code, reason = "each test file uses a part")]
+    pub fn die(&self) {
+        self.inner().dead = true;
+    }
+
+    /// From now on the disk is full once so many more objects came; with none, it never is.
+    #[allow(dead_code, reason = "each test file uses a part")]
+    pub fn fill(&self, more: Option<usize>) {
+        let mut inner = self.inner();
+        inner.room = more.map(|more| inner.objects.len() + more);
+    }
+
     /// Forgets an object, as damage would.
     pub fn withdraw(&self, at: &Ref) {
         self.inner().objects.remove(at);
@@ -91,6 +113,7 @@ impl MemoryStore {
     /// The power goes: of what was not synced, the first `keep` objects remain.
     pub fn restart(&self, keep: usize) {
         let mut inner = self.inner();
+        inner.dead = false;
         let volatile = std::mem::take(&mut inner.volatile);
         for lost in volatile.into_iter().skip(keep) {
             inner.objects.remove(&lost);
@@ -168,7 +191,11 @@ impl Sink for MemoryStore {
     }
     fn admit(&self, kind: Kind, name: &Name, object: Stored) -> Result<()> {
         let mut inner = self.inner();
+        inner.alive()?;
         let at = (kind, *name);
+        if inner.room.is_some_and(|room| inner.objects.len() >= room) && !inner.objects.contains_key(&at) {
+            return Err(Environment::Full.into());
+        }
         *inner.admitted.entry(at).or_default() += 1;
         if inner.objects.insert(at, object).is_none() {
             inner.volatile.push(at);
@@ -177,6 +204,7 @@ impl Sink for MemoryStore {
     }
     fn sync(&self) -> Result<()> {
         let mut inner = self.inner();
+        inner.alive()?;
         inner.volatile.clear();
         inner.syncs += 1;
         Ok(())
@@ -206,6 +234,7 @@ impl Sink for MemoryStore {
     }
     fn publish(&self, snapshot: &SnapshotOffer) -> Result<()> {
         let mut inner = self.inner();
+        inner.alive()?;
         if let Some(known) = inner.published.get(&snapshot.snapshot)
             && known != snapshot
         {

@@ -1,7 +1,7 @@
 //! A network in memory under the real quinn: one seed, one world.
 //!
 //! Hosts are sockets (`AsyncUdpSocket`); between two of them run two lines, one each way, each with a bottleneck rate, a
-//! delay, a tail-drop queue, random and bursty loss, jitter, reordering and outages. Time is tokio's paused clock. Each
+//! delay, a tail-drop queue, random and bursty loss, jitter, reordering, duplication, outages and holes of the path MTU. Time is tokio's paused clock. Each
 //! line counts what was put into it, in a log of its own that owes nothing to the code under test.
 
 #![allow(dead_code, reason = "every test uses a part of it")]
@@ -51,8 +51,13 @@ pub struct Line {
     pub reorder: f64,
     /// Packets come later by up to this, in their order: a busy host, or radio.
     pub jitter: Duration,
+    /// Probability that a packet arrives twice.
+    pub duplicate: f64,
     /// From the start of the world: nothing passes.
     pub outages: Vec<Range<Duration>>,
+    /// From the start of the world: what is longer than so many bytes, headers included, vanishes, and nobody says so. The
+    /// last that has begun counts.
+    pub holes: Vec<(Duration, u64)>,
 }
 
 impl Line {
@@ -66,7 +71,9 @@ impl Line {
             loss: Loss::Random(loss),
             reorder: 0.0,
             jitter: Duration::ZERO,
+            duplicate: 0.0,
             outages: Vec::new(),
+            holes: Vec::new(),
         }
     }
 }
@@ -90,6 +97,11 @@ impl Wire {
     /// The most bytes in any time of this length, wherever it begins.
     pub fn worst(&self, length: Duration) -> u64 {
         self.log.worst(length)
+    }
+
+    /// The most bytes in any time of this length that lies between two moments.
+    pub fn worst_within(&self, when: Range<Duration>, length: Duration) -> u64 {
+        self.log.between(when).worst(length)
     }
 
     /// Bytes put in between two moments.
@@ -120,6 +132,8 @@ struct Packet {
 struct Inbox {
     packets: BinaryHeap<Reverse<Packet>>,
     waker: Option<Waker>,
+    /// Which socket of the address it belongs to; earlier ones are dead.
+    life: u64,
 }
 
 #[derive(Debug)]
@@ -146,10 +160,18 @@ impl SimNet {
         })))
     }
 
-    /// A host at this address.
+    /// A host at this address. Of one that was there before, as before a power cut, nothing is heard any more.
     pub fn socket(&self, address: SocketAddr) -> Arc<dyn AsyncUdpSocket> {
-        self.world().inboxes.insert(address, Inbox::default());
-        Arc::new(SimSocket { net: self.clone(), address, sleep: Mutex::new(None) })
+        let life = self.silence(address);
+        Arc::new(SimSocket { net: self.clone(), address, life, sleep: Mutex::new(None) })
+    }
+
+    /// The host at this address is dead: it sends nothing and hears nothing.
+    pub fn silence(&self, address: SocketAddr) -> u64 {
+        let mut world = self.world();
+        let life = world.inboxes.get(&address).map_or(0, |inbox| inbox.life + 1);
+        world.inboxes.insert(address, Inbox { life, ..Inbox::default() });
+        life
     }
 
     /// The same line in both directions.
@@ -188,7 +210,10 @@ impl SimNet {
 }
 
 impl World {
-    fn send(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+    fn send(&mut self, (from, life): (SocketAddr, u64), to: SocketAddr, bytes: &[u8]) {
+        if self.inboxes.get(&from).is_none_or(|inbox| inbox.life != life) {
+            return;
+        }
         let now = self.began.elapsed();
         let Some(channel) = self.channels.get_mut(&(from, to)) else { return };
         let size = bytes.len() as u64 + HEADERS;
@@ -210,7 +235,9 @@ impl World {
                 channel.bad && self.rng.random_bool(loses)
             }
         };
-        if lost || channel.line.outages.iter().any(|outage| outage.contains(&now)) {
+        let hole = channel.line.holes.iter().rev().find(|(begins, _)| *begins <= now);
+        let swallowed = hole.is_some_and(|(_, longest)| size > *longest);
+        if lost || swallowed || channel.line.outages.iter().any(|outage| outage.contains(&now)) {
             channel.wire.lost += 1;
             return;
         }
@@ -222,9 +249,12 @@ impl World {
         if channel.line.reorder > 0.0 && self.rng.random_bool(channel.line.reorder) {
             at += channel.line.delay.mul_f64(self.rng.random_range(0.0..0.25));
         }
+        let copies = 1 + usize::from(channel.line.duplicate > 0.0 && self.rng.random_bool(channel.line.duplicate));
         let Some(inbox) = self.inboxes.get_mut(&to) else { return };
-        self.packets += 1;
-        inbox.packets.push(Reverse(Packet { at, number: self.packets, from, bytes: bytes.to_vec() }));
+        for _ in 0..copies {
+            self.packets += 1;
+            inbox.packets.push(Reverse(Packet { at, number: self.packets, from, bytes: bytes.to_vec() }));
+        }
         inbox.waker.take().into_iter().for_each(Waker::wake);
     }
 }
@@ -233,6 +263,7 @@ impl World {
 struct SimSocket {
     net: SimNet,
     address: SocketAddr,
+    life: u64,
     sleep: Mutex<Option<Pin<Box<Sleep>>>>,
 }
 
@@ -245,7 +276,7 @@ impl AsyncUdpSocket for SimSocket {
         let mut world = self.net.world();
         let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
         for bytes in transmit.contents.chunks(segment) {
-            world.send(self.address, transmit.destination, bytes);
+            world.send((self.address, self.life), transmit.destination, bytes);
         }
         Ok(())
     }
@@ -259,7 +290,8 @@ impl AsyncUdpSocket for SimSocket {
         loop {
             let mut world = self.net.world();
             let (now, began) = (world.began.elapsed(), world.began);
-            let Some(inbox) = world.inboxes.get_mut(&self.address) else { return Poll::Pending };
+            let inbox = world.inboxes.get_mut(&self.address).filter(|inbox| inbox.life == self.life);
+            let Some(inbox) = inbox else { return Poll::Pending };
             let mut count = 0;
             while count < bufs.len().min(meta.len()) {
                 let Some(Reverse(packet)) = inbox.packets.peek().filter(|Reverse(packet)| packet.at <= now) else {
