@@ -8,6 +8,7 @@ use quinn::{Connection, Incoming, VarInt};
 use tokio::sync::Semaphore;
 
 use super::lane::{Lane, making};
+use super::paths::{Path, Why};
 use super::tls::{ALPN_PAIR, alpn_of, class_of, peer_of};
 use super::{Inner, incoming, pair};
 use crate::shape::Class;
@@ -18,6 +19,9 @@ const HANDSHAKES: usize = 64;
 const HANDSHAKES_UNPROVED: usize = 16;
 /// A handshake that takes longer is given up.
 const HANDSHAKE: Duration = Duration::from_secs(15);
+/// What is known of the path of a peer that has called. Where it came from is good for this connection and for nothing else: it is
+/// not added to its record, and nobody else is let in from there.
+const CALLED: Path = Path { address: None, why: Why::Called };
 /// The connection is of no use to us.
 const UNWANTED: VarInt = VarInt::from_u32(3);
 
@@ -80,7 +84,7 @@ async fn admit(inner: Arc<Inner>, connection: Connection, lane: &Lane) {
         lane.set(class);
         // It may have been removed since the handshake began.
         match inner.peers.find(&id) {
-            Some(peer) if class == Class::Normal => incoming::adopt(&inner, &peer, connection),
+            Some(peer) if class == Class::Normal => incoming::adopt(&inner, &peer, connection, CALLED),
             Some(peer) => {
                 peer.lanes.answered(class, &connection);
                 incoming::attend(&inner, &peer, connection);

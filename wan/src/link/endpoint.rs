@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use narrowboat_storage::error::Refusal;
-use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, TokioRuntime, VarInt};
+use quinn::{AsyncUdpSocket, Endpoint, TokioRuntime, VarInt};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::time::Instant;
@@ -15,13 +15,15 @@ use super::cancel::Cancel;
 use super::host::{Host, LinkConfig, LinkError};
 use super::job::{Progress, Stopped, replicate};
 use super::pairing::{Code, Desk, desk};
+use super::paths::Path;
 use super::peers::{Peer, Peers};
 use super::places::Places;
 use super::socket::{Counters, ShapedSocket, Shaper};
+use super::standing::endpoint_config;
 use super::tls::{Doorkeeper, Tls, controller_of};
 use super::transport::transport;
 use super::udp::MarkingSocket;
-use super::{Inner, SESSIONS, door, keeper, lock, pair};
+use super::{Inner, SESSIONS, door, keeper, lock, pair, paths};
 use crate::peer::{PeerAddress, PeerId, PeerName, PeerRecord};
 use crate::shape::{Class, Rate};
 use crate::sync::{Replication, Report, Source};
@@ -43,6 +45,10 @@ pub struct PeerStatus {
     pub record: PeerRecord,
     /// Where it is connected from; None where it is not connected.
     pub connected_from: Option<SocketAddr>,
+    /// The path that new sessions use, and for how long it has been used.
+    pub path: Option<(Path, Duration)>,
+    /// Connections beside that one, over which what had begun there comes to its end.
+    pub replaced: usize,
     /// Why it was not reached when it was tried last.
     pub last_error: Option<String>,
     /// The line to it.
@@ -98,12 +104,13 @@ impl Link {
         let address = config.listen;
         let door = Arc::new(Doorkeeper::default());
         let tls = Arc::new(Tls::new(&config.identity, door.clone())?);
-        let transport = Arc::new(transport());
+        let (transport, mut watched) = (Arc::new(transport()), transport());
+        watched.keep_alive_interval(Some(paths::ASK_EVERY));
         let mut server = tls.answer()?;
         server.transport_config(transport.clone());
-        let endpoint =
-            Endpoint::new_with_abstract_socket(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))
-                .map_err(|source| LinkError::Bind { address, source })?;
+        let standing = endpoint_config(&config.identity);
+        let endpoint = Endpoint::new_with_abstract_socket(standing, Some(server), socket, Arc::new(TokioRuntime))
+            .map_err(|source| LinkError::Bind { address, source })?;
         let pinned = config.peers.clone();
         let inner = Arc::new(Inner {
             config,
@@ -112,6 +119,7 @@ impl Link {
             door,
             tls,
             transport,
+            watched: Arc::new(watched),
             endpoint,
             peers: Peers::default(),
             desk: Mutex::new(Desk::default()),
@@ -170,10 +178,13 @@ impl Link {
     /// All peers, by name.
     pub fn peers(&self) -> Vec<PeerStatus> {
         let statuses = self.inner.peers.all().into_iter().map(|peer| {
-            let connection = peer.current();
+            let in_use = peer.in_use();
+            let connection = in_use.as_ref().map(|(connection, ..)| connection.clone());
             let status = PeerStatus {
                 record: peer.record(),
                 connected_from: connection.as_ref().map(quinn::Connection::remote_address),
+                path: in_use.map(|(_, path, since)| (path, since.elapsed())),
+                replaced: peer.replaced(),
                 last_error: peer.last_error(),
                 line: connection.as_ref().map(probe),
                 limit: self.inner.shaper.limit(Some(peer.node)),
@@ -203,6 +214,19 @@ impl Link {
         peer.removed.cancel();
         peer.close("removed");
         self.inner.shaper.remove_peer(peer.node);
+        Ok(peer.record())
+    }
+
+    /// Changes where a peer is dialled, best first; at most [`PeerRecord::ADDRESSES_MAX`]. It counts at once, and breaks
+    /// nothing: a connection to an address that is not among them any more is used until a better one is there. Returns the
+    /// record, for the caller to keep.
+    pub fn set_addresses(&self, name: &str, addresses: Vec<PeerAddress>) -> Result<PeerRecord, LinkError> {
+        if addresses.len() > PeerRecord::ADDRESSES_MAX {
+            let sentence = format!("a peer has at most {} addresses", PeerRecord::ADDRESSES_MAX);
+            return Err(Refusal::Invalid(sentence).into());
+        }
+        let peer = self.peer(name)?;
+        peer.set_addresses(addresses);
         Ok(peer.record())
     }
 

@@ -12,8 +12,10 @@ use tokio::task::JoinSet;
 
 use super::Inner;
 use super::cancel::Cancel;
+use super::connections::Watch;
 use super::driver::{Conversation, Ends, drive};
 use super::job::Counting;
+use super::paths::Path;
 use super::peers::Peer;
 use super::streams::read_preface;
 use super::transport::{DATA_STREAMS_MAX, STRIPES_MAX, peer_window};
@@ -23,16 +25,14 @@ use crate::wire::{Hello, Preface, Role, SnapshotOffer, StreamClass};
 
 /// How long a peer has to say what a stream is for.
 const PREFACE: Duration = Duration::from_secs(30);
-/// How often a peer's address is looked at: a NAT may have given it another port.
+/// How often a connection is looked at: a NAT may have given the peer another port, or another connection may have replaced it.
 const ADDRESS: Duration = Duration::from_millis(500);
 /// A stream that nobody asked for.
 const UNWANTED: VarInt = VarInt::from_u32(3);
 
 /// Takes a connection that has proved the peer's key, and serves it until it ends.
-pub(super) fn adopt(inner: &Arc<Inner>, peer: &Arc<Peer>, connection: Connection) {
-    if !peer.take(&connection, inner.config.identity.id()) {
-        return;
-    }
+pub(super) fn adopt(inner: &Arc<Inner>, peer: &Arc<Peer>, connection: Connection, path: Path) {
+    peer.take(&connection, path, inner.config.identity.id());
     connection.set_receive_window(peer_window(inner.peers.count()));
     tracing::info!(peer = %peer.name(), address = %connection.remote_address(), "connected");
     begin(inner, peer, connection);
@@ -57,6 +57,7 @@ async fn serve(inner: Arc<Inner>, peer: Arc<Peer>, connection: Connection) {
     let mut tasks = JoinSet::new();
     let mut address = connection.remote_address();
     let mut look = tokio::time::interval(ADDRESS);
+    let mut watch = Watch::default();
     let ended = loop {
         while tasks.try_join_next().is_some() {}
         tokio::select! {
@@ -80,6 +81,7 @@ async fn serve(inner: Arc<Inner>, peer: Arc<Peer>, connection: Connection) {
                 break None;
             }
             _ = look.tick() => {
+                peer.look_after(&connection, &mut watch, inner.config.identity.id());
                 let seen = connection.remote_address();
                 inner.shaper.route(seen, peer.node);
                 if seen != address {
@@ -180,7 +182,9 @@ async fn receive(
     // What all sessions hold is bounded. A peer that waits too long comes again.
     let _place = inner.sessions.take(peer.id).await;
     let record = peer.record();
+    let in_use = peer.begin_use(&connection);
     let outcome = run(&inner, &peer, connection, control, data_in).await;
+    drop(in_use);
     sessions.end(number);
     if let Some((outcome, report)) = outcome {
         let host = inner.host.clone();

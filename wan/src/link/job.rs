@@ -7,6 +7,7 @@ use quinn::Connection;
 use tokio::time::Instant;
 
 use super::cancel::Cancel;
+use super::connections::is_same;
 use super::driver::{Conversation, Ends, drive};
 use super::host::LinkError;
 use super::keeper::Backoff;
@@ -80,13 +81,14 @@ pub(super) async fn replicate(
     let mut moved_at = Instant::now();
     let mut replication = replication;
     loop {
-        let kept_before = job.total.kept;
-        let error = match job.connect(cancel, moved_at).await {
+        let (kept_before, sent_before) = (job.total.kept, job.total.payload_bytes);
+        let (error, used) = match job.connect(cancel, moved_at).await {
             Ok(connection) => {
+                let used = connection.clone();
                 let held = lanes::hold(inner, peer, connection, class).await;
                 match job.attempt(held.connection(), &replication, &worker, cancel).await {
                     Ok(()) => return Ok(job.report(None)),
-                    Err(failure) => failure,
+                    Err(failure) => (failure, used),
                 }
             }
             Err(error) => return Err(job.stopped(error)),
@@ -97,12 +99,18 @@ pub(super) async fn replicate(
         }
         let hopeless = !error.may_pass() || moved_at.elapsed() > inner.config.retry_for;
         // What the first attempt brought is asked for by the next; and what the peer could not make of differences is sent whole.
-        replication.shared = None;
+        if job.total.payload_bytes > sent_before {
+            replication.shared = None;
+        }
         job.delta &= !matches!(error, Failure::Stopped(_));
         if hopeless || cancel.is_cancelled() {
             return Err(job.stopped(error.into()));
         }
         tracing::info!(peer = %peer.name(), %error, "replication interrupted, going on");
+        // Where there is another connection already nothing is to be waited for.
+        if peer.current().is_some_and(|other| !is_same(&other, &used)) {
+            continue;
+        }
         tokio::select! {
             () = tokio::time::sleep(backoff.next(rand::random())) => {}
             () = cancel.cancelled() => {}

@@ -1,28 +1,30 @@
-//! Keeps a connection to a peer up: dials whenever there is none, ever less often while it fails.
+//! Keeps a connection to a peer up: dials whenever there is none, ever less often while it fails; leaves a path that has
+//! fallen silent for another one, and goes back to a better one without breaking what runs.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::ConnectionError;
-use tokio::net::lookup_host;
-use tokio::time::Instant;
+use quinn::{Connection, Side, VarInt};
+use tokio::time::{Instant, MissedTickBehavior};
 
-use super::lane::making;
+use super::connections::is_same;
+use super::dial::{candidates, race};
+use super::paths::{Candidate, Path, Patience, Silence, Why};
 use super::peers::Peer;
-use super::tls::SERVER_NAME;
 use super::{Inner, incoming};
-use crate::peer::PeerAddress;
-use crate::shape::Class;
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
-/// How long one address is tried.
-const DIAL: Duration = Duration::from_secs(10);
 /// A connection that ends sooner counts as a failure, so that a peer that hangs up at once is not called in a loop.
 const LASTING: Duration = Duration::from_secs(10);
 /// How often a paused line is looked at.
 const PAUSED: Duration = Duration::from_secs(1);
+/// How often a connection is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long the other addresses are left alone after none of them answered, while a path is silent.
+const SILENT_AGAIN: Duration = Duration::from_secs(5);
+/// Closed because nothing comes any more and another path works.
+const SILENT: VarInt = VarInt::from_u32(4);
 
 /// How long to wait before trying again: twice as long each time, from one second to one minute, each time shortened by
 /// up to a half, so that boxes that lost the same line do not come back in step.
@@ -59,11 +61,11 @@ enum Turn {
 /// Runs until the peer is removed or the link closes.
 pub(super) async fn keep(inner: Arc<Inner>, peer: Arc<Peer>) {
     let mut backoff = Backoff::default();
+    let mut patience = Patience::default();
     loop {
         let turn = async {
-            if let Some(connection) = peer.current() {
-                let since = Instant::now();
-                connection.closed().await;
+            if let Some((connection, path, since)) = peer.in_use() {
+                watch_over(&inner, &peer, &connection, &path, since, &mut patience).await;
                 return if since.elapsed() >= LASTING { Turn::Good } else { Turn::Bad };
             }
             if peer.is_paused(&inner.shaper) {
@@ -83,6 +85,7 @@ pub(super) async fn keep(inner: Arc<Inner>, peer: Arc<Peer>) {
                 continue;
             }
             Turn::Dialled => continue,
+            Turn::Bad if peer.in_use().is_some() => continue,
             Turn::Bad => {}
         }
         let wait_until = Instant::now() + backoff.next(rand::random());
@@ -96,95 +99,92 @@ pub(super) async fn keep(inner: Arc<Inner>, peer: Arc<Peer>) {
     }
 }
 
-/// Tries every address once. True where one of them answered with the peer's key.
+/// Tries every address. True where there is a connection in the end, also where the peer was faster.
 async fn dial_all(inner: &Arc<Inner>, peer: &Arc<Peer>) -> bool {
-    for address in peer.addresses() {
-        match tokio::time::timeout(DIAL, dial(inner, peer, &address)).await {
-            Ok(Ok(connection)) => {
-                incoming::adopt(inner, peer, connection);
-                return true;
+    // Goes on where the peer has called meanwhile: it may have begun to use what was dialled here.
+    let dialled = race(inner, peer, candidates(peer).await, || peer.in_use().is_none()).await;
+    let Some((connection, candidate)) = dialled else { return peer.in_use().is_some() };
+    let why = if candidate.rank == 0 { Why::First } else { Why::Faster };
+    incoming::adopt(inner, peer, connection, Path { address: Some(candidate.of), why });
+    true
+}
+
+/// Waits until a connection has ended or another one is in use. Meanwhile sees to it that it is the best that can be had.
+async fn watch_over(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    connection: &Connection,
+    path: &Path,
+    since: Instant,
+    patience: &mut Patience,
+) {
+    let mut changes = peer.subscribe();
+    let mut silence = Silence::default();
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut better_at = Instant::now() + patience.wait();
+    let mut others_at = Instant::now();
+    loop {
+        if peer.in_use().is_none_or(|(in_use, ..)| !is_same(&in_use, connection)) {
+            return;
+        }
+        tokio::select! {
+            _ = connection.closed() => return,
+            _ = changes.changed() => continue,
+            () = peer.addresses_changed() => (better_at, others_at) = (Instant::now(), Instant::now()),
+            _ = look.tick() => {}
+        }
+        if peer.is_paused(&inner.shaper) {
+            silence = Silence::default();
+            continue;
+        }
+        let is_silent =
+            |silence: &mut Silence| silence.look(Instant::now(), peer.traffic(connection), connection.rtt());
+        if is_silent(&mut silence) && Instant::now() >= others_at {
+            let elsewhere = |candidate: &Candidate| candidate.address != connection.remote_address();
+            let dialled = dial_some(inner, peer, connection, elsewhere).await;
+            others_at = Instant::now() + SILENT_AGAIN;
+            let Some((other, candidate)) = dialled else { continue };
+            let (from, to) = (connection.remote_address(), candidate.of);
+            tracing::warn!(peer = %peer.name(), %from, %to, "the path fell silent, another one is used");
+            incoming::adopt(inner, peer, other, Path { address: Some(to), why: Why::OtherSilent });
+            // If it was only a pause, what runs there goes on.
+            if is_silent(&mut silence) {
+                patience.lost(path.why, since.elapsed());
+                connection.close(SILENT, b"silent");
+                peer.lanes.close_to(from);
             }
-            Ok(Err(why)) => peer.note_error(format!("{address}: {why}")),
-            Err(_) => peer.note_error(format!("{address}: no answer")),
+            return;
         }
-        if peer.current().is_some() {
-            return true;
-        }
-    }
-    false
-}
-
-async fn dial(inner: &Inner, peer: &Peer, address: &PeerAddress) -> Result<quinn::Connection, String> {
-    let found = lookup_host(address.as_str()).await.map_err(|error| format!("name not found: {error}"))?;
-    let mut why = "no address for this name".to_owned();
-    for socket_address in found {
-        match dial_at(inner, peer, socket_address, Class::Normal).await {
-            Ok(connection) => return Ok(connection),
-            Err(error) => why = error,
+        // Whoever was called cannot tell what its peer prefers.
+        if connection.side() == Side::Client && Instant::now() >= better_at {
+            let rank = peer.rank_of(path);
+            let better = |candidate: &Candidate| candidate.rank < rank;
+            if let Some((other, candidate)) = dial_some(inner, peer, connection, better).await {
+                tracing::info!(peer = %peer.name(), to = %candidate.of, "a better path answers again");
+                incoming::adopt(inner, peer, other, Path { address: Some(candidate.of), why: Why::Better });
+                return;
+            }
+            better_at = Instant::now() + patience.wait();
         }
     }
-    Err(why)
 }
 
-/// Dials one address for a connection of a class.
-pub(super) async fn dial_at(
-    inner: &Inner,
-    peer: &Peer,
-    address: SocketAddr,
-    class: Class,
-) -> Result<quinn::Connection, String> {
-    let mut config = inner.tls.dial_as(peer.id, class).map_err(|error| error.to_string())?;
-    config.transport_config(inner.transport.clone());
-    // Charged to the peer from its first datagram on.
-    inner.shaper.route(address, peer.node);
-    let _route = Route { inner, peer, address };
-    let (connecting, lane) = making(|| inner.endpoint.connect_with(config, address, SERVER_NAME));
-    lane.set(class);
-    let answered = match connecting.map_err(|error| error.to_string())?.await {
-        Ok(connection) => stays(connection).await,
-        Err(error) => Err(error),
+/// Dials those addresses that are wanted, as long as the connection that is there is up.
+async fn dial_some(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    connection: &Connection,
+    wanted: impl Fn(&Candidate) -> bool,
+) -> Option<(Connection, Candidate)> {
+    let dial = async {
+        let mut found = candidates(peer).await;
+        found.retain(|candidate| wanted(candidate));
+        race(inner, peer, found, || true).await
     };
-    answered.map_err(|error| explain(&error))
-}
-
-/// Takes the route of an address back where there is no connection to it in the end, also when dialling is given up. A
-/// connection that was made has it set again when it is adopted.
-struct Route<'a> {
-    inner: &'a Inner,
-    peer: &'a Peer,
-    address: SocketAddr,
-}
-
-impl Drop for Route<'_> {
-    fn drop(&mut self) {
-        if !self.peer.is_connected_from(self.address) {
-            self.inner.shaper.unroute(self.address);
-        }
-    }
-}
-
-/// In TLS 1.3 the side that dials is done before the other has judged its key; so the verdict is waited for.
-async fn stays(connection: quinn::Connection) -> Result<quinn::Connection, ConnectionError> {
-    let verdict = connection.rtt() * 2 + Duration::from_millis(20);
-    match tokio::time::timeout(verdict, connection.closed()).await {
-        Ok(error) => Err(error),
-        Err(_) => Ok(connection),
-    }
-}
-
-/// Why a handshake failed, for a person.
-fn explain(error: &ConnectionError) -> String {
-    // RFC 9001, section 4.8: TLS alerts are the codes from 0x100 to 0x1ff.
-    let is_alert = |code: quinn::TransportErrorCode| (0x100..0x200).contains(&u64::from(code));
-    match error {
-        ConnectionError::ConnectionClosed(close) if is_alert(close.error_code) => {
-            "the box there does not know this box's key; pair them again".to_owned()
-        }
-        ConnectionError::TransportError(error) if is_alert(error.code) => {
-            "another box answers there, with another key".to_owned()
-        }
-        ConnectionError::TimedOut => "no answer".to_owned(),
-        other => other.to_string(),
+    tokio::select! {
+        dialled = dial => dialled,
+        _ = connection.closed() => None,
     }
 }
 

@@ -11,13 +11,16 @@
 //! NAT, and the same is done. Reasons: `docs/decisions/0012-classes.md`.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quinn::{Connection, Side, VarInt};
 
-use super::peers::{Peer, is_up};
-use super::{Inner, incoming, keeper};
+use super::connections::{InUse, is_up};
+use super::paths::Traffic;
+use super::peers::Peer;
+use super::{Inner, dial, incoming};
 use crate::shape::Class;
 
 /// How long a connection of a class is dialled before the session does without.
@@ -40,9 +43,15 @@ struct Table {
 pub(super) struct Held {
     connection: Connection,
     of: Option<(Arc<Peer>, Class)>,
+    _in_use: InUse,
 }
 
 impl Held {
+    fn normal(peer: &Peer, connection: Connection) -> Held {
+        let in_use = peer.begin_use(&connection);
+        Held { connection, of: None, _in_use: in_use }
+    }
+
     /// The connection.
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
@@ -96,6 +105,22 @@ impl Lanes {
         }
     }
 
+    /// What went over connections to and from an address.
+    pub(super) fn traffic_to(&self, address: SocketAddr) -> Traffic {
+        let table = self.table();
+        let all = table.dialled.values().map(|(connection, _)| connection).chain(table.answered.values());
+        let there = all.filter(|connection| connection.remote_address() == address);
+        there.map(Traffic::of).fold(Traffic::default(), |sum, one| sum + one)
+    }
+
+    /// Closes those over a path that is given up. Their sessions begin again elsewhere.
+    pub(super) fn close_to(&self, address: SocketAddr) {
+        let table = self.table();
+        let all = table.dialled.values().map(|(connection, _)| connection).chain(table.answered.values());
+        all.filter(|connection| connection.remote_address() == address)
+            .for_each(|connection| connection.close(UNUSED, b"its path is given up"));
+    }
+
     /// The peer has dialled a connection of this class. The newest counts, so that a peer has no more of them than there are classes.
     pub(super) fn answered(&self, class: Class, connection: &Connection) {
         let mut table = self.table();
@@ -111,22 +136,22 @@ impl Lanes {
 pub(super) async fn hold(inner: &Arc<Inner>, peer: &Arc<Peer>, normal: Connection, class: Class) -> Held {
     // Whoever was dialled can't dial: the address is that of a NAT, or a port that listens to nobody.
     if class == Class::Normal || normal.side() == Side::Server {
-        return Held { connection: normal, of: None };
+        return Held::normal(peer, normal);
     }
     if let Some(connection) = peer.lanes.take(class) {
-        return Held { connection, of: Some((peer.clone(), class)) };
+        return Held { connection, of: Some((peer.clone(), class)), _in_use: InUse::default() };
     }
     let address = normal.remote_address();
-    let dialled = tokio::time::timeout(DIAL, keeper::dial_at(inner, peer, address, class)).await;
+    let dialled = tokio::time::timeout(DIAL, dial::dial_at(inner, peer, address, class)).await;
     match dialled.unwrap_or_else(|_| Err("no answer".to_owned())) {
         Ok(connection) => {
             incoming::attend(inner, peer, connection.clone());
             let connection = peer.lanes.put(class, connection);
-            Held { connection, of: Some((peer.clone(), class)) }
+            Held { connection, of: Some((peer.clone(), class)), _in_use: InUse::default() }
         }
         Err(why) => {
             tracing::debug!(peer = %peer.name(), %class, why, "no connection of its own: the normal one is used");
-            Held { connection: normal, of: None }
+            Held::normal(peer, normal)
         }
     }
 }

@@ -12,7 +12,8 @@
 //! * [`congestion`]: how much may be under way on a thin, long, lossy line.
 //! * [`identity`], [`tls`]: who may connect; [`pairing`]: how two boxes learn one another's keys.
 //! * [`lane`], `lanes`: which class a connection has, and connections of classes other than normal.
-//! * `door` answers handshakes, `keeper` dials, `peers` keeps one connection a peer, whoever dialled it.
+//! * `door` answers handshakes, `keeper` sees to it that there is a connection over the best path, with `dial` and what `paths`
+//!   decides; `connections` has the rules for several connections of one peer, whoever dialled them; `standing` is what outlives a restart.
 //! * `job` runs a replication over as many connections as it takes, `incoming` serves what peers begin, and `driver` turns
 //!   the session value of [`crate::sync`] over the streams of one connection.
 //!
@@ -30,6 +31,8 @@ use tokio::time::Instant;
 
 mod cancel;
 pub mod congestion;
+mod connections;
+mod dial;
 mod door;
 mod driver;
 pub mod endpoint;
@@ -42,9 +45,11 @@ pub mod lane;
 mod lanes;
 mod pair;
 pub mod pairing;
+mod paths;
 mod peers;
 mod places;
 pub mod socket;
+mod standing;
 mod streams;
 pub mod tls;
 pub mod transport;
@@ -56,6 +61,7 @@ pub use host::{Host, LinkConfig, LinkError};
 pub use identity::Identity;
 pub use job::{Progress, Stopped};
 pub use pairing::{Code, PairingError};
+pub use paths::{Path, Why};
 pub use socket::Counters;
 
 /// Sessions in which peers send to us, all peers together; each holds up to its window. One peer gets half of them at most.
@@ -69,6 +75,8 @@ struct Inner {
     door: Arc<tls::Doorkeeper>,
     tls: Arc<tls::Tls>,
     transport: Arc<TransportConfig>,
+    /// For connections whose peer has other addresses, too: it is soon seen when they fall silent.
+    watched: Arc<TransportConfig>,
     endpoint: Endpoint,
     peers: peers::Peers,
     desk: Mutex<pairing::Desk>,

@@ -1,25 +1,22 @@
-//! The peers of a link: for each its record, its node in the tree of caps, and its connection, if there is one.
+//! The peers of a link: for each its record, its node in the tree of caps, and its connections.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quinn::{Connection, Side, VarInt};
-use tokio::sync::{Notify, watch};
+use quinn::Connection;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::cancel::Cancel;
+use super::connections::{Changes, Connections, InUse, Watch};
 use super::lanes::Lanes;
+use super::paths::{Candidate, Path, Traffic};
 use super::socket::Shaper;
 use crate::peer::{PeerAddress, PeerId, PeerName, PeerRecord};
 use crate::shape::{NodeId, Rate};
-
-/// Two connections that come about within this time are taken for two boxes dialling one another at once.
-const AT_ONCE: Duration = Duration::from_secs(10);
-/// Closed because there is another.
-const DUPLICATE: VarInt = VarInt::from_u32(2);
 
 /// One peer.
 #[derive(Debug)]
@@ -31,8 +28,10 @@ pub(super) struct Peer {
     /// Thrown when the peer is removed.
     pub removed: Cancel,
     record: Mutex<PeerRecord>,
-    connection: watch::Sender<Option<(Connection, Instant)>>,
+    connections: Connections,
     nudge: Notify,
+    readdressed: Notify,
+    memory: Mutex<Memory>,
     sessions: AtomicU64,
     last_error: Mutex<Option<String>>,
 }
@@ -45,8 +44,10 @@ impl Peer {
             lanes: Lanes::default(),
             removed: Cancel::new(),
             record: Mutex::new(record),
-            connection: watch::Sender::new(None),
+            connections: Connections::default(),
             nudge: Notify::new(),
+            readdressed: Notify::new(),
+            memory: Mutex::default(),
             sessions: AtomicU64::new(0),
             last_error: Mutex::new(None),
         }
@@ -68,27 +69,36 @@ impl Peer {
         change(&mut lock(&self.record));
     }
 
-    /// The connection, if it is up.
+    /// The connection that new sessions use, if one is up.
     pub(super) fn current(&self) -> Option<Connection> {
-        let current = self.connection.borrow();
-        current.as_ref().map(|(connection, _)| connection.clone()).filter(is_up)
+        self.in_use().map(|(connection, ..)| connection)
     }
 
-    /// Is this where the peer is connected from?
+    /// The same with its path, and since when it is there.
+    pub(super) fn in_use(&self) -> Option<(Connection, Path, Instant)> {
+        self.connections.current()
+    }
+
+    /// Connections that were replaced, and whose sessions go on.
+    pub(super) fn replaced(&self) -> usize {
+        self.connections.replaced()
+    }
+
+    /// Is the peer connected from this address?
     pub(super) fn is_connected_from(&self, address: SocketAddr) -> bool {
-        self.current().is_some_and(|connection| connection.remote_address() == address)
+        self.connections.any_from(address)
     }
 
     /// Waits for a connection that is up, and has one made if there is none. None where the peer was removed.
     pub(super) async fn connected(&self) -> Option<Connection> {
-        let mut changes = self.connection.subscribe();
+        let mut changes = self.connections.subscribe();
         loop {
             if let Some(connection) = self.current() {
                 return Some(connection);
             }
             self.nudge.notify_one();
             tokio::select! {
-                changed = changes.changed() => changed.ok()?,
+                () = changes.changed() => {}
                 () = self.removed.cancelled() => return None,
             }
         }
@@ -96,9 +106,15 @@ impl Peer {
 
     /// Waits until there is a connection, without asking for one.
     pub(super) async fn wait_connected(&self) {
-        let mut changes = self.connection.subscribe();
-        // The sender lives in self.
-        let _ = changes.wait_for(|current| current.as_ref().is_some_and(|(connection, _)| is_up(connection))).await;
+        let mut changes = self.connections.subscribe();
+        while self.current().is_none() {
+            changes.changed().await;
+        }
+    }
+
+    /// Hears of new connections.
+    pub(super) fn subscribe(&self) -> Changes {
+        self.connections.subscribe()
     }
 
     /// Waits until somebody wants a connection.
@@ -106,32 +122,70 @@ impl Peer {
         self.nudge.notified().await;
     }
 
-    /// Takes a new connection; false where the one that is there stays and the new one was closed.
-    ///
-    /// Normally the newest wins: who dials again has lost the old one. When both sides dialled at once there are two,
-    /// and both sides must choose the same: that of the smaller key.
-    pub(super) fn take(&self, connection: &Connection, ours: PeerId) -> bool {
-        let mut taken = true;
-        self.connection.send_modify(|current| {
-            if let Some((old, since)) = current.as_ref().filter(|(old, _)| is_up(old)) {
-                let crossed = old.side() != connection.side() && since.elapsed() < AT_ONCE;
-                taken = !crossed || (connection.side() == Side::Client) == (ours < self.id);
-                let loser = if taken { old } else { connection };
-                loser.close(DUPLICATE, b"duplicate");
-            }
-            if taken {
-                *current = Some((connection.clone(), Instant::now()));
-            }
-        });
+    /// Waits until the addresses have changed.
+    pub(super) async fn addresses_changed(&self) {
+        self.readdressed.notified().await;
+    }
+
+    /// Other addresses, best first. They count at once.
+    pub(super) fn set_addresses(&self, addresses: Vec<PeerAddress>) {
+        self.update(|record| record.addresses = addresses);
+        self.readdressed.notify_one();
+        self.nudge.notify_one();
+    }
+
+    /// Takes a new connection beside those that are there.
+    pub(super) fn take(&self, connection: &Connection, path: Path, ours: PeerId) {
+        self.connections.adopt(connection, path, ours < self.id);
         *lock(&self.last_error) = None;
-        taken
+    }
+
+    /// Notes that a session uses a connection.
+    pub(super) fn begin_use(&self, connection: &Connection) -> InUse {
+        self.connections.begin_use(connection)
+    }
+
+    /// Looks after a connection that may have been replaced.
+    pub(super) fn look_after(&self, connection: &Connection, watch: &mut Watch, ours: PeerId) {
+        self.connections.look_after(connection, watch, ours < self.id);
     }
 
     /// Closes what is open.
     pub(super) fn close(&self, why: &'static str) {
-        if let Some(connection) = self.current() {
-            connection.close(VarInt::from_u32(0), why.as_bytes());
+        self.connections.close(why);
+    }
+
+    /// What went over a connection and over those of other classes beside it.
+    pub(super) fn traffic(&self, connection: &Connection) -> Traffic {
+        Traffic::of(connection) + self.lanes.traffic_to(connection.remote_address())
+    }
+
+    /// The entry of the record that answered last.
+    pub(super) fn last_good(&self) -> Option<PeerAddress> {
+        lock(&self.memory).last_good.clone()
+    }
+
+    /// An address has answered.
+    pub(super) fn note_good(&self, candidate: &Candidate, round_trip: Duration) {
+        let mut memory = lock(&self.memory);
+        memory.last_good = Some(candidate.of.clone());
+        memory.round_trips.retain(|(address, _)| *address != candidate.address);
+        memory.round_trips.push_back((candidate.address, round_trip));
+        if memory.round_trips.len() > 2 * PeerRecord::ADDRESSES_MAX {
+            memory.round_trips.pop_front();
         }
+    }
+
+    /// The round trip to an address when it was dialled last.
+    pub(super) fn round_trip_to(&self, candidate: &Candidate) -> Option<Duration> {
+        let memory = lock(&self.memory);
+        memory.round_trips.iter().find(|(address, _)| *address == candidate.address).map(|(_, known)| *known)
+    }
+
+    /// The place of a path in the record; behind all of them where it is none of these.
+    pub(super) fn rank_of(&self, path: &Path) -> usize {
+        let addresses = self.addresses();
+        addresses.iter().position(|known| Some(known) == path.address.as_ref()).unwrap_or(usize::MAX)
     }
 
     /// A number for a session that this side opens.
@@ -156,9 +210,11 @@ impl Peer {
     }
 }
 
-/// Is the connection up, as far as is known?
-pub(super) fn is_up(connection: &Connection) -> bool {
-    connection.close_reason().is_none()
+/// What dialling has taught, since the box started.
+#[derive(Debug, Default)]
+struct Memory {
+    last_good: Option<PeerAddress>,
+    round_trips: VecDeque<(SocketAddr, Duration)>,
 }
 
 /// All peers.

@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::future::Future;
 use std::io::{self, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -125,6 +125,7 @@ struct Packet {
     at: Duration,
     number: u64,
     from: SocketAddr,
+    to: IpAddr,
     bytes: Vec<u8>,
 }
 
@@ -142,6 +143,8 @@ struct World {
     rng: SmallRng,
     channels: BTreeMap<(SocketAddr, SocketAddr), Channel>,
     inboxes: BTreeMap<SocketAddr, Inbox>,
+    /// Further addresses of hosts.
+    aliases: BTreeMap<SocketAddr, SocketAddr>,
     packets: u64,
 }
 
@@ -156,6 +159,7 @@ impl SimNet {
             rng: SmallRng::seed_from_u64(seed),
             channels: BTreeMap::new(),
             inboxes: BTreeMap::new(),
+            aliases: BTreeMap::new(),
             packets: 0,
         })))
     }
@@ -172,6 +176,12 @@ impl SimNet {
         let life = world.inboxes.get(&address).map_or(0, |inbox| inbox.life + 1);
         world.inboxes.insert(address, Inbox { life, ..Inbox::default() });
         life
+    }
+
+    /// Another address, with the same port, of the host at `address`. It answers from the address that it was sent to.
+    pub fn alias(&self, another: SocketAddr, address: SocketAddr) {
+        assert_eq!(another.port(), address.port());
+        self.world().aliases.insert(another, address);
     }
 
     /// The same line in both directions.
@@ -210,8 +220,8 @@ impl SimNet {
 }
 
 impl World {
-    fn send(&mut self, (from, life): (SocketAddr, u64), to: SocketAddr, bytes: &[u8]) {
-        if self.inboxes.get(&from).is_none_or(|inbox| inbox.life != life) {
+    fn send(&mut self, (host, life): (SocketAddr, u64), from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        if self.inboxes.get(&host).is_none_or(|inbox| inbox.life != life) {
             return;
         }
         let now = self.began.elapsed();
@@ -250,10 +260,11 @@ impl World {
             at += channel.line.delay.mul_f64(self.rng.random_range(0.0..0.25));
         }
         let copies = 1 + usize::from(channel.line.duplicate > 0.0 && self.rng.random_bool(channel.line.duplicate));
-        let Some(inbox) = self.inboxes.get_mut(&to) else { return };
+        let Some(inbox) = self.inboxes.get_mut(self.aliases.get(&to).unwrap_or(&to)) else { return };
         for _ in 0..copies {
             self.packets += 1;
-            inbox.packets.push(Reverse(Packet { at, number: self.packets, from, bytes: bytes.to_vec() }));
+            let (number, bytes) = (self.packets, bytes.to_vec());
+            inbox.packets.push(Reverse(Packet { at, number, from, to: to.ip(), bytes }));
         }
         inbox.waker.take().into_iter().for_each(Waker::wake);
     }
@@ -275,8 +286,9 @@ impl AsyncUdpSocket for SimSocket {
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let mut world = self.net.world();
         let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
+        let from = SocketAddr::new(transmit.src_ip.unwrap_or(self.address.ip()), self.address.port());
         for bytes in transmit.contents.chunks(segment) {
-            world.send((self.address, self.life), transmit.destination, bytes);
+            world.send((self.address, self.life), from, transmit.destination, bytes);
         }
         Ok(())
     }
@@ -301,6 +313,7 @@ impl AsyncUdpSocket for SimSocket {
                 bufs[count][..len].copy_from_slice(&packet.bytes);
                 meta[count] = RecvMeta::default();
                 (meta[count].addr, meta[count].len, meta[count].stride) = (packet.from, len, len);
+                meta[count].dst_ip = Some(packet.to);
                 inbox.packets.pop();
                 count += 1;
             }

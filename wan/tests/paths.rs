@@ -1,0 +1,295 @@
+//! Several connections and several addresses of one peer, over simulated lines in simulated time: dials that cross, a box that is
+//! killed, a path that falls silent and comes back, an address that changes. One seed, one world.
+//!
+//! `NARROWBOAT_SEEDS=200` runs that many; `NARROWBOAT_SEED=7` runs one.
+
+#![allow(clippy::unwrap_used)] // a failed step ends the test
+
+mod office;
+#[path = "sim/rng.rs"]
+#[allow(dead_code)]
+mod rng;
+mod simnet;
+#[path = "sim/store.rs"]
+#[allow(dead_code)]
+mod store;
+#[path = "sim/tree.rs"]
+#[allow(dead_code)]
+mod tree;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use narrowboat_storage::id::DatasetId;
+use narrowboat_wan::link::{Cancel, Host, Link, PeerStatus, Why};
+use narrowboat_wan::peer::PeerAddress;
+use narrowboat_wan::sync::Report;
+use narrowboat_wan::sync::seam::SnapshotOffer;
+use office::{Office, dataset, replication};
+use rng::Rng;
+use simnet::{Line, SimNet};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn seeds(default: u64) -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
+    match (number("NARROWBOAT_SEED"), number("NARROWBOAT_SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, count) => 0..count.unwrap_or(default),
+    }
+}
+
+/// Runs a world in simulated time.
+fn simulate(world: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(3600 * SECOND, world).await.expect("an hour is enough") });
+}
+
+fn at(number: u8) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, number], 7420))
+}
+
+fn open(net: &SimNet, office: &Arc<Office>, address: SocketAddr) -> Link {
+    Link::over(net.socket(address), office.config(address), office.clone()).unwrap()
+}
+
+/// What a replication came to, and over how many connections.
+struct Sent {
+    report: Report,
+    attempts: u32,
+}
+
+/// Sends a snapshot in the background.
+fn send(link: &Link, to: &'static str, office: &Arc<Office>, what: &SnapshotOffer) -> tokio::task::JoinHandle<Sent> {
+    let (link, office, what) = (link.clone(), office.clone(), replication(what, &[]));
+    tokio::spawn(async move {
+        let attempts = AtomicU32::new(0);
+        let count = |progress: narrowboat_wan::link::Progress| attempts.store(progress.attempts, Ordering::Relaxed);
+        let report = link.replicate(to, what, office.store.clone(), &Cancel::new(), count).await.unwrap();
+        Sent { report, attempts: attempts.into_inner() }
+    })
+}
+
+fn status(link: &Link) -> PeerStatus {
+    link.peers().remove(0)
+}
+
+fn why(link: &Link) -> Option<Why> {
+    status(link).path.map(|(path, _)| path.why)
+}
+
+/// What a box has, as it is stored.
+fn bytes(office: &Office) -> u64 {
+    use narrowboat_wan::sync::Source;
+    let stored = |(kind, name)| office.store.stored(kind, &name).unwrap().bytes.len() as u64;
+    office.store.refs().into_iter().map(stored).sum()
+}
+
+async fn until(what: &str, so: impl Fn() -> bool) {
+    let began = tokio::time::Instant::now();
+    while !so() {
+        assert!(began.elapsed() < 600 * SECOND, "{what} did not come about");
+        tokio::time::sleep(SECOND / 100).await;
+    }
+}
+
+/// Two boxes that dial one another at once, and both send meanwhile. Counts the worlds in which there were two connections.
+async fn crossed(seed: u64, two: &AtomicU32) {
+    let mut rng = Rng::new(seed);
+    let net = SimNet::new(seed);
+    let (branch, head) = (Office::new(1), Office::new(2));
+    head.pin(&branch.record(vec![at(1).into()])).unwrap();
+    branch.pin(&head.record(vec![at(2).into()])).unwrap();
+    net.connect(at(1), at(2), Line::new(20_000_000, Duration::from_millis(rng.within(1, 400)), 0.01));
+    let other = |offer: SnapshotOffer| SnapshotOffer { dataset: DatasetId([8; 16]), ..offer };
+    let (ours, theirs) = (dataset(seed, 1).0, dataset(seed + 1000, 1).0);
+    let ours = ours.snapshot(&branch.store, 1, branch.id());
+    let theirs = other(theirs.snapshot(&head.store, 2, head.id()));
+    // Nearly at the same moment, as after a power cut that hit both.
+    let branch_link = open(&net, &branch, at(1));
+    tokio::time::sleep(Duration::from_millis(rng.within(0, 300))).await;
+    let head_link = open(&net, &head, at(2));
+    let (up, down) = (send(&branch_link, "box-2", &branch, &ours), send(&head_link, "box-1", &head, &theirs));
+    let (up, down) = (up.await.unwrap(), down.await.unwrap());
+    assert!(up.report.published && down.report.published);
+    assert_eq!((up.attempts, down.attempts), (1, 1), "seed {seed}: no session was broken");
+    two.fetch_add(u32::from(status(&branch_link).replaced > 0), Ordering::Relaxed);
+    until("one connection", || [&branch_link, &head_link].iter().all(|link| status(link).replaced == 0)).await;
+    // And that one is up for both.
+    tokio::time::sleep(40 * SECOND).await;
+    assert!([&branch_link, &head_link].iter().all(|link| status(link).connected_from.is_some()), "seed {seed}");
+    for link in [&branch_link, &head_link] {
+        assert_eq!(status(link).replaced, 0, "seed {seed}: nobody dials where there is a connection");
+    }
+    branch_link.shutdown().await;
+    head_link.shutdown().await;
+}
+
+#[test]
+fn dials_that_cross_cost_no_session() {
+    let (seeds, two) = (seeds(40), AtomicU32::new(0));
+    let count = seeds.end - seeds.start;
+    for seed in seeds {
+        simulate(crossed(seed, &two));
+    }
+    let two = two.into_inner();
+    assert!(count < 20 || u64::from(two) * 4 > count, "in {two} of {count} worlds the dials crossed");
+}
+
+/// A head office with two addresses, and a branch that knows both. Lines of 10 Mbit/s and 50 ms, 5 Mbit/s and 150 ms.
+struct TwoPaths {
+    net: SimNet,
+    branch: Arc<Office>,
+    head: Arc<Office>,
+    branch_link: Link,
+    head_link: Link,
+}
+
+const FIRST: u8 = 2;
+const SECOND_PATH: u8 = 3;
+
+fn line(of: u8) -> Line {
+    match of {
+        FIRST => Line::new(10_000_000, Duration::from_millis(50), 0.001),
+        _ => Line::new(5_000_000, Duration::from_millis(150), 0.001),
+    }
+}
+
+impl TwoPaths {
+    async fn new(seed: u64) -> TwoPaths {
+        let net = SimNet::new(seed);
+        let (branch, head) = (Office::new(1), Office::new(2));
+        head.pin(&branch.record(Vec::new())).unwrap();
+        let addresses = [FIRST, SECOND_PATH].map(|number| PeerAddress::from(at(number)));
+        branch.pin(&head.record(addresses.to_vec())).unwrap();
+        let head_link = open(&net, &head, at(FIRST));
+        net.alias(at(SECOND_PATH), at(FIRST));
+        for number in [FIRST, SECOND_PATH] {
+            net.connect(at(1), at(number), line(number));
+        }
+        let branch_link = open(&net, &branch, at(1));
+        TwoPaths { net, branch, head, branch_link, head_link }
+    }
+
+    /// Nothing passes any more, from now on for a while.
+    fn cut(&self, number: u8, lasts: Duration) {
+        let now = self.net.now();
+        let mut dead = line(number);
+        dead.outages.push(now..now + lasts);
+        self.net.connect(at(1), at(number), dead);
+    }
+
+    fn path(&self) -> Option<String> {
+        let (path, _) = status(&self.branch_link).path?;
+        path.address.map(|address| address.to_string())
+    }
+}
+
+#[test]
+fn a_silent_path_is_left_and_a_better_one_comes_back() {
+    simulate(async {
+        let world = TwoPaths::new(1).await;
+        until("a connection", || why(&world.branch_link) == Some(Why::First)).await;
+        assert_eq!(world.path(), Some(at(FIRST).to_string()));
+        let (data, ..) = dataset(1, 12);
+        let snapshot = data.snapshot(&world.branch.store, 1, world.branch.id());
+        let job = send(&world.branch_link, "box-2", &world.branch, &snapshot);
+        until("something to arrive", || world.head.store.len() > 50).await;
+        world.cut(FIRST, 40 * SECOND);
+        let cut = world.net.now();
+        until("another path", || why(&world.branch_link) == Some(Why::OtherSilent)).await;
+        let here = world.head.store.len();
+        until("more to arrive", || world.head.store.len() > here + 20).await;
+        let took = world.net.now() - cut;
+        assert!(took < 6 * SECOND, "{took:?} without any data");
+        assert_eq!(world.path(), Some(at(SECOND_PATH).to_string()));
+
+        // When the first works again new sessions use it, and the one that runs is not broken.
+        until("the first path", || why(&world.branch_link) == Some(Why::Better)).await;
+        assert!(world.net.now() - cut >= 40 * SECOND && world.net.now() - cut < 110 * SECOND);
+        let sent = job.await.unwrap();
+        assert!(sent.report.published);
+        assert_eq!(sent.attempts, 2, "one break, by the cut");
+        let again = 4 << 20;
+        let whole = bytes(&world.branch);
+        assert!(sent.report.payload_bytes < whole + again, "{} sent of {whole}", sent.report.payload_bytes);
+        world.head.store.check().unwrap();
+        until("one connection", || status(&world.branch_link).replaced + status(&world.head_link).replaced == 0).await;
+        assert_eq!(world.path(), Some(at(FIRST).to_string()));
+    });
+}
+
+#[test]
+fn what_the_called_side_sends_leaves_a_silent_path_too() {
+    simulate(async {
+        let world = TwoPaths::new(2).await;
+        until("a connection", || why(&world.head_link) == Some(Why::Called)).await;
+        let (data, ..) = dataset(2, 6);
+        let snapshot = data.snapshot(&world.head.store, 1, world.head.id());
+        let job = send(&world.head_link, "box-1", &world.head, &snapshot);
+        until("something to arrive", || world.branch.store.len() > 50).await;
+        world.cut(FIRST, 3000 * SECOND);
+        let (cut, here) = (world.net.now(), world.branch.store.len());
+        until("more to arrive", || world.branch.store.len() > here + 40).await;
+        let took = world.net.now() - cut;
+        assert!(took < 12 * SECOND, "{took:?} without any data");
+        assert!(job.await.unwrap().report.published);
+    });
+}
+
+#[test]
+fn an_address_that_never_answers_delays_by_its_head_start_alone() {
+    simulate(async {
+        let world = TwoPaths::new(3).await;
+        world.branch_link.shutdown().await;
+        world.cut(FIRST, 3000 * SECOND);
+        let began = world.net.now();
+        let link = open(&world.net, &world.branch, at(1));
+        until("a connection", || why(&link) == Some(Why::Faster)).await;
+        let took = world.net.now() - began;
+        assert!(took < 2 * SECOND, "{took:?}");
+        // Its order can be changed while it runs.
+        let turned = [SECOND_PATH, FIRST].map(|number| PeerAddress::from(at(number)));
+        link.set_addresses("box-2", turned.to_vec()).unwrap();
+        tokio::time::sleep(100 * SECOND).await;
+        assert_eq!(status(&link).record.addresses, turned);
+        assert_eq!(why(&link), Some(Why::Faster), "it is the first of the list now");
+    });
+}
+
+#[test]
+fn who_dials_a_box_that_was_killed_learns_of_it_at_once() {
+    simulate(async {
+        let net = SimNet::new(4);
+        let (branch, head) = (Office::new(1), Office::new(2));
+        head.pin(&branch.record(Vec::new())).unwrap();
+        branch.pin(&head.record(vec![at(2).into()])).unwrap();
+        let good = Line::new(10_000_000, Duration::from_millis(50), 0.001);
+        net.connect(at(1), at(2), good.clone());
+        let (branch_link, head_link) = (open(&net, &branch, at(1)), open(&net, &head, at(2)));
+        let (data, ..) = dataset(4, 4);
+        let snapshot = data.snapshot(&branch.store, 1, branch.id());
+        let job = send(&branch_link, "box-2", &branch, &snapshot);
+        until("something to arrive", || head.store.len() > 50).await;
+        // Without a word: what it says in the end is lost.
+        let now = net.now();
+        let mut dead = good.clone();
+        dead.outages.push(now..now + 4 * SECOND);
+        net.connect(at(1), at(2), dead);
+        head_link.shutdown().await;
+        drop(head_link);
+        tokio::time::sleep(now + 4 * SECOND - net.now()).await;
+        let unsynced = head.store.unsynced();
+        head.store.restart(unsynced / 2);
+        let _again = open(&net, &head, at(2));
+        let (back, here) = (net.now(), head.store.len());
+        until("more to arrive", || head.store.len() > here + 20).await;
+        let took = net.now() - back;
+        // Far less than the thirty seconds after which a silent connection is given up.
+        assert!(took < 12 * SECOND, "{took:?}");
+        assert!(job.await.unwrap().report.published);
+    });
+}
