@@ -38,7 +38,8 @@ pub struct Backlog {
 pub struct Differences(Mutex<BTreeMap<(Option<SnapshotId>, SnapshotId), u64>>);
 
 impl Differences {
-    fn between(&self, node: &Node, from: Option<SnapshotId>, to: SnapshotId) -> Result<u64, Error> {
+    /// Bytes of contents by which a snapshot differs from another, or all of them.
+    pub fn between(&self, node: &Node, from: Option<SnapshotId>, to: SnapshotId) -> Result<u64, Error> {
         let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bytes) = known().get(&(from, to)) {
             return Ok(*bytes);

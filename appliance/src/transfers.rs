@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use narrowboat_storage::id::SnapshotId;
 use narrowboat_wan::link::{Cancel, LinkError, Progress, Stopped};
 use narrowboat_wan::shape::Class;
 use narrowboat_wan::sync::{Replication, Report};
@@ -28,7 +29,6 @@ struct Transfer {
     cancel: Cancel,
     /// A person asked for its end.
     unwanted: bool,
-    rate: u64,
 }
 
 impl Transfer {
@@ -41,7 +41,7 @@ impl Transfer {
         }
         .into();
         self.report.error = error;
-        self.rate = 0;
+        self.report.bits_per_second = 0;
         let report = &self.report;
         tracing::info!(
             snapshot = report.snapshot,
@@ -147,7 +147,7 @@ impl Transfers {
                 root: what.snapshot.root.map(|root| root.to_string()),
                 ..reports::Replication::default()
             };
-            list.push_back(Transfer { report, cancel: cancel.clone(), unwanted: false, rate: 0 });
+            list.push_back(Transfer { report, cancel: cancel.clone(), unwanted: false });
             if list.len() > REMEMBERED
                 && let Some(old) = list.iter().position(|transfer| transfer.report.state != "running")
             {
@@ -157,6 +157,7 @@ impl Transfers {
         };
         let owner = node.clone();
         let dataset = what.snapshot.dataset;
+        self.measure(node, id, &peer, &what);
         let proof = Proof { snapshot: what.snapshot.snapshot, mark: what.mark.clone() };
         node.spawn(async move {
             let source = Arc::new(owner.store.pool().clone());
@@ -193,6 +194,28 @@ impl Transfers {
         Ok(id)
     }
 
+    /// Computes beside it how much there is to be sent.
+    fn measure(&self, node: &Arc<Node>, id: u64, peer: &str, what: &Replication) {
+        let (dataset, snapshot) = (what.snapshot.dataset, what.snapshot.snapshot);
+        let there = ledger::proof(&node.store, peer, &dataset).map(|proof| proof.snapshot);
+        let owner = node.clone();
+        node.spawn(async move {
+            let known = |id: &SnapshotId| owner.store.snapshot(*id).is_ok();
+            let measure = || owner.differences.between(&owner, there.filter(known), snapshot);
+            match tokio::task::block_in_place(measure) {
+                Ok(bytes) => owner.transfers.change(id, |report| report.differing_bytes = Some(bytes)),
+                Err(error) => tracing::warn!(%error, "how much there is to be sent could not be computed"),
+            }
+        });
+    }
+
+    fn change(&self, id: u64, change: impl FnOnce(&mut reports::Replication)) {
+        if let Some(transfer) = self.lock().iter_mut().find(|transfer| transfer.report.id == id) {
+            change(&mut transfer.report);
+        }
+        self.changed.notify_all();
+    }
+
     /// Carries a replication to its end and notes how it ended, also where it panics or is dropped before that.
     async fn follow(&self, id: u64, work: impl Future<Output = Result<Report, Stopped>>) {
         let mut running = Running { transfers: self, id, ended: false };
@@ -202,11 +225,10 @@ impl Transfers {
     }
 
     fn note(&self, id: u64, report: &Report, rate: u64) {
-        if let Some(transfer) = self.lock().iter_mut().find(|transfer| transfer.report.id == id) {
-            fill(&mut transfer.report, report);
-            transfer.rate = rate;
-        }
-        self.changed.notify_all();
+        self.change(id, |into| {
+            fill(into, report);
+            into.bits_per_second = rate;
+        });
     }
 
     fn end(&self, id: u64, outcome: Result<Report, Stopped>) {
@@ -225,13 +247,12 @@ impl Transfers {
         self.changed.notify_all();
     }
 
-    /// Waits until a replication has moved on; returns what is known of it and its rate in bits per second.
-    pub fn wait(&self, id: u64) -> Option<(reports::Replication, u64)> {
+    /// Waits until a replication has moved on; returns what is known of it.
+    pub fn wait(&self, id: u64) -> Option<reports::Replication> {
         let list = self.lock();
         let patience = std::time::Duration::from_millis(500);
         let (list, _) = self.changed.wait_timeout(list, patience).unwrap_or_else(PoisonError::into_inner);
-        let transfer = list.iter().find(|transfer| transfer.report.id == id)?;
-        Some((transfer.report.clone(), transfer.rate))
+        list.iter().find(|transfer| transfer.report.id == id).map(|transfer| transfer.report.clone())
     }
 }
 
@@ -272,8 +293,13 @@ mod tests {
 
     fn running() -> Transfers {
         let transfers = Transfers::default();
-        let report = reports::Replication { id: 1, state: "running".into(), ..reports::Replication::default() };
-        transfers.lock().push_back(Transfer { report, cancel: Cancel::new(), unwanted: false, rate: 7 });
+        let report = reports::Replication {
+            id: 1,
+            state: "running".into(),
+            bits_per_second: 7,
+            ..reports::Replication::default()
+        };
+        transfers.lock().push_back(Transfer { report, cancel: Cancel::new(), unwanted: false });
         transfers
     }
 
@@ -283,8 +309,8 @@ mod tests {
         let followed = transfers.clone();
         let task = tokio::spawn(async move { followed.follow(1, async { panic!("told to") }).await });
         assert!(task.await.expect_err("a panic").is_panic());
-        let (report, rate) = transfers.wait(1).expect("remembered");
-        assert_eq!((report.state.as_str(), rate), ("failed", 0));
+        let report = transfers.wait(1).expect("remembered");
+        assert_eq!((report.state.as_str(), report.bits_per_second), ("failed", 0));
         assert!(report.error.expect("a sentence").contains("a mistake in this program"));
     }
 

@@ -116,6 +116,12 @@ fn explain_says_when_a_peer_will_have_caught_up() {
     assert!((4 << 20..6 << 20).contains(&left), "4 MiB of noise and what goes with it: {left}");
     let seconds = answer["caught_up"]["seconds"].as_u64().expect("seconds");
     assert!(seconds.abs_diff(left * 8 * 64 / 63 / 1_000_000) <= 1, "{answer:#}");
+    // What is sent says how far it is, of how much.
+    fine(&branch, &["replicate", "disk", "--to", "head"]);
+    let sent = || facts(&branch, &["replication", "list"])[0].clone();
+    until("what differs to be known", || (4 << 20..6 << 20).contains(&sent()["differing_bytes"].as_u64().unwrap_or(0)));
+    let said = fine(&branch, &["status"]);
+    assert!(said.contains("sending disk@full to head") && said.contains("of contents"), "{said}");
     fine(&branch, &["limit", "head", "--rate", "unlimited"]);
     assert_eq!(peer()["caught_up"]["answer"], "unknown");
     fine(&branch, &["replicate", "disk", "--to", "head", "--wait"]);

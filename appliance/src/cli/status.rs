@@ -10,8 +10,8 @@ use super::show::{count, size};
 use super::time::why_it_ends;
 use super::{Context, Outcome};
 use crate::control::Request;
-use crate::control::reports::{Dataset, Status};
-use crate::units::duration;
+use crate::control::reports::{Dataset, Replication, Status};
+use crate::units::{bit_rate, duration};
 
 pub(super) fn status(context: &Context) -> Outcome {
     if let Some(status) = context.ask::<Status>(&Request::Status)? {
@@ -88,12 +88,24 @@ fn show(status: &Status) {
     }
     let running = status.replications.iter().filter(|replication| replication.state == "running");
     for replication in running {
+        let (wire, rate) = (size(replication.wire_bytes_sent), bit_rate(replication.bits_per_second as f64));
         say!(
-            "\nsending {} to {}: {} so far",
+            "\nsending {} to {}: {wire} so far, {rate}{}",
             replication.snapshot,
             replication.peer,
-            size(replication.wire_bytes_sent)
+            of_all(replication)
         );
+    }
+}
+
+/// How much of what differs was sent. What the peer knows from elsewhere is never sent, so it may end early.
+fn of_all(replication: &Replication) -> String {
+    match replication.differing_bytes {
+        Some(all) => {
+            let sent = replication.raw_bytes.min(all);
+            format!("; {} of at most {} of contents, {} %", size(sent), size(all), sent * 100 / all.max(1))
+        }
+        None => String::new(),
     }
 }
 

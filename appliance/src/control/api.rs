@@ -474,9 +474,12 @@ fn replicate(
     let mut meter = Meter::new("sending", "bytes", None);
     loop {
         let vanished = || Failed::refused("the replication was forgotten");
-        let (report, _) = node.transfers.wait(id).ok_or_else(vanished)?;
+        let report = node.transfers.wait(id).ok_or_else(vanished)?;
         match report.state.as_str() {
-            "running" if wait => drop(meter.at(report.wire_bytes_sent).map(&mut *tell)),
+            "running" if wait => {
+                meter.expect(report.differing_bytes.map(|total| total.max(report.raw_bytes)));
+                meter.at(report.raw_bytes).into_iter().for_each(&mut *tell);
+            }
             "failed" | "cancelled" => {
                 let why = report.error.unwrap_or_default();
                 return Err(Failed {

@@ -451,6 +451,13 @@ pub struct Replication {
     pub begun: String,
     /// Bytes that clients see in the snapshot.
     pub logical_bytes: u64,
+    /// Bytes of contents that differ from what the peer has proved to have: what is sent at most, before compression. None before
+    /// that was computed.
+    #[serde(default)]
+    pub differing_bytes: Option<u64>,
+    /// Bits per second on the wire to the peer, lately; 0 once it has ended.
+    #[serde(default)]
+    pub bits_per_second: u64,
     /// Chunks.
     pub chunks: Tally,
     /// Tree nodes.

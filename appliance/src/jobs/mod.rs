@@ -48,6 +48,11 @@ impl Meter {
         Meter { what, unit, total, begun: now, told: None, last: (now, 0), rate: 0.0 }
     }
 
+    /// Says how much there is to be done, once that is known.
+    pub fn expect(&mut self, total: Option<u64>) {
+        self.total = total.or(self.total);
+    }
+
     /// Notes that `done` units are done; `Some` where it is time to tell somebody.
     pub fn at(&mut self, done: u64) -> Option<Progress> {
         let now = Instant::now();
