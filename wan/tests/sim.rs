@@ -10,6 +10,8 @@ mod golden;
 mod hostile;
 #[path = "sim/line.rs"]
 mod line;
+#[path = "sim/prefixes.rs"]
+mod prefixes;
 #[path = "sim/promises.rs"]
 mod promises;
 #[path = "sim/real.rs"]

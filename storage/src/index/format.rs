@@ -19,6 +19,8 @@ pub const CONTAINER_ID_MAX: u64 = 1 << 40;
 const MAGIC: &[u8; 8] = b"narrowIX";
 const FILTER_MAGIC: &[u8; 8] = b"narrowIF";
 const VERSION: u16 = 1;
+/// Of the saved filter. 1 took its bits from other bytes of the names.
+const FILTER_VERSION: u16 = 2;
 
 /// Encodes where the object `name` lies.
 pub fn encode_location(name: &Name, location: &Location) -> [u8; LOCATION_BYTES] {
@@ -98,7 +100,7 @@ pub fn header_fits(header: &[u8], store: StoreId, realm: &[u8; 16]) -> bool {
 /// The saved filter, before its blocks: header and the sizes of its parts.
 pub fn encode_filter_header(store: StoreId, generation: u64, parts: &[(u32, u32)]) -> Vec<u8> {
     let mut bytes = FILTER_MAGIC.to_vec();
-    bytes.put_u16(VERSION);
+    bytes.put_u16(FILTER_VERSION);
     bytes.extend_from_slice(&[0; 6 + 24]);
     bytes.extend_from_slice(&store.0);
     bytes.put_u64(generation);

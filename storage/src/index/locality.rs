@@ -58,6 +58,14 @@ impl Locality {
         }
     }
 
+    /// The name that begins with `prefix`, as far as a directory that is held says so, and its place. Others may begin so, too.
+    pub fn find_prefix(&self, kind: Kind, prefix: u64) -> Option<Name> {
+        let mut inner = self.lock();
+        let (id, at) = *inner.places.get(&prefix)?;
+        let name = inner.directories.get(&id)?.slots.get(at as usize)?.name;
+        inner.find(kind, &name).map(|_| name)
+    }
+
     /// Notes that a probe led to `id`. True where its directory should now be read and given to [`Locality::hold`].
     pub fn met(&self, id: ContainerId) -> bool {
         let mut inner = self.lock();

@@ -227,6 +227,36 @@ impl Index {
         }
     }
 
+    /// The first two names that begin with each of the prefixes, with their places, by looking into the database, whatever the
+    /// filter says. Two are enough to see that a prefix is no name.
+    pub fn probe_prefixes(&self, prefixes: &[u64]) -> Result<Vec<Vec<(Name, Location)>>> {
+        let mut rotten = None;
+        let found = self.database.read(|transaction| {
+            let table = transaction.open_table(NAMES)?;
+            let mut all = Vec::with_capacity(prefixes.len());
+            for prefix in prefixes {
+                let (mut low, mut high) = ([0; 32], [0xFF; 32]);
+                low[..8].copy_from_slice(&prefix.to_le_bytes());
+                high[..8].copy_from_slice(&prefix.to_le_bytes());
+                let mut found = Vec::new();
+                for entry in table.range::<&[u8; 32]>(&low..=&high)?.take(2) {
+                    let (name, value) = entry?;
+                    let name = Name(*name.value());
+                    match format::decode_location(&name, value.value()) {
+                        Some(location) => found.push((name, location)),
+                        None => rotten = Some(name),
+                    }
+                }
+                all.push(found);
+            }
+            Ok(all)
+        });
+        self.noted(match (found, rotten) {
+            (Ok(_), Some(name)) => Err(rotten_entry(&name).into()),
+            (found, _) => found,
+        })
+    }
+
     /// Puts containers with their names into the index, in one durable transaction. `names` must be sorted, and
     /// everything that the containers hold and refer to must be synced. A name that is there is moved.
     pub fn insert(

@@ -31,6 +31,17 @@ impl Pool {
         Ok(self.0.locate(kind, names)?.iter().map(Option::is_some).collect())
     }
 
+    /// The names of the objects of a kind that begin with these prefixes ([`Name::prefix`]), in their order. None where there
+    /// is no such object, or where what begins so is seen to be more than one name: then only the full name tells. What costs
+    /// nothing to overlook is overlooked: another name may begin so, too.
+    pub fn named_by_prefix(&self, kind: Kind, prefixes: &[u64]) -> Result<Vec<Option<Name>>> {
+        let mut found = Vec::with_capacity(prefixes.len());
+        for part in prefixes.chunks(LOOKUP_RUN) {
+            found.extend(self.0.find_prefixes(kind, part)?);
+        }
+        Ok(found)
+    }
+
     /// The bytes of an object, verified against its name. Damage, with the container and the offset, where they are not
     /// what they were or not there.
     pub fn read(&self, kind: Kind, name: &Name) -> Result<Bytes> {
@@ -72,12 +83,21 @@ impl Pool {
     }
 }
 
+/// The one name among those that begin alike, where it is one, of this kind.
+fn only(kind: Kind, all: &[(Name, Location)]) -> Option<Name> {
+    match all {
+        [(name, at)] if at.kind == kind => Some(*name),
+        _ => None,
+    }
+}
+
 impl Inner {
     /// Where objects lie. The way of a look-up: recent names, the filter, directories met lately, the index.
     pub(super) fn locate(&self, kind: Kind, names: &[Name]) -> Result<Vec<Option<Location>>> {
         let mut found: Vec<_> = names.iter().map(|name| self.recent.get(kind, name)).collect();
         let asked: Vec<_> = (0..names.len()).filter(|nth| found[*nth].is_none()).collect();
-        let maybe: Vec<_> = asked.iter().copied().filter(|nth| self.index.filter().may_have(&names[*nth])).collect();
+        let maybe: Vec<_> =
+            asked.iter().copied().filter(|nth| self.index.filter().may_have(names[*nth].prefix())).collect();
         self.counters.filtered(names.len() - asked.len(), asked.len() - maybe.len());
         for part in maybe.chunks(LOOKUP_RUN) {
             self.locate_on_disk(kind, names, part, &mut found)?;
@@ -124,6 +144,45 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// As [`Inner::locate`], by prefix.
+    fn find_prefixes(&self, kind: Kind, prefixes: &[u64]) -> Result<Vec<Option<Name>>> {
+        let mut found = vec![None; prefixes.len()];
+        let (mut open, mut new) = (Vec::new(), 0);
+        for (nth, prefix) in prefixes.iter().enumerate() {
+            let recent = self.recent.beginning_with(*prefix);
+            found[nth] = only(kind, &recent);
+            if !recent.is_empty() {
+                continue;
+            }
+            match self.index.filter().may_have(*prefix) {
+                true => open.push(nth),
+                false => new += 1,
+            }
+        }
+        self.counters.filtered(prefixes.len() - open.len() - new, new);
+        while !open.is_empty() {
+            let before = open.len();
+            open.retain(|nth| {
+                found[*nth] = self.locality.find_prefix(kind, prefixes[*nth]);
+                found[*nth].is_none()
+            });
+            self.counters.locality_hits(before - open.len());
+            let run: Vec<_> = open.drain(..open.len().min(PROBE_RUN)).collect();
+            let asked: Vec<_> = run.iter().map(|nth| prefixes[*nth]).collect();
+            let places = if asked.is_empty() { Vec::new() } else { self.index.probe_prefixes(&asked)? };
+            self.counters.probed(places.len(), places.iter().filter(|places| !places.is_empty()).count());
+            for (nth, places) in run.into_iter().zip(places) {
+                found[nth] = only(kind, &places);
+                if let [(_, place)] = places[..]
+                    && self.locality.met(place.container)
+                {
+                    self.hold_directory(place.container, Class::of(place.kind));
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Brings the directory of a container into the locality cache. That it cannot be read hurts nobody here; checks

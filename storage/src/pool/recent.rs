@@ -2,8 +2,8 @@
 //!
 //! The gate against storing twice: whoever puts a name in first stores the object, everyone else finds it.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -26,7 +26,7 @@ pub(super) enum Claim {
 
 /// Names with their places, in shards by name.
 pub(super) struct Recent {
-    shards: Vec<Mutex<HashMap<Name, Location>>>,
+    shards: Vec<Mutex<BTreeMap<Name, Location>>>,
     len: AtomicUsize,
 }
 
@@ -35,12 +35,20 @@ impl Recent {
         Recent { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), len: AtomicUsize::new(0) }
     }
 
-    fn shard(&self, name: &Name) -> MutexGuard<'_, HashMap<Name, Location>> {
-        self.shards[usize::from(name.0[31]) % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    fn shard(&self, name: &Name) -> MutexGuard<'_, BTreeMap<Name, Location>> {
+        self.shards[usize::from(name.0[0]) % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn get(&self, kind: Kind, name: &Name) -> Option<Location> {
         self.shard(name).get(name).copied().filter(|location| location.kind == kind)
+    }
+
+    /// The first two names that begin with `prefix`.
+    pub fn beginning_with(&self, prefix: u64) -> Vec<(Name, Location)> {
+        let (mut low, mut high) = (Name([0; 32]), Name([0xFF; 32]));
+        low.0[..8].copy_from_slice(&prefix.to_le_bytes());
+        high.0[..8].copy_from_slice(&prefix.to_le_bytes());
+        self.shard(&low).range(low..=high).take(2).map(|(name, at)| (*name, *at)).collect()
     }
 
     /// Claims a name for the object that is about to be stored at `location`. `moved` says whether any names went into
@@ -85,9 +93,6 @@ impl Recent {
                 shard.remove(name);
                 self.len.fetch_sub(1, Ordering::Relaxed);
             }
-        }
-        for shard in &self.shards {
-            shard.lock().unwrap_or_else(PoisonError::into_inner).shrink_to(0);
         }
     }
 

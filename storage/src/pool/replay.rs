@@ -76,7 +76,7 @@ impl<'a> Replay<'a> {
     /// Points a name to this copy of its object; of several, the one that is met last counts.
     fn admit(&mut self, id: ContainerId, slot: &Slot) -> Result<()> {
         let place = Location { container: id, offset: slot.offset, stored_len: slot.stored_len, kind: slot.kind };
-        if self.inner.index.filter().may_have(&slot.name)
+        if self.inner.index.filter().may_have(slot.name.prefix())
             && let Some(older) = self.inner.index.probe(&[slot.name])?[0]
         {
             self.inner.amend(older.container);

@@ -282,6 +282,43 @@ fn known_data_costs_few_probes_and_memory_stays_bounded() {
     assert!(pool.stats().unwrap().cache_bytes <= 64 << 10);
 }
 
+/// Asked by the first eight bytes of their names, objects are found as by the whole name, and what is new asks no disk.
+#[test]
+fn prefixes_find_names_and_new_ones_ask_no_disk() {
+    let disk = SimDisk::new(16);
+    let (pool, _) = Pool::open(Arc::new(disk.clone()), STORE, Realm::published(), options()).unwrap();
+    let objects = fill(&pool, 3, 40);
+    let prefixes: Vec<u64> = objects.keys().map(Name::prefix).collect();
+    let expected =
+        |kind| -> Vec<Option<Name>> { objects.iter().map(|(name, (of, _))| (*of == kind).then_some(*name)).collect() };
+    let check = |pool: &Pool| {
+        for kind in Kind::ALL {
+            assert_eq!(pool.named_by_prefix(kind, &prefixes).unwrap(), expected(kind), "{kind:?}");
+        }
+    };
+    check(&pool);
+    pool.close().unwrap();
+    drop(pool);
+    let (pool, _) = Pool::open(Arc::new(disk), STORE, Realm::published(), options()).unwrap();
+    check(&pool);
+    let before = pool.stats().unwrap().lookups;
+    let new: Vec<u64> = (0..2000).map(|seed| Name(*blake3::hash(&content(seed, 40)).as_bytes()).prefix()).collect();
+    assert!(pool.named_by_prefix(Kind::Chunk, &new).unwrap().iter().all(Option::is_none));
+    let after = pool.stats().unwrap().lookups;
+    assert!(after.filter_new - before.filter_new > 1960, "{after:?}");
+    assert!(after.probes - before.probes < 40, "{after:?}");
+    // Two names that begin alike are nobody's.
+    let (name, _) = objects.first_key_value().unwrap();
+    let mut other = *name;
+    other.0[31] ^= 1;
+    let recent = crate::pool::recent::Recent::new();
+    let at = crate::index::Location { container: ContainerId(1), offset: 32, stored_len: 9, kind: Kind::Chunk };
+    for name in [*name, other] {
+        recent.point(&name, at);
+    }
+    assert_eq!(recent.beginning_with(name.prefix()).len(), 2);
+}
+
 #[test]
 fn a_full_disk_refuses_and_goes_on_once_there_is_room() {
     let disk = SimDisk::new(7);

@@ -73,6 +73,7 @@ pub(super) async fn replicate(
         },
         attempts: 0,
         delta: inner.config.limits.delta,
+        prefixes: inner.config.limits.prefixes,
         began: Instant::now(),
         told: None,
         progress,
@@ -102,13 +103,15 @@ pub(super) async fn replicate(
         if job.total.payload_bytes > sent_before {
             replication.shared = None;
         }
-        job.delta &= !matches!(error, Failure::Stopped(_));
+        job.delta &= !matches!(error, Failure::Stopped(_)) || error.wants_full_names();
+        let at_once = job.prefixes && error.wants_full_names();
+        job.prefixes &= !at_once;
         if hopeless || cancel.is_cancelled() {
             return Err(job.stopped(error.into()));
         }
         tracing::info!(peer = %peer.name(), %error, "replication interrupted, going on");
         // Where there is another connection already nothing is to be waited for.
-        if peer.current().is_some_and(|other| !is_same(&other, &used)) {
+        if at_once || peer.current().is_some_and(|other| !is_same(&other, &used)) {
             continue;
         }
         tokio::select! {
@@ -127,6 +130,8 @@ struct Running<'a> {
     attempts: u32,
     /// Whether objects may be sent as differences.
     delta: bool,
+    /// Whether chunks may be asked for by the first bytes of their names.
+    prefixes: bool,
     began: Instant,
     told: Option<Instant>,
     progress: &'a mut (dyn FnMut(Progress) + Send),
@@ -192,6 +197,7 @@ impl Running<'_> {
     fn limits(&self, rate: Option<u64>) -> Limits {
         let mut limits = self.inner.config.limits.clone();
         limits.delta = self.delta;
+        limits.prefixes = self.prefixes;
         limits.rate_expected = rate;
         let group = rate.map_or(UNKNOWN_GROUP_BYTES, |rate| usize::try_from(2 * rate).unwrap_or(usize::MAX));
         limits.group_bytes = limits.group_bytes.min(group >> (2 * self.attempts.saturating_sub(1)).min(16));

@@ -153,6 +153,8 @@ async fn write_frames(
         None => {
             let _ = stream.reset(ABANDONED);
         }
+        // The peer wants no more, and says why on the control stream: that must not be overtaken.
+        Some(Err(quinn::WriteError::Stopped(_))) => {}
         Some(_) => {
             let _ = shared.heard.send(Heard::Broken(Failure::Lost)).await;
         }

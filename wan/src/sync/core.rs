@@ -83,6 +83,7 @@ pub(super) fn misplaced(message: &Message) -> Failure {
         Message::Offer(_) => "an offer",
         Message::Begin(_) => "a begin",
         Message::Ask(_) => "a question",
+        Message::AskPrefixes(_) => "a question by prefix",
         Message::Answer(_) => "an answer",
         Message::Ack(_) => "an acknowledgement",
         Message::Commit(_) => "a commit",
@@ -92,6 +93,14 @@ pub(super) fn misplaced(message: &Message) -> Failure {
         Message::Bundle(_) => "a bundle",
     };
     Failure::Protocol(format!("{what} has no place here"))
+}
+
+impl Core {
+    /// True where both sides named a feature that is only used where both know it.
+    pub fn in_force(&self, feature: u64) -> bool {
+        let peer = self.peer.as_ref().map_or(0, |peer| peer.features_ignore);
+        self.hello.features_ignore & peer & feature != 0
+    }
 }
 
 /// Whether two greetings can make a session. Both sides ask it, each with its own greeting first.

@@ -29,6 +29,9 @@ pub enum Failure {
     /// The peer sent an object that is not what its name says, or whose references are not here.
     #[error("the peer sent damaged content: {0}")]
     WrongContent(String),
+    /// What began like the name of something here was something else. Told from damage only by asking again.
+    #[error("the peer is to ask again by full names: {0}")]
+    FullNames(String),
     /// This side's store failed.
     #[error(transparent)]
     Store(Error),
@@ -52,14 +55,24 @@ impl Failure {
         match self {
             Failure::Lost | Failure::Silent(_) => true,
             // A bit that flipped in the peer's memory is worth a second try; the driver bounds the number of tries.
-            Failure::WrongContent(_) => true,
+            Failure::WrongContent(_) | Failure::FullNames(_) => true,
             Failure::Store(Error::Environment(environment)) => environment.may_pass(),
             Failure::Stopped(stop) => matches!(
                 stop.code,
-                StopCode::Full | StopCode::Silent | StopCode::Busy | StopCode::Store | StopCode::WrongContent
+                StopCode::Full
+                    | StopCode::Silent
+                    | StopCode::Busy
+                    | StopCode::Store
+                    | StopCode::WrongContent
+                    | StopCode::FullNames
             ),
             _ => false,
         }
+    }
+
+    /// True where the receiver took for known what it does not have, and wants to be asked by full names.
+    pub fn wants_full_names(&self) -> bool {
+        matches!(self, Failure::Stopped(stop) if stop.code == StopCode::FullNames)
     }
 
     /// What the peer is told, where there is something to tell.
@@ -69,6 +82,7 @@ impl Failure {
             Failure::Incompatible { code, .. } => *code,
             Failure::NotAllowed(_) => StopCode::NotAllowed,
             Failure::WrongContent(_) => StopCode::WrongContent,
+            Failure::FullNames(_) => StopCode::FullNames,
             Failure::Store(Error::Environment(Environment::Full)) => StopCode::Full,
             Failure::Store(_) => StopCode::Store,
             Failure::Silent(_) => StopCode::Silent,

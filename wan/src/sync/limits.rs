@@ -23,6 +23,9 @@ pub struct Limits {
     pub compression: Compression,
     /// Whether the sender packs objects against those that lie in their place in the base.
     pub delta: bool,
+    /// Whether the sender asks for chunks by the first eight bytes of their names, where the receiver understands that. Not after
+    /// [`Failure::wants_full_names`](super::Failure::wants_full_names).
+    pub prefixes: bool,
     /// Most bytes of objects that the sender packs together, 32 KiB to 4 MiB. More shares more; but a bundle counts only
     /// when all of it has arrived, so a thin line wants what it carries in some seconds.
     pub group_bytes: usize,
@@ -56,6 +59,7 @@ impl Default for Limits {
             read_ahead_bytes: 2 << 20,
             compression: Compression::Adaptive,
             delta: true,
+            prefixes: true,
             group_bytes: GROUP_BYTES_MAX,
             rate_expected: None,
             patience: Some(Duration::from_secs(120)),

@@ -82,6 +82,7 @@ mod failure;
 mod known;
 mod limits;
 mod packing;
+mod questions;
 mod receiver;
 mod report;
 pub mod seam;

@@ -1,6 +1,6 @@
 //! The side that gets the snapshot.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use narrowboat_storage::id::SnapshotId;
@@ -9,10 +9,12 @@ use narrowboat_storage::name::{Kind, Name};
 use super::core::{Core, incompatible, misplaced};
 use super::failure::Failure;
 use super::limits::Limits;
-use super::seam::{Hello, Ref, SnapshotOffer};
+use super::questions::{Asked, Questions};
+use super::seam::{Hello, SnapshotOffer};
 use super::worker::{Arrival, Expected, Job, Reply, Request};
 use crate::wire::{
-    Ack, Answer, Ask, Begin, Bundle, Commit, DATA_BYTES_MAX, FEATURE_BUNDLES, Message, Object, Offer, Origin, Published,
+    Ack, Begin, Bundle, Commit, DATA_BYTES_MAX, FEATURE_BUNDLES, FEATURE_PREFIXES, Message, Object, Offer, Origin,
+    Published,
 };
 
 /// Objects in one request to admit.
@@ -25,8 +27,6 @@ const ADMIT_WORK_BYTES: u64 = 16 << 20;
 const SYNC_WORK_BYTES: u64 = 64 << 20;
 /// What was admitted is not left without a sync for longer.
 const SYNC_AFTER: Duration = Duration::from_secs(5);
-/// Questions whose answers are looked up at a time.
-const LOOKUPS_MAX: usize = 4;
 
 #[derive(Debug)]
 enum Phase {
@@ -53,12 +53,7 @@ enum Turn {
 struct Receiving {
     snapshot: SnapshotOffer,
     window: Limits,
-    /// Names that were answered with "lacking", by the number of the question.
-    wanted: HashMap<u64, Ref>,
-    next_ask: u64,
-    /// Questions in order: looked up or not yet.
-    questions: VecDeque<Question>,
-    unanswered: usize,
+    questions: Questions,
     /// What came before others that precede it, by the number of its first object.
     early: BTreeMap<u64, Arrived>,
     /// What can be admitted, in order.
@@ -87,20 +82,6 @@ struct Arrived {
     /// What it makes this side do, in bytes: what it unpacks to.
     work_bytes: u64,
     what: Arrival,
-}
-
-#[derive(Debug)]
-struct Question {
-    first: u64,
-    names: Vec<Ref>,
-    state: Lookup,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Lookup {
-    Due,
-    UnderWay(u64),
-    Found(Vec<bool>),
 }
 
 /// What the write lane does.
@@ -150,7 +131,13 @@ impl Receiver {
                 self.offer(offer);
                 Ok(())
             }
-            (Message::Ask(ask), Phase::Receiving(receiving)) => receiving.asked(ask),
+            (Message::Ask(ask), Phase::Receiving(receiving)) => receiving.asked(ask.first, Asked::Names(ask.names)),
+            (Message::AskPrefixes(ask), Phase::Receiving(receiving)) => {
+                if self.core.hello.features_ignore & FEATURE_PREFIXES == 0 {
+                    return Err(Failure::Protocol("it asks a box by prefix that does not know that".to_owned()));
+                }
+                receiving.asked(ask.first, Asked::Prefixes(ask.prefixes))
+            }
             (Message::Object(object), Phase::Receiving(receiving)) => receiving.arrived(object),
             (Message::Bundle(bundle), Phase::Receiving(receiving)) => {
                 if self.core.hello.features_ignore & FEATURE_BUNDLES == 0 {
@@ -175,6 +162,8 @@ impl Receiver {
         match (reply, &mut self.phase) {
             (Reply::Failed(error), _) => Err(Failure::Store(error)),
             (Reply::NotAllowed(reason), _) => Err(Failure::NotAllowed(reason)),
+            // It may not be the sender's fault, and shows when it asks again.
+            (Reply::WrongContent(what), phase) if phase.took_prefixes() => Err(Failure::FullNames(what)),
             (Reply::WrongContent(what), _) => Err(Failure::WrongContent(what)),
             (Reply::Accepted { published: true, .. }, Phase::Accepting(offer, _)) => {
                 let root = offer.snapshot.root;
@@ -186,7 +175,12 @@ impl Receiver {
                 Ok(())
             }
             (Reply::Has(present), Phase::Receiving(receiving)) => {
-                receiving.found(id, present, &mut self.core.report);
+                receiving.questions.found(id, &present, &mut self.core.report);
+                Ok(())
+            }
+            (Reply::NamedByPrefix(names), Phase::Receiving(receiving)) => {
+                let present: Vec<_> = names.iter().map(Option::is_some).collect();
+                receiving.questions.found(id, &present, &mut self.core.report);
                 Ok(())
             }
             (Reply::Admitted, Phase::Receiving(receiving)) => {
@@ -231,7 +225,7 @@ impl Receiver {
     /// The next answer or acknowledgement.
     pub(super) fn next_control(&mut self) -> Option<Message> {
         let Phase::Receiving(receiving) = &mut self.phase else { return None };
-        receiving.next_answer().or_else(|| receiving.next_ack())
+        receiving.questions.next_answer().map(Message::Answer).or_else(|| receiving.next_ack())
     }
 
     /// The next thing for the store to do.
@@ -255,7 +249,7 @@ impl Receiver {
             }
             Phase::Accepting(..) | Phase::Publishing(_) => return None,
             Phase::Receiving(receiving) => {
-                receiving.lookup(id).or_else(|| receiving.write(self.core.now(), &mut self.core.report))?
+                receiving.questions.lookup(id).or_else(|| receiving.write(self.core.now(), &mut self.core.report))?
             }
         };
         self.jobs += 1;
@@ -280,16 +274,20 @@ impl Receiver {
     }
 }
 
+impl Phase {
+    /// True where something was taken for known by the first bytes of its name.
+    fn took_prefixes(&self) -> bool {
+        matches!(self, Phase::Receiving(receiving) if receiving.questions.took_prefixes())
+    }
+}
+
 impl Receiving {
     fn new(snapshot: SnapshotOffer, window: Limits, now: Duration) -> Self {
         let root = snapshot.root.unwrap_or_default();
         Receiving {
             snapshot,
             window,
-            wanted: HashMap::from([(0, (Kind::MapNode, root))]),
-            next_ask: 1,
-            questions: VecDeque::new(),
-            unanswered: 0,
+            questions: Questions::new(Expected::Named((Kind::MapNode, root))),
             early: BTreeMap::new(),
             due: VecDeque::new(),
             next_seq: 0,
@@ -304,58 +302,17 @@ impl Receiving {
         }
     }
 
-    fn asked(&mut self, ask: Ask) -> Result<(), Failure> {
-        if ask.first != self.next_ask || self.committed.is_some() {
+    fn asked(&mut self, first: u64, asked: Asked) -> Result<(), Failure> {
+        if self.committed.is_some() {
             return Err(Failure::Protocol("its questions are not in order".to_owned()));
         }
-        self.next_ask += ask.names.len() as u64;
-        self.unanswered += ask.names.len();
         // What it has sent, and what has not arrived, is still wanted here: hence the window of objects on top.
         let max = self.window.window_names as usize + self.window.window_objects as usize;
-        if self.unanswered + self.wanted.len() > max {
-            return Err(Failure::Protocol("it asks more than its window allows".to_owned()));
-        }
-        self.questions.push_back(Question { first: ask.first, names: ask.names, state: Lookup::Due });
-        Ok(())
-    }
-
-    fn lookup(&mut self, id: u64) -> Option<Request> {
-        let under_way = |question: &&Question| matches!(question.state, Lookup::UnderWay(_));
-        if self.questions.iter().filter(under_way).count() >= LOOKUPS_MAX {
-            return None;
-        }
-        let question = self.questions.iter_mut().find(|question| question.state == Lookup::Due)?;
-        question.state = Lookup::UnderWay(id);
-        Some(Request::Has(question.names.clone()))
-    }
-
-    fn found(&mut self, id: u64, present: Vec<bool>, report: &mut super::Report) {
-        let Some(question) = self.questions.iter_mut().find(|question| question.state == Lookup::UnderWay(id)) else {
-            return;
-        };
-        assert_eq!(present.len(), question.names.len(), "one answer for each name");
-        for ((place, name), present) in question.names.iter().enumerate().zip(&present) {
-            let tally = report.tally(name.0);
-            tally.offered += 1;
-            tally.known += u64::from(*present);
-            if !present {
-                self.wanted.insert(question.first + place as u64, *name);
-            }
-        }
-        self.unanswered -= question.names.len();
-        question.state = Lookup::Found(present.into_iter().map(|present| !present).collect());
-    }
-
-    fn next_answer(&mut self) -> Option<Message> {
-        if !matches!(self.questions.front()?.state, Lookup::Found(_)) {
-            return None;
-        }
-        let Question { first, state: Lookup::Found(lacking), .. } = self.questions.pop_front()? else { return None };
-        Some(Message::Answer(Answer { first, lacking }))
+        self.questions.asked(first, asked, max)
     }
 
     fn arrived(&mut self, object: Object) -> Result<(), Failure> {
-        let at = self.asked_for(object.ask)?;
+        let at = self.questions.asked_for(object.ask)?;
         let bytes = object.stored.bytes.len() as u64;
         let work_bytes = object.stored.raw_len.into();
         self.keep(object.seq, Arrived { objects: 1, bytes, work_bytes, what: Arrival::Object(at, object.stored) })
@@ -363,7 +320,7 @@ impl Receiving {
 
     fn bundle_arrived(&mut self, bundle: Bundle) -> Result<(), Failure> {
         let expected = |receiving: &mut Self, origin| match origin {
-            Origin::Asked(number) => receiving.asked_for(number).map(Expected::Named),
+            Origin::Asked(number) => receiving.questions.asked_for(number),
             Origin::Unasked(kind) => Ok(Expected::OfKind(kind)),
         };
         let expected: Vec<_> =
@@ -371,12 +328,6 @@ impl Receiving {
         let (seq, objects, bytes) = (bundle.seq, bundle.items.len() as u64, bundle.wire_len());
         let work_bytes = bundle.content_len() as u64;
         self.keep(seq, Arrived { objects, bytes, work_bytes, what: Arrival::Bundle(expected, bundle) })
-    }
-
-    /// What was asked under a number and is lacking; each once.
-    fn asked_for(&mut self, number: u64) -> Result<Ref, Failure> {
-        let lacking = self.wanted.remove(&number);
-        lacking.ok_or_else(|| Failure::Protocol("it sends what was not lacking, or twice".to_owned()))
     }
 
     fn keep(&mut self, seq: u64, arrived: Arrived) -> Result<(), Failure> {
@@ -482,13 +433,12 @@ fn tally(report: &mut super::Report, arrived: &Arrived) {
     match &arrived.what {
         Arrival::Object(at, stored) => {
             report.payload_bytes += stored.bytes.len() as u64;
-            report.tally(at.0).sent += 1;
+            report.tally(at.kind()).sent += 1;
             report.raw_bytes += u64::from(stored.raw_len);
         }
         Arrival::Bundle(expected, bundle) => {
             for expected in expected {
-                let (Expected::Named((kind, _)) | Expected::OfKind(kind)) = expected;
-                report.tally(*kind).sent += 1;
+                report.tally(expected.kind()).sent += 1;
             }
             report.payload_bytes += bundle.bytes.len() as u64;
             report.raw_bytes += bundle.content_len() as u64;

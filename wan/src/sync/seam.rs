@@ -36,6 +36,11 @@ pub trait Sink: Send + Sync {
     /// Which of these are present, and so everything below them. What is answered with true stays present until the
     /// session ends.
     fn has(&self, kind: Kind, names: &[Name]) -> Result<Vec<bool>>;
+    /// The names of the chunks that begin with these prefixes ([`Name::prefix`]), in their order: none where there is none, or
+    /// where more than one is seen. What is answered with a name stays present until the session ends.
+    fn named_by_prefix(&self, prefixes: &[u64]) -> Result<Vec<Option<Name>>> {
+        Ok(vec![None; prefixes.len()])
+    }
     /// True where [`Sink::admit`] itself refuses what does not fit its name and nodes whose references are not present.
     /// The worker verifies for those that do not.
     fn verifies(&self) -> bool {

@@ -15,12 +15,12 @@ use super::limits::Limits;
 use super::packing::{Group, Order, Parcel};
 use super::report::Report;
 use super::seam::{Hello, Mark, SnapshotOffer, Stored};
-use super::walk::{Astray, TaskId, ToLoad, Walk};
+use super::walk::{Astray, Question, TaskId, ToLoad, Walk};
 use super::ways::{Named, Ways};
 use super::worker::{Job, Reply, Request};
 use crate::wire::{
-    Ack, Answer, Ask, BASES_MAX, Begin, Bundle, Commit, FEATURE_BUNDLES, Item, Message, Object, Offer, Origin, Packing,
-    Published,
+    Ack, Answer, Ask, AskPrefixes, BASES_MAX, Begin, Bundle, Commit, FEATURE_BUNDLES, FEATURE_PREFIXES, Item, Message,
+    Object, Offer, Origin, Packing, Published,
 };
 
 /// Objects in one request for them as they are stored.
@@ -207,8 +207,10 @@ impl Sender {
         self.core.report.base = base.map(|(id, _)| id);
         self.core.report.nodes.offered += 1;
         let base = base.map(|(_, root)| (Kind::MapNode, root));
-        let bundles = self.core.peer.as_ref().is_some_and(|peer| peer.features_ignore & FEATURE_BUNDLES != 0)
-            && self.core.hello.features_ignore & FEATURE_BUNDLES != 0;
+        let bundles = self.core.in_force(FEATURE_BUNDLES);
+        let walk = Walk::new((Kind::MapNode, root), base, window_names as usize);
+        let prefixes = limits.prefixes && self.core.in_force(FEATURE_PREFIXES);
+        let walk = if prefixes { walk.by_prefix(window_names as usize) } else { walk };
         let shared = self.replication.shared.clone().filter(|(snapshot, _)| bundles && begin.base == Some(*snapshot));
         let since = shared.map(|(_, mark)| mark);
         self.core.report.choices = Choices {
@@ -227,7 +229,7 @@ impl Sender {
             ways: Ways::default(),
         };
         self.phase = Phase::Walking(Box::new(Walking {
-            walk: Walk::new((Kind::MapNode, root), base, window_names as usize),
+            walk,
             window_bytes: begin.window_bytes,
             window_objects: begin.window_objects as usize,
             loaded: VecDeque::new(),
@@ -280,11 +282,15 @@ impl Sender {
     /// The next question, or the commit once everything was sent.
     pub(super) fn next_control(&mut self) -> Option<Message> {
         let Phase::Walking(walking) = &mut self.phase else { return None };
-        if let Some((first, names)) = walking.walk.next_ask() {
+        if let Some(Question { first, names, by_prefix }) = walking.walk.next_ask() {
             for (kind, _) in &names {
                 self.core.report.tally(*kind).offered += 1;
             }
-            return Some(Message::Ask(Ask { first, names }));
+            let prefixes = || names.iter().map(|(_, name)| name.prefix()).collect();
+            return Some(match by_prefix {
+                true => Message::AskPrefixes(AskPrefixes { first, prefixes: prefixes() }),
+                false => Message::Ask(Ask { first, names }),
+            });
         }
         if !walking.walk.is_done() {
             return None;

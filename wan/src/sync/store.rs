@@ -94,6 +94,9 @@ impl Sink for StoreSink {
     fn has(&self, kind: Kind, names: &[Name]) -> Result<Vec<bool>> {
         self.store.pool().contains_batch(kind, names)
     }
+    fn named_by_prefix(&self, prefixes: &[u64]) -> Result<Vec<Option<Name>>> {
+        self.store.pool().named_by_prefix(Kind::Chunk, prefixes)
+    }
     fn verifies(&self) -> bool {
         true
     }

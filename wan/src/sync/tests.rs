@@ -257,8 +257,8 @@ fn walk_rule(children: impl Fn(&Ref) -> Vec<Ref>, names_max: usize) -> (usize, H
     let mut outstanding = Vec::new();
     while !walk.is_done() {
         let mut moved = false;
-        while let Some((first, names)) = walk.next_ask() {
-            walk.answer(first, &vec![true; names.len()]).unwrap();
+        while let Some(question) = walk.next_ask() {
+            walk.answer(question.first, &vec![true; question.names.len()]).unwrap();
             moved = true;
         }
         while let Some(batch) = walk.next_expand() {
@@ -333,8 +333,8 @@ fn a_tree_without_end_is_refused() {
     let mut walk = Walk::new((Kind::MapNode, name(0)), None, usize::MAX);
     let mut number = 0;
     let refused = loop {
-        while let Some((first, names)) = walk.next_ask() {
-            walk.answer(first, &vec![true; names.len()]).unwrap();
+        while let Some(question) = walk.next_ask() {
+            walk.answer(question.first, &vec![true; question.names.len()]).unwrap();
         }
         let (task, _, _) = walk.next_expand().unwrap().remove(0);
         number += 1;
@@ -353,7 +353,7 @@ fn answers_to_nothing_are_refused() {
     let (task, _, _) = walk.next_expand().unwrap().remove(0);
     let fresh = (1..4).map(|number| asked((Kind::Chunk, name(number)))).collect();
     walk.expanded(task, Expansion { fresh, shared: 0 }).unwrap();
-    assert_eq!(walk.next_ask().unwrap().1.len(), 3);
+    assert_eq!(walk.next_ask().unwrap().names.len(), 3);
     assert!(walk.answer(2, &[true]).is_err(), "out of order");
     assert!(walk.answer(1, &[true; 4]).is_err(), "more than was asked");
     assert_eq!(walk.answer(1, &[true, false]).unwrap().len(), 2);

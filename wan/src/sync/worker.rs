@@ -58,6 +58,8 @@ pub enum Request {
     },
     /// Sink: which of these are here?
     Has(Vec<Ref>),
+    /// Sink: which chunks begin like these?
+    NamedByPrefix(Vec<u64>),
     /// Sink: unpack, verify and admit, in this order.
     Admit(Vec<Arrival>),
     /// Sink: make durable what was admitted.
@@ -70,7 +72,7 @@ impl Request {
     /// Where it may run.
     pub fn lane(&self) -> Lane {
         match self {
-            Request::Expand { .. } | Request::Pack(_) | Request::Has(_) => Lane::Read,
+            Request::Expand { .. } | Request::Pack(_) | Request::Has(_) | Request::NamedByPrefix(_) => Lane::Read,
             Request::Accept { .. } | Request::Admit(_) | Request::Sync | Request::Publish(_) => Lane::Write,
         }
     }
@@ -79,19 +81,45 @@ impl Request {
 /// What came from the sender to be admitted.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Arrival {
-    /// One object, as it was asked for.
-    Object(Ref, Stored),
+    /// One object that was asked for.
+    Object(Expected, Stored),
     /// A bundle, with what is known of each of its objects.
     Bundle(Vec<Expected>, Bundle),
 }
 
-/// What is known of an object of a bundle before it is unpacked.
+/// What is known of an object before it is unpacked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// It was asked for.
     Named(Ref),
+    /// It was asked for as a chunk whose name begins so.
+    Prefixed(u64),
     /// It was not; this is its kind.
     OfKind(Kind),
+}
+
+impl Expected {
+    /// The kind of what is expected.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Expected::Named((kind, _)) | Expected::OfKind(kind) => *kind,
+            Expected::Prefixed(_) => Kind::Chunk,
+        }
+    }
+
+    /// What the bytes are that came, or why they are not what is expected. One that was named is verified later.
+    fn of(&self, realm: &Realm, bytes: &[u8]) -> Result<Ref, String> {
+        let name = match self {
+            Expected::Named(at) => return Ok(*at),
+            expected => realm.name(expected.kind(), bytes),
+        };
+        match self {
+            Expected::Prefixed(prefix) if name.prefix() != *prefix => {
+                Err(format!("a chunk arrived as {name}, which does not begin as it was asked for"))
+            }
+            expected => Ok((expected.kind(), name)),
+        }
+    }
 }
 
 /// What came of a request.
@@ -110,6 +138,8 @@ pub enum Reply {
     },
     /// One for each name.
     Has(Vec<bool>),
+    /// One for each prefix: the one name that begins so.
+    NamedByPrefix(Vec<Option<Name>>),
     /// All were admitted.
     Admitted,
     /// All that was admitted is durable.
@@ -184,6 +214,9 @@ impl Worker {
             }
             (Side::Source(source), Request::Pack(order)) => packing::pack(&**source, &order).map(Reply::Packed),
             (Side::Sink { sink, .. }, Request::Has(refs)) => has(&**sink, &refs).map(Reply::Has),
+            (Side::Sink { sink, .. }, Request::NamedByPrefix(prefixes)) => {
+                sink.named_by_prefix(&prefixes).map(Reply::NamedByPrefix)
+            }
             (Side::Sink { sink, realm, .. }, Request::Admit(objects)) => self.admit(&**sink, realm, objects),
             (Side::Sink { sink, .. }, Request::Sync) => sink.sync().map(|()| Reply::Synced),
             (Side::Sink { sink, .. }, Request::Publish(snapshot)) => publish(&**sink, &snapshot),
@@ -227,7 +260,7 @@ impl Worker {
     fn admit(&self, sink: &dyn Sink, realm: &Realm, arrivals: Vec<Arrival>) -> Result<Reply> {
         for arrival in arrivals {
             let admitted = match arrival {
-                Arrival::Object((kind, name), stored) => self.admit_one(sink, realm, kind, &name, stored)?,
+                Arrival::Object(expected, stored) => self.admit_object(sink, realm, expected, stored)?,
                 Arrival::Bundle(expected, bundle) => self.admit_bundle(sink, realm, &expected, &bundle)?,
             };
             if let Err(wrong) = admitted {
@@ -235,6 +268,26 @@ impl Worker {
             }
         }
         Ok(Reply::Admitted)
+    }
+
+    fn admit_object(
+        &self,
+        sink: &dyn Sink,
+        realm: &Realm,
+        expected: Expected,
+        stored: Stored,
+    ) -> Result<Result<(), String>> {
+        let (kind, name) = match expected {
+            Expected::Named(at) => at,
+            _ => {
+                let unpacked = codec::decompress(stored.codec, stored.raw_len as usize, &stored.bytes);
+                match unpacked.and_then(|bytes| expected.of(realm, &bytes)) {
+                    Ok(at) => at,
+                    Err(wrong) => return Ok(Err(format!("an object does not unpack: {wrong}"))),
+                }
+            }
+        };
+        self.admit_one(sink, realm, kind, &name, stored)
     }
 
     fn admit_one(
@@ -273,9 +326,9 @@ impl Worker {
         for (item, expected) in bundle.items.iter().zip(expected) {
             // The content has the length of all its objects together.
             let object = content.split_to(item.len as usize);
-            let (kind, name) = match expected {
-                Expected::Named(at) => *at,
-                Expected::OfKind(kind) => (*kind, realm.name(*kind, &object)),
+            let (kind, name) = match expected.of(realm, &object) {
+                Ok(at) => at,
+                Err(wrong) => return Ok(Err(wrong)),
             };
             let mut stored = Vec::new();
             let codec = codec::compress(&object, &mut stored, &self.patience);

@@ -4,13 +4,14 @@ use bytes::Bytes;
 use narrowboat_storage::id::SnapshotId;
 use narrowboat_storage::name::Name;
 
+use super::SENTENCE_BYTES_MAX;
 use super::bundle::Bundle;
 use super::frame::{Channel, Frame, RawFrame};
 use super::hello::Hello;
 use super::object::Object;
 use super::offer::Offer;
+use super::question::{Answer, Ask, AskPrefixes};
 use super::reader::{Reader, WireError, put_text};
-use super::{ASK_NAMES_MAX, Ref, SENTENCE_BYTES_MAX};
 
 const HELLO: u16 = 1;
 const OFFER: u16 = 2;
@@ -21,6 +22,7 @@ const ACK: u16 = 6;
 const COMMIT: u16 = 7;
 const PUBLISHED: u16 = 8;
 const STOP: u16 = 9;
+const ASK_PREFIXES: u16 = 11;
 const OBJECT: u16 = 64;
 const BUNDLE: u16 = 65;
 
@@ -35,6 +37,8 @@ pub enum Message {
     Begin(Begin),
     /// Sender: which of these do you lack?
     Ask(Ask),
+    /// Sender: which of these chunks do you lack?
+    AskPrefixes(AskPrefixes),
     /// Receiver: these.
     Answer(Answer),
     /// Receiver: these objects are safe.
@@ -63,24 +67,6 @@ pub struct Begin {
     pub window_objects: u32,
     /// Most names under way: asked and not answered, or answered with "lacking" and not sent.
     pub window_names: u32,
-}
-
-/// Names of objects that the receiver may lack. Numbered one by one from 1 over the session, in the order of asking.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ask {
-    /// The number of the first name.
-    pub first: u64,
-    /// The names, 1 to [`ASK_NAMES_MAX`].
-    pub names: Vec<Ref>,
-}
-
-/// Answers to names, in the order of asking.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// The number of the first name that is answered.
-    pub first: u64,
-    /// For each name, whether the receiver lacks it. 1 to [`ASK_NAMES_MAX`].
-    pub lacking: Vec<bool>,
 }
 
 /// Objects that survive a power cut at the receiver.
@@ -127,12 +113,14 @@ pub enum StopCode {
     Cancelled,
     /// Too much under way at once; try again later.
     Busy,
+    /// What the receiver took for known was not: the sender asks again, by full names.
+    FullNames,
     /// A reason that this version does not know.
     Other(u16),
 }
 
 impl StopCode {
-    const NUMBERS: [(StopCode, u16); 10] = [
+    const NUMBERS: [(StopCode, u16); 11] = [
         (StopCode::Protocol, 1),
         (StopCode::Version, 2),
         (StopCode::Realm, 3),
@@ -143,6 +131,7 @@ impl StopCode {
         (StopCode::Silent, 8),
         (StopCode::Cancelled, 9),
         (StopCode::Busy, 10),
+        (StopCode::FullNames, 11),
     ];
 
     fn number(self) -> u16 {
@@ -178,8 +167,9 @@ impl Message {
             Message::Hello(hello) => hello.encode(HELLO),
             Message::Offer(offer) => offer.encode(OFFER),
             Message::Begin(begin) => begin.encode(),
-            Message::Ask(ask) => ask.encode(),
-            Message::Answer(answer) => answer.encode(),
+            Message::Ask(ask) => ask.encode(ASK),
+            Message::AskPrefixes(ask) => ask.encode(ASK_PREFIXES),
+            Message::Answer(answer) => answer.encode(ANSWER),
             Message::Ack(ack) => Frame::build(ACK, &ack.objects.to_le_bytes(), Bytes::new()),
             Message::Commit(commit) => Frame::build(COMMIT, &commit.objects.to_le_bytes(), Bytes::new()),
             Message::Published(published) => published.encode(),
@@ -198,6 +188,7 @@ impl Message {
             OFFER => Message::Offer(Offer::decode(payload)?),
             BEGIN => Message::Begin(Begin::decode(payload)?),
             ASK => Message::Ask(Ask::decode(payload)?),
+            ASK_PREFIXES => Message::AskPrefixes(AskPrefixes::decode(payload)?),
             ANSWER => Message::Answer(Answer::decode(payload)?),
             ACK => Message::Ack(Ack { objects: counter("acknowledgement", payload)? }),
             COMMIT => Message::Commit(Commit { objects: counter("commit", payload)? }),
@@ -216,17 +207,6 @@ fn counter(what: &'static str, payload: Bytes) -> Result<u64, WireError> {
     let value = reader.u64()?;
     reader.finish()?;
     Ok(value)
-}
-
-/// A count of names in one message: 1 to [`ASK_NAMES_MAX`].
-fn names_count(reader: &mut Reader) -> Result<usize, WireError> {
-    match usize::from(reader.u16()?) {
-        0 => Err(WireError::Unknown { what: "number of names", value: 0 }),
-        count if count > ASK_NAMES_MAX => {
-            Err(WireError::TooLong { what: "list of names", len: count as u64, max: ASK_NAMES_MAX as u64 })
-        }
-        count => Ok(count),
-    }
 }
 
 impl Begin {
@@ -254,54 +234,6 @@ impl Begin {
         };
         reader.finish()?;
         Ok(begin)
-    }
-}
-
-impl Ask {
-    fn encode(&self) -> Frame {
-        let mut out = Vec::with_capacity(10 + self.names.len() * 33);
-        out.extend_from_slice(&self.first.to_le_bytes());
-        out.extend_from_slice(&(self.names.len() as u16).to_le_bytes());
-        for (kind, name) in &self.names {
-            out.push(*kind as u8);
-            out.extend_from_slice(&name.0);
-        }
-        Frame::build(ASK, &out, Bytes::new())
-    }
-
-    fn decode(payload: Bytes) -> Result<Self, WireError> {
-        let mut reader = Reader::new("ask", payload);
-        let first = reader.u64()?;
-        let count = names_count(&mut reader)?;
-        let names = (0..count).map(|_| reader.reference()).collect::<Result<_, _>>()?;
-        reader.finish()?;
-        Ok(Ask { first, names })
-    }
-}
-
-impl Answer {
-    fn encode(&self) -> Frame {
-        let mut out = Vec::with_capacity(10 + self.lacking.len() / 8 + 1);
-        out.extend_from_slice(&self.first.to_le_bytes());
-        out.extend_from_slice(&(self.lacking.len() as u16).to_le_bytes());
-        for eight in self.lacking.chunks(8) {
-            out.push(eight.iter().enumerate().fold(0, |byte, (bit, lacking)| byte | u8::from(*lacking) << bit));
-        }
-        Frame::build(ANSWER, &out, Bytes::new())
-    }
-
-    /// Bits behind the last answer must be zero.
-    fn decode(payload: Bytes) -> Result<Self, WireError> {
-        let mut reader = Reader::new("answer", payload);
-        let first = reader.u64()?;
-        let count = names_count(&mut reader)?;
-        let bits = reader.take(count.div_ceil(8))?;
-        reader.finish()?;
-        let mut lacking: Vec<bool> = bits.iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 == 1)).collect();
-        if lacking.drain(count..).any(|bit| bit) {
-            return Err(WireError::Unknown { what: "answer bit", value: count as u64 });
-        }
-        Ok(Answer { first, lacking })
     }
 }
 

@@ -14,6 +14,7 @@ mod hello;
 mod message;
 mod object;
 mod offer;
+mod question;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -22,9 +23,10 @@ mod varint;
 pub use bundle::{BASES_OF_BUNDLE_MAX, Bundle, Item, Origin, Packing, WAYS_PER_BASE_MAX, Way};
 pub use frame::{Channel, Frame, FrameDecoder, PREFACE_BYTES, Preface, RawFrame, StreamClass};
 pub use hello::{Hello, Role};
-pub use message::{Ack, Answer, Ask, Begin, Commit, Message, Published, Stop, StopCode};
+pub use message::{Ack, Begin, Commit, Message, Published, Stop, StopCode};
 pub use object::Object;
 pub use offer::{Offer, SnapshotOffer};
+pub use question::{Answer, Ask, AskPrefixes};
 pub use reader::{Reader, WireError};
 
 use narrowboat_storage::name::{Kind, Name};
@@ -37,11 +39,13 @@ pub const VERSION_MAX: u16 = 1;
 /// The oldest protocol version that this software speaks.
 pub const VERSION_MIN: u16 = 1;
 /// Features that this software can use: bits of the set to ignore.
-pub const FEATURES_KNOWN: u64 = FEATURE_BUNDLES;
+pub const FEATURES_KNOWN: u64 = FEATURE_BUNDLES | FEATURE_PREFIXES;
 /// Features that this software meets where a peer requires them: bits of the sets for read only and to refuse.
 pub const FEATURES_MET: u64 = 0;
 /// Objects may come in bundles.
 pub const FEATURE_BUNDLES: u64 = 1;
+/// Chunks may be asked for by the first bytes of their names.
+pub const FEATURE_PREFIXES: u64 = 2;
 
 /// Longest payload of a frame on the control stream.
 pub const CONTROL_BYTES_MAX: usize = 64 << 10;
@@ -55,6 +59,8 @@ const BUNDLE_HEAD_BYTES_MAX: usize = 512 << 10;
 pub const BUNDLE_OBJECTS_MAX: usize = 4096;
 /// Most names in one `Ask`.
 pub const ASK_NAMES_MAX: usize = 1024;
+/// Most names in one `AskPrefixes`.
+pub const ASK_PREFIXES_MAX: usize = 8000;
 /// Most earlier snapshots that one `Offer` proposes as a base.
 pub const BASES_MAX: usize = 32;
 /// Longest name of a dataset or snapshot, in bytes of UTF-8.

@@ -13,8 +13,11 @@ const PAGE: &str = include_str!("../../../docs/formats/replication-protocol.md")
 
 /// The messages of the page's example, in its order.
 fn example() -> Vec<(&'static str, Message)> {
-    let hello =
-        Hello { software: "narrowboat 0.1.0".to_owned(), ..Hello::new(Role::Sender, [0x11; 16], StoreId([0x22; 16])) };
+    let hello = Hello {
+        software: "narrowboat 0.1.0".to_owned(),
+        features_ignore: FEATURE_BUNDLES,
+        ..Hello::new(Role::Sender, [0x11; 16], StoreId([0x22; 16]))
+    };
     let snapshot = SnapshotOffer {
         dataset: DatasetId([0x33; 16]),
         dataset_name: "projects".to_owned(),
@@ -44,6 +47,7 @@ fn example() -> Vec<(&'static str, Message)> {
         ("offer", Message::Offer(offer)),
         ("begin", Message::Begin(begin)),
         ("ask", Message::Ask(Ask { first: 1, names })),
+        ("prefixes", Message::AskPrefixes(AskPrefixes { first: 3, prefixes: vec![0x0706_0504_0302_0100, 1] })),
         ("answer", Message::Answer(Answer { first: 1, lacking: vec![false, true] })),
         ("object", Message::Object(Object { seq: 0, ask: 2, stored })),
         ("bundle", Message::Bundle(bundle())),
@@ -192,7 +196,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_messages_are_refused_or_say_something_else(index in 0usize..11, at in 0usize..1000, bit in 0u8..8) {
+    fn damaged_messages_are_refused_or_say_something_else(index in 0usize..12, at in 0usize..1000, bit in 0u8..8) {
         let (_, message) = example().swap_remove(index);
         let mut bytes = bytes_of(&message);
         let at = at % bytes.len();

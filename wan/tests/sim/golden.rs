@@ -6,7 +6,7 @@ use std::fmt::Write;
 use narrowboat_storage::id::DatasetId;
 use narrowboat_storage::name::Realm;
 use narrowboat_wan::sync::Compression;
-use narrowboat_wan::wire::{Channel, FEATURE_BUNDLES, Frame, FrameDecoder, Hello, Message};
+use narrowboat_wan::wire::{Channel, FEATURE_BUNDLES, FEATURE_PREFIXES, Frame, FrameDecoder, Hello, Message};
 
 use crate::line::Line;
 use crate::store::MemoryStore;
@@ -14,10 +14,12 @@ use crate::tree::Dataset;
 use crate::world::{BRANCH, Script, Side, Tamper, attempt, replication};
 
 /// Recordings, with the features that both sides knew. The first is of two boxes that knew no bundles: so does this
-/// software speak to an older box to this day. The second has zstd's bytes in it, as the version in Cargo.lock packs them.
-const RECORDINGS: [(&str, &str, u64); 2] = [
+/// software speak to an older box to this day. The second has zstd's bytes in it, as the version in Cargo.lock
+/// packs them. In the third, chunks are asked by prefix.
+const RECORDINGS: [(&str, &str, u64); 3] = [
     ("conversation-1.txt", include_str!("../golden/conversation-1.txt"), 0),
     ("conversation-2.txt", include_str!("../golden/conversation-2.txt"), FEATURE_BUNDLES),
+    ("conversation-3.txt", include_str!("../golden/conversation-3.txt"), FEATURE_BUNDLES | FEATURE_PREFIXES),
 ];
 const CALM: Line = Line {
     bits_per_second: 1_000_000_000,

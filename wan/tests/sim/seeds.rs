@@ -9,6 +9,7 @@ use std::time::Duration;
 use narrowboat_storage::name::{Kind, Realm};
 use narrowboat_wan::sync::seam::{Mark, Ref, Sink, SnapshotOffer, Stored};
 use narrowboat_wan::sync::{Compression, Limits};
+use narrowboat_wan::wire::FEATURE_BUNDLES;
 
 use crate::line::Line;
 use crate::rng::Rng;
@@ -45,6 +46,7 @@ fn random_limits(rng: &mut Rng) -> Limits {
         patience: Some(Duration::from_secs(600)),
         compression: [Compression::Adaptive, Compression::AsStored, Compression::Level(3)][rng.below(3) as usize],
         delta: rng.below(4) > 0,
+        prefixes: rng.below(4) > 0,
         group_bytes: rng.within(32 << 10, 4 << 20) as usize,
         rate_expected: rng.one_in(2).then(|| rng.within(1000, 100_000_000)),
     }
@@ -93,10 +95,10 @@ impl Boxes {
     pub fn script(&mut self) -> Script<'static> {
         let mut script = Script::honest(self.line, self.realm.id());
         script.limits = [random_limits(&mut self.rng), random_limits(&mut self.rng)];
-        // Now and then one of the two is older and knows no bundles.
+        // Now and then one of the two is older, and knows no bundles or no prefixes.
         for hello in &mut script.hellos {
-            if self.rng.one_in(6) {
-                hello.features_ignore = 0;
+            if self.rng.one_in(4) {
+                hello.features_ignore = [0, FEATURE_BUNDLES][self.rng.below(2) as usize];
             }
         }
         script.flaw = self.flaw;

@@ -27,11 +27,22 @@ struct Inner {
     /// Objects that there is room for; any number where it is none.
     room: Option<usize>,
     dead: bool,
+    /// How many bytes of a prefix are looked at, where not all: so that different chunks begin alike.
+    prefix_bytes: Option<u32>,
+    /// Chunks that are or were here.
+    chunks: HashMap<u64, Name>,
 }
 
 impl Inner {
     fn alive(&self) -> Result<()> {
         if self.dead { Err(Environment::Poisoned("the power is gone".into()).into()) } else { Ok(()) }
+    }
+
+    fn insert(&mut self, at: Ref, object: Stored) -> bool {
+        if at.0 == Kind::Chunk {
+            self.chunks.insert(at.1.prefix(), at.1);
+        }
+        self.objects.insert(at, object).is_none()
     }
 }
 
@@ -62,7 +73,7 @@ impl MemoryStore {
         let mut inner = self.inner();
         let birth = inner.births.len() as u64;
         inner.births.entry(at).or_insert(birth);
-        inner.objects.insert(at, stored);
+        inner.insert(at, stored);
         at
     }
 
@@ -91,6 +102,11 @@ impl MemoryStore {
 
     pub fn len(&self) -> usize {
         self.inner().objects.len()
+    }
+
+    /// Takes chunks for the same whose names agree in so many bytes.
+    pub fn look_at(&self, prefix_bytes: u32) {
+        self.inner().prefix_bytes = Some(prefix_bytes);
     }
 
     pub fn syncs(&self) -> u64 {
@@ -189,6 +205,20 @@ impl Sink for MemoryStore {
         let inner = self.inner();
         Ok(names.iter().map(|name| inner.objects.contains_key(&(kind, *name))).collect())
     }
+    fn named_by_prefix(&self, prefixes: &[u64]) -> Result<Vec<Option<Name>>> {
+        let inner = self.inner();
+        inner.alive()?;
+        let here = |name: &&Name| inner.objects.contains_key(&(Kind::Chunk, **name));
+        if inner.prefix_bytes.is_none() {
+            return Ok(prefixes.iter().map(|prefix| inner.chunks.get(prefix).filter(here).copied()).collect());
+        }
+        let mask = u64::MAX >> (64 - 8 * inner.prefix_bytes.unwrap_or(8));
+        let mut names: HashMap<u64, Option<Name>> = HashMap::new();
+        for (_, name) in inner.objects.keys().filter(|(kind, _)| *kind == Kind::Chunk) {
+            names.entry(name.prefix() & mask).and_modify(|name| *name = None).or_insert(Some(*name));
+        }
+        Ok(prefixes.iter().map(|prefix| names.get(&(prefix & mask)).copied().flatten()).collect())
+    }
     fn admit(&self, kind: Kind, name: &Name, object: Stored) -> Result<()> {
         let mut inner = self.inner();
         inner.alive()?;
@@ -197,7 +227,7 @@ impl Sink for MemoryStore {
             return Err(Environment::Full.into());
         }
         *inner.admitted.entry(at).or_default() += 1;
-        if inner.objects.insert(at, object).is_none() {
+        if inner.insert(at, object) {
             inner.volatile.push(at);
         }
         Ok(())

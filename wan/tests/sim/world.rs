@@ -7,8 +7,8 @@ use std::time::Duration;
 use narrowboat_storage::id::StoreId;
 use narrowboat_wan::sync::seam::{Hello, Sink, SnapshotOffer};
 use narrowboat_wan::sync::{
-    Arrival, Done, Failure, Input, Job, Lane, Limits, Output, Replication, Reply, Report, Request, Room, Session,
-    Worker,
+    Arrival, Done, Expected, Failure, Input, Job, Lane, Limits, Output, Replication, Reply, Report, Request, Room,
+    Session, Worker,
 };
 use narrowboat_wan::wire::{Channel, Frame, FrameDecoder, Role};
 
@@ -309,7 +309,9 @@ impl World<'_> {
         match (self.script.flaw, &job.request) {
             (Flaw::Credulous, Request::Admit(arrivals)) => {
                 for arrival in arrivals {
-                    let Arrival::Object((kind, name), stored) = arrival else { panic!("not to a credulous box") };
+                    let Arrival::Object(Expected::Named((kind, name)), stored) = arrival else {
+                        panic!("not to a credulous box")
+                    };
                     self.sink.admit(*kind, name, stored.clone()).unwrap();
                 }
                 Done { id, reply: Reply::Admitted }
