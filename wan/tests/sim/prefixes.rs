@@ -123,7 +123,9 @@ fn a_long_line_is_filled_where_most_is_known() {
         let known = |rng: &mut Rng| rng.bytes(40);
         let content: Vec<bytes::Bytes> =
             (0..500).map(|nth| if nth % 50 == 7 { rng.bytes(16 << 10) } else { known(&mut rng) }.into()).collect();
-        content.iter().filter(|chunk| chunk.len() == 40).for_each(|chunk| drop(sink.put(Kind::Chunk, chunk)));
+        for chunk in content.iter().filter(|chunk| chunk.len() == 40) {
+            sink.put(Kind::Chunk, chunk);
+        }
         dataset.files.insert(number, content);
     }
     let limits = Limits {
