@@ -151,6 +151,10 @@ async fn bulk_with(
     };
     if std::env::var("NARROWBOAT_TRACE").is_ok() {
         println!("{:?}", connection.stats().path);
+        let wire = net.wire(a.address, b.address);
+        let second = |from: u64| Duration::from_secs(from)..Duration::from_secs(from + 1);
+        let shares = (0..time.as_secs()).map(|from| wire.bytes_within(second(from)) * 80_000 / rate);
+        println!("of the rate, in each second, in hundredths of a percent: {:?}", shares.collect::<Vec<_>>());
     }
     assert!(connection.close_reason().is_none(), "{:?}", connection.close_reason());
     receiver.abort();
@@ -183,7 +187,7 @@ fn cubic() -> TransportConfig {
     transport
 }
 
-/// The table of docs/performance/wan.md.
+/// The table of docs/performance/wan.md; `NARROWBOAT_ROW` picks the rows whose name has it.
 #[tokio::test(start_paused = true)]
 #[ignore = "minutes: it makes the table of docs/performance/wan.md"]
 async fn table() {
@@ -191,6 +195,7 @@ async fn table() {
         "| line (rate, round trip, loss) | goodput | after the start | Cubic's | wire/payload | capped at 95 %: goodput | wire/payload | on the wire / cap | worst second / cap | worst 100 ms / cap |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    let filter = std::env::var("NARROWBOAT_ROW").unwrap_or_default();
     let bursts = Loss::Bursts { worsens: 0.0025, recovers: 0.175, loses: 0.7 };
     for (name, bits, milli, loss, jitter) in [
         ("office: 20 Mbit/s, 30 ms, 0.1 %", 20_000_000, 30, Loss::Random(0.001), 0),
@@ -202,6 +207,9 @@ async fn table() {
         ("radio: 50 Mbit/s, 20 ms, 1 %, up to 20 ms late each way", 50_000_000, 20, Loss::Random(0.01), 20),
         ("LAN: 1 Gbit/s, 1 ms, 0 %", 1_000_000_000, 1, Loss::Random(0.0), 0),
     ] {
+        if !name.contains(&filter) {
+            continue;
+        }
         let (round_trip, jitter) = (Duration::from_millis(milli), Duration::from_millis(jitter));
         let line = Line { jitter, loss, ..Line::new(bits, round_trip, 0.0) };
         let seconds = Duration::from_secs(if bits > 500_000_000 { 10 } else { 60 });

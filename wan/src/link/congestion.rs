@@ -17,7 +17,8 @@
 //!   share, and only by it.
 //! * **Cycle**: one round at 1.25 BDP (is there more?), one at 0.9 (empty the queue, see the true round trip), six at 1.06.
 //!   A probing round that finds more is followed by another. Where the shortest round trip was not seen for five seconds,
-//!   the draining round is one at 0.75, or a queue of our own would after ten pass for the line.
+//!   the draining round is one at 0.75, or a queue of our own would after ten pass for the line. Where the probing round met no
+//!   queue, as under a cap, there is nothing to drain, and the round is like the others.
 //! * **Start**: the window doubles every round until the rate stops growing, a queue appears, or much is lost. A queue shows
 //!   one round trip late, when the window is twice what made it; so it is halved, and held for two rounds to be measured.
 //! * **Yielding**: a queue that stays (half a round trip and 50 ms over two rounds) drops the remembered rates for the
@@ -43,6 +44,8 @@ const MEMORY: Duration = Duration::from_secs(1);
 const MEMORY_ROUNDS_MAX: usize = 64;
 /// How long the shortest round trip is believed.
 const ROUND_TRIP_MEMORY: Duration = Duration::from_secs(10);
+/// A round trip that is longer by less than this, or by a 64th, is the same.
+const SAME_MIN: Duration = Duration::from_millis(1);
 /// No round is shorter: on a fast local network acknowledgements come in lumps that would look like rates.
 const ROUND_MIN: Duration = Duration::from_millis(20);
 /// On top of the BDP: what timers with a resolution of a millisecond make late at both ends.
@@ -139,6 +142,7 @@ struct Round {
     delivered: u64,
     lost: u64,
     packets: u64,
+    round_trips: Duration,
     round_trip_min: Option<Duration>,
     app_limited: bool,
     /// A packet sent in this round has been acknowledged.
@@ -150,6 +154,8 @@ struct Round {
 struct Drain {
     /// It is to show the shortest round trip anew.
     deep: bool,
+    /// Nothing waited in the probing round: there is nothing to drain.
+    needless: bool,
     began: Option<Instant>,
     ended: Option<Instant>,
     round_trips: Duration,
@@ -168,7 +174,12 @@ struct Past {
 
 impl Round {
     fn new(began: Instant, app_limited: bool) -> Self {
-        Round { began, delivered: 0, lost: 0, packets: 0, round_trip_min: None, app_limited, over: false }
+        let (round_trips, round_trip_min) = (Duration::ZERO, None);
+        Round { began, delivered: 0, lost: 0, packets: 0, round_trips, round_trip_min, app_limited, over: false }
+    }
+
+    fn mean_round_trip(&self) -> Duration {
+        u32::try_from(self.packets).ok().and_then(|packets| self.round_trips.checked_div(packets)).unwrap_or_default()
     }
 
     fn loss_milli(&self) -> u64 {
@@ -243,7 +254,9 @@ impl Steady {
         let round_min = self.round.round_trip_min.get_or_insert(sample);
         *round_min = sample.min(*round_min);
         match self.round_trip {
-            Some((shortest, _)) if sample > shortest => {}
+            Some((shortest, _)) if sample > shortest + SAME_MIN.max(shortest / 64) => {}
+            // As good as seen again.
+            Some((shortest, _)) if sample > shortest => self.round_trip = Some((shortest, now)),
             _ => self.round_trip = Some((sample, now)),
         }
     }
@@ -273,7 +286,14 @@ impl Steady {
         }
         self.watch_queue(&round, rate);
         let lossy = self.watch_loss(&round, usual, rate);
-        self.next_phase(now, rate, best_before, lossy);
+        let needless = self.is_empty_of_ours(&round);
+        self.next_phase(now, rate, best_before, lossy, needless);
+    }
+
+    /// True where the packets of a round took no longer than the shortest: nothing of ours waits on the line, as under a cap.
+    fn is_empty_of_ours(&self, round: &Round) -> bool {
+        let slack = SLACK + ACK_DELAY.min(self.time_of_packets(ACK_PACKETS, self.bytes_per_second()));
+        round.packets >= TELLING_PACKETS && round.mean_round_trip() <= self.round_trip() + slack
     }
 
     fn remember(&mut self, past: Past) {
@@ -351,7 +371,7 @@ impl Steady {
         much
     }
 
-    fn next_phase(&mut self, now: Instant, rate: u64, best_before: u64, lossy: bool) {
+    fn next_phase(&mut self, now: Instant, rate: u64, best_before: u64, lossy: bool, needless: bool) {
         let best_now = self.bytes_per_second();
         let measured = Phase::Cycle { place: DRAIN, best: best_now };
         match self.phase {
@@ -372,7 +392,8 @@ impl Steady {
         match self.phase {
             Phase::Cycle { place: DRAIN, .. } => {
                 let stale = |(_, seen): (Duration, Instant)| now.saturating_duration_since(seen) > ROUND_TRIP_STALE;
-                self.drain = Drain { deep: self.round_trip.is_some_and(stale), began: Some(now), ..Drain::default() };
+                let deep = self.round_trip.is_some_and(stale);
+                self.drain = Drain { deep, needless: needless && !deep, began: Some(now), ..Drain::default() };
             }
             Phase::Cycle { place: AFTER_DRAIN, .. } => self.drain.ended = Some(now),
             Phase::Cycle { place: DRAIN_KNOWN, .. } => {
@@ -395,7 +416,8 @@ impl Steady {
             // Draining goes by the shortest: a queue of our own must not pass for the line's. But enough is under way to be
             // acknowledged without waiting.
             DRAIN if self.drain.deep => enlarged(self.round_trip(), DEEP_DRAIN).max(acks),
-            DRAIN => enlarged(self.round_trip(), CYCLE[DRAIN]) + acks,
+            DRAIN if !self.drain.needless => enlarged(self.round_trip(), CYCLE[DRAIN]) + acks,
+            DRAIN => enlarged(self.usual_round_trip(), CYCLE[AFTER_DRAIN]) + acks + bytes_in(SLACK),
             _ => enlarged(self.usual_round_trip(), CYCLE[place]) + acks + bytes_in(SLACK),
         };
         u64::try_from(target).unwrap_or(WINDOW_MAX) + 3 * self.mtu
@@ -406,6 +428,7 @@ impl Steady {
         self.round.delivered += bytes;
         self.round.packets += 1;
         self.round.app_limited &= app_limited;
+        self.round.round_trips += now.saturating_duration_since(sent);
         self.see_round_trip(now, now.saturating_duration_since(sent));
         self.round.over |= sent >= self.round.began;
         self.drain.see(sent, now);
