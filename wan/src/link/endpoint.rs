@@ -35,7 +35,7 @@ const SHUT_DOWN: VarInt = VarInt::from_u32(0);
 /// A link. Clones are handles to the same one; it ends with [`Link::shutdown`].
 #[derive(Clone, Debug)]
 pub struct Link {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 /// What is known of a peer just now.
@@ -53,10 +53,14 @@ pub struct PeerStatus {
     pub last_error: Option<String>,
     /// The line to it.
     pub line: Option<Probe>,
-    /// The cap that is in force of what is sent to it.
+    /// The cap that is in force of what is sent to it: the one that was set, or what it grants us, if that is lower.
     pub limit: Option<Rate>,
+    /// What it grants us.
+    pub granted: Option<Rate>,
     /// What was sent to it in the second that ends now, in bits per second on the wire.
     pub bits_per_second: u64,
+    /// What was received from it in the second that ends now, likewise.
+    pub received_bits_per_second: u64,
     /// Bytes on the wire since the link was made.
     pub counters: Counters,
 }
@@ -122,6 +126,7 @@ impl Link {
             watched: Arc::new(watched),
             endpoint,
             peers: Peers::default(),
+            grants: Default::default(),
             desk: Mutex::new(Desk::default()),
             sessions: Places::new(SESSIONS),
             pairing_limiter: door::pairing_limiter(),
@@ -188,7 +193,9 @@ impl Link {
                 last_error: peer.last_error(),
                 line: connection.as_ref().map(probe),
                 limit: self.inner.shaper.limit(Some(peer.node)),
+                granted: self.inner.shaper.granted(peer.node),
                 bits_per_second: self.inner.shaper.bits_per_second(peer.node),
+                received_bits_per_second: self.inner.shaper.received_bits_per_second(Some(peer.node)),
                 counters: self.inner.shaper.counters(Some(peer.node)),
             };
             (status.record.name.clone(), status)

@@ -10,7 +10,6 @@ use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::Inner;
 use super::cancel::Cancel;
 use super::connections::Watch;
 use super::driver::{Conversation, Ends, drive};
@@ -19,6 +18,7 @@ use super::paths::Path;
 use super::peers::Peer;
 use super::streams::read_preface;
 use super::transport::{DATA_STREAMS_MAX, STRIPES_MAX, peer_window};
+use super::{Inner, grants};
 use crate::shape::Class;
 use crate::sync::{Admission, Failure, Report, Session, Worker};
 use crate::wire::{Hello, Preface, Role, SnapshotOffer, StreamClass};
@@ -35,7 +35,8 @@ pub(super) fn adopt(inner: &Arc<Inner>, peer: &Arc<Peer>, connection: Connection
     peer.take(&connection, path, inner.config.identity.id());
     connection.set_receive_window(peer_window(inner.peers.count()));
     tracing::info!(peer = %peer.name(), address = %connection.remote_address(), "connected");
-    begin(inner, peer, connection);
+    begin(inner, peer, connection.clone());
+    inner.spawn(grants::tell(inner.clone(), peer.clone(), connection));
 }
 
 /// Serves a connection of a class besides the peer's normal one until it ends. All of them together may have as much under way as
@@ -70,8 +71,8 @@ async fn serve(inner: Arc<Inner>, peer: Arc<Peer>, connection: Connection) {
             },
             stream = connection.accept_uni() => match stream {
                 Ok(stream) => {
-                    let sessions = sessions.clone();
-                    tasks.spawn(async move { sessions.route(stream).await });
+                    let (inner, peer, sessions) = (inner.clone(), peer.clone(), sessions.clone());
+                    tasks.spawn(async move { take_in(&inner, &peer, &sessions, stream).await });
                 }
                 Err(error) => break Some(error),
             },
@@ -99,6 +100,22 @@ async fn serve(inner: Arc<Inner>, peer: Arc<Peer>, connection: Connection) {
     }
 }
 
+/// Takes a one-way stream in, once it has said what it is for.
+async fn take_in(inner: &Arc<Inner>, peer: &Arc<Peer>, sessions: &Sessions, mut stream: RecvStream) {
+    match tokio::time::timeout(PREFACE, read_preface(&mut stream)).await {
+        Ok(Some(Preface { class: StreamClass::Data, session, .. })) => sessions.route(session, stream),
+        Ok(Some(Preface { class: StreamClass::Grants, .. })) => {
+            // What was granted outlives the connection for a while.
+            let (granted, peer) = (inner.clone(), peer.clone());
+            inner.spawn(async move { grants::listen(&granted, &peer, stream).await });
+        }
+        _ => {
+            // It may be stopped already; then nothing is to be said.
+            let _ = stream.stop(UNWANTED);
+        }
+    }
+}
+
 /// Data streams on their way to their sessions.
 #[derive(Debug, Default)]
 struct Sessions(Mutex<Table>);
@@ -116,13 +133,7 @@ impl Sessions {
     }
 
     /// Sends a data stream where it belongs.
-    async fn route(&self, mut stream: RecvStream) {
-        let preface = tokio::time::timeout(PREFACE, read_preface(&mut stream)).await;
-        let Ok(Some(Preface { class: StreamClass::Data, session, .. })) = preface else {
-            // It may be stopped already; then nothing is to be said.
-            let _ = stream.stop(UNWANTED);
-            return;
-        };
+    fn route(&self, session: u64, stream: RecvStream) {
         let mut table = self.table();
         match table.running.get(&session) {
             // A queue that is full has as many streams as a session may have: this one is of no use.

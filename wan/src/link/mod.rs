@@ -12,6 +12,7 @@
 //! * [`congestion`]: how much may be under way on a thin, long, lossy line.
 //! * [`identity`], [`tls`]: who may connect; [`pairing`]: how two boxes learn one another's keys.
 //! * [`lane`], `lanes`: which class a connection has, and connections of classes other than normal.
+//! * `grants`: caps of what is received, which peers are told and keep.
 //! * `door` answers handshakes, `keeper` sees to it that there is a connection over the best path, with `dial` and what `paths`
 //!   decides; `connections` has the rules for several connections of one peer, whoever dialled them; `standing` is what outlives a restart.
 //! * `job` runs a replication over as many connections as it takes, `incoming` serves what peers begin, and `driver` turns
@@ -36,6 +37,7 @@ mod dial;
 mod door;
 mod driver;
 pub mod endpoint;
+mod grants;
 pub mod host;
 pub mod identity;
 mod incoming;
@@ -79,6 +81,7 @@ struct Inner {
     watched: Arc<TransportConfig>,
     endpoint: Endpoint,
     peers: peers::Peers,
+    grants: grants::Grants,
     desk: Mutex<pairing::Desk>,
     /// Places for sessions in which peers send to us.
     sessions: places::Places,

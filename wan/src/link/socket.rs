@@ -83,6 +83,16 @@ struct State {
     strangers: VecDeque<Stranger>,
     waiting: BTreeMap<u64, Waker>,
     next_poller: u64,
+    /// Of each peer, the number of the source that grants.
+    granting: BTreeMap<NodeId, u64>,
+    next_granting: u64,
+}
+
+/// Where a peer's grants come from: of several, the newest counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Granting {
+    node: NodeId,
+    number: u64,
 }
 
 /// What went to and came from an address that has not proved a key yet: (bytes, datagrams).
@@ -107,6 +117,8 @@ impl Shaper {
                 strangers: VecDeque::new(),
                 waiting: BTreeMap::new(),
                 next_poller: 0,
+                granting: BTreeMap::new(),
+                next_granting: 0,
             }),
         })
         .with_segments()
@@ -129,6 +141,7 @@ impl Shaper {
     pub fn remove_peer(&self, node: NodeId) {
         let mut state = self.lock();
         state.tree.remove(node);
+        state.granting.remove(&node);
         state.routes.retain(|_, routed| *routed != node);
         self.limits_changed(state);
     }
@@ -158,13 +171,38 @@ impl Shaper {
     pub fn set_limit(&self, of: Option<NodeId>, limit: Option<Rate>) {
         let now = self.now();
         let mut state = self.lock();
-        if state.tree.limit(of) != limit {
-            state.tree.set_limit(now, of, limit);
+        let before = state.tree.limit(of);
+        state.tree.set_limit(now, of, limit);
+        if state.tree.limit(of) != before {
             self.limits_changed(state);
         }
     }
 
-    /// The cap of the box (`None`) or of a peer.
+    /// A source of a peer's grants begins. Those of an earlier one count until the first of this one.
+    pub fn begin_granting(&self, node: NodeId) -> Granting {
+        let mut state = self.lock();
+        let number = state.next_granting;
+        state.next_granting += 1;
+        state.granting.insert(node, number);
+        Granting { node, number }
+    }
+
+    /// The peer grants us a rate (`None`: any) from the next datagram on. Without effect where there is a newer source.
+    pub fn set_granted(&self, by: Granting, granted: Option<Rate>) {
+        let now = self.now();
+        let mut state = self.lock();
+        if state.granting.get(&by.node) == Some(&by.number) && state.tree.granted(by.node) != granted {
+            state.tree.set_granted(now, by.node, granted);
+            self.limits_changed(state);
+        }
+    }
+
+    /// What a peer grants.
+    pub fn granted(&self, node: NodeId) -> Option<Rate> {
+        self.lock().tree.granted(node)
+    }
+
+    /// The cap of the box (`None`) or of a peer: the lower of what was set and what the peer grants.
     pub fn limit(&self, of: Option<NodeId>) -> Option<Rate> {
         self.lock().tree.limit(of)
     }
@@ -180,6 +218,12 @@ impl Shaper {
     pub fn bits_per_second(&self, node: NodeId) -> u64 {
         let now = self.now();
         self.lock().tree.meters(Some(node)).0.last_second_bytes(now).saturating_mul(8)
+    }
+
+    /// What came from the box's peers and strangers (`None`), or from a peer, in the second that ends now, in bits per second.
+    pub fn received_bits_per_second(&self, of: Option<NodeId>) -> u64 {
+        let now = self.now();
+        self.lock().tree.meters(of).1.last_second_bytes(now).saturating_mul(8)
     }
 
     /// Wire bytes that were sent to a peer, by class, in the order of [`Class::ALL`].

@@ -52,6 +52,9 @@ pub struct Tree {
 
 #[derive(Debug)]
 struct Node {
+    /// The cap that this side has set, and what the peer grants: the bucket has the lower.
+    own: Option<Rate>,
+    granted: Option<Rate>,
     bucket: Bucket,
     sent: Meter,
     received: Meter,
@@ -122,12 +125,21 @@ impl Below {
 impl Node {
     fn new(limit: Option<Rate>) -> Self {
         Node {
+            own: limit,
+            granted: None,
             bucket: Bucket::new(limit),
             sent: Meter::default(),
             received: Meter::default(),
             turn: Turn::default(),
             classes: Default::default(),
             clock: VirtualClock::default(),
+        }
+    }
+
+    fn settle(&mut self, now: Duration) {
+        let limit = [self.own, self.granted].into_iter().flatten().min();
+        if limit != self.bucket.limit() {
+            self.bucket.set_limit(now, limit);
         }
     }
 
@@ -205,11 +217,29 @@ impl Tree {
     pub fn set_limit(&mut self, now: Duration, of: Option<NodeId>, limit: Option<Rate>) {
         match of {
             None => self.bucket.set_limit(now, limit),
-            Some(id) => self.node(id).bucket.set_limit(now, limit),
+            Some(id) => {
+                let node = self.node(id);
+                node.own = limit;
+                node.settle(now);
+            }
         }
     }
 
-    /// The cap of the box (`None`) or of one peer.
+    /// Changes what a peer grants: below its cap this counts, too, from the next datagram on.
+    pub fn set_granted(&mut self, now: Duration, id: NodeId, granted: Option<Rate>) {
+        if id != NodeId::STRANGERS && self.nodes.contains_key(&id) {
+            let node = self.node(id);
+            node.granted = granted;
+            node.settle(now);
+        }
+    }
+
+    /// What a peer grants.
+    pub fn granted(&self, id: NodeId) -> Option<Rate> {
+        self.nodes.get(&id).and_then(|node| node.granted)
+    }
+
+    /// The cap of the box (`None`) or of one peer: the lower of what this side has set and what the peer grants.
     pub fn limit(&self, of: Option<NodeId>) -> Option<Rate> {
         of.and_then(|id| self.nodes.get(&id)).map_or(&self.bucket, |node| &node.bucket).limit()
     }

@@ -33,6 +33,8 @@ pub enum StreamClass {
     Control = 1,
     /// One of the data streams of a session.
     Data = 2,
+    /// Of no session: tells how fast the other side may send.
+    Grants = 3,
 }
 
 /// The first bytes of every stream: they say what it is for and to which session it belongs, so that one connection
@@ -68,6 +70,7 @@ impl Preface {
         let class = match reader.u8()? {
             1 => StreamClass::Control,
             2 => StreamClass::Data,
+            3 => StreamClass::Grants,
             value => return Err(WireError::Unknown { what: "stream class", value: value.into() }),
         };
         let index = reader.u8()?;

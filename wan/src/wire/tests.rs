@@ -119,6 +119,11 @@ fn the_pages_example_is_what_is_written_and_read() {
     let bytes: [u8; PREFACE_BYTES] = block("preface").try_into().unwrap();
     assert_eq!(preface.encode(), bytes);
     assert_eq!(Preface::decode(&bytes), Ok(preface));
+    let bytes = block("grants");
+    let (preface, grants) = bytes.split_first_chunk::<PREFACE_BYTES>().expect("a preface");
+    assert_eq!(Preface::decode(preface), Ok(Preface { class: StreamClass::Grants, index: 0, session: 0 }));
+    let grants: Vec<_> = grants.chunks(GRANT_BYTES).map(|grant| Grant::decode(grant.try_into().unwrap())).collect();
+    assert_eq!(grants, [Ok(Grant("20Mbit".parse().ok())), Ok(Grant(None))]);
     for (name, message) in example() {
         let hex: String = bytes_of(&message).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(bytes_of(&message), block(name), "{name}: {hex}");

@@ -1,0 +1,150 @@
+//! Caps of what is received: told to the peers, kept by them, counted elsewhere.
+
+#![allow(clippy::unwrap_used)] // a failed step ends the test
+
+mod office;
+#[allow(dead_code)]
+mod relay;
+#[path = "sim/rng.rs"]
+#[allow(dead_code)]
+mod rng;
+mod simnet;
+#[path = "sim/store.rs"]
+#[allow(dead_code)]
+mod store;
+#[path = "sim/tree.rs"]
+#[allow(dead_code)]
+mod tree;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use narrowboat_wan::link::{Cancel, Host, Link};
+use narrowboat_wan::shape::Rate;
+use office::{Office, dataset, replication};
+use relay::{Path, Relay};
+use simnet::{Line, SimNet};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn rate(text: &str) -> Option<Rate> {
+    Some(text.parse().unwrap())
+}
+
+/// Waits until `what` holds; it has to before half a minute is over.
+async fn until(what: impl Fn() -> bool) {
+    let waiting = async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(30 * SECOND, waiting).await.expect("it comes to hold");
+}
+
+fn granted(link: &Link) -> Option<Rate> {
+    link.peers().first().and_then(|peer| peer.granted)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_sends_no_faster_than_it_is_granted() {
+    let (branch, head) = (Office::new(1), Office::new(2));
+    head.pin(&branch.record(Vec::new())).unwrap();
+    let head_link = head.open_anywhere().await;
+    let line = Path { delay: Duration::from_millis(10), ..Path::PLAIN };
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let relay = Relay::start(anywhere, head_link.local_address().unwrap(), line, line, 5).unwrap();
+    branch.pin(&head.record(vec![relay.address.into()])).unwrap();
+    head_link.set_receive_limit(None, rate("6Mbit"));
+    let link = branch.open_anywhere().await;
+    until(|| granted(&link) == rate("6Mbit")).await;
+    let (data, ..) = dataset(41, 6);
+    let snapshot = data.snapshot(&branch.store, 1, branch.id());
+    let (sender, job_branch, what) = (link.clone(), branch.clone(), replication(&snapshot, &[]));
+    let attempts = Arc::new(AtomicU32::new(0));
+    let tries = attempts.clone();
+    let job = tokio::spawn(async move {
+        let (source, cancel) = (job_branch.store.clone(), Cancel::new());
+        let tell = |progress: narrowboat_wan::link::Progress| tries.store(progress.attempts, Ordering::Relaxed);
+        sender.replicate("box-2", what, source, &cancel, tell).await
+    });
+    until(|| relay.up().bytes > 1_500_000).await;
+    let most = |cap: u64| cap * 102 / 100;
+    assert!(relay.up().worst_second() * 8 <= most(6_000_000), "{}", relay.up().worst_second() * 8);
+    // Lowered under way, by a cap of the peer's own: within a second nothing is above it.
+    head_link.set_receive_limit(Some(&branch.record(Vec::new()).id), rate("1Mbit"));
+    until(|| granted(&link) == rate("1Mbit")).await;
+    tokio::time::sleep(SECOND).await;
+    let (before, began) = (relay.up().bytes, tokio::time::Instant::now());
+    tokio::time::sleep(2 * SECOND).await;
+    let bits = (relay.up().bytes - before) * 8;
+    let allowed = most(1_000_000) as f64 * began.elapsed().as_secs_f64();
+    assert!(bits as f64 <= allowed, "{bits} bits, {allowed} allowed");
+    assert!(bits > 400_000, "it goes on: {bits} bits in two seconds");
+    let seen = head_link.peers()[0].received_bits_per_second;
+    assert!((1..=1_300_000).contains(&seen), "the head office sees what comes: {seen}");
+    // A pause, and no cap.
+    head_link.set_receive_limit(None, Some(Rate::PAUSED));
+    until(|| granted(&link) == Some(Rate::PAUSED)).await;
+    let before = link.counters(None).unwrap().sent.bytes;
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(link.counters(None).unwrap().sent.bytes, before);
+    head_link.set_receive_limit(Some(&branch.record(Vec::new()).id), None);
+    head_link.set_receive_limit(None, None);
+    assert!(tokio::time::timeout(60 * SECOND, job).await.unwrap().unwrap().unwrap().published);
+    assert_eq!((granted(&link), attempts.load(Ordering::Relaxed)), (None, 1), "all over one connection");
+    link.shutdown().await;
+    head_link.shutdown().await;
+}
+
+/// Two branches send at once to a head office with a cap: together they are within it in every second, and each gets its part.
+#[test]
+fn two_peers_share_what_a_box_receives() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let net = SimNet::new(23);
+        let [there, one, two] = [9, 1, 3].map(|number| SocketAddr::from(([10, 0, 0, number], 7420)));
+        let head = Office::new(9);
+        let branches = [(Office::new(1), one), (Office::new(3), two)];
+        for (branch, at) in &branches {
+            net.connect(*at, there, Line::new(50_000_000, Duration::from_millis(40), 0.005));
+            head.pin(&branch.record(Vec::new())).unwrap();
+            branch.pin(&head.record(vec![there.into()])).unwrap();
+        }
+        let head_link = Link::over(net.socket(there), head.config(there), head.clone()).unwrap();
+        let cap = 8_000_000;
+        head_link.set_receive_limit(None, Rate::from_bits(cap).ok());
+        let mut jobs = Vec::new();
+        for (nth, (branch, at)) in branches.iter().enumerate() {
+            let link = Link::over(net.socket(*at), branch.config(*at), branch.clone()).unwrap();
+            until(|| granted(&link).is_some()).await;
+            let (data, ..) = dataset(50 + nth as u64, 12);
+            let snapshot = data.snapshot(&branch.store, 1 + nth as u8, branch.id());
+            let (job_branch, what) = (branch.clone(), replication(&snapshot, &[]));
+            jobs.push(tokio::spawn(async move {
+                let (source, cancel) = (job_branch.store.clone(), Cancel::new());
+                link.replicate("box-9", what, source, &cancel, |_| ()).await.unwrap()
+            }));
+            // The second comes when the first has the whole.
+            tokio::time::sleep(3 * SECOND).await;
+        }
+        tokio::time::sleep(6 * SECOND).await;
+        let wires = [one, two].map(|at| net.wire(at, there));
+        let within = |from: Duration| wires.each_ref().map(|wire| wire.bytes_within(from..from + SECOND) * 8);
+        let end = net.now().saturating_sub(SECOND);
+        let mut from = Duration::ZERO;
+        while from < end {
+            let both: u64 = within(from).iter().sum();
+            assert!(both <= cap * 102 / 100, "{both} bits in the second from {from:?}");
+            from += Duration::from_millis(20);
+        }
+        let last = within(end);
+        assert!(last.iter().all(|bits| *bits > cap * 40 / 100), "an equal part each: {last:?}");
+        let early = within(2 * SECOND);
+        assert!(early[0] > cap * 60 / 100, "all of it while the other was not there: {early:?}");
+        for job in jobs {
+            assert!(job.await.unwrap().published);
+        }
+    });
+}
