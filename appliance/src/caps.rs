@@ -8,6 +8,7 @@
 //! | `wan.calendar` | its calendar, as [`Calendar::parse`] takes it |
 //! | `wan.override` | its override: JSON with `limit`, and `from` and `until` in nanoseconds since 1970 |
 //! | `wan.limit/KEY`, … | the same of a peer; KEY is its fingerprint |
+//! | `wan.receive`, `wan.receive.calendar`, `wan.receive.override`, `wan.receive/KEY`, … | the same of what is received |
 //!
 //! A setting that can't be read pauses what it is about: silence is within every cap. Changes count at once, boundaries of a calendar
 //! within [`EVERY`]. Time is what the clock on the wall shows, also after it was set back.
@@ -31,9 +32,28 @@ use crate::pace::Pace;
 /// How often it is looked whether something else counts by now.
 pub const EVERY: Duration = Duration::from_millis(200);
 
-const LIMIT: &str = "wan.limit";
-const CALENDAR: &str = "wan.calendar";
-const OVERRIDE: &str = "wan.override";
+/// The names of the settings of a direction: plain rate, calendar, override.
+const SETTINGS: [[&str; 3]; 2] =
+    [["wan.limit", "wan.calendar", "wan.override"], ["wan.receive", "wan.receive.calendar", "wan.receive.override"]];
+
+/// Which traffic a cap is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// What is sent: kept here.
+    #[default]
+    Sent,
+    /// What is received: told to the peers, and kept by them.
+    Received,
+}
+
+impl Way {
+    fn settings(self) -> [&'static str; 3] {
+        SETTINGS[self as usize]
+    }
+}
+
+/// What a cap is about: a direction, and a peer or (`None`) the whole box.
+type Subject = (Way, Option<PeerId>);
 
 /// The caps of a box.
 pub struct Caps {
@@ -42,7 +62,7 @@ pub struct Caps {
     whole: CapRules,
     peers: BTreeMap<String, CapRules>,
     /// What was said; of the whole box under `None`.
-    said: Mutex<BTreeMap<Option<PeerId>, Schedule>>,
+    said: Mutex<BTreeMap<Subject, Schedule>>,
     /// Of peers with a recovery point that lack something.
     paces: Mutex<BTreeMap<PeerId, Pace>>,
 }
@@ -81,13 +101,13 @@ impl Caps {
     }
 
     /// What was said about the cap of a peer, or of the whole box.
-    pub fn schedule(&self, peer: Option<&PeerRecord>) -> Schedule {
-        self.known(&mut self.lock(), peer).clone()
+    pub fn schedule(&self, way: Way, peer: Option<&PeerRecord>) -> Schedule {
+        self.known(&mut self.lock(), way, peer).clone()
     }
 
     /// The cap of a peer, or of the whole box, that counts at a moment: what was said about it, or a slower pace.
-    pub fn limit_at(&self, peer: Option<&PeerRecord>, now: Timestamp) -> Option<Rate> {
-        self.counts(&mut self.lock(), peer, now)
+    pub fn limit_at(&self, way: Way, peer: Option<&PeerRecord>, now: Timestamp) -> Option<Rate> {
+        self.counts(&mut self.lock(), way, peer, now)
     }
 
     /// How old snapshots may be when a peer gets them, in seconds, where that was said.
@@ -119,10 +139,13 @@ impl Caps {
         // One after the other: what is said last is what counts.
         let mut said = self.lock();
         let now = clock::wall();
-        link.set_box_limit(self.counts(&mut said, None, now));
+        link.set_box_limit(self.counts(&mut said, Way::Sent, None, now));
+        link.set_receive_limit(None, self.counts(&mut said, Way::Received, None, now));
         for peer in link.peers() {
-            let limit = self.counts(&mut said, Some(&peer.record), now);
-            if limit != peer.limit {
+            let received = self.counts(&mut said, Way::Received, Some(&peer.record), now);
+            link.set_receive_limit(Some(&peer.record.id), received);
+            let limit = self.counts(&mut said, Way::Sent, Some(&peer.record), now);
+            if limit != peer.limit && peer.granted.is_none() {
                 tracing::debug!(peer = %peer.record.name, cap = print_limit(limit), "another cap counts");
             }
             link.apply_limit(&peer.record.id, limit);
@@ -130,7 +153,7 @@ impl Caps {
     }
 
     /// Keeps a change; [`Caps::apply`] makes it count.
-    pub fn change(&self, peer: Option<&PeerRecord>, change: Change) -> Result<(), Error> {
+    pub fn change(&self, way: Way, peer: Option<&PeerRecord>, change: Change) -> Result<(), Error> {
         let set = |what: &str, value: Option<String>| {
             let name = setting(what, peer);
             if value.is_none() && self.store.setting(&name).is_none() {
@@ -138,59 +161,72 @@ impl Caps {
             }
             self.store.set_setting(&name, value.as_deref().map(str::as_bytes), clock::now())
         };
+        let [plain, calendar, once] = way.settings();
         match change {
-            Change::Plain(limit) => set(LIMIT, Some(print_limit(limit)))?,
-            Change::Calendar(text) => set(CALENDAR, Some(text))?,
-            Change::Override(once) => set(OVERRIDE, once.map(|once| Kept::of(&once)))?,
-            Change::Forget => [LIMIT, CALENDAR, OVERRIDE].into_iter().try_for_each(|what| set(what, None))?,
+            Change::Plain(limit) => set(plain, Some(print_limit(limit)))?,
+            Change::Calendar(text) => set(calendar, Some(text))?,
+            Change::Override(made) => set(once, made.map(|made| Kept::of(&made)))?,
+            Change::Forget => way.settings().into_iter().try_for_each(|what| set(what, None))?,
         }
-        self.lock().remove(&peer.map(|peer| peer.id));
+        self.lock().remove(&(way, peer.map(|peer| peer.id)));
         Ok(())
     }
 
     fn counts(
         &self,
-        said: &mut BTreeMap<Option<PeerId>, Schedule>,
+        said: &mut BTreeMap<Subject, Schedule>,
+        way: Way,
         peer: Option<&PeerRecord>,
         now: Timestamp,
     ) -> Option<Rate> {
-        let limit = self.known(said, peer).limit_at(now);
-        let pace = peer.and_then(|peer| self.pace(peer)).and_then(|pace| pace.rate);
+        let limit = self.known(said, way, peer).limit_at(now);
+        let pace = peer.filter(|_| way == Way::Sent).and_then(|peer| self.pace(peer)).and_then(|pace| pace.rate);
         [limit, pace].into_iter().flatten().min()
     }
 
-    fn known<'a>(&self, said: &'a mut BTreeMap<Option<PeerId>, Schedule>, peer: Option<&PeerRecord>) -> &'a Schedule {
-        said.entry(peer.map(|peer| peer.id)).or_insert_with(|| self.gather(peer))
+    fn known<'a>(
+        &self,
+        said: &'a mut BTreeMap<Subject, Schedule>,
+        way: Way,
+        peer: Option<&PeerRecord>,
+    ) -> &'a Schedule {
+        said.entry((way, peer.map(|peer| peer.id))).or_insert_with(|| self.gather(way, peer))
     }
 
     /// Everything that was said about one cap.
-    fn gather(&self, peer: Option<&PeerRecord>) -> Schedule {
+    fn gather(&self, way: Way, peer: Option<&PeerRecord>) -> Schedule {
         let nothing = CapRules::default();
         let rules = peer.map_or(&self.whole, |peer| self.peers.get(peer.name.as_str()).unwrap_or(&nothing));
-        let recorded = peer.and_then(|peer| peer.limit).map(|limit| print_limit(Some(limit)));
+        let (rate, configured) = match way {
+            Way::Sent => (&rules.rate, &rules.calendar),
+            Way::Received => (&rules.receive, &rules.receive_calendar),
+        };
+        let recorded = peer.filter(|_| way == Way::Sent).and_then(|peer| peer.limit);
+        let recorded = recorded.map(|limit| print_limit(Some(limit)));
+        let [plain, calendar, once] = way.settings();
         let said = |what: &str| {
             self.store.setting(&setting(what, peer)).map(|text| String::from_utf8_lossy(&text).into_owned())
         };
-        let plain = said(LIMIT).or(recorded).or_else(|| rules.rate.clone());
-        let calendar = said(CALENDAR).or_else(|| rules.calendar.clone());
+        let plain = said(plain).or(recorded).or_else(|| rate.clone());
+        let calendar = said(calendar).or_else(|| configured.clone());
         let read = || {
             Ok::<_, String>(Schedule {
                 plain: plain.map_or(Ok(None), |text| parse_limit(&text)).map_err(|error| error.to_string())?,
                 calendar: Calendar::parse(&calendar.unwrap_or_default(), &self.zone)
                     .map_err(|error| error.to_string())?,
-                once: said(OVERRIDE).map(|text| Kept::read(&text)).transpose()?,
+                once: said(once).map(|text| Kept::read(&text)).transpose()?,
             })
         };
         read().unwrap_or_else(|why| {
             tracing::error!(
                 why,
-                "what was said about a cap can't be read, and pauses: `narrowboat limit --as-configured` drops it"
+                "what was said about a cap can't be read, and pauses: `narrowboat limit --as-configured` (with --receive for what is received) drops it"
             );
             Schedule::plain(Some(Rate::PAUSED))
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Option<PeerId>, Schedule>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Subject, Schedule>> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -233,13 +269,14 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let caps = caps(folder.path(), "wan.rate = '20Mbit'");
         let now = clock::wall();
-        assert_eq!(caps.limit_at(None, now), rate("20Mbit"));
-        for (what, text) in [(LIMIT, "fast"), (CALENDAR, "at night 4Mbit"), (OVERRIDE, "{}"), (OVERRIDE, "soon")] {
+        assert_eq!(caps.limit_at(Way::Sent, None, now), rate("20Mbit"));
+        let [plain, calendar, once] = Way::Sent.settings();
+        for (what, text) in [(plain, "fast"), (calendar, "at night 4Mbit"), (once, "{}"), (once, "soon")] {
             caps.store.set_setting(what, Some(text.as_bytes()), clock::now()).expect("set");
             caps.lock().clear();
-            assert_eq!(caps.limit_at(None, now), Some(Rate::PAUSED), "{what} {text}");
-            caps.change(None, Change::Forget).expect("dropped");
-            assert_eq!(caps.limit_at(None, now), rate("20Mbit"));
+            assert_eq!(caps.limit_at(Way::Sent, None, now), Some(Rate::PAUSED), "{what} {text}");
+            caps.change(Way::Sent, None, Change::Forget).expect("dropped");
+            assert_eq!(caps.limit_at(Way::Sent, None, now), rate("20Mbit"));
         }
     }
 
@@ -249,9 +286,24 @@ mod tests {
         let caps = caps(folder.path(), "wan.rate = '20Mbit'");
         let at = |hours: i64| Timestamp(1_795_392_000_000_000_000 + hours * HOUR);
         let once = Override { limit: rate("1Mbit"), from: at(10_000), until: at(10_002) };
-        caps.change(None, Change::Override(Some(once))).expect("kept");
+        caps.change(Way::Sent, None, Change::Override(Some(once))).expect("kept");
         caps.lock().clear();
-        let counts = [9_999, 10_000, 10_001, 10_002].map(|hours| caps.limit_at(None, at(hours)));
+        let counts = [9_999, 10_000, 10_001, 10_002].map(|hours| caps.limit_at(Way::Sent, None, at(hours)));
         assert_eq!(counts, [rate("20Mbit"), rate("1Mbit"), rate("1Mbit"), rate("20Mbit")]);
+    }
+
+    #[test]
+    fn what_is_received_has_caps_of_its_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let caps =
+            caps(folder.path(), "[wan]\nrate = '20Mbit'\nreceive = '6Mbit'\nreceive_calendar = '00:00-24:00 3Mbit'");
+        let now = clock::wall();
+        let counts = || [Way::Sent, Way::Received].map(|way| caps.limit_at(way, None, now));
+        assert_eq!(counts(), [rate("20Mbit"), rate("3Mbit")]);
+        caps.change(Way::Received, None, Change::Calendar(String::new())).expect("kept");
+        caps.change(Way::Received, None, Change::Plain(rate("1Mbit"))).expect("kept");
+        assert_eq!(counts(), [rate("20Mbit"), rate("1Mbit")]);
+        caps.change(Way::Received, None, Change::Forget).expect("kept");
+        assert_eq!(counts(), [rate("20Mbit"), rate("3Mbit")]);
     }
 }

@@ -45,6 +45,7 @@
 //! 2026-12-24..2027-01-01 unlimited
 //! 2026-12-31 00:00-12:00 pause
 //! """
+//! receive = "50Mbit"              # cap of what the box receives, which its peers keep; receive_calendar likewise
 //! overhead_bytes = 0              # what the line adds to each datagram beyond IP and UDP headers: 18 for Ethernet, 26 for PPPoE
 //! dscp = true                     # marks for routers: control CS2, restore AF21, urgent AF11, scavenger LE; or { normal = "CS1" }, or false
 //! compression = "adaptive"        # as hard as the line is slow; or "stored" (spares the processor), or a zstd level "1" to "19"
@@ -53,6 +54,7 @@
 //! [peer.head-office]              # cap of what is sent to one peer, below that of the box
 //! rate = "10Mbit"
 //! calendar = "22:00-06:00 unlimited"
+//! receive = "5Mbit"               # cap of what it sends here, below that of the box; receive_calendar likewise
 //! recovery_point = "24h"          # how old a snapshot may be when it is there; sent as slowly as that allows
 //! forwards = true                 # take from it also what other boxes made and it keeps: the second link of a chain
 //!
@@ -273,6 +275,10 @@ pub struct Wan {
     pub rate: Option<String>,
     /// What counts instead in some hours of the week and on some dates, as [`Calendar::parse`] takes it.
     pub calendar: Option<String>,
+    /// Cap of everything that is received, which peers are told and keep.
+    pub receive: Option<String>,
+    /// The calendar of that.
+    pub receive_calendar: Option<String>,
     /// What the line adds to each datagram beyond IP and UDP headers, in bytes.
     pub overhead_bytes: u32,
     /// How datagrams are marked for routers, by class.
@@ -295,14 +301,30 @@ impl Default for Wan {
         let compression = Compression::Adaptive.to_string();
         let listen = "127.0.0.1:4433".into();
         let dscp = Marking::default();
-        Wan { listen, rate: None, calendar: None, overhead_bytes: 0, dscp, compression, delta: true }
+        Wan {
+            listen,
+            rate: None,
+            calendar: None,
+            receive: None,
+            receive_calendar: None,
+            overhead_bytes: 0,
+            dscp,
+            compression,
+            delta: true,
+        }
     }
 }
 
 impl Wan {
     /// What it says about the cap of the box.
     pub fn caps(&self) -> CapRules {
-        CapRules { rate: self.rate.clone(), calendar: self.calendar.clone(), ..CapRules::default() }
+        CapRules {
+            rate: self.rate.clone(),
+            calendar: self.calendar.clone(),
+            receive: self.receive.clone(),
+            receive_calendar: self.receive_calendar.clone(),
+            ..CapRules::default()
+        }
     }
 }
 
@@ -314,6 +336,10 @@ pub struct CapRules {
     pub rate: Option<String>,
     /// What counts instead in some hours of the week and on some dates, as [`Calendar::parse`] takes it.
     pub calendar: Option<String>,
+    /// The same two of what is received from it, as far as it keeps them.
+    pub receive: Option<String>,
+    /// See `receive`.
+    pub receive_calendar: Option<String>,
     /// How old a snapshot may be when it is there, as in "24h". What is sent is slowed down as far as that allows.
     pub recovery_point: Option<String>,
     /// The peer may pass on what other boxes made and it keeps.
@@ -328,11 +354,13 @@ impl CapRules {
 
     /// Finds what can't be meant. `key` is where it stands in the file.
     fn validate(&self, key: &str, zone: &TimeZone) -> Result<(), String> {
-        if let Some(rate) = &self.rate {
-            parse_limit(rate).map_err(|refusal| format!("{key}.rate = {rate:?}: {refusal}"))?;
+        for (what, rate) in [("rate", &self.rate), ("receive", &self.receive)] {
+            let read = rate.as_deref().map(parse_limit).transpose();
+            read.map_err(|refusal| format!("{key}.{what} = {:?}: {refusal}", rate.as_deref().unwrap_or_default()))?;
         }
-        if let Some(calendar) = &self.calendar {
-            Calendar::parse(calendar, zone).map_err(|refusal| format!("{key}.calendar: {refusal}"))?;
+        for (what, text) in [("calendar", &self.calendar), ("receive_calendar", &self.receive_calendar)] {
+            let read = text.as_deref().map(|text| Calendar::parse(text, zone)).transpose();
+            read.map_err(|refusal| format!("{key}.{what}: {refusal}"))?;
         }
         if let Some(point) = &self.recovery_point {
             let seconds = parse_duration(point).map_err(|why| format!("{key}.recovery_point: {why}"))?;
@@ -527,6 +555,8 @@ mod tests {
             ("[wan]\nrate='fast'", "wan.rate"),
             ("[wan]\ncompression='25'", "wan.compression"),
             ("[wan]\ncalendar='night 4Mbit'", "wan.calendar"),
+            ("[wan]\nreceive='fast'", "wan.receive"),
+            ("[peer.office]\nreceive_calendar='night 4Mbit'", "peer.office.receive_calendar"),
             ("[peer.office]\nrate='20MB'", "peer.office.rate"),
             ("[peer.office]\ncalendar='mon pause\\nnever'", "peer.office.calendar"),
             ("[peer.office]\nrecovery_point='soon'", "peer.office.recovery_point"),

@@ -34,7 +34,7 @@ use narrowboat_wan::link::{Identity, Link, LinkConfig};
 use narrowboat_wan::peer::PeerName;
 
 use crate::backlog::Differences;
-use crate::caps::{self, Caps};
+use crate::caps::{self, Caps, Way};
 use crate::clock;
 use crate::config::{Config, OVERLAY_BYTES_MIN};
 use crate::control::{SOCKET, server};
@@ -538,7 +538,7 @@ fn start_link(
     let name: PeerName = name.parse().map_err(|error: Refusal| StartError::Config(error.to_string()))?;
     let realm = store.realm().clone();
     let mut link = LinkConfig::new(listen, identity, name, realm, store.id(), tree::spans);
-    link.limit = caps.limit_at(None, clock::wall());
+    link.limit = caps.limit_at(Way::Sent, None, clock::wall());
     link.extra_bytes = config.wan.overhead_bytes.into();
     link.marks = config.wan.dscp.marks().map_err(StartError::Config)?;
     link.limits.compression = config.wan.compression().map_err(StartError::Config)?;

@@ -12,6 +12,7 @@ use narrowboat_wan::link::Link;
 use narrowboat_wan::shape::{Rate, Schedule, Slowest, slowest};
 
 use crate::backlog::{Backlog, backlog};
+use crate::caps::Way;
 use crate::clock;
 use crate::node::Node;
 
@@ -56,12 +57,12 @@ impl Pace {
 /// Finds the paces of all peers that have a recovery point, and lets them count.
 pub fn look(node: &Node, link: &Link) {
     let now = clock::wall();
-    let whole = node.caps.schedule(None);
+    let whole = node.caps.schedule(Way::Sent, None);
     for peer in link.peers() {
         let Some(seconds) = node.caps.recovery_point(&peer.record) else { continue };
         match backlog(node, peer.record.name.as_str()) {
             Ok(backlog) => {
-                let pace = Pace::of(now, seconds, &whole, &node.caps.schedule(Some(&peer.record)), &backlog);
+                let pace = Pace::of(now, seconds, &whole, &node.caps.schedule(Way::Sent, Some(&peer.record)), &backlog);
                 node.caps.set_pace(&peer.record, pace);
             }
             Err(error) => {

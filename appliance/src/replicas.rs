@@ -13,7 +13,7 @@ use narrowboat_wan::sync::{
     Admission, Failure, Hello, OwnSnapshots, Replication, Report, Sink, SnapshotOffer, StoreSink,
 };
 
-use crate::caps::Caps;
+use crate::caps::{Caps, Way};
 use crate::clock;
 use crate::config::Config;
 
@@ -105,7 +105,7 @@ impl Host for Replicas {
     }
 
     fn cap(&self, peer: &PeerRecord) -> Option<Rate> {
-        self.caps.limit_at(Some(peer), clock::wall())
+        self.caps.limit_at(Way::Sent, Some(peer), clock::wall())
     }
 
     fn received(&self, peer: &PeerRecord, outcome: Result<(), &Failure>, report: &Report) {

@@ -3,12 +3,10 @@
 #![allow(clippy::unwrap_used)] // a failed step ends the test
 
 mod office;
-#[allow(dead_code)]
 mod relay;
 #[path = "sim/rng.rs"]
 #[allow(dead_code)]
 mod rng;
-mod simnet;
 #[path = "sim/store.rs"]
 #[allow(dead_code)]
 mod store;
@@ -25,7 +23,6 @@ use narrowboat_wan::link::{Cancel, Host, Link};
 use narrowboat_wan::shape::Rate;
 use office::{Office, dataset, replication};
 use relay::{Path, Relay};
-use simnet::{Line, SimNet};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -96,55 +93,4 @@ async fn a_peer_sends_no_faster_than_it_is_granted() {
     assert_eq!((granted(&link), attempts.load(Ordering::Relaxed)), (None, 1), "all over one connection");
     link.shutdown().await;
     head_link.shutdown().await;
-}
-
-/// Two branches send at once to a head office with a cap: together they are within it in every second, and each gets its part.
-#[test]
-fn two_peers_share_what_a_box_receives() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    runtime.block_on(async {
-        let net = SimNet::new(23);
-        let [there, one, two] = [9, 1, 3].map(|number| SocketAddr::from(([10, 0, 0, number], 7420)));
-        let head = Office::new(9);
-        let branches = [(Office::new(1), one), (Office::new(3), two)];
-        for (branch, at) in &branches {
-            net.connect(*at, there, Line::new(50_000_000, Duration::from_millis(40), 0.005));
-            head.pin(&branch.record(Vec::new())).unwrap();
-            branch.pin(&head.record(vec![there.into()])).unwrap();
-        }
-        let head_link = Link::over(net.socket(there), head.config(there), head.clone()).unwrap();
-        let cap = 8_000_000;
-        head_link.set_receive_limit(None, Rate::from_bits(cap).ok());
-        let mut jobs = Vec::new();
-        for (nth, (branch, at)) in branches.iter().enumerate() {
-            let link = Link::over(net.socket(*at), branch.config(*at), branch.clone()).unwrap();
-            until(|| granted(&link).is_some()).await;
-            let (data, ..) = dataset(50 + nth as u64, 12);
-            let snapshot = data.snapshot(&branch.store, 1 + nth as u8, branch.id());
-            let (job_branch, what) = (branch.clone(), replication(&snapshot, &[]));
-            jobs.push(tokio::spawn(async move {
-                let (source, cancel) = (job_branch.store.clone(), Cancel::new());
-                link.replicate("box-9", what, source, &cancel, |_| ()).await.unwrap()
-            }));
-            // The second comes when the first has the whole.
-            tokio::time::sleep(3 * SECOND).await;
-        }
-        tokio::time::sleep(6 * SECOND).await;
-        let wires = [one, two].map(|at| net.wire(at, there));
-        let within = |from: Duration| wires.each_ref().map(|wire| wire.bytes_within(from..from + SECOND) * 8);
-        let end = net.now().saturating_sub(SECOND);
-        let mut from = Duration::ZERO;
-        while from < end {
-            let both: u64 = within(from).iter().sum();
-            assert!(both <= cap * 102 / 100, "{both} bits in the second from {from:?}");
-            from += Duration::from_millis(20);
-        }
-        let last = within(end);
-        assert!(last.iter().all(|bits| *bits > cap * 40 / 100), "an equal part each: {last:?}");
-        let early = within(2 * SECOND);
-        assert!(early[0] > cap * 60 / 100, "all of it while the other was not there: {early:?}");
-        for job in jobs {
-            assert!(job.await.unwrap().published);
-        }
-    });
 }

@@ -29,6 +29,7 @@ is there twice. The calendar can stand in the config file, too (wan.calendar, pe
   narrowboat limit --rate pause --for 90min            a video conference
   narrowboat limit --resume                            ... that was over early
   narrowboat limit head-office --rate 5Mbit            what goes to one peer
+  narrowboat limit --receive --rate 8Mbit              what comes from all peers together
   narrowboat limit --explain                           what counts now, and when peers will have caught up";
 
 /// The longest calendar that is read, in bytes.
@@ -42,13 +43,14 @@ pub(super) struct Wish {
     pub(super) calendar: Option<PathBuf>,
     pub(super) resume: bool,
     pub(super) as_configured: bool,
+    pub(super) receive: bool,
 }
 
 pub(super) fn limit(context: &Context, wish: Wish) -> Outcome {
-    let Wish { peer, rate, seconds, calendar, resume, as_configured } = wish;
+    let Wish { peer, rate, seconds, calendar, resume, as_configured, receive } = wish;
     let plain_asked = rate.is_some() && seconds.is_none();
     let calendar = calendar.as_deref().map(read_calendar).transpose()?;
-    let request = Request::Limit { peer, rate, seconds, calendar, resume, as_configured };
+    let request = Request::Limit { peer, rate, seconds, calendar, resume, as_configured, receive };
     if let Some(limit) = context.ask::<Limit>(&request)? {
         say!("cap of {}: {}", whose(&limit), limit_line(&limit));
         show_reason(&limit, "  ");
@@ -90,7 +92,12 @@ pub(super) fn limit_text(limit: Option<u64>) -> String {
 }
 
 fn whose(limit: &Limit) -> String {
-    limit.peer.as_ref().map_or("the whole box".to_owned(), |peer| format!("what goes to {peer}"))
+    match (&limit.peer, limit.receive) {
+        (None, false) => "the whole box".to_owned(),
+        (None, true) => "what the whole box receives".to_owned(),
+        (Some(peer), false) => format!("what goes to {peer}"),
+        (Some(peer), true) => format!("what comes from {peer}"),
+    }
 }
 
 /// " until Mon 2026-11-23 18:00, then 20.00 Mbit/s", or nothing.
@@ -109,7 +116,8 @@ fn show_reason(limit: &Limit, indent: &str) {
     match (limit.reason.as_str(), &limit.rule) {
         ("override", _) => {
             let peer = limit.peer.as_ref().map(|peer| format!(" {peer}")).unwrap_or_default();
-            say!("{indent}by an override; `narrowboat limit{peer} --resume` ends it");
+            let receive = if limit.receive { " --receive" } else { "" };
+            say!("{indent}by an override; `narrowboat limit{peer}{receive} --resume` ends it");
         }
         (_, Some(rule)) => say!("{indent}by the rule \"{rule}\" ({zone})"),
         _ if !limit.calendar.is_empty() => say!("{indent}no rule of the calendar holds now ({zone})"),
@@ -129,6 +137,10 @@ fn show(explained: &Explained) {
     say!("now           {}", local_time(&explained.time, zone));
     say!("the box       {}", limit_line(&explained.whole));
     show_reason(&explained.whole, "              ");
+    if let Some(received) = &explained.whole_received {
+        say!("  receives    {}", limit_line(received));
+        show_reason(received, "              ");
+    }
     for peer in &explained.peers {
         show_peer(peer, zone);
     }
@@ -140,6 +152,13 @@ fn show_peer(peer: &ExplainedPeer, zone: Option<&str>) {
     say!("{:<13} {}", cap.peer.as_deref().unwrap_or("-"), limit_line(cap));
     show_reason(cap, "              ");
     say!("  counts      {}, sending {} now", limit_text(peer.in_force), bit_rate(peer.sending as f64));
+    if let Some(granted) = peer.granted {
+        say!("  it takes    {}: its own cap of what it receives", limit_text(Some(granted)));
+    }
+    if let Some(received) = &peer.received {
+        say!("  receives    {}, receiving {} now", limit_line(received), bit_rate(peer.receiving as f64));
+        show_reason(received, "              ");
+    }
     if let Some(recovery) = &peer.recovery {
         say!("  recovery    {}", recovery_text(recovery, zone));
     }

@@ -237,7 +237,8 @@ enum Command {
     ///
     /// Three things can be said about a cap, and the first that applies counts: an override (--rate with --for), which is over by
     /// itself; a calendar of the week with exceptions by date; and the plain rate (--rate), for all other hours. What is said
-    /// here is kept, and outranks the config file. A peer's cap counts below that of the box.
+    /// here is kept, and outranks the config file. A peer's cap counts below that of the box. The same can be said about what is received
+    /// (--receive), which peers keep that are as new as this box.
     #[command(after_help = limit::HELP)]
     Limit {
         /// The peer; all traffic of the box where none is named.
@@ -257,6 +258,9 @@ enum Command {
         /// Forget everything that was said here: the config file counts again.
         #[arg(long, conflicts_with_all = ["rate", "calendar", "resume"])]
         as_configured: bool,
+        /// Cap what is received instead of what is sent: peers are told, and keep it.
+        #[arg(long, conflicts_with = "explain")]
+        receive: bool,
         /// Say which rule holds now and until when, and when peers will have caught up.
         #[arg(long, conflicts_with_all = ["rate", "calendar", "resume", "as_configured"])]
         explain: bool,
@@ -313,8 +317,8 @@ pub fn run() -> ExitCode {
         Command::Retention(command) => retention::retention(&context, command),
         Command::Replication(command) => replication::replication(&context, command),
         Command::Limit { peer, explain: true, .. } => limit::explain(&context, peer),
-        Command::Limit { peer, rate, seconds, calendar, resume, as_configured, explain: false } => {
-            limit::limit(&context, limit::Wish { peer, rate, seconds, calendar, resume, as_configured })
+        Command::Limit { peer, rate, seconds, calendar, resume, as_configured, receive, explain: false } => {
+            limit::limit(&context, limit::Wish { peer, rate, seconds, calendar, resume, as_configured, receive })
         }
         Command::Probe { peer } => peer::probe(&context, peer),
         Command::Check { deep } => check::check(&context, deep),

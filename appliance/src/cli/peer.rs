@@ -78,13 +78,15 @@ pub(super) fn show_peers(peers: &[Peer]) {
             peer.name.clone(),
             state,
             limit_text(peer.limit),
+            bit_rate(peer.sending as f64),
+            bit_rate(peer.receiving as f64),
             or_dash(peer.round_trip_ms.map(|ms| format!("{ms:.1} ms"))),
             size(peer.wire_bytes_sent),
             size(peer.wire_bytes_received),
         ]
     };
     let rows: Vec<_> = peers.iter().map(row).collect();
-    table(&["PEER", "LINE", "CAP", "ROUND TRIP", "SENT", "RECEIVED"], &rows);
+    table(&["PEER", "LINE", "CAP", "SENDING", "RECEIVING", "ROUND TRIP", "SENT", "RECEIVED"], &rows);
 }
 
 pub(super) fn probe(context: &Context, peer: String) -> Outcome {

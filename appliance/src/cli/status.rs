@@ -30,6 +30,9 @@ fn show(status: &Status) {
     if let Some(cap) = &status.cap {
         say!("  cap          {}", limit_line(cap));
     }
+    if let Some(cap) = &status.receive_cap {
+        say!("  receives     {} at most", limit_line(cap));
+    }
     say!("  live data    {}", size(status.logical_bytes));
     say!("  snapshots    {} if each were kept whole", size(status.protected_bytes));
     say!(

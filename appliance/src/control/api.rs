@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::reports::{self, Acknowledged};
 use super::{Failed, Request, limit, plan, retention, time};
-use crate::caps::Change;
+use crate::caps::{Change, Way};
 use crate::clock;
 use crate::ingest::volumes::place_of;
 use crate::jobs::image::restore_image;
@@ -88,7 +88,8 @@ pub fn handle(
         Request::PeerRemove { name } => {
             let record = link(node)?.remove(&name)?;
             node.store.set_peer(record.name.as_str(), None, clock::now())?;
-            node.caps.change(Some(&record), Change::Forget)?;
+            node.caps.change(Way::Sent, Some(&record), Change::Forget)?;
+            node.caps.change(Way::Received, Some(&record), Change::Forget)?;
             // Another box may get this name one day, and has nothing of it.
             for row in node.store.dataset_rows() {
                 node.plans.set(row.id, &record, None)?;
@@ -114,8 +115,9 @@ pub fn handle(
         Request::RetentionShow { dataset } => done(retention::show(node, &dataset)?),
         Request::RetentionList => done(retention::list(node)),
         Request::RetentionRemove { dataset } => done(retention::remove(node, &dataset)?),
-        Request::Limit { peer, rate, seconds, calendar, resume, as_configured } => {
-            let asked = limit::Asked { rate, seconds, calendar, resume, as_configured };
+        Request::Limit { peer, rate, seconds, calendar, resume, as_configured, receive } => {
+            let way = if receive { Way::Received } else { Way::Sent };
+            let asked = limit::Asked { way, rate, seconds, calendar, resume, as_configured };
             done(limit::limit(node, peer, &asked)?)
         }
         Request::LimitExplain { peer } => done(limit::explain(node, peer.as_deref())?),
@@ -217,7 +219,8 @@ fn status(node: &Node) -> Result<reports::Status, Failed> {
         iscsi: node.iscsi_addresses.iter().map(ToString::to_string).collect(),
         nfs: node.nfs_address.map(|address| address.to_string()),
         wan: node.link.as_ref().and_then(|link| link.local_address().ok()).map(|address| address.to_string()),
-        cap: node.link.as_ref().map(|_| limit::whole(node)),
+        cap: node.link.as_ref().map(|_| limit::whole(node, Way::Sent)),
+        receive_cap: node.link.as_ref().and_then(|_| limit::received(node, None)),
         logical_bytes,
         protected_bytes,
         unique_bytes: unique,
@@ -429,6 +432,9 @@ fn peer_report(node: &Node, peer: &PeerStatus) -> reports::Peer {
         connected_from: peer.connected_from.map(|address| address.to_string()),
         last_error: peer.last_error.clone().filter(|_| peer.connected_from.is_none()),
         limit: peer.limit.map(Rate::bits),
+        granted: peer.granted.map(Rate::bits),
+        sending: peer.bits_per_second,
+        receiving: peer.received_bits_per_second,
         round_trip_ms: peer.line.map(|line| line.round_trip.as_secs_f64() * 1e3),
         wire_bytes_sent: peer.counters.sent.bytes,
         wire_bytes_received: peer.counters.received.bytes,

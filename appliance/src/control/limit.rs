@@ -9,7 +9,7 @@ use super::Failed;
 use super::api::link;
 use super::reports::{CaughtUp, Explained, ExplainedPeer, Limit, Recovery};
 use crate::backlog::{Backlog, backlog};
-use crate::caps::Change;
+use crate::caps::{Change, Way};
 use crate::clock;
 use crate::node::Node;
 use crate::units::rfc3339;
@@ -18,12 +18,21 @@ use crate::units::rfc3339;
 const OVERRIDE_MAX: u64 = 366 * 24 * 3600;
 
 /// The cap of the whole box.
-pub(super) fn whole(node: &Node) -> Limit {
-    report(None, &node.caps.schedule(None), clock::wall())
+pub(super) fn whole(node: &Node, way: Way) -> Limit {
+    report(way, None, &node.caps.schedule(way, None), clock::wall())
+}
+
+/// The cap of what is received, where anything was said about it.
+pub(super) fn received(node: &Node, peer: Option<&PeerRecord>) -> Option<Limit> {
+    let schedule = node.caps.schedule(Way::Received, peer);
+    (schedule != Schedule { calendar: schedule.calendar.clone(), ..Schedule::plain(None) }
+        || !schedule.calendar.rules().is_empty())
+    .then(|| report(Way::Received, peer, &schedule, clock::wall()))
 }
 
 /// What is to be changed.
 pub(super) struct Asked {
+    pub(super) way: Way,
     pub(super) rate: Option<String>,
     pub(super) seconds: Option<u64>,
     pub(super) calendar: Option<String>,
@@ -38,15 +47,16 @@ pub(super) fn limit(node: &Node, peer: Option<String>, asked: &Asked) -> Result<
     let changes = changes(node, asked)?;
     let changed = !changes.is_empty();
     for change in changes {
-        if let Some(known) = &record {
+        if let Some(known) = record.as_ref().filter(|_| asked.way == Way::Sent) {
             record = Some(note(node, link, known, &change)?);
         }
-        node.caps.change(record.as_ref(), change)?;
+        node.caps.change(asked.way, record.as_ref(), change)?;
     }
     if changed {
         node.caps.apply(link);
     }
-    Ok(report(record.as_ref(), &node.caps.schedule(record.as_ref()), clock::wall()))
+    let schedule = node.caps.schedule(asked.way, record.as_ref());
+    Ok(report(asked.way, record.as_ref(), &schedule, clock::wall()))
 }
 
 /// What is asked for, checked as a whole before any of it is done.
@@ -92,7 +102,7 @@ fn note(node: &Node, link: &Link, peer: &PeerRecord, change: &Change) -> Result<
 }
 
 /// What counts of what was said about one cap.
-fn report(peer: Option<&PeerRecord>, schedule: &Schedule, now: Timestamp) -> Limit {
+fn report(way: Way, peer: Option<&PeerRecord>, schedule: &Schedule, now: Timestamp) -> Limit {
     let ruling = schedule.at(now);
     let (reason, rule) = match ruling.reason {
         Reason::Override => ("override", None),
@@ -100,6 +110,7 @@ fn report(peer: Option<&PeerRecord>, schedule: &Schedule, now: Timestamp) -> Lim
         Reason::Plain => ("rate", None),
     };
     Limit {
+        receive: way == Way::Received,
         peer: peer.map(|peer| peer.name.to_string()),
         limit: ruling.limit.map(Rate::bits),
         reason: reason.into(),
@@ -117,28 +128,33 @@ pub(super) fn explain(node: &Node, peer: Option<&str>) -> Result<Explained, Fail
     let link = link(node)?;
     let chosen = peer.map(|name| link.find(name)).transpose()?;
     let now = clock::wall();
-    let whole = node.caps.schedule(None);
+    let whole = node.caps.schedule(Way::Sent, None);
     // All peers flow together, also where only one is asked about: they share the box's cap.
     let peers = link.peers();
     let gathered = peers
         .iter()
-        .map(|peer| Ok((peer, node.caps.schedule(Some(&peer.record)), backlog(node, peer.record.name.as_str())?)))
+        .map(|peer| {
+            Ok((peer, node.caps.schedule(Way::Sent, Some(&peer.record)), backlog(node, peer.record.name.as_str())?))
+        })
         .collect::<Result<Vec<_>, Failed>>()?;
     let loads: Vec<Load> = gathered
         .iter()
         .map(|(peer, schedule, backlog)| {
             let pace = node.caps.pace(&peer.record).and_then(|pace| pace.rate);
-            let line = line_of(peer, in_force(schedule, &whole, pace, now));
-            let line = [line, pace.map(Rate::bits)].into_iter().flatten().min();
+            let line = line_of(peer, in_force(peer, schedule, &whole, pace, now));
+            let line = [line, pace.map(Rate::bits), peer.granted.map(Rate::bits)].into_iter().flatten().min();
             Load { bytes: backlog.left_bytes, schedule, line }
         })
         .collect();
     let arrivals = forecast(now, &whole, &loads);
     let explained = gathered.iter().zip(arrivals).map(|((peer, schedule, backlog), arrival)| {
         let pace = node.caps.pace(&peer.record);
-        let in_force = in_force(schedule, &whole, pace.and_then(|pace| pace.rate), now);
+        let in_force = in_force(peer, schedule, &whole, pace.and_then(|pace| pace.rate), now);
         ExplainedPeer {
-            cap: report(Some(&peer.record), schedule, now),
+            cap: report(Way::Sent, Some(&peer.record), schedule, now),
+            received: received(node, Some(&peer.record)),
+            granted: peer.granted.map(Rate::bits),
+            receiving: peer.received_bits_per_second,
             in_force: in_force.map(Rate::bits),
             recovery: pace.zip(node.caps.recovery_point(&peer.record)).map(|(pace, seconds)| Recovery {
                 seconds,
@@ -157,12 +173,17 @@ pub(super) fn explain(node: &Node, peer: Option<&str>) -> Result<Explained, Fail
     let asked = |explained: &ExplainedPeer| {
         chosen.as_ref().is_none_or(|chosen| explained.cap.peer.as_deref() == Some(chosen.name.as_str()))
     };
-    Ok(Explained { time: rfc3339(now), whole: report(None, &whole, now), peers: explained.filter(asked).collect() })
+    Ok(Explained {
+        time: rfc3339(now),
+        whole: report(Way::Sent, None, &whole, now),
+        whole_received: received(node, None),
+        peers: explained.filter(asked).collect(),
+    })
 }
 
-/// The lowest of a peer's cap, the box's and its pace.
-fn in_force(own: &Schedule, whole: &Schedule, pace: Option<Rate>, now: Timestamp) -> Option<Rate> {
-    [own.limit_at(now), whole.limit_at(now), pace].into_iter().flatten().min()
+/// The lowest of a peer's cap, the box's, its pace and what it grants.
+fn in_force(peer: &PeerStatus, own: &Schedule, whole: &Schedule, pace: Option<Rate>, now: Timestamp) -> Option<Rate> {
+    [own.limit_at(now), whole.limit_at(now), pace, peer.granted].into_iter().flatten().min()
 }
 
 /// What the line to a peer takes at most, as far as that shows: while something is sent, and a cap is not what bounds it.

@@ -297,6 +297,9 @@ pub enum Request {
         /// Drops whatever was said since the config file.
         #[serde(default)]
         as_configured: bool,
+        /// It is about what is received, not what is sent.
+        #[serde(default)]
+        receive: bool,
     },
     /// Which caps count now, why, until when, and when peers will have caught up.
     LimitExplain {

@@ -31,6 +31,9 @@ pub struct Status {
     /// The cap of everything that is sent, and why it counts.
     #[serde(default)]
     pub cap: Option<Limit>,
+    /// The cap of everything that is received, where there is one.
+    #[serde(default)]
+    pub receive_cap: Option<Limit>,
     /// What clients see: the sum of all datasets now.
     pub logical_bytes: u64,
     /// The same over all snapshots: what restoring each of them would take.
@@ -315,6 +318,15 @@ pub struct Peer {
     pub last_error: Option<String>,
     /// The cap of what is sent to it that counts now, in bits per second.
     pub limit: Option<u64>,
+    /// How fast it lets itself be sent to, in bits per second, where it said so; `limit` is never above.
+    #[serde(default)]
+    pub granted: Option<u64>,
+    /// What was sent to it in the last second, in bits on the wire.
+    #[serde(default)]
+    pub sending: u64,
+    /// What was received from it in the last second, likewise.
+    #[serde(default)]
+    pub receiving: u64,
     /// Round trip in milliseconds.
     pub round_trip_ms: Option<f64>,
     /// Bytes sent to it on the wire since the box started.

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// A cap, and why it counts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Limit {
+    /// It is about what is received.
+    #[serde(default)]
+    pub receive: bool,
     /// The peer; none for the whole box.
     pub peer: Option<String>,
     /// What counts now, in bits per second; none for no cap, 0 for pause.
@@ -32,6 +35,9 @@ pub struct Explained {
     pub time: String,
     /// The whole box.
     pub whole: Limit,
+    /// What the whole box receives, where anything was said about it.
+    #[serde(default)]
+    pub whole_received: Option<Limit>,
     /// Peers, by name.
     pub peers: Vec<ExplainedPeer>,
 }
@@ -41,7 +47,16 @@ pub struct Explained {
 pub struct ExplainedPeer {
     /// Its own cap.
     pub cap: Limit,
-    /// What counts: the lowest of its own cap, the box's and its pace, in bits per second; none where there is none of them.
+    /// The cap of what is received from it, where anything was said about it.
+    #[serde(default)]
+    pub received: Option<Limit>,
+    /// What it lets itself be sent, in bits per second, where it said so.
+    #[serde(default)]
+    pub granted: Option<u64>,
+    /// What is received from it now, in bits per second.
+    #[serde(default)]
+    pub receiving: u64,
+    /// What counts: the lowest of its own cap, the box's, its pace and what it grants, in bits per second; none where there is none of them.
     pub in_force: Option<u64>,
     /// How its recovery point is met, where it has one and lacks something.
     pub recovery: Option<Recovery>,
