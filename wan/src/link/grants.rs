@@ -215,5 +215,5 @@ async fn forget(inner: &Inner, granting: Granting, last: Option<Rate>) {
             () = inner.closing.cancelled() => {}
         }
     }
-    inner.shaper.set_granted(granting, None);
+    inner.shaper.end_granting(granting);
 }

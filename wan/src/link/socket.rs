@@ -83,8 +83,8 @@ struct State {
     strangers: VecDeque<Stranger>,
     waiting: BTreeMap<u64, Waker>,
     next_poller: u64,
-    /// Of each peer, the number of the source that grants.
-    granting: BTreeMap<NodeId, u64>,
+    /// Of each peer, what was granted last by each source, the newest source last.
+    granting: BTreeMap<NodeId, BTreeMap<u64, Option<Rate>>>,
     next_granting: u64,
 }
 
@@ -178,21 +178,35 @@ impl Shaper {
         }
     }
 
-    /// A source of a peer's grants begins. Those of an earlier one count until the first of this one.
+    /// A source of a peer's grants begins: one of its connections. Those of an earlier one count until the first of this one.
     pub fn begin_granting(&self, node: NodeId) -> Granting {
         let mut state = self.lock();
         let number = state.next_granting;
         state.next_granting += 1;
-        state.granting.insert(node, number);
         Granting { node, number }
     }
 
-    /// The peer grants us a rate (`None`: any) from the next datagram on. Without effect where there is a newer source.
+    /// The peer grants us a rate (`None`: any) from the next datagram on. Without effect while a newer source has a word.
     pub fn set_granted(&self, by: Granting, granted: Option<Rate>) {
-        let now = self.now();
         let mut state = self.lock();
-        if state.granting.get(&by.node) == Some(&by.number) && state.tree.granted(by.node) != granted {
-            state.tree.set_granted(now, by.node, granted);
+        state.granting.entry(by.node).or_default().insert(by.number, granted);
+        self.newest_grants(state, by.node);
+    }
+
+    /// A source has ended, and what it granted: that of the newest of the others counts.
+    pub fn end_granting(&self, by: Granting) {
+        let mut state = self.lock();
+        if let Some(sources) = state.granting.get_mut(&by.node) {
+            sources.remove(&by.number);
+            self.newest_grants(state, by.node);
+        }
+    }
+
+    fn newest_grants(&self, mut state: MutexGuard<'_, State>, node: NodeId) {
+        let granted =
+            state.granting.get(&node).and_then(|sources| sources.last_key_value()).and_then(|(_, last)| *last);
+        if state.tree.granted(node) != granted {
+            state.tree.set_granted(self.now(), node, granted);
             self.limits_changed(state);
         }
     }

@@ -210,3 +210,22 @@ async fn transmissions_are_short_under_a_cap_and_too_long_ones_are_dropped() {
     shaper.remove_peer(peer);
     assert_eq!(socket.max_transmit_segments(), 64);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_newest_source_of_grants_counts_and_its_end_brings_back_the_one_before() {
+    let (_, shaper, _) = shaped(None, 0);
+    let peer = shaper.add_peer(rate("5Mbit"));
+    let [first, second] = [(); 2].map(|()| shaper.begin_granting(peer));
+    shaper.set_granted(first, rate("2Mbit"));
+    assert_eq!((shaper.limit(Some(peer)), shaper.granted(peer)), (rate("2Mbit"), rate("2Mbit")));
+    shaper.set_granted(second, rate("8Mbit"));
+    assert_eq!((shaper.limit(Some(peer)), shaper.granted(peer)), (rate("5Mbit"), rate("8Mbit")), "the lower counts");
+    shaper.set_granted(first, rate("1Mbit"));
+    assert_eq!(shaper.granted(peer), rate("8Mbit"), "an older one has no word");
+    shaper.end_granting(second);
+    assert_eq!(shaper.limit(Some(peer)), rate("1Mbit"));
+    shaper.set_limit(Some(peer), rate("500kbit"));
+    assert_eq!(shaper.limit(Some(peer)), rate("500kbit"), "nor does a grant lift a cap");
+    shaper.end_granting(first);
+    assert_eq!((shaper.limit(Some(peer)), shaper.granted(peer)), (rate("500kbit"), None));
+}
