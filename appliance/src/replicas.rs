@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use narrowboat_storage::Store;
-use narrowboat_storage::catalogue::DatasetRow;
+use narrowboat_storage::catalogue::{DatasetRow, SnapshotRow};
 use narrowboat_storage::error::{Refusal, Result};
+use narrowboat_storage::id::DatasetId;
 use narrowboat_wan::link::Host;
 use narrowboat_wan::peer::PeerRecord;
 use narrowboat_wan::shape::Rate;
@@ -33,6 +34,20 @@ impl Replicas {
     }
 }
 
+impl Replicas {
+    /// Notes once that the maker of a replica has sent it itself.
+    fn note_maker(&self, peer: &PeerRecord, dataset: DatasetId) {
+        let setting = from_maker(dataset);
+        let is_maker = self.store.dataset_row(dataset).is_some_and(|row| row.origin == Some(peer.store));
+        if is_maker
+            && self.store.setting(&setting).is_none()
+            && let Err(error) = self.store.set_setting(&setting, Some(peer.store.to_string().as_bytes()), clock::now())
+        {
+            tracing::warn!(%error, "who has sent a replica could not be noted");
+        }
+    }
+}
+
 /// What goes in front of the names of a peer's datasets here.
 fn prefix(peer: &PeerRecord) -> String {
     format!("{}/", peer.name)
@@ -43,7 +58,8 @@ fn prefix(peer: &PeerRecord) -> String {
 const AHEAD_NANOSECONDS: i64 = 600 * 1_000_000_000;
 
 /// What one peer may publish: what its own store made, and, where it was said so, what it keeps for other boxes. That goes under
-/// its name, never into what came from elsewhere: who forwards could have changed it.
+/// its name, never into what came from elsewhere: who forwards could have changed it. And never beside what its maker publishes
+/// here itself, as long as that is a peer of this box; only what the maker has published may be said again.
 struct Publishing {
     store: Arc<Store>,
     prefix: String,
@@ -76,12 +92,44 @@ impl Admission for Publishing {
             _ if snapshot.source == self.store.id() => {
                 refused(format!("{name} was made by the box that you send it to"))
             }
+            Some(_) if self.is_here(snapshot) => Ok(()),
             Some(row) if !row.name.starts_with(&self.prefix) => {
                 refused(format!("{name} comes to the box that you send it to from elsewhere already"))
             }
+            Some(row) if maker_sends(&self.store, &row) => refused(format!(
+                "{name} comes to the box that you send it to from the box that made it: what you have of it is not taken any more"
+            )),
             _ => Ok(()),
         }
     }
+}
+
+impl Publishing {
+    /// Is just this snapshot, with this root, here already?
+    fn is_here(&self, offer: &SnapshotOffer) -> bool {
+        let snapshots = self.store.snapshots(Some(offer.dataset));
+        let is_same = |known: &SnapshotRow| {
+            known.id == offer.snapshot && known.sealed.is_some_and(|sealed| sealed.root == offer.root)
+        };
+        snapshots.iter().any(is_same)
+    }
+}
+
+/// The name of the setting that says that a replica's maker has sent it here itself; its value is the maker's store.
+fn from_maker(dataset: DatasetId) -> String {
+    format!("replica.{dataset}.from-maker")
+}
+
+/// Has the maker of a replica sent it here itself, and is it a peer still?
+fn maker_sends(store: &Store, row: &DatasetRow) -> bool {
+    let is_maker = |peer: &PeerRecord| Some(peer.store) == row.origin;
+    store.setting(&from_maker(row.id)).is_some() && peers(store).iter().any(is_maker)
+}
+
+/// Forgets who has sent a dataset that is there no more.
+pub fn forget(store: &Store, dataset: DatasetId) -> Result<()> {
+    let setting = from_maker(dataset);
+    if store.setting(&setting).is_some() { store.set_setting(&setting, None, clock::now()) } else { Ok(()) }
 }
 
 impl Host for Replicas {
@@ -109,6 +157,9 @@ impl Host for Replicas {
     }
 
     fn received(&self, peer: &PeerRecord, outcome: Result<(), &Failure>, report: &Report) {
+        if outcome.is_ok() {
+            self.note_maker(peer, report.dataset);
+        }
         let (peer, snapshot, payload) = (peer.name.as_str(), report.snapshot, report.payload_bytes);
         match outcome {
             Ok(()) => tracing::info!(peer, %snapshot, payload, "received a snapshot"),

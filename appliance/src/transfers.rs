@@ -125,7 +125,7 @@ impl Transfers {
         what: Replication,
     ) -> Result<u64, LinkError> {
         let link = node.link.clone().ok_or(LinkError::Closed)?;
-        link.find(&peer)?;
+        let key = link.find(&peer)?.id;
         let cancel = Cancel::new();
         let id = {
             let mut list = self.lock();
@@ -185,6 +185,15 @@ impl Transfers {
                     let note = || ledger::note(&owner.store, &peer, &dataset, &proof, clock::now());
                     if let Err(error) = tokio::task::block_in_place(note) {
                         tracing::warn!(%error, "what the peer has could not be noted");
+                    }
+                }
+                // Who removes a peer or a dataset first does that and then forgets what was noted; what is noted still later is
+                // forgotten here. Another box may get the name one day.
+                let is_peer = link.find(&peer).is_ok_and(|record| record.id == key);
+                if !is_peer || owner.store.dataset_row(dataset).is_none() {
+                    let forget = || ledger::forget(&owner.store, &peer, &dataset, clock::now());
+                    if let Err(error) = tokio::task::block_in_place(forget) {
+                        tracing::warn!(%error, "the ledger could not be changed");
                     }
                 }
                 outcome

@@ -165,12 +165,54 @@ fn a_chain_of_three_boxes_passes_on_what_the_first_made() {
     assert!(sent["payload_bytes"].as_u64() < Some(64 << 10) && sent["proved"] == true, "{sent}");
     assert!(snapshots(&vault, "hub/branch/disk").iter().any(|name| name == "direct"));
 
+    // From then on the branch alone says what is in it; what the hub has of the same is no offence.
+    fine(&hub, &["replicate", "branch/disk@monday", "--to", "vault", "--wait"]);
+    fine(&branch, &["snapshot", "create", "disk", "--name", "later"]);
+    until("later", || snapshots(&hub, "branch/disk").iter().any(|name| name == "later"));
+    let refused = narrowboat(&hub, &["replicate", "branch/disk@later", "--to", "vault", "--wait"]);
+    assert!(refused.code != 0 && refused.err.contains("from the box that made it"), "{refused:?}");
+    // Until the branch is no peer of the vault any more.
+    fine(&vault, &["peer", "remove", "branch"]);
+    fine(&hub, &["replicate", "branch/disk@later", "--to", "vault", "--wait"]);
+    assert!(snapshots(&vault, "hub/branch/disk").iter().any(|name| name == "later"));
+
     // Back to where it came from nothing goes; and what others made only to who said so.
     let back = narrowboat(&hub, &["replicate", "branch/disk@monday", "--to", "branch"]);
     assert!(back.code != 0 && back.err.contains("branch/disk came from branch"), "{back:?}");
     assert!(narrowboat(&hub, &["plan", "create", "branch/disk", "--to", "branch"]).code != 0);
-    let back = narrowboat(&vault, &["replicate", "hub/branch/disk@monday", "--to", "branch", "--wait"]);
-    assert!(back.code != 0 && back.err.contains("was made by another box"), "{back:?}");
+    let back = narrowboat(&vault, &["replicate", "hub/branch/disk@monday", "--to", "hub", "--wait"]);
+    assert!(back.code != 0 && back.err.contains("hub/branch/disk came from hub"), "{back:?}");
+}
+
+#[test]
+fn what_is_removed_leaves_nothing_in_the_catalogue() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
+    let (_head, served) = (Served::start(&head), Served::start(&branch));
+    pair(&head, &branch);
+    for name in ["disk", "other"] {
+        fine(&branch, &["volume", "create", name, "--size", "64MiB"]);
+        fine(&branch, &["snapshot", "create", name, "--name", "one"]);
+        fine(&branch, &["replicate", &format!("{name}@one"), "--to", "head", "--wait"]);
+    }
+    fine(&branch, &["plan", "create", "other", "--to", "head", "--every", "1h"]);
+    fine(&branch, &["retention", "set", "other", "--daily", "30"]);
+    fine(&branch, &["dataset", "delete", "other"]);
+    // The peer goes while something is on its way to it.
+    write_noise(&served);
+    fine(&branch, &["limit", "head", "--rate", "256kbit"]);
+    fine(&branch, &["snapshot", "create", "disk", "--name", "two"]);
+    fine(&branch, &["replicate", "disk@two", "--to", "head"]);
+    let state = || facts(&branch, &["replication", "list"])[0]["state"].clone();
+    until("it to be under way", || state() == "running");
+    fine(&branch, &["peer", "remove", "head"]);
+    until("its end", || state() == "failed");
+    served.end_with(rustix::process::Signal::TERM);
+    let config = narrowboat::config::Config::default();
+    let (store, _) = narrowboat::node::open_store(&branch, &config).expect("a store");
+    for prefix in ["plan/", "peer.", "retention", "replica."] {
+        assert_eq!(store.settings(prefix), Vec::new(), "{prefix}");
+    }
 }
 
 #[test]

@@ -7,8 +7,8 @@ use clap::Subcommand;
 use super::limit::limit_text;
 use super::show::{or_dash, size, table};
 use super::{Context, Outcome};
-use crate::control::Request;
 use crate::control::reports::{Acknowledged, Invitation, Line, Peer};
+use crate::control::{AddressChange, Request};
 use crate::units::{bit_rate, duration};
 
 #[derive(Subcommand)]
@@ -28,11 +28,67 @@ pub(super) enum PeerCommand {
     },
     /// List all peers, and how each is reached.
     List,
+    /// Where a peer is dialled: several addresses, best first.
+    #[command(subcommand)]
+    Address(AddressCommand),
     /// Forget a peer. Its replicas here stay.
     Remove {
         /// Its name.
         name: String,
     },
+}
+
+#[derive(Subcommand)]
+pub(super) enum AddressCommand {
+    /// Add an address, behind those that are there.
+    Add {
+        /// The peer's name.
+        peer: String,
+        /// HOST:PORT; an IPv6 address in brackets.
+        address: String,
+    },
+    /// List the addresses of a peer, which one is in use, and why.
+    List {
+        /// The peer's name.
+        peer: String,
+    },
+    /// Remove an address. A connection to it is used until there is a better one.
+    Remove {
+        /// The peer's name.
+        peer: String,
+        /// HOST:PORT, as it is listed.
+        address: String,
+    },
+    /// Put an address first; it is added where it is not there yet.
+    Prefer {
+        /// The peer's name.
+        peer: String,
+        /// HOST:PORT.
+        address: String,
+    },
+}
+
+fn address(context: &Context, command: AddressCommand) -> Outcome {
+    let (peer, change) = match command {
+        AddressCommand::Add { peer, address } => (peer, Some(AddressChange::Add(address))),
+        AddressCommand::List { peer } => (peer, None),
+        AddressCommand::Remove { peer, address } => (peer, Some(AddressChange::Remove(address))),
+        AddressCommand::Prefer { peer, address } => (peer, Some(AddressChange::Prefer(address))),
+    };
+    let Some(peer) = context.ask::<Peer>(&Request::PeerAddresses { peer, change })? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    if peer.addresses.is_empty() {
+        say!("{} is not dialled: it has to call", peer.name);
+    }
+    let in_use = peer.path.as_ref().and_then(|path| path.address.clone());
+    for address in &peer.addresses {
+        say!("{address}{}", if Some(address) == in_use.as_ref() { "  in use" } else { "" });
+    }
+    if let (Some(path), Some(from)) = (&peer.path, &peer.connected_from) {
+        say!("connected with {from} for {}: {}", duration(path.seconds), path.why);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn peer(context: &Context, command: PeerCommand) -> Outcome {
@@ -58,6 +114,7 @@ pub(super) fn peer(context: &Context, command: PeerCommand) -> Outcome {
                 show_peers(&peers);
             }
         }
+        PeerCommand::Address(command) => return address(context, command),
         PeerCommand::Remove { name } => {
             if let Some(done) = context.ask::<Acknowledged>(&Request::PeerRemove { name })? {
                 say!("{}", done.message);
@@ -69,7 +126,11 @@ pub(super) fn peer(context: &Context, command: PeerCommand) -> Outcome {
 
 pub(super) fn show_peers(peers: &[Peer]) {
     let row = |peer: &Peer| {
+        let several = peer.path.as_ref().filter(|path| peer.addresses.len() > 1 && path.address.is_some());
         let state = match (&peer.connected_from, &peer.last_error) {
+            (Some(address), _) if several.is_some() => {
+                format!("connected {address}, {}", several.map_or("", |path| path.why.as_str()))
+            }
             (Some(address), _) => format!("connected {address}"),
             (None, Some(error)) => format!("away: {error}"),
             (None, None) => "away".into(),

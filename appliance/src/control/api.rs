@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::reports::{self, Acknowledged};
-use super::{Failed, Request, limit, plan, retention, time};
+use super::{Failed, Request, limit, peer, plan, retention, time};
 use crate::caps::{Change, Way};
 use crate::clock;
 use crate::ingest::volumes::place_of;
@@ -23,7 +23,7 @@ use crate::jobs::{Meter, Progress};
 use crate::ledger;
 use crate::node::Node;
 use crate::plans::is_auto;
-use crate::replicas::{refuse_return, replication};
+use crate::replicas::{self, refuse_return, replication};
 use crate::units::rfc3339;
 
 /// Does what was asked. `gone` is set once nobody waits for the answer any more: long work that changes nothing ends then.
@@ -51,6 +51,9 @@ pub fn handle(
             for peer in node.store.peers() {
                 ledger::forget(&node.store, &peer.0, &id, clock::now())?;
             }
+            node.plans.forget(id)?;
+            node.retention.set(id, None)?;
+            replicas::forget(&node.store, id)?;
             done(Acknowledged { message: format!("deleted {name} and its snapshots") })
         }
         Request::SnapshotCreate { dataset, name } => done(snapshot_create(node, &dataset, name)?),
@@ -85,6 +88,7 @@ pub fn handle(
         Request::PeerInvite { name } => done(invite(node, name)?),
         Request::PeerJoin { code, address } => done(join(node, &code, &address)?),
         Request::PeerList => done(peers(node)),
+        Request::PeerAddresses { peer, change } => done(peer::addresses(node, &peer, change.as_ref())?),
         Request::PeerRemove { name } => {
             let record = link(node)?.remove(&name)?;
             node.store.set_peer(record.name.as_str(), None, clock::now())?;
@@ -430,6 +434,11 @@ fn peer_report(node: &Node, peer: &PeerStatus) -> reports::Peer {
         addresses: peer.record.addresses.iter().map(ToString::to_string).collect(),
         paired: rfc3339(peer.record.paired_at),
         connected_from: peer.connected_from.map(|address| address.to_string()),
+        path: peer.path.as_ref().map(|(path, used)| reports::PeerPath {
+            address: path.address.as_ref().map(ToString::to_string),
+            why: path.why.to_string(),
+            seconds: used.as_secs_f64(),
+        }),
         last_error: peer.last_error.clone().filter(|_| peer.connected_from.is_none()),
         limit: peer.limit.map(Rate::bits),
         granted: peer.granted.map(Rate::bits),

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod client;
 mod limit;
+mod peer;
 mod plan;
 pub mod reports;
 mod retention;
@@ -50,6 +51,18 @@ impl SocketPath {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// A change to the addresses of a peer; each is `HOST:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AddressChange {
+    /// One more, behind the others.
+    Add(String),
+    /// One less.
+    Remove(String),
+    /// This one first; added where it is not there yet.
+    Prefer(String),
 }
 
 /// What can be asked of a box.
@@ -192,6 +205,14 @@ pub enum Request {
     },
     /// All peers.
     PeerList,
+    /// Changes where a peer is dialled, or only tells.
+    PeerAddresses {
+        /// Its name.
+        peer: String,
+        /// What changes; nothing where nothing is said.
+        #[serde(default)]
+        change: Option<AddressChange>,
+    },
     /// Forgets a peer.
     PeerRemove {
         /// Its name.

@@ -308,12 +308,15 @@ pub struct Peer {
     pub name: String,
     /// Its key, as a fingerprint to compare.
     pub id: String,
-    /// Where it is dialled.
+    /// Where it is dialled, best first.
     pub addresses: Vec<String>,
     /// When it was paired.
     pub paired: String,
     /// Where it is connected from.
     pub connected_from: Option<String>,
+    /// The path in use.
+    #[serde(default)]
+    pub path: Option<PeerPath>,
     /// Why it was not reached when tried last.
     pub last_error: Option<String>,
     /// The cap of what is sent to it that counts now, in bits per second.
@@ -335,6 +338,17 @@ pub struct Peer {
     pub wire_bytes_received: u64,
     /// How far it is behind, for each dataset that was ever sent to it.
     pub lag: Vec<Lag>,
+}
+
+/// The path to a peer that is in use.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PeerPath {
+    /// Which of its addresses was dialled; none where it has called.
+    pub address: Option<String>,
+    /// Why this one.
+    pub why: String,
+    /// For how long it has been in use.
+    pub seconds: f64,
 }
 
 /// How far a peer is behind with one dataset.

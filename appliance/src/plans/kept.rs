@@ -41,6 +41,14 @@ pub(super) fn keep(store: &Store, setting: &str, plan: Option<&Plan>, now: Times
     store.set_setting(setting, text.as_deref().map(str::as_bytes), now)
 }
 
+/// Drops all plans of a dataset that is there no more.
+pub(super) fn forget(store: &Store, dataset: DatasetId, now: Timestamp) -> Result<()> {
+    for (setting, _) in store.settings(&format!("{PREFIX}{dataset}/")) {
+        store.set_setting(&setting, None, now)?;
+    }
+    Ok(())
+}
+
 /// All plans whose dataset and peer are there, in the order of datasets and peers.
 pub(super) fn entries(store: &Store, peers: impl Iterator<Item = PeerRecord>) -> Vec<Entry> {
     let settings = store.settings(PREFIX);

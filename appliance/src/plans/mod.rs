@@ -96,6 +96,11 @@ impl Plans {
         Ok(())
     }
 
+    /// Drops all plans of a dataset that was deleted.
+    pub fn forget(&self, dataset: DatasetId) -> Result<(), Error> {
+        kept::forget(&self.store, dataset, clock::now())
+    }
+
     /// The plan of a dataset and a peer, if there is one.
     pub fn find(&self, dataset: DatasetId, peer: &PeerRecord) -> Option<Plan> {
         kept::find(&self.store, &kept::setting(dataset, peer))
