@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod iscsi;
+pub mod net;
 pub mod nfs;
 pub mod seeded;
 pub mod suite;
@@ -66,13 +67,20 @@ impl Served {
     }
     /// Starts a box whose process is prepared, and waits until it answers.
     pub fn start_with(data: &Path, prepare: impl FnOnce(&mut Command)) -> Served {
-        let mut served = Served::launch_with(data, prepare);
+        Served::launch_with(data, prepare).answering()
+    }
+    /// Starts a box by a command to which its own words are added, and waits until it answers.
+    pub fn start_as(data: &Path, command: Command) -> Served {
+        Served::launch_as(data, command, |_| {}).answering()
+    }
+    fn answering(mut self) -> Served {
+        let served = &mut self;
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Ok(status) = served.ask::<Status>(&Request::Status) {
-                served.nfs = status.nfs.expect("NFS is on");
+                served.nfs = status.nfs.unwrap_or_default();
                 served.portals = status.iscsi;
-                return served;
+                return self;
             }
             let ended = served.child.try_wait().expect("a child");
             assert!(ended.is_none(), "the box ended at its start ({ended:?}):\n{}", served.log());
@@ -85,8 +93,10 @@ impl Served {
         Served::launch_with(data, |_| {})
     }
     fn launch_with(data: &Path, prepare: impl FnOnce(&mut Command)) -> Served {
+        Served::launch_as(data, Command::new(PROGRAM), prepare)
+    }
+    fn launch_as(data: &Path, mut command: Command, prepare: impl FnOnce(&mut Command)) -> Served {
         let log = fs::File::options().create(true).append(true).open(log_of(data)).expect("a log");
-        let mut command = Command::new(PROGRAM);
         command.args(["serve", "--data"]).arg(data).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         prepare(&mut command);
         let child = command.spawn().expect("the program");
@@ -120,6 +130,12 @@ impl Served {
             assert!(Instant::now() < deadline, "the box does not end:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+    /// Bytes that it has read by system calls so far, from files and sockets (`rchar`).
+    pub fn read_bytes(&self) -> u64 {
+        let io = fs::read_to_string(format!("/proc/{}/io", self.child.id())).expect("it runs");
+        let line = io.lines().find_map(|line| line.strip_prefix("rchar: ")).expect("a line of its own");
+        line.trim().parse().expect("a number")
     }
     /// A session with the target of a volume, as the usual initiator.
     pub fn log_in(&self, volume: &str) -> iscsi::Initiator {
