@@ -20,12 +20,14 @@
 
 mod cut;
 mod feed;
+mod sketch;
 #[cfg(test)]
 mod tests;
 mod zeros;
 
 pub use cut::{Cut, Cutter, Ending};
 pub use feed::{Fed, Feed};
+pub use sketch::{FEATURES, SKETCH_BYTES, Sketch};
 pub use zeros::{ZERO_RUN_BYTES, leading_zeros};
 
 use crate::error::{Refusal, Result};

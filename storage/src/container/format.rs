@@ -2,6 +2,7 @@
 //!
 //! Decoders believe nothing: every length is checked, and what does not fit is [`Damage`] with its place.
 
+use crate::chunk::{SKETCH_BYTES, Sketch};
 use crate::container::Class;
 use crate::container::codec::Codec;
 use crate::error::{Damage, Refusal, Result};
@@ -205,7 +206,28 @@ pub fn encode_directory(slots: &[Slot]) -> Vec<u8> {
     bytes
 }
 
-/// Reads a directory whose footer is `footer`. Slots must follow one another and end before the directory.
+/// The bytes of sketches, one for each slot; nothing where no slot has one.
+pub fn encode_sketches(sketches: &[Sketch]) -> Vec<u8> {
+    if sketches.iter().all(Sketch::is_none) {
+        return Vec::new();
+    }
+    sketches.iter().flat_map(Sketch::encode).collect()
+}
+
+/// Reads the sketches that a footer tells of, in the order of the slots; nothing where it tells of none.
+pub fn decode_sketches(file: &str, bytes: &[u8], footer: &Footer) -> Result<Vec<Sketch>, Damage> {
+    let (at, found) = (footer.slots_end(), crc32c::crc32c(bytes));
+    if bytes.len() != footer.sketch_bytes as usize {
+        return Err(Damage::new(file, at, format!("sketches of {} bytes", footer.sketch_bytes), bytes.len()));
+    }
+    if !bytes.is_empty() && found != footer.sketch_checksum {
+        let expected = format!("sketches with checksum {:08x}", footer.sketch_checksum);
+        return Err(Damage::new(file, at, expected, format!("{found:08x}")));
+    }
+    Ok(bytes.chunks_exact(SKETCH_BYTES).map(|bytes| Sketch::decode(&array(bytes, 0))).collect())
+}
+
+/// Reads a directory whose footer is `footer`. Slots must follow one another and end before the sketches.
 pub fn decode_directory(file: &str, bytes: &[u8], footer: &Footer) -> Result<Vec<Slot>, Damage> {
     let at = footer.directory_offset;
     let expected_len = footer.slots as usize * ENTRY_BYTES;
@@ -218,7 +240,7 @@ pub fn decode_directory(file: &str, bytes: &[u8], footer: &Footer) -> Result<Vec
         return Err(Damage::new(file, at, expected, format!("{found:08x}")));
     }
     let mut slots = Vec::with_capacity(footer.slots as usize);
-    let mut end = HEADER_BYTES as u64;
+    let (mut end, slots_end) = (HEADER_BYTES as u64, footer.slots_end());
     for entry in bytes.chunks_exact(ENTRY_BYTES) {
         let offset = u32_at(entry, 32);
         let (kind, codec) = kind_and_codec(file, offset, entry[44], entry[45])?;
@@ -232,8 +254,8 @@ pub fn decode_directory(file: &str, bytes: &[u8], footer: &Footer) -> Result<Vec
             codec,
         };
         slot.check_lengths(file)?;
-        if u64::from(offset) < end || slot.end() > at {
-            return Err(Damage::new(file, at, format!("slots in order between {end} and {at}"), offset));
+        if u64::from(offset) < end || slot.end() > slots_end {
+            return Err(Damage::new(file, at, format!("slots in order between {end} and {slots_end}"), offset));
         }
         end = slot.end();
         slots.push(slot);
@@ -256,9 +278,18 @@ pub struct Footer {
     pub raw_bytes: u64,
     /// Sum of the payloads' lengths.
     pub stored_bytes: u64,
+    /// Length of the sketches, which stand before the directory: 16 bytes a slot, or nothing.
+    pub sketch_bytes: u32,
+    /// CRC32C of the sketches.
+    pub sketch_checksum: u32,
 }
 
 impl Footer {
+    /// Where the last slot ends, at the latest.
+    pub fn slots_end(&self) -> u64 {
+        self.directory_offset.saturating_sub(self.sketch_bytes.into())
+    }
+
     /// The bytes of this footer.
     pub fn encode(&self) -> [u8; FOOTER_BYTES] {
         let mut bytes = [0; FOOTER_BYTES];
@@ -269,6 +300,8 @@ impl Footer {
         bytes[28..32].copy_from_slice(&self.directory_checksum.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.raw_bytes.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.stored_bytes.to_le_bytes());
+        bytes[48..52].copy_from_slice(&self.sketch_bytes.to_le_bytes());
+        bytes[52..56].copy_from_slice(&self.sketch_checksum.to_le_bytes());
         finish_checksum(&mut bytes);
         bytes
     }
@@ -288,11 +321,20 @@ impl Footer {
             directory_checksum: u32_at(bytes, 28),
             raw_bytes: u64_at(bytes, 32),
             stored_bytes: u64_at(bytes, 40),
+            sketch_bytes: u32_at(bytes, 48),
+            sketch_checksum: u32_at(bytes, 52),
         };
         let directory_bytes = u64::from(footer.slots) * ENTRY_BYTES as u64;
         if footer.directory_offset.checked_add(directory_bytes) != Some(offset) {
             let expected = format!("a directory of {} slots that ends here", footer.slots);
             return Err(Damage::new(file, offset, expected, format!("one at {}", footer.directory_offset)));
+        }
+        let whole = u64::from(footer.slots) * SKETCH_BYTES as u64;
+        let room = footer.directory_offset.saturating_sub(HEADER_BYTES as u64);
+        let sketches = u64::from(footer.sketch_bytes);
+        if sketches != 0 && (sketches != whole || sketches > room) {
+            let expected = format!("sketches of 0 or {whole} bytes, within {room}");
+            return Err(Damage::new(file, offset, expected, sketches));
         }
         Ok(footer)
     }

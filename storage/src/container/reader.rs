@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::chunk::Sketch;
 use crate::container::format::{FOOTER_BYTES, Footer, HEADER_BYTES, Header, SLOT_BYTES, SLOT_MAGIC, Slot};
 use crate::container::{codec, format};
 use crate::error::{Damage, Result, io_error};
@@ -50,6 +51,13 @@ pub fn read_directory(file: &dyn MediaFile, path: &str, id: ContainerId) -> Resu
     Ok(Directory { footer, slots })
 }
 
+/// Reads the sketches of a sealed container, in the order of its slots; nothing where it has none.
+pub fn read_sketches(file: &dyn MediaFile, path: &str, footer: &Footer) -> Result<Vec<Sketch>> {
+    // Believable, as the directory's length is.
+    let bytes = read_exact(file, path, footer.slots_end(), footer.sketch_bytes as usize)?;
+    Ok(format::decode_sketches(path, &bytes, footer)?)
+}
+
 /// Reads the slot at `offset` with its payload in one read, and checks both checksums. The caller knows the stored
 /// length from the index or a directory.
 pub fn read_slot(file: &dyn MediaFile, path: &str, offset: u32, stored_len: u32) -> Result<(Slot, Vec<u8>)> {
@@ -79,6 +87,8 @@ pub fn check_slot(path: &str, offset: u32, stored_len: u32, bytes: &[u8]) -> Res
 pub struct Scan {
     /// Sound slots, in order, each verified against its name.
     pub slots: Vec<Slot>,
+    /// The sketch of each, computed anew.
+    pub sketches: Vec<Sketch>,
     /// Where the last of them ends.
     pub end: u64,
     /// Bytes before `end` that belong to no sound slot.
@@ -93,11 +103,12 @@ pub fn scan(file: &dyn MediaFile, path: &str, name_of: &dyn Fn(Kind, &[u8]) -> N
     let mut at = HEADER_BYTES as u64;
     while let Some(offset) = u32::try_from(at).ok().filter(|_| at + SLOT_BYTES as u64 <= len) {
         match sound_slot(file, path, offset, len, name_of)? {
-            Some(slot) => {
+            Some((slot, sketch)) => {
                 scan.gap_bytes += at - scan.end;
                 at = slot.end();
                 scan.end = at;
                 scan.slots.push(slot);
+                scan.sketches.push(sketch);
             }
             None => match next_magic(file, path, at + 1, len)? {
                 Some(next) => at = next,
@@ -115,7 +126,7 @@ fn sound_slot(
     offset: u32,
     len: u64,
     name_of: &dyn Fn(Kind, &[u8]) -> Name,
-) -> Result<Option<Slot>> {
+) -> Result<Option<(Slot, Sketch)>> {
     let header = read_exact(file, path, offset.into(), SLOT_BYTES)?;
     let Ok((slot, checksum)) = Slot::decode(path, offset, &header) else { return Ok(None) };
     if slot.end() > len {
@@ -126,7 +137,8 @@ fn sound_slot(
         return Ok(None);
     }
     let content = codec::decompress(slot.codec, slot.raw_len as usize, &payload);
-    Ok(content.is_ok_and(|content| name_of(slot.kind, &content) == slot.name).then_some(slot))
+    let content = content.ok().filter(|content| name_of(slot.kind, content) == slot.name);
+    Ok(content.map(|content| (slot, if slot.kind.is_node() { Sketch::NONE } else { Sketch::of(&content) })))
 }
 
 /// Where the next bytes stand that a slot could begin with.
@@ -147,25 +159,37 @@ fn next_magic(file: &dyn MediaFile, path: &str, from: u64, len: u64) -> Result<O
     Ok(None)
 }
 
-/// Writes directory and footer behind the last slot, and cuts what is behind them. Sealed for good once the
-/// file is synced. Repeatable: after a failure the container is as it was, and slots may follow.
-pub fn seal_at(file: &dyn MediaFile, path: &str, id: ContainerId, slots: &[Slot], end: u64) -> Result<Footer> {
-    let directory = format::encode_directory(slots);
-    let footer = footer_of(id, slots, end, &directory);
+/// Writes sketches, directory and footer behind the last slot, and cuts what is behind them. `sketches` are one for each
+/// slot, or none. Sealed for good once the file is synced. Repeatable: after a failure the container is as it was, and
+/// slots may follow.
+pub fn seal_at(
+    file: &dyn MediaFile,
+    path: &str,
+    id: ContainerId,
+    slots: &[Slot],
+    sketches: &[Sketch],
+    end: u64,
+) -> Result<Footer> {
+    assert!(sketches.is_empty() || sketches.len() == slots.len(), "one sketch for each slot");
+    let (sketches, directory) = (format::encode_sketches(sketches), format::encode_directory(slots));
+    let footer = footer_of(id, slots, end, &sketches, &directory);
     let bytes = footer.encode();
-    file.write_at(&[io::IoSlice::new(&directory), io::IoSlice::new(&bytes)], end)
-        .and_then(|()| file.set_len(end + (directory.len() + bytes.len()) as u64))
+    let parts = [&sketches[..], &directory, &bytes].map(io::IoSlice::new);
+    file.write_at(&parts, end)
+        .and_then(|()| file.set_len(footer.file_bytes()))
         .map_err(|error| io_error("write", path, error))?;
     Ok(footer)
 }
 
-fn footer_of(id: ContainerId, slots: &[Slot], end: u64, directory: &[u8]) -> Footer {
+fn footer_of(id: ContainerId, slots: &[Slot], end: u64, sketches: &[u8], directory: &[u8]) -> Footer {
     Footer {
         id,
-        directory_offset: end,
+        directory_offset: end + sketches.len() as u64,
         slots: slots.len() as u32,
         directory_checksum: crc32c::crc32c(directory),
         raw_bytes: slots.iter().map(|slot| u64::from(slot.raw_len)).sum(),
         stored_bytes: slots.iter().map(|slot| u64::from(slot.stored_len)).sum(),
+        sketch_bytes: sketches.len() as u32,
+        sketch_checksum: crc32c::crc32c(sketches),
     }
 }

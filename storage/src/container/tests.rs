@@ -42,7 +42,7 @@ fn write(disk: &SimDisk, contents: &[&[u8]], seal: bool) -> (String, Vec<Slot>) 
         let name = Realm::published().name(Kind::Chunk, content);
         let (offset, stored_len, raw_len) = (appender.len() as u32, payload.len() as u32, content.len() as u32);
         let slot = Slot { name, offset, stored_len, raw_len, key_id: 0, kind: Kind::Chunk, codec };
-        appender.append(slot, &payload);
+        appender.append(slot, crate::chunk::Sketch::of(content), &payload);
         slots.push(slot);
     }
     if seal {

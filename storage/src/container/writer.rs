@@ -9,6 +9,7 @@
 use std::io::IoSlice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::chunk::Sketch;
 use crate::container::format::{Footer, HEADER_BYTES, Header, SLOT_BYTES, Slot};
 use crate::container::reader::{self, check_slot, seal_at};
 use crate::container::{Class, dir, path};
@@ -31,6 +32,8 @@ pub struct Writer {
 #[derive(Default)]
 struct State {
     slots: Vec<Slot>,
+    /// One for each slot.
+    sketches: Vec<Sketch>,
     buffer: Vec<u8>,
     /// Bytes that are in the file.
     written: u64,
@@ -89,6 +92,13 @@ impl Writer {
         Ok((slot, bytes[SLOT_BYTES..].to_vec()))
     }
 
+    /// The sketch of what stands at `offset`; none where nothing begins there.
+    pub fn sketch(&self, offset: u32) -> Sketch {
+        let state = self.lock_state();
+        let nth = state.slots.binary_search_by_key(&offset, |slot| slot.offset);
+        nth.ok().and_then(|nth| state.sketches.get(nth).copied()).unwrap_or_default()
+    }
+
     /// Makes everything appended before the call safe. Others may append and read meanwhile. A container that is closed
     /// is sealed here: directory and footer are written only once all payloads are safe, so that a footer vouches for
     /// every slot, also after a power cut. Returns the footer once that is safe, too.
@@ -122,7 +132,7 @@ impl Writer {
     fn seal(&self) -> Result<Option<Footer>, SyncError> {
         let mut state = self.lock_state();
         if state.footer.is_none() {
-            match seal_at(self.file.as_ref(), &self.path, self.id, &state.slots, state.written) {
+            match seal_at(self.file.as_ref(), &self.path, self.id, &state.slots, &state.sketches, state.written) {
                 Ok(footer) => state.footer = Some(footer),
                 Err(Error::Environment(Environment::Full)) => return Ok(None),
                 Err(error) => return Err(SyncError::Write(error)),
@@ -175,12 +185,13 @@ impl Appender<'_> {
     }
 
     /// Appends one slot; its offset must be [`Appender::len`].
-    pub fn append(&mut self, slot: Slot, payload: &[u8]) {
+    pub fn append(&mut self, slot: Slot, sketch: Sketch, payload: &[u8]) {
         assert!(!self.is_closed(), "a closed container is never appended to");
         assert_eq!((u64::from(slot.offset), slot.stored_len as usize), (self.len(), payload.len()));
         self.state.buffer.extend_from_slice(&slot.encode(payload));
         self.state.buffer.extend_from_slice(payload);
         self.state.slots.push(slot);
+        self.state.sketches.push(sketch);
     }
 
     /// Writes what is buffered to the file. Not synced.

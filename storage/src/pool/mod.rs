@@ -62,6 +62,7 @@ mod recent;
 mod recover;
 mod replay;
 mod run;
+mod sketches;
 mod stats;
 mod streams;
 mod sync;

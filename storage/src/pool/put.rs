@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
+use crate::chunk::Sketch;
 use crate::container::Class;
 use crate::container::codec::{self, Codec};
 use crate::container::format::{OBJECT_BYTES_MAX, SLOT_BYTES, Slot};
@@ -25,6 +26,7 @@ struct Ready {
     name: Name,
     codec: Codec,
     raw_len: u32,
+    sketch: Sketch,
     /// Where its stored bytes are in the batch's buffer.
     range: Range<usize>,
 }
@@ -86,7 +88,8 @@ impl Pool {
             return self.put(stream, kind, &content);
         }
         let len = stored.bytes.len();
-        let ready = Ready { nth: 0, name: *name, codec: stored.codec, raw_len: stored.raw_len, range: 0..len };
+        let sketch = sketch_of(kind, &content);
+        let ready = Ready { nth: 0, name: *name, codec: stored.codec, raw_len: stored.raw_len, sketch, range: 0..len };
         let mut puts = [Put { name: *name, new: false, stored_bytes: 0 }];
         inner.append_new(stream, kind, vec![ready], &stored.bytes, settles, &mut puts)?;
         inner.keep_node(kind, name, content);
@@ -105,12 +108,18 @@ impl Pool {
         let damaged = inner.locate(kind, &names)?[0];
         let mut stored = Vec::new();
         let codec = codec::compress(content, &mut stored, &codec::Patience::default());
-        let ready = Ready { nth: 0, name: names[0], codec, raw_len: content.len() as u32, range: 0..stored.len() };
+        let (sketch, raw_len) = (sketch_of(kind, content), content.len() as u32);
+        let ready = Ready { nth: 0, name: names[0], codec, raw_len, sketch, range: 0..stored.len() };
         let mut puts = [Put { name: names[0], new: false, stored_bytes: 0 }];
         inner.append(stream, kind, &[ready], &stored, Present::Replace, &mut puts)?;
         damaged.inspect(|location| inner.amend(location.container));
         Ok(true)
     }
+}
+
+/// Nodes resemble what lies in their place, which is found without.
+fn sketch_of(kind: Kind, content: &[u8]) -> Sketch {
+    if kind.is_node() { Sketch::NONE } else { Sketch::of(content) }
 }
 
 fn check_length(len: usize) -> Result<()> {
@@ -164,7 +173,8 @@ impl Inner {
         for nth in new() {
             let (start, raw_len) = (stored.len(), contents[nth].len() as u32);
             let codec = codec::compress(contents[nth], &mut stored, &patience);
-            ready.push(Ready { nth, name: names[nth], codec, raw_len, range: start..stored.len() });
+            let sketch = sketch_of(kind, contents[nth]);
+            ready.push(Ready { nth, name: names[nth], codec, raw_len, sketch, range: start..stored.len() });
         }
         self.append_new(stream, kind, ready, &stored, settles, &mut puts)?;
         if kind.is_node() {
@@ -266,8 +276,8 @@ impl Inner {
                 }
                 Present::Replace => self.recent.point(&item.name, location),
             }
-            let Ready { name, codec, raw_len, .. } = *item;
-            appender.append(Slot { name, offset, stored_len, raw_len, key_id: 0, kind, codec }, payload);
+            let Ready { name, codec, raw_len, sketch, .. } = *item;
+            appender.append(Slot { name, offset, stored_len, raw_len, key_id: 0, kind, codec }, sketch, payload);
             self.counters.stored(raw_len, stored_len);
             puts[item.nth] = Put { name, new: true, stored_bytes: stored_len + SLOT_BYTES as u32 };
         }

@@ -164,9 +164,11 @@ impl<'a> Replay<'a> {
         file: &Arc<dyn MediaFile>,
         directory: &Directory,
     ) -> Result<Option<Record>> {
-        let end = directory.footer.directory_offset;
+        let end = directory.footer.slots_end();
+        // Hints, which nobody misses much: what can't be read is left out.
+        let sketches = reader::read_sketches(file.as_ref(), path, &directory.footer).unwrap_or_default();
         file.set_len(end).map_err(|error| io_error("cut", path, error))?;
-        let sealed = reader::seal_at(file.as_ref(), path, id, &directory.slots, end);
+        let sealed = reader::seal_at(file.as_ref(), path, id, &directory.slots, &sketches, end);
         sync(self.inner.media.as_ref(), id, path, file)?;
         match sealed {
             Ok(footer) => Ok(Some(record_of(class, &footer))),
@@ -200,7 +202,7 @@ impl<'a> Replay<'a> {
         let sealed = file
             .write_at(&[IoSlice::new(&ours.encode())], 0)
             .map_err(|error| io_error("write", path, error))
-            .and_then(|()| reader::seal_at(file.as_ref(), path, ours.id, &scan.slots, scan.end));
+            .and_then(|()| reader::seal_at(file.as_ref(), path, ours.id, &scan.slots, &scan.sketches, scan.end));
         match sealed {
             Ok(footer) => {
                 sync(self.inner.media.as_ref(), ours.id, path, file)?;
