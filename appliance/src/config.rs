@@ -50,6 +50,7 @@
 //! dscp = true                     # marks for routers: control CS2, restore AF21, urgent AF11, scavenger LE; or { normal = "CS1" }, or false
 //! compression = "adaptive"        # as hard as the line is slow; or "stored" (spares the processor), or a zstd level "1" to "19"
 //! delta = true                    # send what changed as its difference from what the peer has
+//! resemblance = true              # look for what moved, too
 //!
 //! [peer.head-office]              # cap of what is sent to one peer, below that of the box
 //! rate = "10Mbit"
@@ -287,6 +288,8 @@ pub struct Wan {
     pub compression: String,
     /// Whether what changed is sent as its difference from what the peer has.
     pub delta: bool,
+    /// Whether differences are also looked for from what lies elsewhere in the base, by resemblance.
+    pub resemblance: bool,
 }
 
 impl Wan {
@@ -311,6 +314,7 @@ impl Default for Wan {
             dscp,
             compression,
             delta: true,
+            resemblance: true,
         }
     }
 }

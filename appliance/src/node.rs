@@ -543,6 +543,7 @@ fn start_link(
     link.marks = config.wan.dscp.marks().map_err(StartError::Config)?;
     link.limits.compression = config.wan.compression().map_err(StartError::Config)?;
     link.limits.delta = config.wan.delta;
+    link.limits.resemblance = config.wan.resemblance;
     link.peers = peers(store);
     Ok(Some(runtime.block_on(Link::bind(link, Arc::new(Replicas::new(store.clone(), caps.clone(), config))))?))
 }

@@ -280,6 +280,8 @@ fn fill(into: &mut reports::Replication, from: &Report) {
     into.choices = reports::Choices {
         compression: chosen.compression.to_string(),
         delta: chosen.delta,
+        resemblance: chosen.resemblance,
+        resembling: chosen.resembling,
         bundles: chosen.bundles,
         unasked: chosen.unasked,
         base: from.base.map(|base| base.to_string()),

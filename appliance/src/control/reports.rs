@@ -441,6 +441,12 @@ pub struct Choices {
     pub compression: String,
     /// `wan.delta` of the config file.
     pub delta: bool,
+    /// `wan.resemblance` of the config file.
+    #[serde(default)]
+    pub resemblance: bool,
+    /// Chunks that were packed against what they resemble, elsewhere than in their place.
+    #[serde(default)]
+    pub resembling: u64,
     /// False where the peer's software takes objects one by one only.
     pub bundles: bool,
     /// What was kept since the snapshot that the peer had proved to have was sent without a question.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::codec::{self, Codec, Patience};
 use super::format::{FOOTER_BYTES, HEADER_BYTES, Header, SLOT_BYTES, Slot};
-use super::reader::{read_directory, read_header, read_slot, scan};
+use super::reader::{read_directory, read_header, read_sketches, read_slot, scan};
 use super::writer::Writer;
 use super::*;
 use crate::error::{Error, Refusal};
@@ -87,7 +87,9 @@ fn file_names_are_read_as_they_are_written() {
 #[test]
 fn any_flipped_bit_of_a_sealed_container_is_damage_with_a_place() {
     let disk = SimDisk::new(2);
-    let (path, slots) = write(&disk, &[b"one one one one", &[7; 500], b""], true);
+    let mut noise = vec![0; 2000];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    let (path, slots) = write(&disk, &[b"one one one one", &[7; 500], b"", &noise], true);
     let len = disk.contents(&path).unwrap().len();
     for at in 0..len {
         let disk = disk.fork(at as u64);
@@ -96,6 +98,9 @@ fn any_flipped_bit_of_a_sealed_container_is_damage_with_a_place() {
         let results = [
             read_header(file.as_ref(), &path).map(|_| ()),
             read_directory(file.as_ref(), &path, HEADER.id).map(|_| ()),
+            // Where the directory is sound, so is what it says of the sketches.
+            read_directory(file.as_ref(), &path, HEADER.id)
+                .map_or(Ok(()), |directory| read_sketches(file.as_ref(), &path, &directory.footer).map(|_| ())),
             slots.iter().try_for_each(|slot| read_slot(file.as_ref(), &path, slot.offset, slot.stored_len).map(|_| ())),
         ];
         let damaged =

@@ -105,16 +105,18 @@ impl Inner {
     /// Checks one container; returns how many entries of the index lead to it.
     fn check_container(&self, id: ContainerId, record: &Record, deep: bool, report: &mut CheckReport) -> Result<u64> {
         let path = path(id, record.class);
-        let open = || {
+        let open = |report: &mut CheckReport| {
             let file = self.files.open(self.media.as_ref(), id, record.class)?;
             let header = reader::read_header(file.as_ref(), &path)?;
             if (header.id, header.class, header.store) != (id, record.class, self.store) {
                 let expected = format!("container {id} of store {}", self.store);
                 return Err(Damage::new(&path, 0, expected, format!("{header:?}")).into());
             }
-            reader::read_directory(file.as_ref(), &path, id)
+            let directory = reader::read_directory(file.as_ref(), &path, id)?;
+            noted(reader::read_sketches(file.as_ref(), &path, &directory.footer), report)?;
+            Ok(directory)
         };
-        let slots = match noted(open(), report)? {
+        let slots = match noted(open(report), report)? {
             Some(directory) => directory.slots,
             None => return Ok(0),
         };

@@ -9,6 +9,10 @@ pub struct Choices {
     pub compression: Compression,
     /// Whether it allows differences.
     pub delta: bool,
+    /// Whether it allows looking for what resembles elsewhere in the base.
+    pub resemblance: bool,
+    /// Chunks that were given something to be packed against which they resemble, and which does not lie in their place.
+    pub resembling: u64,
     /// False where the receiver takes objects one by one only: software of before bundles.
     pub bundles: bool,
     /// What was kept since the snapshot that the receiver had proved to have was sent without a question.
@@ -28,7 +32,8 @@ impl Choices {
     pub(super) fn add(&mut self, later: &Choices) {
         let (harder, easier) = (self.harder + later.harder, self.easier + later.easier);
         let incompressible_bytes = self.incompressible_bytes + later.incompressible_bytes;
+        let resembling = self.resembling + later.resembling;
         let unasked = self.unasked || later.unasked;
-        *self = Choices { harder, easier, incompressible_bytes, unasked, ..*later };
+        *self = Choices { harder, easier, incompressible_bytes, unasked, resembling, ..*later };
     }
 }

@@ -42,6 +42,11 @@ impl Counterpart {
         Arc::new(Counterpart { at, way: None, from: 0 })
     }
 
+    /// Where it begins in its content; 0 outside of contents.
+    pub(super) fn from(&self) -> u64 {
+        self.from
+    }
+
     /// What a node refers to at a place, and where in its content it begins.
     pub(super) fn below(parent: &Arc<Counterpart>, index: u32, at: Ref, from: u64) -> Arc<Self> {
         Arc::new(Counterpart { at, way: Some((parent.clone(), index)), from })
@@ -61,6 +66,13 @@ impl Counterparts {
     /// Those of the snapshot's root.
     pub fn of_root(base: Option<Ref>) -> Self {
         Counterparts { all: base.into_iter().map(Counterpart::root).collect(), aim: 0 }
+    }
+
+    /// These and more; none where there are no more.
+    pub(super) fn with(&self, more: Vec<Arc<Counterpart>>) -> Option<Self> {
+        let new = more.into_iter().filter(|other| self.all.iter().all(|known| known.at != other.at));
+        let all: Arc<[_]> = self.all.iter().cloned().chain(new).collect();
+        (all.len() > self.all.len()).then_some(Counterparts { all, aim: self.aim })
     }
 }
 
@@ -82,6 +94,8 @@ pub struct Expansion {
     pub fresh: Vec<Fresh>,
     /// How many references were left out because the base has them.
     pub shared: u64,
+    /// How many fresh chunks were given counterparts that they resemble and that do not lie in their place.
+    pub resembling: u64,
 }
 
 /// A reference of the base: which of the counterparts has it, at which place, and where that lies.

@@ -26,6 +26,8 @@ pub struct Limits {
     /// Whether the sender asks for chunks by the first eight bytes of their names, where the receiver understands that. Not after
     /// [`Failure::wants_full_names`](super::Failure::wants_full_names).
     pub prefixes: bool,
+    /// Whether the sender looks for what resembles a chunk elsewhere in the base, too. Counts only with `delta`.
+    pub resemblance: bool,
     /// Most bytes of objects that the sender packs together, 32 KiB to 4 MiB. More shares more; but a bundle counts only
     /// when all of it has arrived, so a thin line wants what it carries in some seconds.
     pub group_bytes: usize,
@@ -60,6 +62,7 @@ impl Default for Limits {
             compression: Compression::Adaptive,
             delta: true,
             prefixes: true,
+            resemblance: true,
             group_bytes: GROUP_BYTES_MAX,
             rate_expected: None,
             patience: Some(Duration::from_secs(120)),

@@ -85,12 +85,14 @@ mod packing;
 mod questions;
 mod receiver;
 mod report;
+mod resemble;
 pub mod seam;
 mod sender;
 mod session;
 mod store;
 #[cfg(test)]
 mod tests;
+mod thrift;
 mod walk;
 mod ways;
 mod worker;

@@ -1,7 +1,7 @@
 //! The sender's packing and the receiver's unpacking of bundles, where blocking is allowed.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use narrowboat_storage::container::codec::{self, Codec};
@@ -10,6 +10,8 @@ use narrowboat_storage::tree::Span;
 
 use super::diff::{Counterpart, Counterparts};
 use super::seam::{Ref, Sink, Source, Stored};
+use super::thrift::{Thrift, Turn};
+use super::walk::TaskId;
 use super::ways::Known;
 use crate::pack::{self, BASE_BYTES_MAX};
 use crate::wire::{BASES_OF_BUNDLE_MAX, Bundle, Packing};
@@ -70,11 +72,36 @@ impl Parcel {
     }
 }
 
+/// What is ready for the line.
+#[derive(Debug)]
+pub(super) enum Loaded {
+    Object(TaskId, Stored),
+    Group(Vec<TaskId>, Group),
+}
+
+impl Loaded {
+    /// How many objects.
+    pub fn objects(&self) -> usize {
+        match self {
+            Loaded::Object(..) => 1,
+            Loaded::Group(tasks, _) => tasks.len(),
+        }
+    }
+
+    /// What it takes as it travels, framing left out.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Loaded::Object(_, stored) => stored.bytes.len(),
+            Loaded::Group(_, group) => group.bytes.len(),
+        }
+    }
+}
+
 /// Reads and packs.
-pub(super) fn pack(source: &dyn Source, order: &Order) -> Result<Parcel> {
+pub(super) fn pack(source: &dyn Source, order: &Order, thrift: &Mutex<Thrift>) -> Result<Parcel> {
     match order.level {
         None => load(source, order).map(Parcel::Stored),
-        Some(level) => group(source, order, level).map(Parcel::Group),
+        Some(level) => group(source, order, level, thrift).map(Parcel::Group),
     }
 }
 
@@ -92,7 +119,10 @@ fn load(source: &dyn Source, order: &Order) -> Result<Vec<Stored>> {
     Ok(loaded)
 }
 
-fn group(source: &dyn Source, order: &Order, level: i32) -> Result<Group> {
+fn group(source: &dyn Source, order: &Order, level: i32, thrift: &Mutex<Thrift>) -> Result<Group> {
+    let thrift = || thrift.lock().unwrap_or_else(PoisonError::into_inner);
+    let has_bases = order.delta && order.objects.iter().any(|(_, counterparts)| !counterparts.all.is_empty());
+    let turn = if has_bases { thrift().turn() } else { Turn::Without };
     let mut content: Vec<u8> = Vec::new();
     let mut bases = Bases::default();
     let mut group = Group {
@@ -111,7 +141,7 @@ fn group(source: &dyn Source, order: &Order, level: i32) -> Result<Group> {
         if !content.is_empty() && content.len() + stored.raw_len as usize > max {
             break;
         }
-        if order.delta {
+        if turn != Turn::Without {
             group.based += u64::from(bases.add(source, counterparts)?);
         }
         worth_trying |= stored.codec != Codec::Raw || stored.bytes.len() < TRIED_BYTES_MIN;
@@ -119,7 +149,21 @@ fn group(source: &dyn Source, order: &Order, level: i32) -> Result<Group> {
         group.stored_bytes += stored.bytes.len() as u64;
         unpack_onto(&mut content, at, &stored)?;
     }
-    let packed = if worth_trying || !bases.all.is_empty() { pack::pack(&content, &bases.bytes, level) } else { None };
+    let alone = || if worth_trying { pack::pack(&content, &[], level) } else { None };
+    let packed = if bases.all.is_empty() { alone() } else { pack::pack(&content, &bases.bytes, level) };
+    let packed = if turn == Turn::Compare {
+        let len = |packed: &Option<Vec<u8>>| packed.as_ref().map_or(content.len(), Vec::len);
+        let alone = alone();
+        if thrift().learn(len(&packed), len(&alone)) {
+            packed
+        } else {
+            bases = Bases::default();
+            group.based = 0;
+            alone
+        }
+    } else {
+        packed
+    };
     match packed {
         Some(packed) => {
             group.packing = Packing::Zstd;

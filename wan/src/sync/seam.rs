@@ -11,6 +11,7 @@ use narrowboat_storage::tree::node::NodeFault;
 
 pub use crate::wire::{Hello, Ref, SnapshotOffer};
 pub use narrowboat_storage::catalogue::DatasetKind;
+pub use narrowboat_storage::chunk::Sketch;
 pub use narrowboat_storage::container::codec::Codec;
 pub use narrowboat_storage::pool::{Mark, Stored};
 
@@ -29,6 +30,11 @@ pub trait Source: Send + Sync {
     fn kept_since(&self, mark: &Mark, kind: Kind, names: &[Name]) -> Result<Vec<bool>>;
     /// The bytes of an object, verified against its name.
     fn read(&self, kind: Kind, name: &Name) -> Result<Bytes>;
+    /// The sketches of chunks, in the order of their names; [`Sketch::NONE`] where one has none or is not here. Cheap: no
+    /// content is read. A store that keeps none finds nothing that resembles.
+    fn sketches(&self, names: &[Name]) -> Result<Vec<Sketch>> {
+        Ok(vec![Sketch::NONE; names.len()])
+    }
 }
 
 /// A store that gets the snapshot.

@@ -12,9 +12,9 @@ use super::core::{Core, incompatible};
 use super::effort::{Effort, LEVEL_MIN};
 use super::failure::Failure;
 use super::limits::Limits;
-use super::packing::{Group, Order, Parcel};
+use super::packing::{Group, Loaded, Order, Parcel};
 use super::report::Report;
-use super::seam::{Hello, Mark, SnapshotOffer, Stored};
+use super::seam::{Hello, Mark, Ref, SnapshotOffer, Stored};
 use super::walk::{Astray, Question, TaskId, ToLoad, Walk};
 use super::ways::{Named, Ways};
 use super::worker::{Job, Reply, Request};
@@ -91,6 +91,8 @@ struct Walking {
     expands: BTreeMap<u64, Vec<TaskId>>,
     /// What was kept since is new to the receiver.
     since: Option<Arc<Mark>>,
+    /// The base's root, where what resembles is looked for in it.
+    resemble: Option<Ref>,
     loads: BTreeMap<u64, Load>,
 }
 
@@ -110,29 +112,6 @@ struct HowToPack {
 struct Load {
     tasks: Vec<TaskId>,
     charged: usize,
-}
-
-/// What is ready for the line.
-#[derive(Debug)]
-enum Loaded {
-    Object(TaskId, Stored),
-    Group(Vec<TaskId>, Group),
-}
-
-impl Loaded {
-    fn objects(&self) -> usize {
-        match self {
-            Loaded::Object(..) => 1,
-            Loaded::Group(tasks, _) => tasks.len(),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Loaded::Object(_, stored) => stored.bytes.len(),
-            Loaded::Group(_, group) => group.bytes.len(),
-        }
-    }
 }
 
 /// The sending side of one session.
@@ -216,6 +195,7 @@ impl Sender {
         self.core.report.choices = Choices {
             compression: limits.compression,
             delta: limits.delta,
+            resemblance: limits.resemblance,
             bundles,
             unasked: since.is_some(),
             rate_expected: limits.rate_expected,
@@ -228,6 +208,8 @@ impl Sender {
             bundles,
             ways: Ways::default(),
         };
+        let packs_against = bundles && packing.delta && packing.effort.least_for_bases().is_some();
+        let resemble = base.filter(|_| packs_against && limits.resemblance);
         self.phase = Phase::Walking(Box::new(Walking {
             walk,
             window_bytes: begin.window_bytes,
@@ -244,6 +226,7 @@ impl Sender {
             now: Duration::ZERO,
             expands: BTreeMap::new(),
             since,
+            resemble,
             loads: BTreeMap::new(),
         }));
         Ok(())
@@ -267,6 +250,7 @@ impl Sender {
                 assert_eq!(nodes.len(), expansions.len(), "one expansion for each node");
                 for (node, expansion) in nodes.into_iter().zip(expansions) {
                     self.core.report.shared += expansion.shared;
+                    self.core.report.choices.resembling += expansion.resembling;
                     walking.walk.expanded(node, expansion).map_err(astray)?;
                 }
                 Ok(())
@@ -351,7 +335,7 @@ impl Walking {
         let batch = self.walk.next_expand()?;
         self.expands.insert(id, batch.iter().map(|(task, _, _)| *task).collect());
         let nodes = batch.into_iter().map(|(_, node, counterparts)| (node, counterparts)).collect();
-        Some(Request::Expand { nodes, since: self.since.clone() })
+        Some(Request::Expand { nodes, since: self.since.clone(), resemble: self.resemble })
     }
 
     fn load(&mut self, id: u64, read_ahead_bytes: usize) -> Option<Request> {

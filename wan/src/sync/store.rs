@@ -13,7 +13,7 @@ use narrowboat_storage::pool::{Pool, StreamId};
 use narrowboat_storage::store::ReplicaSnapshot;
 use narrowboat_storage::units::Timestamp;
 
-use super::seam::{Admission, Hello, Mark, Sink, SnapshotOffer, Source, Stored};
+use super::seam::{Admission, Hello, Mark, Sink, Sketch, SnapshotOffer, Source, Stored};
 use super::sender::Replication;
 
 impl Source for Pool {
@@ -25,6 +25,9 @@ impl Source for Pool {
     }
     fn read(&self, kind: Kind, name: &Name) -> Result<Bytes> {
         Pool::read(self, kind, name)
+    }
+    fn sketches(&self, names: &[Name]) -> Result<Vec<Sketch>> {
+        Pool::sketches(self, names)
     }
 }
 

@@ -264,7 +264,7 @@ fn walk_rule(children: impl Fn(&Ref) -> Vec<Ref>, names_max: usize) -> (usize, H
         while let Some(batch) = walk.next_expand() {
             for (task, at, _) in batch {
                 let fresh = children(&at).into_iter().map(asked).collect();
-                walk.expanded(task, Expansion { fresh, shared: 0 }).unwrap();
+                walk.expanded(task, Expansion { fresh, ..Expansion::default() }).unwrap();
             }
             moved = true;
         }
@@ -339,7 +339,7 @@ fn a_tree_without_end_is_refused() {
         let (task, _, _) = walk.next_expand().unwrap().remove(0);
         number += 1;
         let fresh = vec![asked((Kind::MapNode, name(number)))];
-        if walk.expanded(task, Expansion { fresh, shared: 0 }).is_err() {
+        if walk.expanded(task, Expansion { fresh, ..Expansion::default() }).is_err() {
             break number;
         }
     };
@@ -352,7 +352,7 @@ fn answers_to_nothing_are_refused() {
     assert!(walk.answer(1, &[true]).is_err());
     let (task, _, _) = walk.next_expand().unwrap().remove(0);
     let fresh = (1..4).map(|number| asked((Kind::Chunk, name(number)))).collect();
-    walk.expanded(task, Expansion { fresh, shared: 0 }).unwrap();
+    walk.expanded(task, Expansion { fresh, ..Expansion::default() }).unwrap();
     assert_eq!(walk.next_ask().unwrap().names.len(), 3);
     assert!(walk.answer(2, &[true]).is_err(), "out of order");
     assert!(walk.answer(1, &[true; 4]).is_err(), "more than was asked");

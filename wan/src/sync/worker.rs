@@ -19,7 +19,9 @@ use narrowboat_storage::tree::Span;
 
 use super::diff::{self, Counterparts, Expansion};
 use super::packing::{self, Order, Parcel};
+use super::resemble::Resemblance;
 use super::seam::{Admission, Hello, Mark, Ref, References, Sink, SnapshotOffer, Source, Stored};
+use super::thrift::Thrift;
 use super::ways::Known;
 use crate::wire::{Bundle, OBJECT_BYTES_MAX};
 
@@ -44,6 +46,8 @@ pub enum Request {
         nodes: Vec<(Ref, Counterparts)>,
         /// Tell what was kept since then.
         since: Option<Arc<Mark>>,
+        /// Look in the base with this root for what chunks resemble.
+        resemble: Option<Ref>,
     },
     /// Source: read and pack these.
     Pack(Order),
@@ -179,6 +183,9 @@ pub struct Worker {
     cache: Mutex<Cache>,
     /// Nodes of the base that the sender has numbered. Only jobs of the write lane touch it.
     known: Mutex<Known>,
+    /// What chunks of the base look like.
+    resemblance: Mutex<Option<Resemblance>>,
+    thrift: Mutex<Thrift>,
     patience: Patience,
 }
 
@@ -199,8 +206,15 @@ impl Worker {
     }
 
     fn new(side: Side, references: References) -> Self {
-        let (cache, known, patience) = (Mutex::default(), Mutex::default(), Patience::default());
-        Worker { side, references, cache, known, patience }
+        Worker {
+            side,
+            references,
+            cache: Mutex::default(),
+            known: Mutex::default(),
+            resemblance: Mutex::default(),
+            thrift: Mutex::default(),
+            patience: Patience::default(),
+        }
     }
 
     /// Does one job. Blocks as long as the store does.
@@ -209,10 +223,12 @@ impl Worker {
     /// Where a job of a sending session is given to the worker of a receiving one, or the other way round.
     pub fn run(&self, job: Job) -> Done {
         let reply = match (&self.side, job.request) {
-            (Side::Source(source), Request::Expand { nodes, since }) => {
-                self.expand(&**source, &nodes, since.as_deref())
+            (Side::Source(source), Request::Expand { nodes, since, resemble }) => {
+                self.expand(&**source, &nodes, since.as_deref(), resemble)
             }
-            (Side::Source(source), Request::Pack(order)) => packing::pack(&**source, &order).map(Reply::Packed),
+            (Side::Source(source), Request::Pack(order)) => {
+                packing::pack(&**source, &order, &self.thrift).map(Reply::Packed)
+            }
             (Side::Sink { sink, .. }, Request::Has(refs)) => has(&**sink, &refs).map(Reply::Has),
             (Side::Sink { sink, .. }, Request::NamedByPrefix(prefixes)) => {
                 sink.named_by_prefix(&prefixes).map(Reply::NamedByPrefix)
@@ -231,10 +247,26 @@ impl Worker {
         Done { id: job.id, reply: reply.unwrap_or_else(Reply::Failed) }
     }
 
-    fn expand(&self, source: &dyn Source, nodes: &[(Ref, Counterparts)], since: Option<&Mark>) -> Result<Reply> {
+    fn expand(
+        &self,
+        source: &dyn Source,
+        nodes: &[(Ref, Counterparts)],
+        since: Option<&Mark>,
+        resemble: Option<Ref>,
+    ) -> Result<Reply> {
         let mut read = |node: &Ref| self.spans_of(node, |kind, name| source.read(kind, name));
         let expansions = nodes.iter().map(|(node, against)| diff::expand(node, against, &mut read));
         let mut expansions = expansions.collect::<Result<Vec<_>>>()?;
+        if let Some(root) = resemble {
+            let mut resemblance = self.resemblance.lock().unwrap_or_else(PoisonError::into_inner);
+            let resemblance = match resemblance.take() {
+                Some(known) if *known.root() == root => resemblance.insert(known),
+                _ => resemblance.insert(Resemblance::new(root)),
+            };
+            for ((node, near), expansion) in nodes.iter().zip(&mut expansions) {
+                resemblance.improve(&read(node)?, near, expansion, source, &mut read)?;
+            }
+        }
         if let Some(mark) = since {
             expansions.iter_mut().try_for_each(|expansion| tell_new(source, mark, expansion))?;
         }

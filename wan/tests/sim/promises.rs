@@ -241,6 +241,35 @@ fn a_damaged_base_does_not_keep_the_new_snapshot_here() {
     pair.run(script, 3, &[1, 2]).sender.0.unwrap();
 }
 
+/// What was written beside its old place, as files are that a package replaces, costs what changed of it; and so does what has
+/// too little of its own to be found by, and lies between what is found.
+#[test]
+fn what_moved_costs_what_changed_of_it() {
+    let mut payload = BTreeMap::new();
+    for resemblance in [false, true] {
+        let mut pair = Pair::new(11, SIZE);
+        let chunks: Vec<Vec<u8>> = (0..60).map(|_| pair.rng.bytes(8000)).collect();
+        pair.dataset.files.insert(900, chunks.iter().map(|chunk| chunk.clone().into()).collect());
+        pair.run(pair.script(), 1, &[]).sender.0.unwrap();
+        let mut changed = chunks;
+        for (nth, chunk) in changed.iter_mut().enumerate() {
+            // Each has something new at one place; every tenth is new but for its last two kilobytes.
+            let (at, len) = if nth % 10 == 5 { (0, 6000) } else { (300 * (nth % 20), 40) };
+            chunk[at..at + len].copy_from_slice(&pair.rng.bytes(len));
+        }
+        pair.dataset.files.remove(&900);
+        pair.dataset.files.insert(77, changed.into_iter().map(bytes::Bytes::from).collect());
+        let mut script = pair.script();
+        script.limits.iter_mut().for_each(|limits| limits.resemblance = resemblance);
+        let ended = pair.run(script, 2, &[1]);
+        ended.sender.0.unwrap();
+        assert_eq!(ended.sender.1.choices.resembling > 50, resemblance, "{:?}", ended.sender.1.choices);
+        payload.insert(resemblance, ended.sender.1.payload_bytes);
+    }
+    // New bytes: 54 times 40, and six times 6000. Without, nearly all of 480,000.
+    assert!(payload[&false] > 400_000 && payload[&true] < 60_000, "{payload:?}");
+}
+
 /// A large first copy over a long line: the line is used, not waited for.
 #[test]
 fn a_long_line_is_filled() {

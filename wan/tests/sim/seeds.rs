@@ -47,6 +47,7 @@ fn random_limits(rng: &mut Rng) -> Limits {
         compression: [Compression::Adaptive, Compression::AsStored, Compression::Level(3)][rng.below(3) as usize],
         delta: rng.below(4) > 0,
         prefixes: rng.below(4) > 0,
+        resemblance: rng.below(4) > 0,
         group_bytes: rng.within(32 << 10, 4 << 20) as usize,
         rate_expected: rng.one_in(2).then(|| rng.within(1000, 100_000_000)),
     }

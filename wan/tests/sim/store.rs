@@ -8,7 +8,7 @@ use narrowboat_storage::container::codec;
 use narrowboat_storage::error::{Environment, Error, Refusal, Result};
 use narrowboat_storage::id::{DatasetId, SnapshotId, StoreId};
 use narrowboat_storage::name::{Kind, Name, Realm};
-use narrowboat_wan::sync::seam::{Codec, Mark, Ref, Sink, SnapshotOffer, Source, Stored};
+use narrowboat_wan::sync::seam::{Codec, Mark, Ref, Sink, Sketch, SnapshotOffer, Source, Stored};
 
 pub use narrowboat_wan::sync::OwnSnapshots as OwnOnly;
 
@@ -194,6 +194,12 @@ impl Source for MemoryStore {
     }
     fn read(&self, kind: Kind, name: &Name) -> Result<Bytes> {
         unpack(&self.stored(kind, name)?).ok_or_else(|| missing(kind, name))
+    }
+    fn sketches(&self, names: &[Name]) -> Result<Vec<Sketch>> {
+        let inner = self.inner();
+        let sketch =
+            |name: &Name| inner.objects.get(&(Kind::Chunk, *name)).and_then(unpack).map(|bytes| Sketch::of(&bytes));
+        Ok(names.iter().map(|name| sketch(name).unwrap_or_default()).collect())
     }
 }
 
