@@ -26,6 +26,7 @@ LEVEL = 'compression = "9"\n'
 VARIANTS = [
     ("Narrowboat, dedup and LZ4", 'compression = "stored"\ndelta = false\n'),
     ("Narrowboat, and zstd", LEVEL + "delta = false\n"),
+    ("Narrowboat, and by place", LEVEL + "resemblance = false\n"),
     ("Narrowboat, adapting itself", ""),
     ("Narrowboat", LEVEL),
 ]
