@@ -17,7 +17,7 @@
 //! hint: a miss costs bytes and is never wrong.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use narrowboat_storage::chunk::{FEATURES, Sketch};
 use narrowboat_storage::error::{Error, Result};
@@ -48,6 +48,27 @@ const NOTHING: u32 = u32::MAX;
 
 /// Reads what a node refers to.
 pub(super) type Spans<'a> = dyn FnMut(&Ref) -> Result<Arc<[Span]>> + 'a;
+
+/// Gives the fresh chunks of these nodes' expansions what they resemble in the base with this root. What is known of the base is kept in
+/// `known` from one call to the next.
+pub(super) fn improve_all(
+    known: &Mutex<Option<Resemblance>>,
+    root: Ref,
+    nodes: &[(Ref, Counterparts)],
+    expansions: &mut [Expansion],
+    source: &dyn Source,
+    spans: &mut Spans,
+) -> Result<()> {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    let resemblance = match known.take() {
+        Some(resemblance) if resemblance.root == root => known.insert(resemblance),
+        _ => known.insert(Resemblance::new(root)),
+    };
+    for ((node, near), expansion) in nodes.iter().zip(expansions) {
+        resemblance.improve(&spans(node)?, near, expansion, source, spans)?;
+    }
+    Ok(())
+}
 
 /// A chunk of the base.
 #[derive(Clone, Copy, Debug)]
@@ -99,11 +120,6 @@ impl Resemblance {
             before: Vec::new(),
             wanted: 0,
         }
-    }
-
-    /// Whose base it is of.
-    pub fn root(&self) -> &Ref {
-        &self.root
     }
 
     /// Gives the fresh chunks of an expansion what they resemble. `here` is what the expanded node refers to, `near` what it was

@@ -71,7 +71,7 @@ impl Base {
             .zip(here)
             .map(|(place, (number, ..))| Span { at: chunk(*number), from: place * 10, len: 10 })
             .collect();
-        let root = Counterpart::root(*resemblance.root());
+        let root = Counterpart::root(resemblance.root);
         let fresh = here.iter().map(|(number, _, in_place)| {
             let all = in_place.iter().map(|other| Counterpart::below(&root, 9, chunk(*other), 0)).collect();
             let counterparts = Counterparts::default().with(all).unwrap_or_default();

@@ -19,7 +19,7 @@ use narrowboat_storage::tree::Span;
 
 use super::diff::{self, Counterparts, Expansion};
 use super::packing::{self, Order, Parcel};
-use super::resemble::Resemblance;
+use super::resemble::{self, Resemblance};
 use super::seam::{Admission, Hello, Mark, Ref, References, Sink, SnapshotOffer, Source, Stored};
 use super::thrift::Thrift;
 use super::ways::Known;
@@ -258,14 +258,7 @@ impl Worker {
         let expansions = nodes.iter().map(|(node, against)| diff::expand(node, against, &mut read));
         let mut expansions = expansions.collect::<Result<Vec<_>>>()?;
         if let Some(root) = resemble {
-            let mut resemblance = self.resemblance.lock().unwrap_or_else(PoisonError::into_inner);
-            let resemblance = match resemblance.take() {
-                Some(known) if *known.root() == root => resemblance.insert(known),
-                _ => resemblance.insert(Resemblance::new(root)),
-            };
-            for ((node, near), expansion) in nodes.iter().zip(&mut expansions) {
-                resemblance.improve(&read(node)?, near, expansion, source, &mut read)?;
-            }
+            resemble::improve_all(&self.resemblance, root, nodes, &mut expansions, source, &mut read)?;
         }
         if let Some(mark) = since {
             expansions.iter_mut().try_for_each(|expansion| tell_new(source, mark, expansion))?;
