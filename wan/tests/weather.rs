@@ -97,6 +97,35 @@ fn whatever_the_weather_roots_are_equal_in_the_end() {
     }
 }
 
+#[test]
+fn a_pause_that_is_longer_than_patience_ends_no_replication() {
+    let world = async {
+        let net = SimNet::new(3);
+        let (branch, head) = (Office::new(1), Office::new(2));
+        let [here, there] = [1, 2].map(|number| SocketAddr::from(([10, 0, 0, number], 7420)));
+        net.connect(here, there, Line::new(10_000_000, Duration::from_millis(80), 0.0));
+        head.pin(&branch.record(Vec::new())).unwrap();
+        branch.pin(&head.record(vec![there.into()])).unwrap();
+        let _head_link = Link::over(net.socket(there), head.config(there), head.clone()).unwrap();
+        let config = branch.config(here);
+        let pause = config.retry_for * 12;
+        let link = Link::over(net.socket(here), config, branch.clone()).unwrap();
+        link.set_limit("box-2", Some(Rate::PAUSED)).unwrap();
+        let snapshot = dataset(4, 1).0.snapshot(&branch.store, 1, branch.id());
+        let paused = link.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            paused.set_limit("box-2", None).unwrap();
+        });
+        let what = replication(&snapshot, &[]);
+        let report = link.replicate("box-2", what, branch.store.clone(), &Cancel::new(), |_| ()).await.unwrap();
+        assert!(report.published && net.now() > pause, "{report:?}");
+        link.shutdown().await;
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(world);
+}
+
 /// A whole replication (questions, syncs, acknowledgements and all) over a line, in simulated time.
 async fn replicate_over(line: Line, limit: Option<Rate>, megabytes: u64, window_bytes: u64) -> (Report, u64) {
     let net = SimNet::new(17);

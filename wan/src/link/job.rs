@@ -23,6 +23,8 @@ use crate::wire::{Hello, Preface, Role, StreamClass};
 const UNKNOWN_BYTES_PER_SECOND: u64 = 12_500_000;
 /// How much is packed together on a line of which nothing is known.
 const UNKNOWN_GROUP_BYTES: usize = 64 << 10;
+/// How often it is looked whether a connection is worth waiting for any longer.
+const LOOK: Duration = Duration::from_secs(1);
 /// How often progress is told at most.
 const PROGRESS: Duration = Duration::from_millis(200);
 
@@ -83,7 +85,7 @@ pub(super) async fn replicate(
     let mut replication = replication;
     loop {
         let (kept_before, sent_before) = (job.total.kept, job.total.payload_bytes);
-        let (error, used) = match job.connect(cancel, moved_at).await {
+        let (error, used) = match job.connect(cancel, &mut moved_at).await {
             Ok(connection) => {
                 let used = connection.clone();
                 let held = lanes::hold(inner, peer, connection, class).await;
@@ -138,18 +140,30 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    /// Waits for a connection, until cancelled or for as long as the link is configured to try.
-    async fn connect(&mut self, cancel: &Cancel, since: Instant) -> Result<Connection, LinkError> {
+    /// Waits for a connection, until cancelled or for as long as the link is configured to try. `since` is when something has moved
+    /// last; a pause does not count, for nothing can move in it.
+    async fn connect(&mut self, cancel: &Cancel, since: &mut Instant) -> Result<Connection, LinkError> {
         self.tell(false, None, true);
-        let give_up = since + self.inner.config.retry_for;
-        tokio::select! {
-            connection = self.peer.connected() => connection.ok_or(LinkError::Closed),
-            () = cancel.cancelled() => Err(Failure::Cancelled.into()),
-            () = self.inner.closing.cancelled() => Err(LinkError::Closed),
-            () = tokio::time::sleep_until(give_up) => Err(LinkError::Unreachable {
-                peer: self.peer.name().to_string(),
-                why: self.peer.last_error().unwrap_or_else(|| "it has not called, and no address of it is known".to_owned()),
-            }),
+        let (inner, peer) = (self.inner, self.peer);
+        let connected = peer.connected();
+        tokio::pin!(connected);
+        loop {
+            tokio::select! {
+                connection = &mut connected => return connection.ok_or(LinkError::Closed),
+                () = cancel.cancelled() => return Err(Failure::Cancelled.into()),
+                () = inner.closing.cancelled() => return Err(LinkError::Closed),
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            if peer.is_paused(&inner.shaper) {
+                *since = Instant::now();
+            } else if since.elapsed() >= inner.config.retry_for {
+                return Err(LinkError::Unreachable {
+                    peer: peer.name().to_string(),
+                    why: peer
+                        .last_error()
+                        .unwrap_or_else(|| "it has not called, and no address of it is known".to_owned()),
+                });
+            }
         }
     }
 
