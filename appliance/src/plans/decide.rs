@@ -87,6 +87,8 @@ pub struct Past {
     pub error: Option<String>,
     /// Up to this snapshot a person does not want any to be sent.
     pub cancelled: Option<SnapshotId>,
+    /// When the plan took a snapshot last.
+    pub taken: Option<Timestamp>,
 }
 
 impl Past {
@@ -151,9 +153,10 @@ pub fn next(plan: &Plan, past: &Past, facts: &Facts<'_>, now: Timestamp, wall: T
     if !facts.changed {
         return Step::Rest;
     }
-    let due = later(newest.time, plan.every.unwrap_or(0).max(SECONDS_MIN));
-    // A snapshot of a time to come was made by a clock that was wrong.
-    if due <= now || newest.time > now { Step::Snapshot } else { Step::Until(due) }
+    // A snapshot of a time to come was made by a clock that was wrong: it says nothing about when the next is due.
+    let last = if newest.time > now { past.taken } else { Some(newest.time) };
+    let due = last.map(|last| later(last, plan.every.unwrap_or(0).max(SECONDS_MIN)));
+    due.filter(|due| *due > now).map_or(Step::Snapshot, Step::Until)
 }
 
 fn later(time: Timestamp, seconds: u64) -> Timestamp {

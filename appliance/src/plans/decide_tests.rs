@@ -172,3 +172,14 @@ fn a_slow_plan_does_not_send_what_a_fast_one_takes() {
     facts.there = Some(rows[0].id);
     assert_eq!(step(&plan(Some(900)), &Past::default(), &facts, 30), Step::Send(rows[2].id), "people don't wait");
 }
+
+#[test]
+fn a_clock_that_was_set_back_leaves_plans_their_pace() {
+    let rows = snapshots(&[("early", 365 * 86_400)]);
+    let facts = Facts { snapshots: &rows, there: Some(rows[0].id), changed: true };
+    let past = |taken| Past { taken, ..Past::default() };
+    assert_eq!(step(&plan(Some(3600)), &past(None), &facts, 0), Step::Snapshot, "after a start at once");
+    assert_eq!(step(&plan(Some(3600)), &past(Some(at(0))), &facts, 10), Step::Until(at(3600)));
+    assert_eq!(step(&plan(Some(3600)), &past(Some(at(0))), &facts, 3600), Step::Snapshot);
+    assert_eq!(step(&plan(None), &past(Some(at(0))), &facts, 1), Step::Until(at(SECONDS_MIN as i64)));
+}

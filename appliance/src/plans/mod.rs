@@ -220,6 +220,7 @@ impl Plans {
             }
             Step::Snapshot => {
                 let taken = take(&self.store, &entry.row.name)?;
+                self.note(entry, |watched| watched.past.taken = Some(clock::now()));
                 tracing::debug!(dataset = entry.row.name, snapshot = taken.name, "a plan took a snapshot");
                 Ok(None)
             }
@@ -315,7 +316,7 @@ fn end(watched: &mut Watched, node: &Node) {
         }
         // By a pause, after which it goes on; or for good, which was noted then.
         Some("cancelled") => {}
-        _ => watched.past = Past::default(),
+        _ => watched.past = Past { taken: watched.past.taken, ..Past::default() },
     }
     watched.running = None;
 }
