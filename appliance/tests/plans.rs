@@ -233,3 +233,30 @@ fn who_forwards_does_not_touch_what_comes_directly() {
     assert!(refused.code != 0 && refused.err.contains("from elsewhere already"), "{refused:?}");
     assert_eq!(snapshots(&vault, "branch/disk"), ["one"]);
 }
+
+#[test]
+fn who_no_longer_waits_for_a_replication_takes_no_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
+    let (_head, _branch) = (Served::start(&head), Served::start(&branch));
+    pair(&head, &branch);
+    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    fine(&branch, &["limit", "head", "--rate", "pause"]);
+    // As many as the box answers at once wait for what will not end, and are given up, as a script with a time-out does.
+    for _ in 0..4 {
+        let wait = || {
+            let mut command = std::process::Command::new(common::PROGRAM);
+            command.arg("--data").arg(&branch).args(["replicate", "disk", "--to", "head", "--wait"]);
+            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+            command.spawn().expect("the program")
+        };
+        let mut waiting: Vec<_> = (0..16).map(|_| wait()).collect();
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        for child in &mut waiting {
+            child.kill().expect("it waits");
+            child.wait().expect("a child");
+        }
+    }
+    until("an answer", || narrowboat(&branch, &["replication", "list"]).code == 0);
+    assert_eq!(facts(&branch, &["replication", "list"])[0]["state"], "running", "it goes on by itself");
+}

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use narrowboat_storage::catalogue::{DatasetKind, Policy, SnapshotRow};
 use narrowboat_storage::dataset::{BlockDevice, FileTree};
@@ -102,7 +102,7 @@ pub fn handle(
             done(Acknowledged { message: format!("{} is no peer any more", record.name) })
         }
         Request::Replicate { source, peer, wait, class } => {
-            done(replicate(node, &source, &peer, class.as_deref(), wait, tell)?)
+            done(replicate(node, &source, &peer, class.as_deref(), wait, gone, tell)?)
         }
         Request::ReplicationList => done(node.transfers.list()),
         Request::ReplicationShow { id } => done(node.transfers.find(id).ok_or_else(|| {
@@ -475,6 +475,7 @@ fn replicate(
     peer: &str,
     class: Option<&str>,
     wait: bool,
+    gone: &AtomicBool,
     tell: &mut dyn FnMut(Progress),
 ) -> Result<reports::Replication, Failed> {
     let peer = link(node)?.find(peer)?.name.to_string();
@@ -491,7 +492,8 @@ fn replicate(
         let vanished = || Failed::refused("the replication was forgotten");
         let report = node.transfers.wait(id).ok_or_else(vanished)?;
         match report.state.as_str() {
-            "running" if wait => {
+            // It goes on by itself; who no longer waits for it must not keep one of the few places for requests.
+            "running" if wait && !gone.load(Ordering::Relaxed) => {
                 meter.expect(report.differing_bytes.map(|total| total.max(report.raw_bytes)));
                 meter.at(report.raw_bytes).into_iter().for_each(&mut *tell);
             }
@@ -542,7 +544,7 @@ pub fn check(
         if let Some(progress) = meter.at(now.containers) {
             tell(progress);
         }
-        !gone.load(std::sync::atomic::Ordering::Relaxed)
+        !gone.load(Ordering::Relaxed)
     })?;
     Ok(reports::Check {
         sound: found.is_sound(),
