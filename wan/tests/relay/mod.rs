@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -62,6 +62,7 @@ pub struct Relay {
     pub address: SocketAddr,
     counts: [Arc<Mutex<Count>>; 2],
     over: Arc<AtomicBool>,
+    dead: Arc<AtomicBool>,
 }
 
 impl Drop for Relay {
@@ -75,25 +76,31 @@ impl Relay {
     pub fn start(listen: SocketAddr, upstream: SocketAddr, up: Path, down: Path, seed: u64) -> io::Result<Relay> {
         let front = Arc::new(open(listen)?);
         let address = front.local_addr()?;
-        let relay = Relay { address, counts: Default::default(), over: Arc::default() };
+        let relay = Relay { address, counts: Default::default(), over: Arc::default(), dead: Arc::default() };
         let [up_count, down_count] = relay.counts.clone();
-        let over = relay.over.clone();
+        let (over, dead) = (relay.over.clone(), relay.dead.clone());
         let down = move |back: Arc<UdpSocket>, client: SocketAddr, front: Arc<UdpSocket>, seed: u64| {
-            let (count, over) = (down_count.clone(), over.clone());
+            let (count, over, dead) = (down_count.clone(), over.clone(), dead.clone());
             std::thread::spawn(move || {
-                let mut line = Line::new(down, seed, count);
+                let mut line = Line::new(down, seed, count, dead);
                 run(&back, &over, &mut line, |_| Ok((front.clone(), client)))
             });
         };
-        let over = relay.over.clone();
+        let (over, dead) = (relay.over.clone(), relay.dead.clone());
         std::thread::spawn(move || {
             let mut backs: BTreeMap<SocketAddr, Arc<UdpSocket>> = BTreeMap::new();
-            let mut line = Line::new(up, seed, up_count);
+            let mut line = Line::new(up, seed, up_count, dead);
             run(&front.clone(), &over, &mut line, |client| {
                 let back = match backs.get(&client) {
                     Some(back) => back.clone(),
                     None => {
-                        let back = Arc::new(open(SocketAddr::new(listen.ip(), 0))?);
+                        // From whichever address the way there begins at: as behind a NAT.
+                        let any = if upstream.is_ipv4() {
+                            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+                        } else {
+                            Ipv6Addr::UNSPECIFIED.into()
+                        };
+                        let back = Arc::new(open(SocketAddr::new(any, 0))?);
                         back.connect(upstream)?;
                         backs.insert(client, back.clone());
                         down(back.clone(), client, front.clone(), seed + backs.len() as u64);
@@ -104,6 +111,11 @@ impl Relay {
             })
         });
         Ok(relay)
+    }
+
+    /// Makes the line dead, or lets it live again: nothing passes, either way, as when a cable is pulled.
+    pub fn cut(&self, dead: bool) {
+        self.dead.store(dead, Ordering::Relaxed);
     }
 
     /// What came from the clients.
@@ -130,11 +142,12 @@ struct Line {
     rng: SmallRng,
     free_at: Instant,
     count: Arc<Mutex<Count>>,
+    dead: Arc<AtomicBool>,
 }
 
 impl Line {
-    fn new(path: Path, seed: u64, count: Arc<Mutex<Count>>) -> Line {
-        Line { path, rng: SmallRng::seed_from_u64(seed), free_at: Instant::now(), count }
+    fn new(path: Path, seed: u64, count: Arc<Mutex<Count>>, dead: Arc<AtomicBool>) -> Line {
+        Line { path, rng: SmallRng::seed_from_u64(seed), free_at: Instant::now(), count, dead }
     }
 
     /// When a datagram that comes now leaves; None where it is lost.
@@ -144,6 +157,10 @@ impl Line {
         count.bytes += size;
         count.datagrams += 1;
         count.log.note(now, size);
+        if self.dead.load(Ordering::Relaxed) {
+            count.dropped += 1;
+            return None;
+        }
         if let Some(rate) = self.path.bits_per_second {
             let backlog = self.free_at.saturating_duration_since(now).as_secs_f64() * rate as f64 / 8.0;
             if backlog as u64 + size > self.path.queue_bytes {
