@@ -161,16 +161,19 @@ async fn pin(
         );
         return Err(Refusal::Invalid(why).into());
     }
+    // Pairing anew changes nothing of what somebody has set: other addresses, and the cap.
+    let known = inner.peers.find(&id).map(|known| known.record());
+    let others = known.iter().flat_map(|known| known.addresses.iter().filter(|known| **known != address)).cloned();
+    let addresses = std::iter::once(address.clone()).chain(others).take(PeerRecord::ADDRESSES_MAX).collect();
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let record = PeerRecord {
         name: inner.peers.free_name(&name.unwrap_or(card.name), &id),
         id,
-        addresses: vec![address],
+        addresses,
         realm: inner.config.realm.id(),
         store: card.store,
         paired_at: Timestamp(i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX)),
-        // Pairing anew changes nothing of a cap that somebody has set.
-        limit: inner.peers.find(&id).and_then(|known| known.record().limit),
+        limit: known.and_then(|known| known.limit),
     };
     let (host, kept) = (inner.host.clone(), record.clone());
     let pinned = tokio::task::spawn_blocking(move || host.pin(&kept)).await;
