@@ -103,7 +103,11 @@ pub(super) async fn dial_at(
     class: Class,
 ) -> Result<Connection, String> {
     let mut config = inner.tls.dial_as(peer.id, class).map_err(|error| error.to_string())?;
-    config.transport_config(if peer.addresses().len() > 1 { inner.watched.clone() } else { inner.transport.clone() });
+    config.transport_config(match class {
+        Class::Scavenger => inner.yielding.clone(),
+        _ if peer.addresses().len() > 1 => inner.watched.clone(),
+        _ => inner.transport.clone(),
+    });
     // Charged to the peer from its first datagram on.
     inner.shaper.route(address, peer.node);
     let _route = Route { inner, peer, address };

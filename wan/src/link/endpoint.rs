@@ -21,7 +21,7 @@ use super::places::Places;
 use super::socket::{Counters, ShapedSocket, Shaper};
 use super::standing::endpoint_config;
 use super::tls::{Doorkeeper, Tls, controller_of};
-use super::transport::transport;
+use super::transport::{transport, transport_of};
 use super::udp::MarkingSocket;
 use super::{Inner, SESSIONS, door, keeper, lock, pair, paths};
 use crate::peer::{PeerAddress, PeerId, PeerName, PeerRecord};
@@ -124,6 +124,7 @@ impl Link {
             tls,
             transport,
             watched: Arc::new(watched),
+            yielding: Arc::new(transport_of(Class::Scavenger)),
             endpoint,
             peers: Peers::default(),
             grants: Default::default(),

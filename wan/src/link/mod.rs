@@ -9,7 +9,7 @@
 //!
 //! * [`endpoint`]: [`Link`], what the box around it calls; [`host`]: what it is told and what it asks of the box.
 //! * [`socket`]: every datagram, both ways, is counted and held under the caps; [`udp`]: and marked by its class.
-//! * [`congestion`]: how much may be under way on a thin, long, lossy line.
+//! * [`congestion`]: how much may be under way on a thin, long, lossy line; [`scavenger`]: how much for what yields to everybody.
 //! * [`identity`], [`tls`]: who may connect; [`pairing`]: how two boxes learn one another's keys.
 //! * [`lane`], `lanes`: which class a connection has, and connections of classes other than normal.
 //! * `grants`: caps of what is received, which peers are told and keep.
@@ -50,6 +50,7 @@ pub mod pairing;
 mod paths;
 mod peers;
 mod places;
+pub mod scavenger;
 pub mod socket;
 mod standing;
 mod streams;
@@ -79,6 +80,8 @@ struct Inner {
     transport: Arc<TransportConfig>,
     /// For connections whose peer has other addresses, too: it is soon seen when they fall silent.
     watched: Arc<TransportConfig>,
+    /// For connections that yield to everybody.
+    yielding: Arc<TransportConfig>,
     endpoint: Endpoint,
     peers: peers::Peers,
     grants: grants::Grants,

@@ -6,6 +6,8 @@ use std::time::Duration;
 use quinn::{AckFrequencyConfig, TransportConfig, VarInt};
 
 use super::congestion::SteadyFactory;
+use super::scavenger::YieldingFactory;
+use crate::shape::Class;
 
 /// What one stream may have under way. quinn gives a connection up when a stream has more than 1024 gaps; on a line that
 /// loses 3 % a window of 1.25 MB (about 870 datagrams) cannot have them. More rate takes more streams, not more window.
@@ -50,6 +52,19 @@ pub fn transport() -> TransportConfig {
         .datagram_receive_buffer_size(None)
         .ack_frequency_config(Some(acks))
         .congestion_controller_factory(Arc::new(SteadyFactory));
+    transport
+}
+
+/// The same for connections of a class: scavenger yields to everybody else on the line.
+pub fn transport_of(class: Class) -> TransportConfig {
+    let mut transport = transport();
+    if class == Class::Scavenger {
+        // Two packets, which are all that may be left, would wait for more before they are acknowledged, and look like a queue.
+        let mut acks = AckFrequencyConfig::default();
+        acks.ack_eliciting_threshold(VarInt::from_u32(1));
+        acks.reordering_threshold(VarInt::from_u32(2));
+        transport.ack_frequency_config(Some(acks)).congestion_controller_factory(Arc::new(YieldingFactory));
+    }
     transport
 }
 
