@@ -48,6 +48,41 @@ pub fn take_mark(
     Ok(Some((snapshot, Arc::new(mark))))
 }
 
+/// Puts back a mark that [`take_mark`] took, unless the ledger has something else to say by now.
+pub fn give_back(
+    store: &Store,
+    peer: &str,
+    dataset: &DatasetId,
+    taken: &(SnapshotId, Arc<Mark>),
+    now: Timestamp,
+) -> Result<()> {
+    let (snapshot, mark) = taken;
+    if proof(store, peer, dataset) != Some(Proof { snapshot: *snapshot, mark: None }) {
+        return Ok(());
+    }
+    note(store, peer, dataset, &Proof { snapshot: *snapshot, mark: Some((**mark).clone()) }, now)
+}
+
+/// Notes durably that a peer has proved to have a snapshot. One that is older than what it has proved before, as a person may send it
+/// by hand, does not set the ledger back; then the mark that was `taken` for it goes on counting.
+pub fn advance(
+    store: &Store,
+    peer: &str,
+    dataset: &DatasetId,
+    proved: &Proof,
+    taken: Option<&(SnapshotId, Arc<Mark>)>,
+    now: Timestamp,
+) -> Result<()> {
+    let moment = |id: SnapshotId| store.snapshot(id).ok().map(|row| row.time);
+    let known = proof(store, peer, dataset).map(|known| known.snapshot);
+    let newer = known.is_some_and(|known| known != proved.snapshot && moment(known) > moment(proved.snapshot));
+    match (newer, taken) {
+        (false, _) => note(store, peer, dataset, proved, now),
+        (true, Some(taken)) => give_back(store, peer, dataset, taken, now),
+        (true, None) => Ok(()),
+    }
+}
+
 /// Forgets what a peer has proved of a dataset.
 pub fn forget(store: &Store, peer: &str, dataset: &DatasetId, now: Timestamp) -> Result<()> {
     let setting = setting(peer, dataset);
@@ -68,13 +103,52 @@ fn read(text: &str) -> Option<Proof> {
 
 #[cfg(test)]
 mod tests {
+    use narrowboat_storage::catalogue::Policy;
+
     use super::*;
+
+    fn mark(next: u64) -> Mark {
+        Mark { next, open: [(3, 64)].into() }
+    }
+
+    #[test]
+    fn an_older_snapshot_does_not_set_it_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (store, _) = crate::node::open_store(folder.path(), &crate::config::Config::default()).expect("a store");
+        let now = |second: i64| Timestamp::new(1_800_000_000 + second, 0);
+        let dataset = store.create_share("office", Policy::Inline, now(0)).expect("a share").row.id;
+        let take = |name, second| store.create_snapshot("office", name, now(second)).expect("taken").id;
+        let (old, new) = (take("old", 1), take("new", 2));
+        let says = || proof(&store, "head", &dataset);
+        let proved = |snapshot, next| Proof { snapshot, mark: Some(mark(next)) };
+        advance(&store, "head", &dataset, &proved(new, 7), None, now(3)).expect("noted");
+        let taken = take_mark(&store, "head", &dataset, now(3)).expect("taken");
+        assert_eq!(says(), Some(Proof { snapshot: new, mark: None }));
+        advance(&store, "head", &dataset, &proved(old, 9), taken.as_ref(), now(4)).expect("noted");
+        assert_eq!(says(), Some(proved(new, 7)), "and the next difference goes unasked");
+
+        // One that is not here any more is no newer one.
+        store.delete_snapshot_by_id(new, now(5)).expect("deleted");
+        advance(&store, "head", &dataset, &proved(old, 9), None, now(6)).expect("noted");
+        assert_eq!(says(), Some(proved(old, 9)));
+    }
+
+    #[test]
+    fn a_mark_does_not_come_back_to_a_peer_that_was_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (store, _) = crate::node::open_store(folder.path(), &crate::config::Config::default()).expect("a store");
+        let (dataset, snapshot, now) = (DatasetId([1; 16]), SnapshotId([7; 16]), Timestamp::new(1_800_000_000, 0));
+        note(&store, "head", &dataset, &Proof { snapshot, mark: Some(mark(9)) }, now).expect("noted");
+        let taken = take_mark(&store, "head", &dataset, now).expect("taken").expect("a mark");
+        forget(&store, "head", &dataset, now).expect("forgotten");
+        give_back(&store, "head", &dataset, &taken, now).expect("nothing to do");
+        assert_eq!(proof(&store, "head", &dataset), None);
+    }
 
     #[test]
     fn entries_are_read_as_they_are_written_and_those_of_before_too() {
         let snapshot = SnapshotId([7; 16]);
-        let mark = Mark { next: 9, open: [(3, 64)].into() };
-        for mark in [None, Some(mark)] {
+        for mark in [None, Some(mark(9))] {
             let proof = Proof { snapshot, mark };
             assert_eq!(read(&write(&proof)), Some(proof));
         }

@@ -172,17 +172,16 @@ impl Transfers {
                 let what = Replication { shared: shared.clone(), ..what };
                 let outcome = link.replicate_as(class, &peer, what, source, &cancel, progress).await;
                 if outcome.as_ref().is_err_and(|stopped| stopped.report.payload_bytes == 0)
-                    && let Some((snapshot, mark)) = shared
+                    && let Some(taken) = &shared
                 {
                     // Nothing left, so nothing can have arrived.
-                    let back = Proof { snapshot, mark: Some((*mark).clone()) };
-                    let note = || ledger::note(&owner.store, &peer, &dataset, &back, clock::now());
+                    let note = || ledger::give_back(&owner.store, &peer, &dataset, taken, clock::now());
                     if let Err(error) = tokio::task::block_in_place(note) {
                         tracing::warn!(%error, "the ledger could not be changed");
                     }
                 }
                 if outcome.as_ref().is_ok_and(|report| report.published) {
-                    let note = || ledger::note(&owner.store, &peer, &dataset, &proof, clock::now());
+                    let note = || ledger::advance(&owner.store, &peer, &dataset, &proof, shared.as_ref(), clock::now());
                     if let Err(error) = tokio::task::block_in_place(note) {
                         tracing::warn!(%error, "what the peer has could not be noted");
                     }
