@@ -10,6 +10,8 @@ mod golden;
 mod hostile;
 #[path = "sim/line.rs"]
 mod line;
+#[path = "sim/possession.rs"]
+mod possession;
 #[path = "sim/prefixes.rs"]
 mod prefixes;
 #[path = "sim/promises.rs"]

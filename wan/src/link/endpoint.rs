@@ -130,6 +130,7 @@ impl Link {
             grants: Default::default(),
             desk: Mutex::new(Desk::default()),
             sessions: Places::new(SESSIONS),
+            possessions: Arc::default(),
             pairing_limiter: door::pairing_limiter(),
             began: Instant::now(),
             closing: Cancel::new(),

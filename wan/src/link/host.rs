@@ -37,6 +37,8 @@ pub struct LinkConfig {
     pub marks: Marks,
     /// Bounds of one replication.
     pub limits: Limits,
+    /// Whether snapshots are taken only from peers that prove to have what they do not send. Others are told to be updated.
+    pub require_proofs: bool,
     /// How long a replication goes on trying while nothing moves.
     pub retry_for: Duration,
     /// The peers that are pinned already.
@@ -63,6 +65,7 @@ impl LinkConfig {
             limit: None,
             extra_bytes: 0,
             marks: Marks::default(),
+            require_proofs: false,
             limits: Limits { window_bytes: 16 << 20, ..Limits::default() },
             retry_for: Duration::from_secs(3600),
             peers: Vec::new(),

@@ -21,7 +21,7 @@ use super::transport::{DATA_STREAMS_MAX, STRIPES_MAX, peer_window};
 use super::{Inner, grants};
 use crate::shape::Class;
 use crate::sync::{Admission, Failure, Report, Session, Worker};
-use crate::wire::{Hello, Preface, Role, SnapshotOffer, StreamClass};
+use crate::wire::{FEATURE_PROOFS, Hello, Preface, Role, SnapshotOffer, StreamClass};
 
 /// How long a peer has to say what a stream is for.
 const PREFACE: Duration = Duration::from_secs(30);
@@ -223,8 +223,12 @@ async fn run(
     };
     let admission = Arc::new(PinnedStore { store: record.store, inner: admission });
     let config = &inner.config;
-    let worker = Arc::new(Worker::sink(sink, config.references, config.realm.clone(), admission));
-    let hello = Hello::new(Role::Receiver, config.realm.id(), config.store);
+    let worker = Worker::sink(sink, config.references, config.realm.clone(), admission);
+    let worker = Arc::new(worker.remembering(inner.possessions.clone()));
+    let mut hello = Hello::new(Role::Receiver, config.realm.id(), config.store);
+    if config.require_proofs {
+        hello.features_read_only |= FEATURE_PROOFS;
+    }
     let session = Session::receive(hello, config.limits.clone(), inner.began.elapsed());
     let counting = Counting::begin(inner.shaper.clone(), peer);
     let conversation =
@@ -232,7 +236,17 @@ async fn run(
     let began = tokio::time::Instant::now();
     let ends = Ends { cancel: &Cancel::new(), closing: &inner.closing };
     let patient = || peer.is_paused(&inner.shaper);
-    let (outcome, mut report) = drive(conversation, inner.began, ends, patient, |_| ()).await;
+    let mut told = false;
+    let observe = |session: &Session| {
+        if let Some(hello) = session.peer().filter(|hello| !told && hello.features_ignore & FEATURE_PROOFS == 0) {
+            told = true;
+            tracing::warn!(peer = %peer.name(), software = %hello.software, "the peer is too old to prove that it has what it does not send");
+        }
+    };
+    let (outcome, mut report) = drive(conversation, inner.began, ends, patient, observe).await;
+    if let Err(failure @ Failure::NotProved(_)) = &outcome {
+        tracing::warn!(peer = %peer.name(), snapshot = %report.snapshot, %failure, "a peer claimed what it does not have; nothing was published");
+    }
     let wire = counting.seen();
     report.seconds = began.elapsed().as_secs_f64();
     report.wire_bytes_forward = wire.received.bytes;

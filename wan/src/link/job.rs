@@ -105,9 +105,16 @@ pub(super) async fn replicate(
         if job.total.payload_bytes > sent_before {
             replication.shared = None;
         }
-        job.delta &= !matches!(error, Failure::Stopped(_)) || error.wants_full_names();
-        let at_once = job.prefixes && error.wants_full_names();
-        job.prefixes &= !at_once;
+        job.delta &= !matches!(error, Failure::Stopped(_)) || error.wants_full_names() || error.wants_no_base();
+        // Each once: another time it is a failure like others.
+        let full_names = job.prefixes && error.wants_full_names();
+        let no_base = !replication.bases.is_empty() && error.wants_no_base();
+        job.prefixes &= !full_names;
+        if no_base {
+            replication.bases.clear();
+            replication.shared = None;
+        }
+        let at_once = full_names || no_base;
         if hopeless || cancel.is_cancelled() {
             return Err(job.stopped(error.into()));
         }

@@ -88,6 +88,8 @@ struct Inner {
     desk: Mutex<pairing::Desk>,
     /// Places for sessions in which peers send to us.
     sessions: places::Places,
+    /// What peers have shown to have, from one session to the next.
+    possessions: Arc<crate::sync::Possessions>,
     pairing_limiter: DefaultDirectRateLimiter,
     /// The origin of every time that is handed to a value.
     began: Instant,

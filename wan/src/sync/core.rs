@@ -6,7 +6,10 @@ use std::time::Duration;
 use super::failure::Failure;
 use super::limits::Limits;
 use super::report::Report;
-use crate::wire::{FEATURES_MET, Hello, Message, Role, StopCode};
+use crate::wire::{FEATURE_PROOFS, FEATURES_MET, Hello, Message, Role, StopCode};
+
+/// A side that is at work says so as often.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
 pub(super) struct Core {
@@ -20,6 +23,8 @@ pub(super) struct Core {
     started: Duration,
     /// When the peer last said something, or began to owe something.
     heard: Duration,
+    /// When this side last said something.
+    pub said: Duration,
     now: Duration,
 }
 
@@ -27,7 +32,7 @@ impl Core {
     pub fn new(hello: Hello, limits: Limits, now: Duration) -> Self {
         let outbox = VecDeque::from([Message::Hello(hello.clone())]);
         let report = Report::default();
-        Core { hello, peer: None, limits, report, outcome: None, outbox, started: now, heard: now, now }
+        Core { hello, peer: None, limits, report, outcome: None, outbox, started: now, heard: now, said: now, now }
     }
 
     pub fn say(&mut self, message: Message) {
@@ -61,6 +66,12 @@ impl Core {
         self.heard = now;
     }
 
+    /// When a side that is at work says so, lest the other take it for gone. Only where both know what that means.
+    pub fn sign_of_life(&self) -> Option<Duration> {
+        let patience = self.limits.patience.filter(|_| self.in_force(FEATURE_PROOFS))?;
+        Some(self.said.saturating_add(SIGN_OF_LIFE.min(patience / 4)))
+    }
+
     /// When a peer that owes something has been silent for too long.
     pub fn deadline(&self) -> Option<Duration> {
         self.limits.patience.map(|patience| self.heard.saturating_add(patience))
@@ -89,6 +100,11 @@ pub(super) fn misplaced(message: &Message) -> Failure {
         Message::Commit(_) => "a commit",
         Message::Published(_) => "a proof",
         Message::Stop(_) => "a stop",
+        Message::Challenge(_) => "a challenge",
+        Message::Prove(_) => "a demand of proof",
+        Message::ProveWays(_) => "a demand of proof by way",
+        Message::Proof(_) => "a proof of possession",
+        Message::Working => "a sign of life",
         Message::Object(_) => "an object",
         Message::Bundle(_) => "a bundle",
     };
@@ -124,6 +140,13 @@ pub(super) fn incompatible(here: &Hello, there: &Hello) -> Result<(), Failure> {
     let missing = required & !FEATURES_MET;
     if missing != 0 {
         let sentence = format!("the peer requires features that this box lacks ({missing:#x}): update this box");
+        return no(StopCode::Version, sentence);
+    }
+    let lacking = here.features_read_only & !there.features_ignore;
+    if here.role == Role::Receiver && lacking != 0 {
+        let sentence = format!(
+            "this box takes snapshots only from boxes with features that the peer lacks ({lacking:#x}): update it"
+        );
         return no(StopCode::Version, sentence);
     }
     if there.realm != here.realm {

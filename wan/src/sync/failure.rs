@@ -32,6 +32,12 @@ pub enum Failure {
     /// What began like the name of something here was something else. Told from damage only by asking again.
     #[error("the peer is to ask again by full names: {0}")]
     FullNames(String),
+    /// The peer did not prove that it has what it did not send, or proved it wrongly.
+    #[error("the peer did not prove to have what its snapshot consists of: {0}")]
+    NotProved(String),
+    /// The snapshot refers to what the peer neither sent nor was asked to prove. It may, in another attempt.
+    #[error("the peer is to offer the snapshot without a base: {0}")]
+    Unproven(String),
     /// This side's store failed.
     #[error(transparent)]
     Store(Error),
@@ -55,7 +61,7 @@ impl Failure {
         match self {
             Failure::Lost | Failure::Silent(_) => true,
             // A bit that flipped in the peer's memory is worth a second try; the driver bounds the number of tries.
-            Failure::WrongContent(_) | Failure::FullNames(_) => true,
+            Failure::WrongContent(_) | Failure::FullNames(_) | Failure::Unproven(_) => true,
             Failure::Store(Error::Environment(environment)) => environment.may_pass(),
             Failure::Stopped(stop) => matches!(
                 stop.code,
@@ -65,6 +71,7 @@ impl Failure {
                     | StopCode::Store
                     | StopCode::WrongContent
                     | StopCode::FullNames
+                    | StopCode::Unproven
             ),
             _ => false,
         }
@@ -75,6 +82,11 @@ impl Failure {
         matches!(self, Failure::Stopped(stop) if stop.code == StopCode::FullNames)
     }
 
+    /// True where the receiver wants the snapshot to be offered without a base, so that it is asked for everything.
+    pub fn wants_no_base(&self) -> bool {
+        matches!(self, Failure::Stopped(stop) if stop.code == StopCode::Unproven)
+    }
+
     /// What the peer is told, where there is something to tell.
     pub(super) fn stop(&self) -> Option<Stop> {
         let code = match self {
@@ -83,6 +95,8 @@ impl Failure {
             Failure::NotAllowed(_) => StopCode::NotAllowed,
             Failure::WrongContent(_) => StopCode::WrongContent,
             Failure::FullNames(_) => StopCode::FullNames,
+            Failure::NotProved(_) => StopCode::NotAllowed,
+            Failure::Unproven(_) => StopCode::Unproven,
             Failure::Store(Error::Environment(Environment::Full)) => StopCode::Full,
             Failure::Store(_) => StopCode::Store,
             Failure::Silent(_) => StopCode::Silent,

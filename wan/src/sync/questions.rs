@@ -3,9 +3,10 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::failure::Failure;
+use super::jobs::{Expected, Request};
+use super::proving::{Demand, Finding};
 use super::report::Report;
 use super::seam::Ref;
-use super::worker::{Expected, Request};
 use crate::wire::{ASK_NAMES_MAX, Answer};
 
 /// Questions whose answers are looked up at a time.
@@ -55,7 +56,7 @@ struct Question {
 enum Lookup {
     Due,
     UnderWay(u64),
-    Found(Vec<bool>),
+    Found { lacking: Vec<bool>, demands: Vec<(u64, Demand)> },
 }
 
 /// See the module.
@@ -68,13 +69,15 @@ pub(super) struct Questions {
     open: VecDeque<Question>,
     unanswered: usize,
     took_prefixes: bool,
+    /// Whether the sender is to prove what it has.
+    proving: bool,
 }
 
 impl Questions {
     /// `root` counts as asked under number 0 and lacking.
-    pub fn new(root: Expected) -> Self {
+    pub fn new(root: Expected, proving: bool) -> Self {
         let wanted = HashMap::from([(0, root)]);
-        Questions { wanted, next: 1, open: VecDeque::new(), unanswered: 0, took_prefixes: false }
+        Questions { wanted, next: 1, open: VecDeque::new(), unanswered: 0, took_prefixes: false, proving }
     }
 
     /// Takes a question; at most `max` names may be unanswered, or lacking and not here.
@@ -104,9 +107,11 @@ impl Questions {
         }
         let question = self.open.iter_mut().find(|question| question.state == Lookup::Due)?;
         question.state = Lookup::UnderWay(id);
-        Some(match &question.asked {
-            Asked::Names(names) => Request::Has(names.clone()),
-            Asked::Prefixes(prefixes) => Request::NamedByPrefix(prefixes.clone()),
+        Some(match (&question.asked, self.proving) {
+            (Asked::Names(names), false) => Request::Has(names.clone()),
+            (Asked::Names(names), true) => Request::Find(names.clone()),
+            (Asked::Prefixes(prefixes), false) => Request::NamedByPrefix(prefixes.clone()),
+            (Asked::Prefixes(prefixes), true) => Request::FindByPrefix(prefixes.clone()),
         })
     }
 
@@ -127,16 +132,33 @@ impl Questions {
             }
         }
         self.unanswered -= present.len();
-        question.state = Lookup::Found(present.iter().map(|present| !present).collect());
+        let lacking = present.iter().map(|present| !present).collect();
+        question.state = Lookup::Found { lacking, demands: Vec::new() };
     }
 
-    /// The next answer, in the order of asking.
-    pub fn next_answer(&mut self) -> Option<Answer> {
-        if !matches!(self.open.front()?.state, Lookup::Found(_)) {
+    /// Takes the same, and what is to be proved.
+    pub fn found_out(&mut self, id: u64, findings: &[Finding], report: &mut Report) {
+        let present: Vec<bool> = findings.iter().map(|finding| *finding != Finding::Lacking).collect();
+        let place = self.open.iter().position(|question| question.state == Lookup::UnderWay(id));
+        self.found(id, &present, report);
+        let Some(question) = place.and_then(|place| self.open.get_mut(place)) else { return };
+        if let Lookup::Found { demands, .. } = &mut question.state {
+            demands.extend((question.first..).zip(findings).filter_map(|(number, finding)| match finding {
+                Finding::Unproven(demand) => Some((number, *demand)),
+                _ => None,
+            }));
+        }
+    }
+
+    /// The next answer, in the order of asking, and what of it is to be proved.
+    pub fn next_answer(&mut self) -> Option<(Answer, Vec<(u64, Demand)>)> {
+        if !matches!(self.open.front()?.state, Lookup::Found { .. }) {
             return None;
         }
-        let Question { first, state: Lookup::Found(lacking), .. } = self.open.pop_front()? else { return None };
-        Some(Answer { first, lacking })
+        let Question { first, state: Lookup::Found { lacking, demands }, .. } = self.open.pop_front()? else {
+            return None;
+        };
+        Some((Answer { first, lacking }, demands))
     }
 
     /// What was asked under a number and is lacking; each once.

@@ -7,14 +7,15 @@ use narrowboat_storage::id::SnapshotId;
 use narrowboat_storage::name::{Kind, Name};
 
 use super::core::{Core, incompatible, misplaced};
+use super::demands::Demands;
 use super::failure::Failure;
+use super::jobs::{Arrival, Expected, Job, Reply, Request};
 use super::limits::Limits;
 use super::questions::{Asked, Questions};
 use super::seam::{Hello, SnapshotOffer};
-use super::worker::{Arrival, Expected, Job, Reply, Request};
 use crate::wire::{
-    Ack, Begin, Bundle, Commit, DATA_BYTES_MAX, FEATURE_BUNDLES, FEATURE_PREFIXES, Message, Object, Offer, Origin,
-    Published,
+    Ack, Begin, Bundle, Challenge, Commit, DATA_BYTES_MAX, FEATURE_BUNDLES, FEATURE_PREFIXES, FEATURE_PROOFS, Message,
+    Object, Offer, Origin, Published,
 };
 
 /// Objects in one request to admit.
@@ -54,6 +55,7 @@ struct Receiving {
     snapshot: SnapshotOffer,
     window: Limits,
     questions: Questions,
+    demands: Demands,
     /// What came before others that precede it, by the number of its first object.
     early: BTreeMap<u64, Arrived>,
     /// What can be admitted, in order.
@@ -71,6 +73,7 @@ struct Receiving {
     durable: u64,
     durable_said: u64,
     writing: Writing,
+    checking: Checking,
     committed: Option<u64>,
 }
 
@@ -90,6 +93,14 @@ enum Writing {
     Nothing,
     Admitting { objects: u64, bytes: u64 },
     Syncing,
+}
+
+/// Whether it was looked for what is not proved, once everything has arrived. Done where nothing was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Checking {
+    Due,
+    UnderWay,
+    Done,
 }
 
 /// The receiving side of one session.
@@ -145,6 +156,7 @@ impl Receiver {
                 }
                 receiving.bundle_arrived(bundle)
             }
+            (Message::Proof(proof), Phase::Receiving(receiving)) => receiving.demands.arrived(proof),
             (Message::Commit(commit), Phase::Receiving(receiving)) => receiving.commit(commit),
             (Message::Stop(stop), _) => Err(Failure::Stopped(stop)),
             (message, _) => Err(misplaced(&message)),
@@ -170,8 +182,9 @@ impl Receiver {
                 self.published(root);
                 Ok(())
             }
-            (Reply::Accepted { published: false, base }, Phase::Accepting(..)) => {
-                self.begin(base);
+            (Reply::Unproven(what), _) => Err(Failure::Unproven(what)),
+            (Reply::Accepted { published: false, base, nonce }, Phase::Accepting(..)) => {
+                self.begin(base, nonce);
                 Ok(())
             }
             (Reply::Has(present), Phase::Receiving(receiving)) => {
@@ -181,6 +194,23 @@ impl Receiver {
             (Reply::NamedByPrefix(names), Phase::Receiving(receiving)) => {
                 let present: Vec<_> = names.iter().map(Option::is_some).collect();
                 receiving.questions.found(id, &present, &mut self.core.report);
+                Ok(())
+            }
+            (Reply::Found(findings), Phase::Receiving(receiving)) => {
+                receiving.questions.found_out(id, &findings, &mut self.core.report);
+                Ok(())
+            }
+            (Reply::Verified(Some(cost)), Phase::Receiving(receiving)) => {
+                receiving.demands.verified(cost, &mut self.core.report);
+                Ok(())
+            }
+            (Reply::Verified(None), phase) => {
+                let what = "its proof is wrong".to_owned();
+                Err(if phase.took_prefixes() { Failure::FullNames(what) } else { Failure::NotProved(what) })
+            }
+            (Reply::Checked(unproven), Phase::Receiving(receiving)) => {
+                receiving.checking = if unproven.is_empty() { Checking::Done } else { Checking::Due };
+                receiving.demands.add_ways(unproven);
                 Ok(())
             }
             (Reply::Admitted, Phase::Receiving(receiving)) => {
@@ -200,7 +230,7 @@ impl Receiver {
         }
     }
 
-    fn begin(&mut self, base: Option<SnapshotId>) {
+    fn begin(&mut self, base: Option<SnapshotId>, nonce: Option<[u8; 32]>) {
         let Phase::Accepting(offer, _) = std::mem::replace(&mut self.phase, Phase::Greeted) else { return };
         let mut limits = self.core.limits.clone();
         limits.window_bytes = limits.window_bytes.min(offer.window_bytes);
@@ -213,7 +243,11 @@ impl Receiver {
             window_objects: limits.window_objects,
             window_names: limits.window_names,
         }));
-        self.phase = Phase::Receiving(Box::new(Receiving::new(offer.snapshot, limits, self.core.now())));
+        if let Some(nonce) = nonce {
+            self.core.say(Message::Challenge(Challenge { nonce }));
+        }
+        let receiving = Receiving::new(offer.snapshot, limits, nonce.is_some(), self.core.now());
+        self.phase = Phase::Receiving(Box::new(receiving));
     }
 
     fn published(&mut self, root: Option<Name>) {
@@ -225,11 +259,28 @@ impl Receiver {
     /// The next answer or acknowledgement.
     pub(super) fn next_control(&mut self) -> Option<Message> {
         let Phase::Receiving(receiving) = &mut self.phase else { return None };
-        receiving.questions.next_answer().map(Message::Answer).or_else(|| receiving.next_ack())
+        // What an answer calls present is proved at once, while the sender knows what it was about.
+        let said = receiving.demands.next_said().or_else(|| {
+            let (answer, demands) = receiving.questions.next_answer()?;
+            receiving.demands.add(demands);
+            Some(Message::Answer(answer))
+        });
+        said.or_else(|| receiving.next_ack())
     }
 
     /// The next thing for the store to do.
     pub(super) fn next_job(&mut self) -> Option<Job> {
+        if let Phase::Receiving(receiving) = &mut self.phase
+            && receiving.is_complete()
+            && receiving.checking != Checking::Done
+        {
+            if receiving.checking == Checking::UnderWay {
+                return None;
+            }
+            receiving.checking = Checking::UnderWay;
+            self.jobs += 1;
+            return Some(Job { id: self.jobs - 1, request: Request::Check(Box::new(receiving.snapshot.clone())) });
+        }
         if matches!(&self.phase, Phase::Receiving(receiving) if receiving.is_complete())
             && let Phase::Receiving(receiving) = std::mem::replace(&mut self.phase, Phase::Greeted)
         {
@@ -241,7 +292,13 @@ impl Receiver {
             Phase::Accepting(offer, job @ Turn::Due) => {
                 *job = Turn::Taken;
                 let peer = Box::new(self.core.peer.clone()?);
-                Request::Accept { peer, snapshot: Box::new(offer.snapshot.clone()), bases: offer.bases.clone() }
+                let proving = self.core.in_force(FEATURE_PROOFS).then_some(self.core.hello.store);
+                Request::Accept {
+                    peer,
+                    snapshot: Box::new(offer.snapshot.clone()),
+                    bases: offer.bases.clone(),
+                    proving,
+                }
             }
             Phase::Publishing(snapshot) if self.publishing == Turn::Due => {
                 self.publishing = Turn::Taken;
@@ -249,7 +306,7 @@ impl Receiver {
             }
             Phase::Accepting(..) | Phase::Publishing(_) => return None,
             Phase::Receiving(receiving) => {
-                receiving.questions.lookup(id).or_else(|| receiving.write(self.core.now(), &mut self.core.report))?
+                receiving.read(id).or_else(|| receiving.write(self.core.now(), &mut self.core.report))?
             }
         };
         self.jobs += 1;
@@ -269,8 +326,18 @@ impl Receiver {
         match &self.phase {
             Phase::Greeting | Phase::Greeted => true,
             Phase::Accepting(..) | Phase::Publishing(_) => false,
-            Phase::Receiving(receiving) => receiving.writing == Writing::Nothing && receiving.questions.is_empty(),
+            Phase::Receiving(receiving) => {
+                let idle = receiving.writing == Writing::Nothing
+                    && receiving.checking != Checking::UnderWay
+                    && !receiving.demands.is_busy();
+                idle && (receiving.questions.is_empty() || receiving.demands.is_full())
+            }
         }
+    }
+
+    /// True while this side does something that may take long.
+    pub(super) fn is_at_work(&self) -> bool {
+        !self.peer_owes()
     }
 }
 
@@ -282,12 +349,13 @@ impl Phase {
 }
 
 impl Receiving {
-    fn new(snapshot: SnapshotOffer, window: Limits, now: Duration) -> Self {
+    fn new(snapshot: SnapshotOffer, window: Limits, proving: bool, now: Duration) -> Self {
         let root = snapshot.root.unwrap_or_default();
         Receiving {
             snapshot,
             window,
-            questions: Questions::new(Expected::Named((Kind::MapNode, root))),
+            questions: Questions::new(Expected::Named((Kind::MapNode, root)), proving),
+            demands: Demands::default(),
             early: BTreeMap::new(),
             due: VecDeque::new(),
             next_seq: 0,
@@ -298,6 +366,7 @@ impl Receiving {
             durable: 0,
             durable_said: 0,
             writing: Writing::Nothing,
+            checking: if proving { Checking::Due } else { Checking::Done },
             committed: None,
         }
     }
@@ -309,6 +378,12 @@ impl Receiving {
         // What it has sent, and what has not arrived, is still wanted here: hence the window of objects on top.
         let max = self.window.window_names as usize + self.window.window_objects as usize;
         self.questions.asked(first, asked, max)
+    }
+
+    /// The read lane: proofs first, for what is not proved holds up further questions.
+    fn read(&mut self, id: u64) -> Option<Request> {
+        let proof = self.demands.next_job();
+        proof.or_else(|| if self.demands.is_full() { None } else { self.questions.lookup(id) })
     }
 
     fn arrived(&mut self, object: Object) -> Result<(), Failure> {
@@ -424,7 +499,8 @@ impl Receiving {
 
     /// True once everything has arrived and was admitted; publishing syncs what is left.
     fn is_complete(&self) -> bool {
-        self.committed == Some(self.durable + self.unsynced.0) && self.writing == Writing::Nothing
+        let admitted = self.committed == Some(self.durable + self.unsynced.0) && self.writing == Writing::Nothing;
+        admitted && self.demands.is_settled()
     }
 }
 

@@ -6,6 +6,7 @@ use narrowboat_storage::id::{DatasetId, SnapshotId};
 use narrowboat_storage::name::{Kind, Name};
 
 use super::choices::Choices;
+use super::proving::Cost;
 
 /// Counts of objects of one sort.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct Report {
     pub efforts: BTreeMap<i32, u64>,
     /// What was chosen, and why.
     pub choices: Choices,
+    /// What was read to prove that the sender has what was not sent, or to verify it.
+    pub proved: Cost,
     /// Bytes of all frames from sender to receiver and back, prefaces not counted.
     pub framed_bytes: (u64, u64),
     /// Bytes on the wire from sender to receiver, all headers and repetitions counted. Filled in by the link.
@@ -79,6 +82,7 @@ impl Report {
         }
         self.choices.add(&attempt.choices);
         self.kept += attempt.kept;
+        self.proved.add(attempt.proved);
         self.shared += attempt.shared;
         self.payload_bytes += attempt.payload_bytes;
         self.stored_bytes += attempt.stored_bytes;

@@ -4,23 +4,25 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use narrowboat_storage::id::SnapshotId;
-use narrowboat_storage::name::{Kind, Name};
+use narrowboat_storage::name::Kind;
 
 use super::choices::Choices;
 use super::core::{Core, incompatible};
+use super::demands::Prover;
 use super::effort::{Effort, LEVEL_MIN};
 use super::failure::Failure;
+use super::jobs::{Job, Reply, Request};
 use super::limits::Limits;
 use super::packing::{Group, Loaded, Order, Parcel};
+use super::possession;
+use super::replication::Replication;
 use super::report::Report;
-use super::seam::{Hello, Mark, Ref, SnapshotOffer, Stored};
+use super::seam::{Hello, Mark, Ref, Stored};
 use super::walk::{Astray, Question, TaskId, ToLoad, Walk};
 use super::ways::{Named, Ways};
-use super::worker::{Job, Reply, Request};
 use crate::wire::{
-    Ack, Answer, Ask, AskPrefixes, BASES_MAX, Begin, Bundle, Commit, FEATURE_BUNDLES, FEATURE_PREFIXES, Item, Message,
-    Object, Offer, Origin, Packing, Published,
+    Ack, Answer, Ask, AskPrefixes, BASES_MAX, Begin, Bundle, Commit, FEATURE_BUNDLES, FEATURE_PREFIXES, FEATURE_PROOFS,
+    Item, Message, Object, Offer, Origin, Packing, Published,
 };
 
 /// Objects in one request for them as they are stored.
@@ -39,22 +41,6 @@ const RATE_AFTER: Duration = Duration::from_secs(5);
 const GROUP_BYTES_LEAST: usize = 32 << 10;
 /// Requests to expand that run at a time.
 const EXPANDS_MAX: usize = 4;
-
-/// What is to be replicated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replication {
-    /// The snapshot.
-    pub snapshot: SnapshotOffer,
-    /// Earlier snapshots of the dataset that the receiver may have, the newest first; of these the first 32 are
-    /// offered. Spread them out: the newest few, then ever older ones.
-    pub bases: Vec<(SnapshotId, Name)>,
-    /// A moment when everything of the snapshot was kept. Worth remembering once the receiver has proved to have it.
-    pub mark: Option<Mark>,
-    /// An earlier snapshot that the receiver has proved to have, and the mark of then: what was kept since is sent without a
-    /// question, where the receiver builds upon that snapshot. Not for a second attempt, which would send again what the
-    /// first has brought.
-    pub shared: Option<(SnapshotId, Arc<Mark>)>,
-}
 
 #[derive(Debug)]
 enum Phase {
@@ -120,6 +106,7 @@ pub struct Sender {
     pub(super) core: Core,
     replication: Replication,
     phase: Phase,
+    prover: Prover,
     jobs: u64,
 }
 
@@ -138,7 +125,7 @@ impl Sender {
             window_bytes: core.limits.window_bytes,
             window_objects: core.limits.window_objects,
         }));
-        Sender { core, replication, phase: Phase::Greeting, jobs: 0 }
+        Sender { core, replication, phase: Phase::Greeting, prover: Prover::default(), jobs: 0 }
     }
 
     pub(super) fn message(&mut self, message: Message) -> Result<(), Failure> {
@@ -146,7 +133,18 @@ impl Sender {
             (Message::Hello(hello), Phase::Greeting) => self.greeted(hello),
             (Message::Begin(begin), Phase::Offered) => self.begin(&begin),
             (Message::Published(published), Phase::Offered | Phase::Committed(_)) => self.published(&published),
-            (Message::Answer(answer), Phase::Walking(walking)) => answered(&mut self.core.report, walking, &answer),
+            (Message::Answer(answer), Phase::Walking(walking)) => {
+                answered(&mut self.core.report, &mut self.prover, walking, &answer)
+            }
+            (Message::Challenge(challenge), Phase::Walking(_) | Phase::Committed(_))
+                if self.core.in_force(FEATURE_PROOFS) =>
+            {
+                let there = self.core.peer.as_ref().map_or(self.core.hello.store, |peer| peer.store);
+                let dataset = self.replication.snapshot.dataset;
+                self.prover.challenged(possession::key(&challenge.nonce, self.core.hello.store, there, dataset))
+            }
+            (Message::Prove(prove), Phase::Walking(_) | Phase::Committed(_)) => self.prover.demanded(&prove),
+            (Message::ProveWays(prove), Phase::Committed(_)) => self.prover.demanded_ways(prove),
             (Message::Ack(ack), Phase::Walking(walking) | Phase::Committed(walking)) => {
                 walking.acknowledged(&mut self.core.report, ack)
             }
@@ -242,7 +240,10 @@ impl Sender {
     }
 
     pub(super) fn reply(&mut self, id: u64, reply: Reply) -> Result<(), Failure> {
-        let Phase::Walking(walking) = &mut self.phase else { return Ok(()) };
+        if let Reply::Proof(proof) = reply {
+            return self.prover.proved(proof, &mut self.core.report);
+        }
+        let Phase::Walking(walking) = &mut self.phase else { return fail(reply) };
         match reply {
             Reply::Failed(error) => Err(Failure::Store(error)),
             Reply::Expanded(expansions) => {
@@ -265,6 +266,9 @@ impl Sender {
 
     /// The next question, or the commit once everything was sent.
     pub(super) fn next_control(&mut self) -> Option<Message> {
+        if let Some(proof) = self.prover.next_said() {
+            return Some(proof);
+        }
         let Phase::Walking(walking) = &mut self.phase else { return None };
         if let Some(Question { first, names, by_prefix }) = walking.walk.next_ask() {
             for (kind, _) in &names {
@@ -294,6 +298,10 @@ impl Sender {
 
     /// The next thing to be read from the store.
     pub(super) fn next_job(&mut self) -> Option<Job> {
+        if let Some(request) = self.prover.next_job(self.replication.snapshot.root) {
+            self.jobs += 1;
+            return Some(Job { id: self.jobs - 1, request });
+        }
         let Phase::Walking(walking) = &mut self.phase else { return None };
         walking.now = self.core.now();
         let (id, read_ahead) = (self.jobs, self.core.limits.read_ahead_bytes);
@@ -302,20 +310,37 @@ impl Sender {
         Some(Job { id, request })
     }
 
+    /// True while a proof is computed, which may take long.
+    pub(super) fn is_at_work(&self) -> bool {
+        self.prover.is_busy()
+    }
+
     /// True while the next move is the peer's.
     pub(super) fn peer_owes(&self) -> bool {
         match &self.phase {
+            _ if self.prover.is_busy() => false,
             Phase::Greeting | Phase::Offered | Phase::Committed(_) => true,
             Phase::Walking(walking) => !walking.outstanding.is_empty() || walking.walk.awaits_answers(),
         }
     }
 }
 
-fn answered(report: &mut Report, walking: &mut Walking, answer: &Answer) -> Result<(), Failure> {
-    for answered in walking.walk.answer(answer.first, &answer.lacking).map_err(astray)? {
-        report.tally(answered.kind).known += u64::from(!answered.lacking);
+fn answered(report: &mut Report, prover: &mut Prover, walking: &mut Walking, answer: &Answer) -> Result<(), Failure> {
+    let answered = walking.walk.answer(answer.first, &answer.lacking).map_err(astray)?;
+    for answered in &answered {
+        report.tally(answered.at.0).known += u64::from(!answered.lacking);
     }
+    let numbered = (answer.first..).zip(&answered).filter(|(_, answered)| !answered.lacking);
+    prover.answered(numbered.map(|(number, answered)| (number, answered.at)));
     Ok(())
+}
+
+/// What a job came to that the session has no use for any more: only its failure counts.
+fn fail(reply: Reply) -> Result<(), Failure> {
+    match reply {
+        Reply::Failed(error) => Err(Failure::Store(error)),
+        _ => Ok(()),
+    }
 }
 
 fn astray(astray: Astray) -> Failure {

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::core::{Core, misplaced};
 use super::failure::Failure;
+use super::jobs::{Done, Job};
 use super::limits::Limits;
 use super::receiver::Receiver;
+use super::replication::Replication;
 use super::report::Report;
 use super::seam::{Hello, SnapshotOffer};
-use super::sender::{Replication, Sender};
-use super::worker::{Done, Job};
+use super::sender::Sender;
 use crate::wire::{Channel, Frame, Message, RawFrame, Role};
 
 /// What a session is told.
@@ -128,6 +129,9 @@ impl Session {
         if message.channel() != channel {
             return Err(misplaced(&message));
         }
+        if message == Message::Working {
+            return Ok(());
+        }
         match &mut self.side {
             Side::Sender(sender) => sender.message(message),
             Side::Receiver(receiver) => receiver.message(message),
@@ -179,7 +183,20 @@ impl Session {
             None => match &mut self.side {
                 Side::Sender(sender) => sender.next_control(),
                 Side::Receiver(receiver) => receiver.next_control(),
-            },
+            }
+            .or_else(|| self.sign_of_life()),
+        }
+    }
+
+    fn sign_of_life(&self) -> Option<Message> {
+        let due = self.core().sign_of_life().filter(|_| self.is_at_work())?;
+        (due <= self.core().now()).then_some(Message::Working)
+    }
+
+    fn is_at_work(&self) -> bool {
+        match &self.side {
+            Side::Sender(sender) => sender.is_at_work(),
+            Side::Receiver(receiver) => receiver.is_at_work(),
         }
     }
 
@@ -187,6 +204,7 @@ impl Session {
         let frame = message.encode();
         let len = frame.len() as u64;
         let core = self.core_mut();
+        core.said = core.now();
         match core.hello.role {
             Role::Sender => core.report.framed_bytes.0 += len,
             Role::Receiver => core.report.framed_bytes.1 += len,
@@ -204,7 +222,8 @@ impl Session {
             Side::Sender(_) => None,
             Side::Receiver(receiver) => receiver.sync_due(),
         };
-        silence.into_iter().chain(sync).min()
+        let life = self.core().sign_of_life().filter(|_| self.is_at_work());
+        silence.into_iter().chain(sync).chain(life).min()
     }
 
     /// How the session ended; `None` while it goes on.

@@ -13,8 +13,8 @@ use narrowboat_storage::pool::{Pool, StreamId};
 use narrowboat_storage::store::ReplicaSnapshot;
 use narrowboat_storage::units::Timestamp;
 
+use super::replication::Replication;
 use super::seam::{Admission, Hello, Mark, Sink, Sketch, SnapshotOffer, Source, Stored};
-use super::sender::Replication;
 
 impl Source for Pool {
     fn stored(&self, kind: Kind, name: &Name) -> Result<Stored> {

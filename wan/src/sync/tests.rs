@@ -12,12 +12,19 @@ use narrowboat_storage::units::Timestamp;
 use super::seam::{Hello, Ref, SnapshotOffer, Stored};
 use super::walk::{AHEAD, ToLoad, Walk};
 use super::*;
-use crate::wire::{ASK_NAMES_MAX, Ask, Begin, Channel, FrameDecoder, Message, Object, Offer, Role, StopCode};
+use crate::wire::{
+    ASK_NAMES_MAX, Ask, Begin, Channel, FEATURE_BUNDLES, FEATURE_PREFIXES, FrameDecoder, Message, Object, Offer, Role,
+    StopCode,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn hello(role: Role) -> Hello {
-    Hello::new(role, [1; 16], StoreId([role as u8; 16]))
+    // Without proofs, which have tests of their own.
+    Hello {
+        features_ignore: FEATURE_BUNDLES | FEATURE_PREFIXES,
+        ..Hello::new(role, [1; 16], StoreId([role as u8; 16]))
+    }
 }
 
 fn snapshot() -> SnapshotOffer {
@@ -87,7 +94,8 @@ fn receiving(limits: Limits) -> Session {
         window_objects: Limits::default().window_objects,
     };
     session.handle(Duration::ZERO, input(&Message::Offer(offer)));
-    let said = run(&mut session, Duration::ZERO, &mut |_| Some(Reply::Accepted { published: false, base: None }));
+    let said =
+        run(&mut session, Duration::ZERO, &mut |_| Some(Reply::Accepted { published: false, base: None, nonce: None }));
     assert!(matches!(said[..], [Message::Hello(_), Message::Begin(_)]), "{said:?}");
     session
 }

@@ -149,7 +149,7 @@ pub(super) struct Question {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Answered {
     /// What was asked.
-    pub kind: Kind,
+    pub at: Ref,
     /// Whether the receiver lacks it.
     pub lacking: bool,
 }
@@ -369,7 +369,7 @@ impl Walk {
         for lacking in lacking.iter().copied() {
             let Some(id) = self.unanswered.pop_front() else { break };
             let Some(task) = self.tasks.get(&id) else { continue };
-            answered.push(Answered { kind: task.at.0, lacking });
+            answered.push(Answered { at: task.at, lacking });
             if lacking {
                 self.lacking(id);
             } else {

@@ -13,168 +13,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use narrowboat_storage::container::codec::{self, Patience};
 use narrowboat_storage::error::{Error, Result};
-use narrowboat_storage::id::SnapshotId;
+use narrowboat_storage::id::{SnapshotId, StoreId};
 use narrowboat_storage::name::{Kind, Name, Realm};
 use narrowboat_storage::tree::Span;
 
 use super::diff::{self, Counterparts, Expansion};
-use super::packing::{self, Order, Parcel};
+use super::jobs::{Arrival, Done, Expected, Job, Reply, Request};
+use super::packing;
+use super::possession::Possessions;
+use super::proving::{self, Cost, Holdings};
 use super::resemble::{self, Resemblance};
-use super::seam::{Admission, Hello, Mark, Ref, References, Sink, SnapshotOffer, Source, Stored};
+use super::seam::{Admission, Mark, Ref, References, Sink, SnapshotOffer, Source, Stored};
 use super::thrift::Thrift;
 use super::ways::Known;
 use crate::wire::{Bundle, OBJECT_BYTES_MAX};
 
 /// References of nodes that are kept at hand: neighbours in the walk have the same counterparts.
 const CACHED_REFS_MAX: usize = 64 << 10;
-
-/// Where a job may run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lane {
-    /// Beside others, in any order.
-    Read,
-    /// Alone in this lane, in order.
-    Write,
-}
-
-/// Something to be done with a store.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Request {
-    /// Source: what do these nodes refer to that their counterparts do not?
-    Expand {
-        /// Which nodes.
-        nodes: Vec<(Ref, Counterparts)>,
-        /// Tell what was kept since then.
-        since: Option<Arc<Mark>>,
-        /// Look in the base with this root for what chunks resemble.
-        resemble: Option<Ref>,
-    },
-    /// Source: read and pack these.
-    Pack(Order),
-    /// Sink: may it come, what of it is here? Publishes at once where everything is.
-    Accept {
-        /// How the sender greeted.
-        peer: Box<Hello>,
-        /// The snapshot.
-        snapshot: Box<SnapshotOffer>,
-        /// Earlier ones.
-        bases: Vec<(SnapshotId, Name)>,
-    },
-    /// Sink: which of these are here?
-    Has(Vec<Ref>),
-    /// Sink: which chunks begin like these?
-    NamedByPrefix(Vec<u64>),
-    /// Sink: unpack, verify and admit, in this order.
-    Admit(Vec<Arrival>),
-    /// Sink: make durable what was admitted.
-    Sync,
-    /// Sink: make everything durable, check that the root is there, and publish.
-    Publish(Box<SnapshotOffer>),
-}
-
-impl Request {
-    /// Where it may run.
-    pub fn lane(&self) -> Lane {
-        match self {
-            Request::Expand { .. } | Request::Pack(_) | Request::Has(_) | Request::NamedByPrefix(_) => Lane::Read,
-            Request::Accept { .. } | Request::Admit(_) | Request::Sync | Request::Publish(_) => Lane::Write,
-        }
-    }
-}
-
-/// What came from the sender to be admitted.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Arrival {
-    /// One object that was asked for.
-    Object(Expected, Stored),
-    /// A bundle, with what is known of each of its objects.
-    Bundle(Vec<Expected>, Bundle),
-}
-
-/// What is known of an object before it is unpacked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expected {
-    /// It was asked for.
-    Named(Ref),
-    /// It was asked for as a chunk whose name begins so.
-    Prefixed(u64),
-    /// It was not; this is its kind.
-    OfKind(Kind),
-}
-
-impl Expected {
-    /// The kind of what is expected.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Expected::Named((kind, _)) | Expected::OfKind(kind) => *kind,
-            Expected::Prefixed(_) => Kind::Chunk,
-        }
-    }
-
-    /// What the bytes are that came, or why they are not what is expected. One that was named is verified later.
-    fn of(&self, realm: &Realm, bytes: &[u8]) -> Result<Ref, String> {
-        let name = match self {
-            Expected::Named(at) => return Ok(*at),
-            expected => realm.name(expected.kind(), bytes),
-        };
-        match self {
-            Expected::Prefixed(prefix) if name.prefix() != *prefix => {
-                Err(format!("a chunk arrived as {name}, which does not begin as it was asked for"))
-            }
-            expected => Ok((expected.kind(), name)),
-        }
-    }
-}
-
-/// What came of a request.
-#[derive(Debug)]
-pub enum Reply {
-    /// One for each node.
-    Expanded(Vec<Expansion>),
-    /// The first so many of the objects asked for.
-    Packed(Parcel),
-    /// What is here of an offer.
-    Accepted {
-        /// True where the snapshot was published right away, because its root is here.
-        published: bool,
-        /// The newest base that is here.
-        base: Option<SnapshotId>,
-    },
-    /// One for each name.
-    Has(Vec<bool>),
-    /// One for each prefix: the one name that begins so.
-    NamedByPrefix(Vec<Option<Name>>),
-    /// All were admitted.
-    Admitted,
-    /// All that was admitted is durable.
-    Synced,
-    /// The snapshot is published.
-    Published,
-    /// The peer may not do that.
-    NotAllowed(Error),
-    /// An object was not what its name says, or came before what it refers to. Those in front of it were admitted.
-    WrongContent(String),
-    /// The store failed.
-    Failed(Error),
-}
-
-/// A request with the number that its answer is to carry.
-#[derive(Debug)]
-pub struct Job {
-    /// The number.
-    pub id: u64,
-    /// The request.
-    pub request: Request,
-}
-
-/// A finished job.
-#[derive(Debug)]
-pub struct Done {
-    /// The job's number.
-    pub id: u64,
-    /// What came of it.
-    pub reply: Reply,
-}
 
 /// Runs jobs against a store. Shared by threads.
 pub struct Worker {
@@ -187,6 +42,8 @@ pub struct Worker {
     resemblance: Mutex<Option<Resemblance>>,
     thrift: Mutex<Thrift>,
     patience: Patience,
+    /// What the sender has shown to have. At the receiver.
+    holdings: Holdings,
 }
 
 enum Side {
@@ -214,7 +71,26 @@ impl Worker {
             resemblance: Mutex::default(),
             thrift: Mutex::default(),
             patience: Patience::default(),
+            holdings: Holdings::new(rand::random()),
         }
+    }
+
+    /// Remembers what senders have shown to have from one session to the next.
+    pub fn remembering(mut self, possessions: Arc<Possessions>) -> Self {
+        self.holdings.kept = possessions;
+        self
+    }
+
+    /// Proofs are keyed with this, which only tests know before.
+    pub fn with_nonce(mut self, nonce: [u8; 32]) -> Self {
+        self.holdings.nonce = nonce;
+        self
+    }
+
+    /// No node is to be proved that takes more; its parts are asked for.
+    pub fn proving_at_most(mut self, cost: Cost) -> Self {
+        self.holdings.max = cost;
+        self
     }
 
     /// Does one job. Blocks as long as the store does.
@@ -234,11 +110,40 @@ impl Worker {
                 sink.named_by_prefix(&prefixes).map(Reply::NamedByPrefix)
             }
             (Side::Sink { sink, realm, .. }, Request::Admit(objects)) => self.admit(&**sink, realm, objects),
+            (Side::Source(source), Request::Prove { key, first, objects }) => {
+                let mut read = |(kind, name): &Ref| source.read(*kind, name);
+                proving::prove(&key, first, &objects, &Cost::MAX, self.references, &mut read).map(Reply::Proof)
+            }
+            (Side::Source(source), Request::ProveWays { key, first, root, ways }) => {
+                let mut spans = |node: &Ref| self.spans_of(node, |kind, name| source.read(kind, name));
+                let mut read = |(kind, name): &Ref| source.read(*kind, name);
+                let proof = match proving::resolve(&root, &ways, &mut spans) {
+                    Ok(Some(objects)) => proving::prove(&key, first, &objects, &Cost::MAX, self.references, &mut read),
+                    Ok(None) => Ok(None),
+                    Err(error) => Err(error),
+                };
+                proof.map(Reply::Proof)
+            }
+            (Side::Sink { sink, .. }, Request::Check(snapshot)) => self.check(&**sink, &snapshot),
+            (Side::Sink { sink, .. }, Request::Find(refs)) => has(&**sink, &refs).and_then(|present| {
+                let here = refs.iter().zip(present).map(|(at, present)| present.then_some(*at)).collect();
+                self.find(&**sink, here)
+            }),
+            (Side::Sink { sink, .. }, Request::FindByPrefix(prefixes)) => {
+                sink.named_by_prefix(&prefixes).and_then(|names| {
+                    self.find(&**sink, names.into_iter().map(|name| Some((Kind::Chunk, name?))).collect())
+                })
+            }
+            (Side::Sink { sink, .. }, Request::Verify { first, demands, digest }) => {
+                let mut read = |(kind, name): &Ref| sink.fetch(*kind, name);
+                let verified = self.holdings.verify(first, &demands, &digest, self.references, &mut read);
+                verified.map(Reply::Verified)
+            }
             (Side::Sink { sink, .. }, Request::Sync) => sink.sync().map(|()| Reply::Synced),
-            (Side::Sink { sink, .. }, Request::Publish(snapshot)) => publish(&**sink, &snapshot),
-            (Side::Sink { sink, admission, .. }, Request::Accept { peer, snapshot, bases }) => {
+            (Side::Sink { sink, .. }, Request::Publish(snapshot)) => self.publish(&**sink, &snapshot),
+            (Side::Sink { sink, admission, .. }, Request::Accept { peer, snapshot, bases, proving }) => {
                 match admission.admit(&peer, &snapshot) {
-                    Ok(()) => self.accept(&**sink, &snapshot, &bases),
+                    Ok(()) => self.accept(&**sink, &snapshot, &bases, proving.map(|here| (peer.store, here))),
                     Err(reason) => Ok(Reply::NotAllowed(reason)),
                 }
             }
@@ -328,8 +233,12 @@ impl Worker {
         {
             return Ok(Err(wrong));
         }
+        let kept = stored.clone();
         match sink.admit(kind, name, stored) {
-            Ok(()) => Ok(Ok(())),
+            Ok(()) => {
+                self.holdings.received(&(kind, *name), &mut || self.below(kind, &kept));
+                Ok(Ok(()))
+            }
             Err(Error::Refused(refusal)) => Ok(Err(refusal.to_string())),
             Err(error) => Err(error),
         }
@@ -366,7 +275,18 @@ impl Worker {
         Ok(Ok(()))
     }
 
-    fn accept(&self, sink: &dyn Sink, snapshot: &SnapshotOffer, bases: &[(SnapshotId, Name)]) -> Result<Reply> {
+    fn find(&self, sink: &dyn Sink, here: Vec<Option<Ref>>) -> Result<Reply> {
+        let mut spans = |node: &Ref| self.spans_of(node, |kind, name| sink.fetch(kind, name));
+        self.holdings.find(&here, &mut spans).map(Reply::Found)
+    }
+
+    fn accept(
+        &self,
+        sink: &dyn Sink,
+        snapshot: &SnapshotOffer,
+        bases: &[(SnapshotId, Name)],
+        proving: Option<(StoreId, StoreId)>,
+    ) -> Result<Reply> {
         let base = match sink.newest_shared(&snapshot.source, &snapshot.dataset, bases) {
             Ok(base) => base,
             Err(Error::Refused(reason)) => return Ok(Reply::NotAllowed(reason.into())),
@@ -375,18 +295,55 @@ impl Worker {
         let root = base.map(|(_, root)| (Kind::MapNode, root));
         self.known.lock().unwrap_or_else(PoisonError::into_inner).begin(root);
         let base = base.map(|(id, _)| id);
+        let mut nonce = None;
         // A root that is here for somebody else is no proof that this peer has what is below it: it sends the top at least.
         let whole = match &snapshot.root {
             Some(root) => sink.shows(&snapshot.dataset, root)?,
             None => true,
         };
         if whole {
-            return Ok(match publish(sink, snapshot)? {
-                Reply::Published => Reply::Accepted { published: true, base },
+            return Ok(match self.publish(sink, snapshot)? {
+                Reply::Published => Reply::Accepted { published: true, base, nonce },
                 other => other,
             });
         }
-        Ok(Reply::Accepted { published: false, base })
+        if let Some((sender, receiver)) = proving {
+            self.holdings.begin(sender, receiver, snapshot.dataset, root);
+            nonce = Some(self.holdings.nonce);
+        }
+        Ok(Reply::Accepted { published: false, base, nonce })
+    }
+
+    /// What a node that was admitted refers to.
+    fn below(&self, kind: Kind, stored: &Stored) -> Vec<Ref> {
+        let bytes = codec::decompress(stored.codec, stored.raw_len as usize, &stored.bytes).unwrap_or_default();
+        let spans = (self.references)(kind, &Bytes::from(bytes)).unwrap_or_default();
+        spans.iter().map(|span| span.at).collect()
+    }
+
+    /// Whether the root is here, and what below it is still to be proved.
+    fn check(&self, sink: &dyn Sink, snapshot: &SnapshotOffer) -> Result<Reply> {
+        let Some(root) = snapshot.root.map(|root| (Kind::MapNode, root)) else { return Ok(Reply::Checked(Vec::new())) };
+        if has(sink, &[root])? != [true] {
+            return Ok(Reply::WrongContent(format!("the root {} never arrived", root.1)));
+        }
+        let mut spans = |node: &Ref| self.spans_of(node, |kind, name| sink.fetch(kind, name));
+        let unproven = || Reply::Unproven("it refers to much that was neither sent nor proved".to_owned());
+        Ok(self.holdings.uncredited(root, &mut spans)?.map_or_else(unproven, Reply::Checked))
+    }
+
+    fn publish(&self, sink: &dyn Sink, snapshot: &SnapshotOffer) -> Result<Reply> {
+        sink.sync()?;
+        match self.check(sink, snapshot)? {
+            Reply::Checked(unproven) if unproven.is_empty() => {}
+            Reply::Checked(_) => return Ok(Reply::Unproven("not all of it was proved".to_owned())),
+            other => return Ok(other),
+        }
+        match sink.publish(snapshot) {
+            Ok(()) => Ok(Reply::Published),
+            Err(Error::Refused(reason)) => Ok(Reply::NotAllowed(reason.into())),
+            Err(error) => Err(error),
+        }
     }
 
     /// Never trust: the bytes against the name, then everything that a node refers to against the store.
@@ -456,20 +413,6 @@ fn has(sink: &dyn Sink, references: &[Ref]) -> Result<Vec<bool>> {
         }
     }
     Ok(present)
-}
-
-fn publish(sink: &dyn Sink, snapshot: &SnapshotOffer) -> Result<Reply> {
-    sink.sync()?;
-    if let Some(root) = &snapshot.root
-        && has(sink, &[(Kind::MapNode, *root)])? != [true]
-    {
-        return Ok(Reply::WrongContent(format!("the root {root} never arrived")));
-    }
-    match sink.publish(snapshot) {
-        Ok(()) => Ok(Reply::Published),
-        Err(Error::Refused(reason)) => Ok(Reply::NotAllowed(reason.into())),
-        Err(error) => Err(error),
-    }
 }
 
 /// References of nodes that were read lately; the oldest go first.

@@ -94,10 +94,19 @@ pub struct Frame {
 impl Frame {
     /// Builds a frame of `kind` whose payload is `fields`, then `body`.
     pub(super) fn build(kind: u16, fields: &[u8], body: Bytes) -> Frame {
+        Frame::flagged(kind, 0, fields, body)
+    }
+
+    /// Builds a frame that a side which does not know its type skips.
+    pub(super) fn ignorable(kind: u16) -> Frame {
+        Frame::flagged(kind, FLAG_IGNORE, &[], Bytes::new())
+    }
+
+    fn flagged(kind: u16, flags: u16, fields: &[u8], body: Bytes) -> Frame {
         let len = (fields.len() + body.len()) as u32;
         let mut head = Vec::with_capacity(HEAD_BYTES + fields.len());
         head.extend_from_slice(&kind.to_le_bytes());
-        head.extend_from_slice(&0u16.to_le_bytes());
+        head.extend_from_slice(&flags.to_le_bytes());
         head.extend_from_slice(&len.to_le_bytes());
         head.extend_from_slice(fields);
         Frame { head: head.into(), body }

@@ -10,6 +10,7 @@ use super::frame::{Channel, Frame, RawFrame};
 use super::hello::Hello;
 use super::object::Object;
 use super::offer::Offer;
+use super::proof::{Challenge, Proof, Prove, ProveWays};
 use super::question::{Answer, Ask, AskPrefixes};
 use super::reader::{Reader, WireError, put_text};
 
@@ -22,7 +23,12 @@ const ACK: u16 = 6;
 const COMMIT: u16 = 7;
 const PUBLISHED: u16 = 8;
 const STOP: u16 = 9;
+const PROVE_WAYS: u16 = 10;
 const ASK_PREFIXES: u16 = 11;
+const CHALLENGE: u16 = 12;
+const PROVE: u16 = 13;
+const PROOF: u16 = 14;
+const WORKING: u16 = 15;
 const OBJECT: u16 = 64;
 const BUNDLE: u16 = 65;
 
@@ -49,6 +55,16 @@ pub enum Message {
     Published(Published),
     /// Either side: the session is over without success.
     Stop(Stop),
+    /// Receiver: key proofs with this.
+    Challenge(Challenge),
+    /// Receiver: prove that you have these.
+    Prove(Prove),
+    /// Receiver: prove that you have what lies there.
+    ProveWays(ProveWays),
+    /// Sender: the proof.
+    Proof(Proof),
+    /// Both ways: still at work, and nothing to say.
+    Working,
     /// Sender, on a data stream: an object.
     Object(Object),
     /// Sender, on a data stream: several objects, packed together.
@@ -115,12 +131,14 @@ pub enum StopCode {
     Busy,
     /// What the receiver took for known was not: the sender asks again, by full names.
     FullNames,
+    /// The snapshot refers to what this sender did not prove to have: the sender offers it again, without a base.
+    Unproven,
     /// A reason that this version does not know.
     Other(u16),
 }
 
 impl StopCode {
-    const NUMBERS: [(StopCode, u16); 11] = [
+    const NUMBERS: [(StopCode, u16); 12] = [
         (StopCode::Protocol, 1),
         (StopCode::Version, 2),
         (StopCode::Realm, 3),
@@ -132,6 +150,7 @@ impl StopCode {
         (StopCode::Cancelled, 9),
         (StopCode::Busy, 10),
         (StopCode::FullNames, 11),
+        (StopCode::Unproven, 12),
     ];
 
     fn number(self) -> u16 {
@@ -169,6 +188,11 @@ impl Message {
             Message::Begin(begin) => begin.encode(),
             Message::Ask(ask) => ask.encode(ASK),
             Message::AskPrefixes(ask) => ask.encode(ASK_PREFIXES),
+            Message::Challenge(challenge) => challenge.encode(CHALLENGE),
+            Message::Prove(prove) => prove.encode(PROVE),
+            Message::ProveWays(prove) => prove.encode(PROVE_WAYS),
+            Message::Proof(proof) => proof.encode(PROOF),
+            Message::Working => Frame::ignorable(WORKING),
             Message::Answer(answer) => answer.encode(ANSWER),
             Message::Ack(ack) => Frame::build(ACK, &ack.objects.to_le_bytes(), Bytes::new()),
             Message::Commit(commit) => Frame::build(COMMIT, &commit.objects.to_le_bytes(), Bytes::new()),
@@ -189,6 +213,14 @@ impl Message {
             BEGIN => Message::Begin(Begin::decode(payload)?),
             ASK => Message::Ask(Ask::decode(payload)?),
             ASK_PREFIXES => Message::AskPrefixes(AskPrefixes::decode(payload)?),
+            CHALLENGE => Message::Challenge(Challenge::decode(payload)?),
+            PROVE => Message::Prove(Prove::decode(payload)?),
+            PROVE_WAYS => Message::ProveWays(ProveWays::decode(payload)?),
+            PROOF => Message::Proof(Proof::decode(payload)?),
+            WORKING => {
+                Reader::new("sign of life", payload).finish()?;
+                Message::Working
+            }
             ANSWER => Message::Answer(Answer::decode(payload)?),
             ACK => Message::Ack(Ack { objects: counter("acknowledgement", payload)? }),
             COMMIT => Message::Commit(Commit { objects: counter("commit", payload)? }),

@@ -15,6 +15,7 @@ mod hello;
 mod message;
 mod object;
 mod offer;
+mod proof;
 mod question;
 mod reader;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use hello::{Hello, Role};
 pub use message::{Ack, Begin, Commit, Message, Published, Stop, StopCode};
 pub use object::Object;
 pub use offer::{Offer, SnapshotOffer};
+pub use proof::{Challenge, DEPTH_MAX, Proof, Prove, ProveWays};
 pub use question::{Answer, Ask, AskPrefixes};
 pub use reader::{Reader, WireError};
 
@@ -41,13 +43,15 @@ pub const VERSION_MAX: u16 = 1;
 /// The oldest protocol version that this software speaks.
 pub const VERSION_MIN: u16 = 1;
 /// Features that this software can use: bits of the set to ignore.
-pub const FEATURES_KNOWN: u64 = FEATURE_BUNDLES | FEATURE_PREFIXES;
+pub const FEATURES_KNOWN: u64 = FEATURE_BUNDLES | FEATURE_PREFIXES | FEATURE_PROOFS;
 /// Features that this software meets where a peer requires them: bits of the sets for read only and to refuse.
-pub const FEATURES_MET: u64 = 0;
+pub const FEATURES_MET: u64 = FEATURE_PROOFS;
 /// Objects may come in bundles.
 pub const FEATURE_BUNDLES: u64 = 1;
 /// Chunks may be asked for by the first bytes of their names.
 pub const FEATURE_PREFIXES: u64 = 2;
+/// The sender proves to have what it does not send.
+pub const FEATURE_PROOFS: u64 = 4;
 
 /// Longest payload of a frame on the control stream.
 pub const CONTROL_BYTES_MAX: usize = 64 << 10;

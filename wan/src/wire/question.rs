@@ -35,7 +35,7 @@ pub struct AskPrefixes {
 }
 
 /// A count of names in one message: 1 to `max`.
-fn names_count(reader: &mut Reader, max: usize) -> Result<usize, WireError> {
+pub(super) fn names_count(reader: &mut Reader, max: usize) -> Result<usize, WireError> {
     match usize::from(reader.u16()?) {
         0 => Err(WireError::Unknown { what: "number of names", value: 0 }),
         count if count > max => Err(WireError::TooLong { what: "list of names", len: count as u64, max: max as u64 }),

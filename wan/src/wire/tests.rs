@@ -49,6 +49,11 @@ fn example() -> Vec<(&'static str, Message)> {
         ("ask", Message::Ask(Ask { first: 1, names })),
         ("prefixes", Message::AskPrefixes(AskPrefixes { first: 3, prefixes: vec![0x0706_0504_0302_0100, 1] })),
         ("answer", Message::Answer(Answer { first: 1, lacking: vec![false, true] })),
+        ("challenge", Message::Challenge(Challenge { nonce: [0xaa; 32] })),
+        ("prove", Message::Prove(Prove { first: 1, which: vec![true, false, true] })),
+        ("ways", Message::ProveWays(ProveWays { first: 1 << 63, ways: vec![vec![0, 200], vec![3]] })),
+        ("proof", Message::Proof(Proof { first: 1, digest: [0xbb; 32] })),
+        ("working", Message::Working),
         ("object", Message::Object(Object { seq: 0, ask: 2, stored })),
         ("bundle", Message::Bundle(bundle())),
         ("ack", Message::Ack(Ack { objects: 1 })),
@@ -201,7 +206,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_messages_are_refused_or_say_something_else(index in 0usize..12, at in 0usize..1000, bit in 0u8..8) {
+    fn damaged_messages_are_refused_or_say_something_else(index in 0usize..17, at in 0usize..1000, bit in 0u8..8) {
         let (_, message) = example().swap_remove(index);
         let mut bytes = bytes_of(&message);
         let at = at % bytes.len();

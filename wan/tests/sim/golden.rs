@@ -6,7 +6,9 @@ use std::fmt::Write;
 use narrowboat_storage::id::DatasetId;
 use narrowboat_storage::name::Realm;
 use narrowboat_wan::sync::Compression;
-use narrowboat_wan::wire::{Channel, FEATURE_BUNDLES, FEATURE_PREFIXES, Frame, FrameDecoder, Hello, Message};
+use narrowboat_wan::wire::{
+    Channel, FEATURE_BUNDLES, FEATURE_PREFIXES, FEATURE_PROOFS, Frame, FrameDecoder, Hello, Message,
+};
 
 use crate::line::Line;
 use crate::store::MemoryStore;
@@ -15,12 +17,15 @@ use crate::world::{BRANCH, Script, Side, Tamper, attempt, replication};
 
 /// Recordings, with the features that both sides knew. The first is of two boxes that knew no bundles: so does this
 /// software speak to an older box to this day. The second has zstd's bytes in it, as the version in Cargo.lock
-/// packs them. In the third, chunks are asked by prefix.
-const RECORDINGS: [(&str, &str, u64); 3] = [
+/// packs them. In the third, chunks are asked by prefix; in the fourth, the sender
+/// proves to have what is not sent.
+const RECORDINGS: [(&str, &str, u64); 4] = [
     ("conversation-1.txt", include_str!("../golden/conversation-1.txt"), 0),
     ("conversation-2.txt", include_str!("../golden/conversation-2.txt"), FEATURE_BUNDLES),
     ("conversation-3.txt", include_str!("../golden/conversation-3.txt"), FEATURE_BUNDLES | FEATURE_PREFIXES),
+    ("conversation-4.txt", include_str!("../golden/conversation-4.txt"), EVERYTHING),
 ];
+const EVERYTHING: u64 = FEATURE_BUNDLES | FEATURE_PREFIXES | FEATURE_PROOFS;
 const CALM: Line = Line {
     bits_per_second: 1_000_000_000,
     one_way_us: 50_000,
@@ -38,6 +43,11 @@ fn converse(features: u64) -> String {
     for number in 0..5u8 {
         let chunks = (0..4u8).map(|chunk| vec![number, chunk, 1, 2, 3].into());
         dataset.files.insert(number.into(), chunks.collect());
+    }
+    if features & FEATURE_PROOFS != 0 {
+        for chunk in dataset.files.values().flatten().step_by(3) {
+            sink.put(narrowboat_storage::name::Kind::Chunk, chunk);
+        }
     }
     let mut text = String::new();
     let mut done = Vec::new();

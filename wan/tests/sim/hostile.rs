@@ -394,13 +394,13 @@ fn a_root_that_is_here_for_others_is_no_possession() {
     let peer = Box::new(Hello::new(Role::Sender, realm.id(), BRANCH));
     let accept = |snapshot: SnapshotOffer, bases| {
         let worker = Worker::sink(office.clone(), spans, realm.clone(), Arc::new(OwnOnly));
-        let request = Request::Accept { peer: peer.clone(), snapshot: Box::new(snapshot), bases };
+        let request = Request::Accept { peer: peer.clone(), snapshot: Box::new(snapshot), bases, proving: None };
         worker.run(Job { id: 0, request }).reply
     };
     let other = Dataset { id: DatasetId([8; 16]), ..Dataset::default() };
     let offer = other.snapshot(&MemoryStore::new(&realm), 1, BRANCH);
     let lying = SnapshotOffer { root: theirs.root, ..offer.clone() };
-    assert!(matches!(accept(lying, vec![]), Reply::Accepted { published: false, base: None }));
+    assert!(matches!(accept(lying, vec![]), Reply::Accepted { published: false, base: None, .. }));
     assert!(office.published(&offer.snapshot).is_none());
     let bases = vec![(theirs.snapshot, theirs.root.unwrap())];
     assert!(matches!(accept(offer.clone(), bases.clone()), Reply::Accepted { base: None, .. }), "of another dataset");

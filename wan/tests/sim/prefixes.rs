@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use narrowboat_storage::name::{Kind, Realm};
 use narrowboat_wan::sync::{Failure, Limits};
-use narrowboat_wan::wire::{FEATURE_BUNDLES, Stop, StopCode};
+use narrowboat_wan::wire::{FEATURE_PREFIXES, Stop, StopCode};
 
 use crate::line::Line;
 use crate::rng::Rng;
@@ -92,7 +92,7 @@ fn prefixes_say_what_names_say() {
         dataset.files.insert(number, content);
     }
     let mut framed = Vec::new();
-    for (prefixes, features) in [(true, u64::MAX), (false, u64::MAX), (true, FEATURE_BUNDLES)] {
+    for (prefixes, features) in [(true, u64::MAX), (false, u64::MAX), (true, !FEATURE_PREFIXES)] {
         let (source, sink) = (MemoryStore::new(&realm), MemoryStore::new(&realm));
         for chunk in dataset.files.values().flat_map(|content| &content[..7]) {
             sink.put(Kind::Chunk, chunk);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use narrowboat_storage::name::{Kind, Realm};
 use narrowboat_wan::sync::seam::{Mark, Ref, Sink, SnapshotOffer, Stored};
 use narrowboat_wan::sync::{Compression, Limits};
-use narrowboat_wan::wire::FEATURE_BUNDLES;
+use narrowboat_wan::wire::{FEATURE_BUNDLES, FEATURE_PREFIXES, FEATURE_PROOFS};
 
 use crate::line::Line;
 use crate::rng::Rng;
@@ -99,7 +99,8 @@ impl Boxes {
         // Now and then one of the two is older, and knows no bundles or no prefixes.
         for hello in &mut script.hellos {
             if self.rng.one_in(4) {
-                hello.features_ignore = [0, FEATURE_BUNDLES][self.rng.below(2) as usize];
+                hello.features_ignore = [0, FEATURE_BUNDLES, FEATURE_BUNDLES | FEATURE_PREFIXES, FEATURE_PROOFS]
+                    [self.rng.below(4) as usize];
             }
         }
         script.flaw = self.flaw;
@@ -182,6 +183,7 @@ impl Boxes {
                 (Err(failure), false) => return Err(format!("failed without a fault: {failure}")),
             }
             if self.rng.one_in(2) {
+                self.sink.possessions.forget();
                 let keep = self.rng.below(self.sink.unsynced() as u64 + 1) as usize;
                 self.sink.restart(keep);
                 self.sink.check()?;

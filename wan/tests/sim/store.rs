@@ -11,6 +11,7 @@ use narrowboat_storage::name::{Kind, Name, Realm};
 use narrowboat_wan::sync::seam::{Codec, Mark, Ref, Sink, Sketch, SnapshotOffer, Source, Stored};
 
 pub use narrowboat_wan::sync::OwnSnapshots as OwnOnly;
+use narrowboat_wan::sync::Possessions;
 
 use crate::tree::references;
 
@@ -49,12 +50,14 @@ impl Inner {
 /// See the module.
 pub struct MemoryStore {
     pub realm: Realm,
+    /// What peers have shown to have.
+    pub possessions: Arc<Possessions>,
     inner: Mutex<Inner>,
 }
 
 impl MemoryStore {
     pub fn new(realm: &Realm) -> Arc<Self> {
-        Arc::new(MemoryStore { realm: realm.clone(), inner: Mutex::default() })
+        Arc::new(MemoryStore { realm: realm.clone(), possessions: Arc::default(), inner: Mutex::default() })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

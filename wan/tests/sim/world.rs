@@ -147,6 +147,7 @@ pub fn attempt(
 ) -> Result<Ended, String> {
     let reader = Worker::source(source.clone(), spans);
     let writer = Worker::sink(sink.clone(), spans, sink.realm.clone(), Arc::new(OwnOnly));
+    let writer = writer.remembering(sink.possessions.clone()).with_nonce([seed as u8; 32]);
     attempt_between(reader, writer, sink.clone(), replication, script, seed)
 }
 
