@@ -73,7 +73,8 @@ impl Latest {
     }
 
     fn forget_since(&mut self, moment: u64) {
-        while let Some((_, last)) = self.order.pop_back_if(|(at, _)| *at >= moment) {
+        while let Some((_, last)) = self.order.back().copied().filter(|(at, _)| *at >= moment) {
+            self.order.pop_back();
             self.set.remove(&last);
         }
     }

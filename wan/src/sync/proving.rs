@@ -139,6 +139,9 @@ fn measure(at: &Ref, max: &Cost, spans: &mut dyn FnMut(&Ref) -> Result<Arc<[Span
     Ok(Some(cost))
 }
 
+/// Demands, with the ways to what they are about.
+pub type ByWay = Vec<(Vec<u32>, Demand)>;
+
 /// The receiver's side, beside its store.
 #[derive(Debug)]
 pub(super) struct Holdings {
@@ -249,11 +252,7 @@ impl Holdings {
 
     /// What of a tree the sender has neither shown to have, nor its base has in the same place: to be proved, by the ways to it. None
     /// where something of it is too large to be proved.
-    pub fn uncredited(
-        &self,
-        root: Ref,
-        spans: &mut dyn FnMut(&Ref) -> Result<Arc<[Span]>>,
-    ) -> Result<Option<Vec<(Vec<u32>, Demand)>>> {
+    pub fn uncredited(&self, root: Ref, spans: &mut dyn FnMut(&Ref) -> Result<Arc<[Span]>>) -> Result<Option<ByWay>> {
         if !self.in_force() {
             return Ok(Some(Vec::new()));
         }
