@@ -199,7 +199,14 @@ fn differences(report: &Replication, chosen: &Choices) -> String {
             "none: there is no earlier snapshot at the peer that they could be taken from".into()
         }
         0 => "none: nothing new lies in the place of something that the peer has".into(),
-        count => format!("{count} objects, against what lies in their place in the earlier snapshot at the peer"),
+        count if chosen.resembling == 0 => {
+            format!("{count} objects, against what lies in their place in the earlier snapshot at the peer")
+        }
+        count => format!(
+            "{count} objects, against what lies in their place in the earlier snapshot at the peer, and what resembles them elsewhere \
+             in it, which was found for {}",
+            chosen.resembling
+        ),
     }
 }
 
@@ -229,6 +236,8 @@ mod tests {
         for part in ["sent unasked", "30 references", "2.00 Mbit/s", "harder 3 times", "zstd 12", "7 objects"] {
             assert!(told.contains(part), "{part} in\n{told}");
         }
+        report.choices.resembling = 5;
+        assert!(text(&report).contains("resembles them elsewhere in it, which was found for 5"));
         report.choices = Choices { compression: "9".into(), bundles: true, delta: false, ..Choices::default() };
         let told = text(&report);
         for part in ["no earlier snapshot", "zstd level 9, as the config file says", "wan.delta = false"] {

@@ -444,7 +444,7 @@ pub struct Choices {
     /// `wan.resemblance` of the config file.
     #[serde(default)]
     pub resemblance: bool,
-    /// Chunks that were packed against what they resemble, elsewhere than in their place.
+    /// Chunks for which something that they resemble was found elsewhere in the base than in their place; some of them the peer had.
     #[serde(default)]
     pub resembling: u64,
     /// False where the peer's software takes objects one by one only.

@@ -11,7 +11,8 @@ pub struct Choices {
     pub delta: bool,
     /// Whether it allows looking for what resembles elsewhere in the base.
     pub resemblance: bool,
-    /// Chunks that were given something to be packed against which they resemble, and which does not lie in their place.
+    /// Chunks that were given something to be packed against which they resemble, and which does not lie in their place; also those that
+    /// the receiver turned out to have.
     pub resembling: u64,
     /// False where the receiver takes objects one by one only: software of before bundles.
     pub bundles: bool,
