@@ -24,6 +24,9 @@ const ADMIT_OBJECTS: u64 = 256;
 const ADMIT_BYTES: u64 = 1 << 20;
 /// Bytes of unpacked objects after which one request to admit ends.
 const ADMIT_WORK_BYTES: u64 = 16 << 20;
+/// Bytes on the line that are not left without a sync, however large the window: with what arrives during a sync it is what a cut
+/// costs, which may be 4 MiB and two round trips.
+const SYNC_BYTES_MAX: u64 = 2 << 20;
 /// Bytes of unpacked objects that are not left without a sync, however few they were on the line.
 const SYNC_WORK_BYTES: u64 = 64 << 20;
 /// What was admitted is not left without a sync for longer.
@@ -446,7 +449,7 @@ impl Receiving {
         if self.writing != Writing::Nothing {
             return None;
         }
-        let quarter = (self.window.window_bytes / 4, u64::from(self.window.window_objects) / 4);
+        let quarter = ((self.window.window_bytes / 4).min(SYNC_BYTES_MAX), u64::from(self.window.window_objects) / 4);
         let much = self.unsynced.1 > quarter.0 || self.unsynced.0 > quarter.1 || self.unsynced_work > SYNC_WORK_BYTES;
         if much || self.sync_due().is_some_and(|due| due <= now) {
             self.synced_at = now;
