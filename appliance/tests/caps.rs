@@ -162,3 +162,30 @@ fn a_recovery_point_slows_down_what_has_time() {
     until("what is missed", || peer()["recovery"]["misses_bytes"].as_u64().is_some_and(|bytes| bytes > 4 << 20));
     assert!(fine(&branch, &["limit", "--explain"]).contains("MISSED by "));
 }
+
+#[test]
+fn what_is_received_is_capped_by_telling_the_peer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
+    let (_head, _branch) = (Served::start(&head), Served::start(&branch));
+    pair(&head, &branch);
+    assert_eq!(explain(&head)["whole_received"], Value::Null, "nothing was said, and nothing is told");
+    let said = fine(&head, &["limit", "--receive", "--rate", "6Mbit"]);
+    assert!(said.starts_with("cap of what the whole box receives: 6.00 Mbit/s"), "{said}");
+    let granted = || explain(&branch)["peers"][0]["granted"].clone();
+    until("the grant", || granted() == json!(6_000_000));
+    assert_eq!(explain(&branch)["peers"][0]["in_force"], 6_000_000);
+    let once = facts(&head, &["limit", "branch", "--receive", "--rate", "1Mbit", "--for", "2h"]);
+    assert_eq!(
+        (&once["receive"], &once["limit"], &once["reason"]),
+        (&json!(true), &json!(1_000_000), &json!("override"))
+    );
+    until("the lower grant", || granted() == json!(1_000_000));
+    assert_eq!(explain(&head)["peers"][0]["received"]["limit"], 1_000_000);
+    assert_eq!(explain(&head)["whole"]["limit"], Value::Null, "what is sent has no cap of its own");
+    let said = fine(&branch, &["limit", "--explain"]);
+    assert!(said.contains("it takes    1.00 Mbit/s"), "{said}");
+    fine(&head, &["limit", "branch", "--receive", "--resume"]);
+    fine(&head, &["limit", "--receive", "--as-configured"]);
+    until("no grant", || granted() == Value::Null);
+}
