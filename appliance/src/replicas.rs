@@ -72,7 +72,7 @@ impl Admission for Publishing {
         let row = self.store.dataset_row(snapshot.dataset);
         if row.is_none() {
             // Before anything is sent: a name that can't be is better told now.
-            self.store.check_replica_name(&here)?;
+            Store::check_replica_name(&here)?;
         }
         if OwnSnapshots.admit(peer, snapshot).is_ok() {
             return Ok(());

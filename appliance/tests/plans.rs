@@ -185,6 +185,38 @@ fn a_chain_of_three_boxes_passes_on_what_the_first_made() {
 }
 
 #[test]
+fn names_that_are_used_again_stop_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
+    let (_head, served) = (Served::start(&head), Served::start(&branch));
+    pair(&head, &branch);
+    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    fine(&branch, &["plan", "create", "disk", "--to", "head"]);
+    until("the first copy", || is_up_to_date(&branch));
+    let by_people = |dataset: &str| -> Vec<String> {
+        snapshots(&head, dataset).into_iter().filter(|name| !name.starts_with("auto-")).collect()
+    };
+    // As a script does that always keeps the latest.
+    fine(&branch, &["snapshot", "create", "disk", "--name", "latest"]);
+    until("the first", || by_people("branch/disk") == ["latest"]);
+    fine(&branch, &["snapshot", "delete", "disk@latest"]);
+    write_noise(&served);
+    fine(&branch, &["snapshot", "create", "disk", "--name", "latest"]);
+    fine(&branch, &["snapshot", "create", "disk", "--name", "after"]);
+    until("all", || by_people("branch/disk") == ["latest", "latest-2", "after"]);
+    assert_eq!(root(&head, "branch/disk", "latest-2"), root(&branch, "disk", "latest"));
+    until("the plan to see it", || is_up_to_date(&branch));
+
+    // And the whole volume is made anew.
+    fine(&branch, &["dataset", "delete", "disk"]);
+    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    fine(&branch, &["snapshot", "create", "disk", "--name", "new"]);
+    fine(&branch, &["plan", "create", "disk", "--to", "head"]);
+    until("the new one", || by_people("branch/disk-2") == ["new"] && is_up_to_date(&branch));
+    assert_eq!(by_people("branch/disk"), ["latest", "latest-2", "after"], "the old one is another");
+}
+
+#[test]
 fn what_is_removed_leaves_nothing_in_the_catalogue() {
     let folder = tempfile::tempdir().expect("a folder");
     let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));

@@ -411,3 +411,42 @@ fn a_peer_can_not_make_numbers_of_files_run_out_or_come_again() {
     let clone = store.clone_snapshot("peer/share", "s", "clone", Timestamp(5)).expect("sealed");
     assert!(create(&*store.tree(clone.row.id).expect("open"), ROOT, "new", 6) > file);
 }
+
+#[test]
+fn a_name_that_is_used_again_refuses_nothing_that_arrives() {
+    let (disk, store, tree) = with_share(6);
+    create(&*tree, ROOT, "file", 2);
+    let snapshot = store.create_snapshot("share", "s", Timestamp(3)).expect("room");
+    let sealed = store.seal(snapshot.id).expect("room");
+    let arrived = |dataset: u8, id: u8, name: &str| ReplicaSnapshot {
+        dataset: DatasetId([dataset; 16]),
+        dataset_name: "peer/share".into(),
+        kind: DatasetKind::Share,
+        size: 0,
+        origin: StoreId([8; 16]),
+        snapshot: SnapshotId([id; 16]),
+        name: name.into(),
+        time: Timestamp(i64::from(id)),
+        sealed,
+    };
+    let long = format!("{}é", "x".repeat(253));
+    let all = [(7, 1, "latest"), (7, 2, "latest"), (7, 3, "latest"), (7, 4, &long), (7, 5, &long), (9, 6, "latest")];
+    for round in 0..2 {
+        for (dataset, id, name) in all {
+            let outcome = store.publish(&arrived(dataset, id, name), Timestamp(20));
+            outcome.unwrap_or_else(|error| panic!("{name} in round {round}: {error}"));
+        }
+    }
+    let names = |store: &Store, dataset| -> Vec<String> {
+        let row = store.dataset_named(dataset).expect("a replica").row;
+        store.snapshots(Some(row.id)).into_iter().map(|snapshot| snapshot.name).collect()
+    };
+    let cut = format!("{}-2", "x".repeat(253));
+    assert_eq!(names(&store, "peer/share"), ["latest", "latest-2", "latest-3", &long, &cut]);
+    assert_eq!(names(&store, "peer/share-2"), ["latest"], "made anew under its name, it is another dataset");
+    let lie = ReplicaSnapshot { time: Timestamp(19), ..arrived(7, 2, "latest") };
+    assert!(matches!(store.publish(&lie, Timestamp(21)), Err(Error::Refused(Refusal::Exists(_)))), "the same, and not");
+    drop((store, tree));
+    let (store, _) = open(&disk).expect("sound");
+    assert_eq!(names(&store, "peer/share").len(), 5);
+}

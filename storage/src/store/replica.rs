@@ -1,7 +1,7 @@
 //! What replication needs of a store: objects as they lie, and publishing a snapshot that arrived whole.
 
 use super::Store;
-use super::datasets::{check_label, stream_of};
+use super::datasets::{LABEL_BYTES_MAX, check_label, stream_of};
 use crate::catalogue::{Change, DatasetKind, DatasetRow, Head, Policy, Sealed, SnapshotRow};
 use crate::dataset::namespace::{self, Key};
 use crate::dataset::state::{Base, State};
@@ -42,6 +42,18 @@ pub struct ReplicaSnapshot {
 /// Parts of a replica's name at most: each box of a chain puts its own before it. All of them together have 255 bytes.
 pub const NAME_PARTS_MAX: usize = 16;
 
+/// `wanted`, or the first of `wanted-2`, `wanted-3`, … that is not `taken`, shortened where it would be too long for a label.
+fn free_name(wanted: &str, taken: impl Fn(&str) -> bool) -> String {
+    let numbered = (2_u64..).map(|number| {
+        let suffix = format!("-{number}");
+        let room = wanted.len().min(LABEL_BYTES_MAX - suffix.len());
+        let end = (0..=room).rev().find(|end| wanted.is_char_boundary(*end)).unwrap_or(0);
+        format!("{}{suffix}", &wanted[..end])
+    });
+    let mut names = std::iter::once(wanted.to_owned()).chain(numbered);
+    names.find(|name| !taken(name)).unwrap_or_else(|| wanted.to_owned())
+}
+
 impl Store {
     /// Objects by name: what replication reads from and writes to.
     pub fn pool(&self) -> &Pool {
@@ -56,7 +68,9 @@ impl Store {
     /// Shows a snapshot that arrived, durably: whole or not at all. Everything below its root must be present. The
     /// dataset is created as a read-only replica where it does not exist; it shows its newest snapshot.
     ///
-    /// Publishing the same again is fine. Refused where the ids stand for something else here.
+    /// Ids tell what is the same; people use names again. So a snapshot, or a new replica, whose name something else has here gets
+    /// the first free one of `NAME-2`, `NAME-3`, …, and keeps it. Publishing the same again is fine. Refused where the ids stand
+    /// for something else here.
     pub fn publish(&self, replica: &ReplicaSnapshot, now: Timestamp) -> Result<()> {
         check_label("snapshot", &replica.name, 1)?;
         let pool = &self.stages.pool;
@@ -71,7 +85,7 @@ impl Store {
         let _administration = self.administration();
         let catalogue = &self.stages.catalogue;
         let row = self.replica_row(replica, now)?;
-        let snapshot = SnapshotRow {
+        let mut snapshot = SnapshotRow {
             id: replica.snapshot,
             dataset: replica.dataset,
             name: replica.name.clone(),
@@ -81,15 +95,14 @@ impl Store {
             held: false,
         };
         if let Some(known) = catalogue.snapshot(replica.snapshot) {
-            return match known == (SnapshotRow { held: known.held, ..snapshot.clone() }) {
+            let said = SnapshotRow { held: known.held, name: known.name.clone(), ..snapshot };
+            return match known == said {
                 true => Ok(()),
                 false => Err(Refusal::Exists(format!("another snapshot with the id {}", replica.snapshot)).into()),
             };
         }
         let existing = catalogue.snapshots(Some(replica.dataset));
-        if existing.iter().any(|other| other.name == replica.name) {
-            return Err(Refusal::Exists(format!("snapshot {}@{}", row.name, replica.name)).into());
-        }
+        snapshot.name = free_name(&replica.name, |name| existing.iter().any(|other| other.name == name));
         let newest = existing.iter().all(|other| other.time <= replica.time);
         let head = Head { root: replica.sealed.root, lsn: Lsn(0), next_inode: replica.sealed.next_inode };
         match self.dataset(replica.dataset) {
@@ -110,10 +123,9 @@ impl Store {
         Ok(())
     }
 
-    /// Refuses a name that a new replica can't have: one that is taken, or of more than [`NAME_PARTS_MAX`] parts.
-    pub fn check_replica_name(&self, name: &str) -> Result<()> {
-        check_label("replica", name, NAME_PARTS_MAX)?;
-        self.refuse_taken(name)
+    /// Refuses a name that no replica can have, as one of more than [`NAME_PARTS_MAX`] parts. One that is taken is no reason.
+    pub fn check_replica_name(name: &str) -> Result<()> {
+        check_label("replica", name, NAME_PARTS_MAX)
     }
 
     /// Refuses a root that is not of the kind, or a volume not of the size, that is said.
@@ -160,10 +172,11 @@ impl Store {
                 Err(Refusal::Invalid(why).into())
             }
             None => {
-                self.check_replica_name(&replica.dataset_name)?;
+                Self::check_replica_name(&replica.dataset_name)?;
+                let taken = |name: &str| self.stages.catalogue.dataset_named(name).is_some();
                 Ok(DatasetRow {
                     id: replica.dataset,
-                    name: replica.dataset_name.clone(),
+                    name: free_name(&replica.dataset_name, taken),
                     kind: replica.kind,
                     policy: Policy::Inline,
                     read_only: true,
