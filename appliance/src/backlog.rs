@@ -2,15 +2,20 @@
 //!
 //! An upper bound, before anything is asked of the peer: every byte that differs from what it has proved to have, as if it knew none
 //! of it from elsewhere, compressed as well as this store's data is on average, and with headers and repetitions of a fair line.
+//!
+//! Where plans serve the peer, it lacks what they promise and what is on its way; what somebody once sent by hand is his own affair. Where
+//! none does, people and their scripts send, and every dataset counts that was ever sent to it.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use narrowboat_storage::Error;
-use narrowboat_storage::catalogue::SnapshotRow;
+use narrowboat_storage::catalogue::{DatasetRow, SnapshotRow};
 use narrowboat_storage::id::SnapshotId;
 use narrowboat_storage::units::Timestamp;
+use narrowboat_wan::peer::PeerRecord;
 
+use crate::clock;
 use crate::control::reports::Replication;
 use crate::ledger;
 use crate::node::Node;
@@ -56,12 +61,19 @@ impl Differences {
 }
 
 /// What a peer lacks of the datasets that were ever sent to it, or are on their way.
-pub fn backlog(node: &Node, peer: &str) -> Result<Backlog, Error> {
+pub fn backlog(node: &Node, record: &PeerRecord) -> Result<Backlog, Error> {
+    let peer = record.name.as_str();
+    let rows = node.store.dataset_rows();
+    let promised = |row: &DatasetRow| node.plans.find(row.id, record).is_some_and(|plan| !plan.paused);
+    let by_plan = rows.iter().any(promised);
     let running: Vec<Replication> = node.transfers.running(peer);
     let mut backlog = Backlog { under_way: running.len(), ..Backlog::default() };
-    for row in node.store.dataset_rows() {
+    for row in rows {
         let label = format!("{}@", row.name);
         let under_way = running.iter().find(|transfer| transfer.snapshot.starts_with(&label));
+        if by_plan && under_way.is_none() && !promised(&row) {
+            continue;
+        }
         let has = ledger::proof(&node.store, peer, &row.id).map(|proof| proof.snapshot);
         let snapshots = node.store.snapshots(Some(row.id));
         // What is not sealed yet will be in a moment.
@@ -73,7 +85,8 @@ pub fn backlog(node: &Node, peer: &str) -> Result<Backlog, Error> {
         let raw = node.differences.between(node, there.map(|there| there.id), newest.id)?;
         let sent = under_way.map_or(0, |transfer| transfer.wire_bytes_sent);
         backlog.left_bytes = backlog.left_bytes.saturating_add(wire_bytes(node, raw)?.saturating_sub(sent));
-        backlog.oldest = [backlog.oldest, point(&snapshots, there)].into_iter().flatten().min();
+        let point = point(&snapshots, there).map(|time| on_the_wall(node, time));
+        backlog.oldest = [backlog.oldest, point].into_iter().flatten().min();
         backlog.datasets.push(row.name);
     }
     Ok(backlog)
@@ -83,6 +96,13 @@ pub fn backlog(node: &Node, peer: &str) -> Result<Backlog, Error> {
 fn point(snapshots: &[SnapshotRow], there: Option<&SnapshotRow>) -> Option<Timestamp> {
     let behind = snapshots.iter().filter(|snapshot| there.is_none_or(|there| snapshot.time > there.time));
     behind.map(|snapshot| snapshot.time).min()
+}
+
+/// When a moment was, by the clock as it is now. The store's time goes on ahead of a clock that was set back; what was a minute ago then
+/// still was a minute ago, and not in a year.
+pub fn on_the_wall(node: &Node, time: Timestamp) -> Timestamp {
+    let passed = node.store.passed_nanoseconds(time, node.store.time().max(clock::now()));
+    time.min(Timestamp(clock::wall().0.saturating_sub(i64::try_from(passed).unwrap_or(i64::MAX))))
 }
 
 /// What bytes of contents are on the wire.

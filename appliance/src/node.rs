@@ -427,6 +427,7 @@ fn start_caps(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
 
 fn start_pacer(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
     let keep = move || {
+        let _ends = EndsWithThread;
         let Some(link) = &node.link else { return };
         while !node.is_stopping() {
             pace::look(&node, link);

@@ -60,7 +60,7 @@ pub fn look(node: &Node, link: &Link) {
     let whole = node.caps.schedule(Way::Sent, None);
     for peer in link.peers() {
         let Some(seconds) = node.caps.recovery_point(&peer.record) else { continue };
-        match backlog(node, peer.record.name.as_str()) {
+        match backlog(node, &peer.record) {
             Ok(backlog) => {
                 let pace = Pace::of(now, seconds, &whole, &node.caps.schedule(Way::Sent, Some(&peer.record)), &backlog);
                 node.caps.set_pace(&peer.record, pace);

@@ -5,7 +5,8 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Served, data_folder, facts, fine, narrowboat, pair, until, write_noise};
+use common::nfs::Stable;
+use common::{Served, data_folder, facts, fine, narrowboat, noise, pair, until, write_noise};
 use serde_json::{Value, json};
 
 fn explain(data: &Path) -> Value {
@@ -188,4 +189,34 @@ fn what_is_received_is_capped_by_telling_the_peer() {
     fine(&head, &["limit", "branch", "--receive", "--resume"]);
     fine(&head, &["limit", "--receive", "--as-configured"]);
     until("no grant", || granted() == Value::Null);
+}
+
+#[test]
+fn two_replications_at_a_time_share_what_is_on_the_wire() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
+    let (_head, served) = (Served::start(&head), Served::start(&branch));
+    pair(&head, &branch);
+    for name in ["one", "two"] {
+        fine(&branch, &["share", "create", name]);
+        let mut client = served.connect();
+        let root = client.mount(&format!("/{name}")).expect("exported");
+        let file = client.create(&root, b"noise").expect("a file");
+        for (place, part) in (0..).zip(noise(u64::from(name.as_bytes()[0]), 2 << 20).chunks(64 << 10)) {
+            client.write(&file, place * (64 << 10), part, Stable::File).expect("room");
+        }
+        fine(&branch, &["snapshot", "create", name, "--name", "full"]);
+    }
+    let wire = || facts(&branch, &["peer", "list"])[0]["wire_bytes_sent"].as_u64().expect("bytes");
+    fine(&branch, &["limit", "head", "--rate", "8Mbit"]);
+    let before = wire();
+    for name in ["one", "two"] {
+        fine(&branch, &["replicate", name, "--to", "head"]);
+    }
+    let list = || facts(&branch, &["replication", "list"]).as_array().expect("a list").clone();
+    until("both", || list().iter().all(|sent| sent["state"] == "done"));
+    let shares: Vec<u64> = list().iter().map(|sent| sent["wire_bytes_sent"].as_u64().expect("bytes")).collect();
+    let (sum, whole) = (shares.iter().sum::<u64>(), wire() - before);
+    assert!(sum <= whole && sum >= whole * 9 / 10, "{shares:?} of {whole}");
+    assert!(shares.iter().all(|share| *share > 2 << 20), "each has its own: {shares:?}");
 }

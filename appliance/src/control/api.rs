@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::reports::{self, Acknowledged};
 use super::{Failed, Request, limit, peer, plan, retention, time};
+use crate::backlog::on_the_wall;
 use crate::caps::{Change, Way};
 use crate::clock;
 use crate::ingest::volumes::place_of;
@@ -452,7 +453,7 @@ fn peer_report(node: &Node, peer: &PeerStatus) -> reports::Peer {
 }
 
 pub(super) fn lag(node: &Node, peer: &str) -> Vec<reports::Lag> {
-    let now = clock::now();
+    let now = clock::wall();
     let rows = node.store.dataset_rows();
     let known = rows.iter().filter(|row| row.origin.is_none()).filter_map(|row| {
         let id = ledger::proof(&node.store, peer, &row.id)?.snapshot;
@@ -462,7 +463,7 @@ pub(super) fn lag(node: &Node, peer: &str) -> Vec<reports::Lag> {
             dataset: row.name.clone(),
             newest_there: there.name.clone(),
             time: rfc3339(there.time),
-            seconds: now.0.saturating_sub(there.time.0).max(0) as f64 / 1e9,
+            seconds: now.0.saturating_sub(on_the_wall(node, there.time).0).max(0) as f64 / 1e9,
             snapshots_behind: snapshots.iter().filter(|snapshot| snapshot.time > there.time).count(),
         })
     });

@@ -133,9 +133,7 @@ pub(super) fn explain(node: &Node, peer: Option<&str>) -> Result<Explained, Fail
     let peers = link.peers();
     let gathered = peers
         .iter()
-        .map(|peer| {
-            Ok((peer, node.caps.schedule(Way::Sent, Some(&peer.record)), backlog(node, peer.record.name.as_str())?))
-        })
+        .map(|peer| Ok((peer, node.caps.schedule(Way::Sent, Some(&peer.record)), backlog(node, &peer.record)?)))
         .collect::<Result<Vec<_>, Failed>>()?;
     let loads: Vec<Load> = gathered
         .iter()

@@ -13,9 +13,9 @@ use tokio::task::JoinSet;
 use super::cancel::Cancel;
 use super::connections::Watch;
 use super::driver::{Conversation, Ends, drive};
-use super::job::Counting;
 use super::paths::Path;
 use super::peers::Peer;
+use super::shares::Counting;
 use super::streams::read_preface;
 use super::transport::{DATA_STREAMS_MAX, STRIPES_MAX, peer_window};
 use super::{Inner, grants};
@@ -171,6 +171,9 @@ impl Sessions {
     }
 }
 
+/// How often a session says how much of the wire is its.
+const TELL_EVERY: Duration = Duration::from_millis(200);
+
 /// Serves one control stream that the peer opened.
 async fn receive(
     inner: Arc<Inner>,
@@ -230,28 +233,21 @@ async fn run(
         hello.features_read_only |= FEATURE_PROOFS;
     }
     let session = Session::receive(hello, config.limits.clone(), inner.began.elapsed());
-    let counting = Counting::begin(inner.shaper.clone(), peer);
+    let counting = Counting::begin(inner.shaper.clone(), peer, inner.began);
     let conversation =
         Conversation { session, worker, connection, control, data_out: Vec::new(), data_in: Some(data_in) };
     let began = tokio::time::Instant::now();
     let ends = Ends { cancel: &Cancel::new(), closing: &inner.closing };
     let patient = || peer.is_paused(&inner.shaper);
-    let mut told = false;
-    let observe = |session: &Session| {
-        if let Some(hello) = session.peer().filter(|hello| !told && hello.features_ignore & FEATURE_PROOFS == 0) {
-            told = true;
-            tracing::warn!(peer = %peer.name(), software = %hello.software, "the peer is too old to prove that it has what it does not send");
-        }
-    };
+    let mut watched = Watched { old: false, told: began };
+    let observe = |session: &Session| watched.look(peer, session, &counting);
     let (outcome, mut report) = drive(conversation, inner.began, ends, patient, observe).await;
     if let Err(failure @ Failure::NotProved(_)) = &outcome {
         tracing::warn!(peer = %peer.name(), snapshot = %report.snapshot, %failure, "a peer claimed what it does not have; nothing was published");
     }
-    let wire = counting.seen();
     report.seconds = began.elapsed().as_secs_f64();
-    report.wire_bytes_forward = wire.received.bytes;
-    report.wire_bytes_back = wire.sent.bytes;
-    report.peak_bits_per_second = wire.received.highest_bits_per_second();
+    (report.wire_bytes_forward, report.wire_bytes_back) = swapped(counting.share(swapped(report.framed_bytes), true));
+    report.peak_bits_per_second = counting.seen().received.highest_bits_per_second();
     Some((outcome, report))
 }
 
@@ -268,5 +264,31 @@ impl Admission for PinnedStore {
             return Err(Refusal::Invalid(sentence).into());
         }
         self.inner.admit(peer, snapshot)
+    }
+}
+
+/// Bytes from the sender and to it, as bytes to this peer and from it; and the other way round.
+fn swapped((there, back): (u64, u64)) -> (u64, u64) {
+    (back, there)
+}
+
+/// What is looked after while a session goes on.
+struct Watched {
+    /// It was said that the peer is too old for proofs.
+    old: bool,
+    /// When its share of the wire was last told.
+    told: tokio::time::Instant,
+}
+
+impl Watched {
+    fn look(&mut self, peer: &Peer, session: &Session, counting: &Counting) {
+        if let Some(hello) = session.peer().filter(|hello| !self.old && hello.features_ignore & FEATURE_PROOFS == 0) {
+            self.old = true;
+            tracing::warn!(peer = %peer.name(), software = %hello.software, "the peer is too old to prove that it has what it does not send");
+        }
+        if self.told.elapsed() >= TELL_EVERY {
+            self.told = tokio::time::Instant::now();
+            counting.share(swapped(session.report().framed_bytes), false);
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::driver::{Conversation, Ends, drive};
 use super::host::LinkError;
 use super::keeper::Backoff;
 use super::peers::Peer;
-use super::socket::{Counters, Shaper, Watch};
+use super::shares::Counting;
 use super::transport::stripes;
 use super::{Inner, lanes, tls};
 use crate::shape::Class;
@@ -67,7 +67,7 @@ pub(super) async fn replicate(
     let mut job = Running {
         inner,
         peer,
-        watch: Counting::begin(inner.shaper.clone(), peer),
+        counting: Counting::begin(inner.shaper.clone(), peer, inner.began),
         total: Report {
             dataset: replication.snapshot.dataset,
             snapshot: replication.snapshot.snapshot,
@@ -133,7 +133,7 @@ pub(super) async fn replicate(
 struct Running<'a> {
     inner: &'a Arc<Inner>,
     peer: &'a Arc<Peer>,
-    watch: Counting,
+    counting: Counting,
     /// Of the attempts that are over.
     total: Report,
     attempts: u32,
@@ -250,11 +250,10 @@ impl Running<'_> {
         if let Some(session) = session {
             report.add(session);
         }
-        let wire = self.watch.seen();
         report.seconds = self.began.elapsed().as_secs_f64();
-        report.wire_bytes_forward = wire.sent.bytes;
-        report.wire_bytes_back = wire.received.bytes;
-        report.peak_bits_per_second = wire.sent.highest_bits_per_second();
+        (report.wire_bytes_forward, report.wire_bytes_back) =
+            self.counting.share(report.framed_bytes, session.is_none());
+        report.peak_bits_per_second = self.counting.seen().sent.highest_bits_per_second();
         report
     }
 
@@ -283,29 +282,4 @@ async fn open_streams(
         data.push(stream);
     }
     Ok((control, data))
-}
-
-/// Counts a peer's wire for one job, and stops counting when dropped.
-pub(super) struct Counting {
-    shaper: Arc<Shaper>,
-    watch: Option<Watch>,
-}
-
-impl Counting {
-    pub(super) fn begin(shaper: Arc<Shaper>, peer: &Peer) -> Self {
-        let watch = Some(shaper.watch(peer.node));
-        Counting { shaper, watch }
-    }
-
-    pub(super) fn seen(&self) -> Counters {
-        self.watch.as_ref().map(|watch| self.shaper.seen(watch)).unwrap_or_default()
-    }
-}
-
-impl Drop for Counting {
-    fn drop(&mut self) {
-        if let Some(watch) = self.watch.take() {
-            self.shaper.unwatch(watch);
-        }
-    }
 }

@@ -51,6 +51,7 @@ mod paths;
 mod peers;
 mod places;
 pub mod scavenger;
+mod shares;
 pub mod socket;
 mod standing;
 mod streams;

@@ -14,6 +14,7 @@ use super::cancel::Cancel;
 use super::connections::{Changes, Connections, InUse, Watch};
 use super::lanes::Lanes;
 use super::paths::{Candidate, Path, Traffic};
+use super::shares::Shares;
 use super::socket::Shaper;
 use crate::peer::{PeerAddress, PeerId, PeerName, PeerRecord};
 use crate::shape::{NodeId, Rate};
@@ -27,6 +28,8 @@ pub(super) struct Peer {
     pub lanes: Lanes,
     /// Thrown when the peer is removed.
     pub removed: Cancel,
+    /// Whose what was on the wire is.
+    pub shares: Mutex<Shares>,
     record: Mutex<PeerRecord>,
     connections: Connections,
     nudge: Notify,
@@ -43,6 +46,7 @@ impl Peer {
             node,
             lanes: Lanes::default(),
             removed: Cancel::new(),
+            shares: Mutex::default(),
             record: Mutex::new(record),
             connections: Connections::default(),
             nudge: Notify::new(),
