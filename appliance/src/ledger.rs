@@ -1,7 +1,7 @@
 //! The ledger: which snapshot of each dataset a peer has proved to have, and what this box had kept by then.
 //!
-//! One setting of the catalogue for each peer and dataset, `peer.PEER.has.DATASET`: the snapshot's id, and behind a blank the
-//! pool's [`Mark`] of the moment when the snapshot was sealed. With it the next snapshot is sent without questions: what
+//! One setting of the catalogue for each peer and dataset, `peer.PEER.has.DATASET`: the snapshot's id, its time, by which is known what is
+//! newer when the snapshot itself is here no more, and the pool's [`Mark`] of the moment when the snapshot was sealed. With it the next snapshot is sent without questions: what
 //! was kept since cannot be at the peer. A replication takes the mark out when it begins, durably, and success puts the
 //! next one in; so after one that broke off everything is asked for, and nothing that had arrived is sent again.
 
@@ -22,18 +22,35 @@ pub struct Proof {
     pub mark: Option<Mark>,
 }
 
+fn prefix(peer: &str) -> String {
+    format!("peer.{peer}.has.")
+}
+
 fn setting(peer: &str, dataset: &DatasetId) -> String {
-    format!("peer.{peer}.has.{dataset}")
+    format!("{}{dataset}", prefix(peer))
+}
+
+fn entry(store: &Store, peer: &str, dataset: &DatasetId) -> Option<(Proof, Option<Timestamp>)> {
+    read(std::str::from_utf8(&store.setting(&setting(peer, dataset))?).ok()?)
 }
 
 /// What a peer has proved. None also where the entry makes no sense: then everything is asked for.
 pub fn proof(store: &Store, peer: &str, dataset: &DatasetId) -> Option<Proof> {
-    read(std::str::from_utf8(&store.setting(&setting(peer, dataset))?).ok()?)
+    entry(store, peer, dataset).map(|(proof, _)| proof)
+}
+
+/// The moment of the newest snapshot that a peer has proved to have, also where that is here no more. None too for an entry of an earlier version whose
+/// snapshot is gone.
+pub fn moment(store: &Store, peer: &str, dataset: &DatasetId) -> Option<Timestamp> {
+    let (proof, time) = entry(store, peer, dataset)?;
+    time.or_else(|| store.snapshot(proof.snapshot).ok().map(|row| row.time))
 }
 
 /// Notes durably what a peer has proved.
 pub fn note(store: &Store, peer: &str, dataset: &DatasetId, proof: &Proof, now: Timestamp) -> Result<()> {
-    store.set_setting(&setting(peer, dataset), Some(write(proof).as_bytes()), now)
+    let known = || entry(store, peer, dataset).filter(|(known, _)| known.snapshot == proof.snapshot)?.1;
+    let time = store.snapshot(proof.snapshot).ok().map(|row| row.time).or_else(known);
+    store.set_setting(&setting(peer, dataset), Some(write(proof, time).as_bytes()), now)
 }
 
 /// Takes the mark out of the ledger, durably, for the one replication that may rely on it.
@@ -64,7 +81,7 @@ pub fn give_back(
 }
 
 /// Notes durably that a peer has proved to have a snapshot. One that is older than what it has proved before, as a person may send it
-/// by hand, does not set the ledger back; then the mark that was `taken` for it goes on counting.
+/// by hand, does not set the ledger back; then, and where it is the one that was known, the mark that was `taken` for it goes on counting.
 pub fn advance(
     store: &Store,
     peer: &str,
@@ -76,10 +93,10 @@ pub fn advance(
     let moment = |id: SnapshotId| store.snapshot(id).ok().map(|row| row.time);
     let known = proof(store, peer, dataset).map(|known| known.snapshot);
     let newer = known.is_some_and(|known| known != proved.snapshot && moment(known) > moment(proved.snapshot));
-    match (newer, taken) {
-        (false, _) => note(store, peer, dataset, proved, now),
-        (true, Some(taken)) => give_back(store, peer, dataset, taken, now),
-        (true, None) => Ok(()),
+    match taken {
+        Some(taken) if newer || known == Some(proved.snapshot) => give_back(store, peer, dataset, taken, now),
+        None if newer => Ok(()),
+        _ => note(store, peer, dataset, proved, now),
     }
 }
 
@@ -89,16 +106,31 @@ pub fn forget(store: &Store, peer: &str, dataset: &DatasetId, now: Timestamp) ->
     if store.setting(&setting).is_some() { store.set_setting(&setting, None, now) } else { Ok(()) }
 }
 
-fn write(proof: &Proof) -> String {
-    match &proof.mark {
-        None => proof.snapshot.to_string(),
-        Some(mark) => format!("{} {mark}", proof.snapshot),
+/// Forgets all that a peer has proved.
+pub fn forget_all(store: &Store, peer: &str, now: Timestamp) -> Result<()> {
+    let prefix = prefix(peer);
+    for (setting, _) in store.settings(&prefix) {
+        // Names of peers may have dots: what goes on otherwise is another's.
+        if setting.strip_prefix(&prefix).is_some_and(|rest| rest.parse::<DatasetId>().is_ok()) {
+            store.set_setting(&setting, None, now)?;
+        }
     }
+    Ok(())
 }
 
-fn read(text: &str) -> Option<Proof> {
-    let (snapshot, mark) = text.split_once(' ').map_or((text, None), |(snapshot, mark)| (snapshot, Some(mark)));
-    Some(Proof { snapshot: snapshot.parse().ok()?, mark: mark.and_then(|mark| mark.parse().ok()) })
+fn write(proof: &Proof, time: Option<Timestamp>) -> String {
+    let time = time.map(|time| format!(" @{}", time.0)).unwrap_or_default();
+    let mark = proof.mark.as_ref().map(|mark| format!(" {mark}")).unwrap_or_default();
+    format!("{}{time}{mark}", proof.snapshot)
+}
+
+/// What an entry says; those of earlier versions have no time.
+fn read(text: &str) -> Option<(Proof, Option<Timestamp>)> {
+    let mut parts = text.split(' ').peekable();
+    let snapshot = parts.next()?.parse().ok()?;
+    let time = parts.next_if(|part| part.starts_with('@')).and_then(|part| part[1..].parse().ok().map(Timestamp));
+    let mark = parts.next().and_then(|mark| mark.parse().ok());
+    Some((Proof { snapshot, mark }, time))
 }
 
 #[cfg(test)]
@@ -127,8 +159,17 @@ mod tests {
         advance(&store, "head", &dataset, &proved(old, 9), taken.as_ref(), now(4)).expect("noted");
         assert_eq!(says(), Some(proved(new, 7)), "and the next difference goes unasked");
 
-        // One that is not here any more is no newer one.
+        // The same again is nothing new either.
+        let taken = take_mark(&store, "head", &dataset, now(4)).expect("taken");
+        advance(&store, "head", &dataset, &proved(new, 9), taken.as_ref(), now(4)).expect("noted");
+        assert_eq!(says(), Some(proved(new, 7)));
+
+        // One that is not here any more is no newer one; but its time is known.
+        let time = store.snapshot(new).expect("there").time;
         store.delete_snapshot_by_id(new, now(5)).expect("deleted");
+        let taken = take_mark(&store, "head", &dataset, now(5)).expect("taken").expect("a mark");
+        give_back(&store, "head", &dataset, &taken, now(5)).expect("noted");
+        assert_eq!(moment(&store, "head", &dataset), Some(time));
         advance(&store, "head", &dataset, &proved(old, 9), None, now(6)).expect("noted");
         assert_eq!(says(), Some(proved(old, 9)));
     }
@@ -140,7 +181,9 @@ mod tests {
         let (dataset, snapshot, now) = (DatasetId([1; 16]), SnapshotId([7; 16]), Timestamp::new(1_800_000_000, 0));
         note(&store, "head", &dataset, &Proof { snapshot, mark: Some(mark(9)) }, now).expect("noted");
         let taken = take_mark(&store, "head", &dataset, now).expect("taken").expect("a mark");
-        forget(&store, "head", &dataset, now).expect("forgotten");
+        note(&store, "head.has.more", &dataset, &Proof { snapshot, mark: None }, now).expect("noted");
+        forget_all(&store, "head", now).expect("forgotten");
+        assert!(proof(&store, "head.has.more", &dataset).is_some(), "another peer");
         give_back(&store, "head", &dataset, &taken, now).expect("nothing to do");
         assert_eq!(proof(&store, "head", &dataset), None);
     }
@@ -148,11 +191,15 @@ mod tests {
     #[test]
     fn entries_are_read_as_they_are_written_and_those_of_before_too() {
         let snapshot = SnapshotId([7; 16]);
-        for mark in [None, Some(mark(9))] {
+        for (mark, time) in
+            [(None, None), (Some(mark(9)), None), (None, Some(Timestamp(-7))), (Some(mark(9)), Some(Timestamp(7)))]
+        {
             let proof = Proof { snapshot, mark };
-            assert_eq!(read(&write(&proof)), Some(proof));
+            assert_eq!(read(&write(&proof, time)), Some((proof, time)));
         }
-        assert_eq!(read(&format!("{snapshot} nonsense")), Some(Proof { snapshot, mark: None }));
+        for odd in ["nonsense", "@", "@é x"] {
+            assert_eq!(read(&format!("{snapshot} {odd}")), Some((Proof { snapshot, mark: None }, None)));
+        }
         assert_eq!(read("nonsense"), None);
     }
 }

@@ -17,6 +17,7 @@ use narrowboat_wan::sync::{
 use crate::caps::{Caps, Way};
 use crate::clock;
 use crate::config::Config;
+use crate::ledger;
 
 /// The part of a box that peers meet.
 pub struct Replicas {
@@ -143,9 +144,17 @@ impl Host for Replicas {
     }
 
     fn pin(&self, peer: &PeerRecord) -> Result<()> {
-        let same_key = |record: &PeerRecord| record.id == peer.id && record.name != peer.name;
         for (name, bytes) in self.store.peers() {
-            if PeerRecord::decode(&bytes).is_ok_and(|record| same_key(&record)) {
+            let Ok(known) = PeerRecord::decode(&bytes) else { continue };
+            if known.id != peer.id {
+                continue;
+            }
+            let renamed = known.name != peer.name;
+            // A new store has nothing of what the one before it proved to have; nor has who gets a name that is free now.
+            if renamed || known.store != peer.store {
+                ledger::forget_all(&self.store, &name, clock::now())?;
+            }
+            if renamed {
                 self.store.set_peer(&name, None, clock::now())?;
             }
         }

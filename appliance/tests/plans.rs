@@ -217,6 +217,94 @@ fn names_that_are_used_again_stop_nothing() {
 }
 
 #[test]
+fn what_was_cancelled_stays_so_over_a_restart_and_a_pause() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
+    let (_head, served) = (Served::start(&head), Served::start(&branch));
+    pair(&head, &branch);
+    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    fine(&branch, &["plan", "create", "disk", "--to", "head", "--every", "1h"]);
+    until("the first copy", || is_up_to_date(&branch));
+    write_noise(&served);
+    fine(&branch, &["limit", "head", "--rate", "256kbit"]);
+    fine(&branch, &["snapshot", "create", "disk", "--name", "noisy"]);
+    let sent = || facts(&branch, &["replication", "list"])[0].clone();
+    until("it to be sent", || plan(&branch)["state"] == "sending" && sent()["snapshot"] == "disk@noisy");
+    fine(&branch, &["replication", "cancel", &sent()["id"].to_string()]);
+    fine(&branch, &["plan", "pause", "disk"]);
+    fine(&branch, &["plan", "create", "disk", "--to", "head", "--every", "2h"]);
+    fine(&branch, &["plan", "resume", "disk"]);
+    until("the plan to leave it", || plan(&branch)["state"] == "up to date");
+    served.kill();
+    let _served = Served::start(&branch);
+    // The first that goes is a question about what is there.
+    until("something to go", || sent()["snapshot"].is_string());
+    assert_ne!(sent()["snapshot"], "disk@noisy");
+    until("the plan to leave it", || plan(&branch)["state"] == "up to date");
+}
+
+#[test]
+fn a_replica_that_was_deleted_there_is_sent_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
+    let (_head, served) = (Served::start(&head), Served::start(&branch));
+    pair(&head, &branch);
+    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    write_noise(&served);
+    fine(&branch, &["plan", "create", "disk", "--to", "head"]);
+    until("the first copy", || is_up_to_date(&branch));
+    served.kill();
+    let served = Served::start(&branch);
+    until("a question", || facts(&branch, &["replication", "list"])[0]["state"] == "done");
+    let asked = facts(&branch, &["replication", "list"])[0].clone();
+    assert_eq!(asked["payload_bytes"], 0, "it is still there: {asked}");
+    served.kill();
+    fine(&head, &["dataset", "delete", "branch/disk"]);
+    let _served = Served::start(&branch);
+    until("it to be there again", || !snapshots(&head, "branch/disk").is_empty());
+    until("an end", || is_up_to_date(&branch));
+}
+
+/// The store's disk was lost, the box's key was not.
+#[test]
+fn a_peer_with_a_new_store_gets_everything() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
+    let (served_head, _served) = (Served::start(&head), Served::start(&branch));
+    pair(&head, &branch);
+    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    fine(&branch, &["plan", "create", "disk", "--to", "head"]);
+    until("the first copy", || is_up_to_date(&branch));
+    served_head.kill();
+    let old = head.with_extension("old");
+    std::fs::rename(&head, &old).expect("moved");
+    let head = data_folder(folder.path(), "head");
+    std::fs::copy(old.join("identity.key"), head.join("identity.key")).expect("copied");
+    let _head = Served::start(&head);
+    pair(&head, &branch);
+    until("it to be there", || !snapshots(&head, "branch/disk").is_empty());
+}
+
+#[test]
+fn what_people_made_goes_one_by_one_also_where_the_newest_there_was_deleted_here() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
+    let (_head, _served) = (Served::start(&head), Served::start(&branch));
+    pair(&head, &branch);
+    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    fine(&branch, &["snapshot", "create", "disk", "--name", "monday"]);
+    fine(&branch, &["plan", "create", "disk", "--to", "head"]);
+    until("monday", || plan(&branch)["newest_there"] == "monday");
+    fine(&branch, &["plan", "pause", "disk"]);
+    for name in ["tuesday", "wednesday"] {
+        fine(&branch, &["snapshot", "create", "disk", "--name", name]);
+    }
+    fine(&branch, &["snapshot", "delete", "disk@monday"]);
+    fine(&branch, &["plan", "resume", "disk"]);
+    until("both", || snapshots(&head, "branch/disk") == ["monday", "tuesday", "wednesday"]);
+}
+
+#[test]
 fn what_is_removed_leaves_nothing_in_the_catalogue() {
     let folder = tempfile::tempdir().expect("a folder");
     let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));

@@ -74,3 +74,23 @@ fn a_replica_has_rules_of_its_own() {
     fine(&branch, &["replicate", "disk@four", "--to", "head", "--wait"]);
     until("the oldest to go", || snapshots(&head, "branch/disk") == ["three", "four"]);
 }
+
+#[test]
+fn what_people_made_stays_until_the_peer_of_a_plan_has_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
+    let (served_head, _branch) = (Served::start(&head), Served::start(&branch));
+    pair(&head, &branch);
+    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    some(&branch, &["sunday"]);
+    fine(&branch, &["plan", "create", "disk", "--to", "head"]);
+    until("the first copy", || facts(&branch, &["plan", "list"])[0]["newest_there"] == "sunday");
+    served_head.kill();
+    some(&branch, &["monday", "tuesday", "wednesday"]);
+    let preview = || fine(&branch, &["retention", "set", "disk", "--last", "1", "--dry-run"]);
+    assert_eq!(preview().matches("not at head yet").count(), 3, "{}", preview());
+    fine(&branch, &["retention", "set", "disk", "--last", "1"]);
+    let _head = Served::start(&head);
+    until("all", || snapshots(&head, "branch/disk") == ["sunday", "monday", "tuesday", "wednesday"]);
+    until("the branch to let go", || snapshots(&branch, "disk") == ["wednesday"]);
+}

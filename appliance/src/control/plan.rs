@@ -78,11 +78,12 @@ pub(super) fn remove(node: &Node, dataset: &str, peer: Option<&str>) -> Result<A
 /// Ends a sending for good: a plan that began it goes on with what comes later.
 pub(super) fn cancel(node: &Node, id: u64) -> Result<Acknowledged, Failed> {
     // First, so that the plan does not see it end without knowing why.
-    node.plans.give_up(id);
+    let noted = node.plans.give_up(id);
     if !node.transfers.cancel(id) {
         let why = format!("number {id} is not under way: `narrowboat replication list` shows what is");
         return Err(Failed::refused(why));
     }
+    noted?;
     Ok(Acknowledged { message: format!("number {id} is not sent any further") })
 }
 

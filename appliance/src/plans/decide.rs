@@ -44,6 +44,9 @@ pub struct Plan {
     /// A person has stopped it.
     #[serde(default)]
     pub paused: bool,
+    /// The id of the snapshot up to which a person does not want any to be sent: that of the last sending that was cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled: Option<String>,
     /// Why what was kept can't be read. Nothing is done then.
     #[serde(skip)]
     pub unreadable: Option<String>,
@@ -53,6 +56,11 @@ impl Plan {
     /// What stands for a plan that can't be read, and why it can't.
     pub fn unreadable(why: String) -> Plan {
         Plan { paused: true, unreadable: Some(why), ..Plan::default() }
+    }
+
+    /// Up to this snapshot a person does not want any to be sent.
+    pub fn cancelled(&self) -> Option<SnapshotId> {
+        self.cancelled.as_ref()?.parse().ok()
     }
 
     /// Its class; that of all replication where what was kept can't be read.
@@ -102,14 +110,18 @@ impl Past {
 }
 
 /// What is so at the moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Facts<'a> {
     /// The dataset's snapshots, oldest first.
     pub snapshots: &'a [SnapshotRow],
     /// The newest that the peer has proved to have.
     pub there: Option<SnapshotId>,
+    /// The moment of that, also where it is here no more.
+    pub moment: Option<Timestamp>,
     /// True where something was written since the newest.
     pub changed: bool,
+    /// True where the peer was not heard for long about whether it still has that, and is there to be asked.
+    pub ask: bool,
 }
 
 /// What a plan does next.
@@ -132,7 +144,8 @@ pub enum Step {
 /// What a plan does next. `now` never runs backwards, `wall` is what the clock on the wall shows.
 ///
 /// Snapshots that people made since the newest one there are sent one after the other, so that the peer has them, too. Of those that
-/// plans made only the newest is sent. A first copy begins with the newest of all.
+/// plans made only the newest is sent. A first copy begins with the newest of all. Where nothing else is to be done, the newest one there is
+/// offered once more when it is time to ask: next to nothing where the peer has it, and all of it where that was lost.
 pub fn next(plan: &Plan, past: &Past, facts: &Facts<'_>, now: Timestamp, wall: Timestamp, zone: &TimeZone) -> Step {
     if plan.paused || !plan.may_begin(wall, zone) {
         return Step::Off;
@@ -141,9 +154,19 @@ pub fn next(plan: &Plan, past: &Past, facts: &Facts<'_>, now: Timestamp, wall: T
         return Step::Until(retry_at);
     }
     let there = facts.there.and_then(|there| facts.snapshots.iter().find(|snapshot| snapshot.id == there));
+    match (onwards(plan, past, facts, now), there) {
+        (Step::Rest | Step::Until(_), Some(there)) if facts.ask => Step::Send(there.id),
+        (step, _) => step,
+    }
+}
+
+/// What is next as long as the peer has what it has proved.
+fn onwards(plan: &Plan, past: &Past, facts: &Facts<'_>, now: Timestamp) -> Step {
+    let there = facts.there.and_then(|there| facts.snapshots.iter().find(|snapshot| snapshot.id == there));
+    let moment = there.map(|there| there.time).or(facts.moment);
     if let Some(wanted) = wanted(facts, past.cancelled) {
         // Another plan of the dataset may make them more often.
-        let due = there.map(|there| later(there.time, plan.every.unwrap_or(0)));
+        let due = moment.map(|moment| later(moment, plan.every.unwrap_or(0)));
         if let Some(due) = due.filter(|due| is_auto(&wanted.name) && *due > now && wanted.time <= now) {
             return Step::Until(due);
         }
@@ -165,14 +188,24 @@ fn later(time: Timestamp, seconds: u64) -> Timestamp {
 
 /// The snapshot that the peer is to get next.
 fn wanted<'a>(facts: &Facts<'a>, cancelled: Option<SnapshotId>) -> Option<&'a SnapshotRow> {
+    owed(facts, cancelled).next().or_else(|| left(facts, cancelled).0.last())
+}
+
+/// The snapshots that people made and the peer is still to get, one after the other. Before a first copy there are none.
+pub fn owed<'a>(facts: &Facts<'a>, cancelled: Option<SnapshotId>) -> impl Iterator<Item = &'a SnapshotRow> {
+    let (left, begun) = left(facts, cancelled);
+    left.iter().filter(move |snapshot| begun && !is_auto(&snapshot.name))
+}
+
+/// The snapshots behind the newest that the peer has, and behind what a person cancelled; and whether the peer has any.
+fn left<'a>(facts: &Facts<'a>, cancelled: Option<SnapshotId>) -> (&'a [SnapshotRow], bool) {
     let behind = |id: Option<SnapshotId>| {
         let place = id.and_then(|id| facts.snapshots.iter().position(|snapshot| snapshot.id == id));
         place.map(|place| place + 1)
     };
-    let there = behind(facts.there);
-    let left = facts.snapshots.get(there.max(behind(cancelled)).unwrap_or(0)..)?;
-    let by_people = left.iter().find(|snapshot| there.is_some() && !is_auto(&snapshot.name));
-    by_people.or(left.last())
+    let by_time = |moment| facts.snapshots.partition_point(|snapshot| snapshot.time <= moment);
+    let there = behind(facts.there).or(facts.moment.map(by_time));
+    (facts.snapshots.get(there.max(behind(cancelled)).unwrap_or(0)..).unwrap_or_default(), there.is_some())
 }
 
 /// The snapshots of plans that nobody needs any more: neither the newest of all, nor one of the `kept` newest by plans, nor one that a peer was `proved` to have (the next

@@ -44,6 +44,10 @@ pub const EVERY: Duration = Duration::from_millis(500);
 const AT_ONCE: usize = 2;
 /// Snapshots by plans that are kept of each replica here.
 pub const KEPT_HERE: usize = 48;
+/// How long a plan believes that the peer still has what it proved to have, before it asks.
+const ASKS_AFTER: Duration = Duration::from_secs(86_400);
+/// The same where the peer was away meanwhile, and may have come back with less.
+const ASKS_AFTER_RETURN: Duration = Duration::from_secs(3600);
 /// How often replicas are looked through for snapshots that may go.
 const REPLICAS_EVERY: Duration = Duration::from_secs(10);
 
@@ -54,15 +58,35 @@ pub struct Plans {
     /// By the names of their settings.
     watched: Mutex<BTreeMap<String, Watched>>,
     replicas_tidied: Mutex<Option<Instant>>,
+    /// Since when peers are connected, those that are, by their names.
+    connected: Mutex<BTreeMap<String, Instant>>,
+    /// Held while what is kept of a plan is changed.
+    rows: Mutex<()>,
 }
 
 /// What the box knows of a plan beside what is kept.
 #[derive(Clone, Default)]
 struct Watched {
     past: Past,
-    /// The number of the sending that is under way, and of what.
-    running: Option<(u64, SnapshotId)>,
+    /// The number of the sending that is under way, and of what; of nothing new where the peer had proved that before.
+    running: Option<(u64, Option<SnapshotId>)>,
     queued: bool,
+    /// When the peer was heard last about what it has.
+    asked: Option<Instant>,
+}
+
+impl Watched {
+    /// What is known of a plan before anything was done for it.
+    fn of(plan: &Plan) -> Watched {
+        Watched { past: Past { cancelled: plan.cancelled(), ..Past::default() }, ..Watched::default() }
+    }
+
+    /// Is it time to ask the peer, connected since a moment, whether it still has what it had?
+    fn asks(&self, connected: Option<Instant>) -> bool {
+        let Some(since) = connected else { return false };
+        let Some(asked) = self.asked else { return true };
+        asked.elapsed() >= if since > asked { ASKS_AFTER_RETURN } else { ASKS_AFTER }
+    }
 }
 
 /// The snapshots of a plan's dataset, the oldest first, and which of them the peer has.
@@ -70,6 +94,15 @@ struct View {
     snapshots: Vec<SnapshotRow>,
     /// The newest that the peer has proved to have; none where it is not here any more.
     there: Option<SnapshotRow>,
+    /// The moment of that, also then.
+    moment: Option<Timestamp>,
+}
+
+impl View {
+    fn facts(&self, changed: bool, ask: bool) -> Facts<'_> {
+        let there = self.there.as_ref().map(|there| there.id);
+        Facts { snapshots: &self.snapshots, there, moment: self.moment, changed, ask }
+    }
 }
 
 /// A snapshot that is to be sent.
@@ -83,15 +116,26 @@ struct Wanted<'a> {
 impl Plans {
     /// Those of the box that keeps `store`.
     pub fn new(store: Arc<Store>, config: &Config) -> Plans {
-        Plans { store, zone: config.zone(), watched: Mutex::default(), replicas_tidied: Mutex::default() }
+        Plans {
+            store,
+            zone: config.zone(),
+            watched: Mutex::default(),
+            replicas_tidied: Mutex::default(),
+            connected: Mutex::default(),
+            rows: Mutex::default(),
+        }
     }
 
-    /// Sets a plan, or drops it. A change counts at once, also after failures.
+    /// Sets a plan, or drops it. A change counts at once, also after failures. What was cancelled stays so until the plan is dropped.
     pub fn set(&self, dataset: DatasetId, peer: &PeerRecord, plan: Option<&Plan>) -> Result<(), Error> {
         let setting = kept::setting(dataset, peer);
-        kept::keep(&self.store, &setting, plan, clock::now())?;
+        let _rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let cancelled = kept::find(&self.store, &setting).and_then(|known| known.cancelled);
+        let plan = plan.map(|plan| Plan { cancelled, ..plan.clone() });
+        kept::keep(&self.store, &setting, plan.as_ref(), clock::now())?;
         if let Some(watched) = self.lock().get_mut(&setting) {
-            watched.past = Past::default();
+            let cancelled = plan.and(watched.past.cancelled);
+            watched.past = Past { cancelled, ..Past::default() };
         }
         Ok(())
     }
@@ -111,13 +155,38 @@ impl Plans {
         self.lock().get(&kept::setting(dataset, peer)).and_then(|watched| watched.running).map(|(id, _)| id)
     }
 
-    /// Notes that a person does not want a sending to be tried again, if a plan began it.
-    pub fn give_up(&self, sending: u64) {
-        for watched in self.lock().values_mut() {
-            if let Some((_, snapshot)) = watched.running.filter(|(id, _)| *id == sending) {
+    /// Notes durably that a person does not want a sending to be tried again, if a plan began it. It counts also where that fails, as long as the
+    /// box runs.
+    pub fn give_up(&self, sending: u64) -> Result<(), Error> {
+        let mut given_up = Vec::new();
+        for (setting, watched) in self.lock().iter_mut() {
+            if let Some((_, Some(snapshot))) = watched.running.filter(|(id, _)| *id == sending) {
                 watched.past.cancelled = Some(snapshot);
+                given_up.push((setting.clone(), snapshot));
             }
         }
+        for (setting, snapshot) in given_up {
+            let _rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+            let plan = kept::find(&self.store, &setting).filter(|plan| plan.unreadable.is_none());
+            let plan = plan.map(|plan| Plan { cancelled: Some(snapshot.to_string()), ..plan });
+            if plan.is_some() {
+                kept::keep(&self.store, &setting, plan.as_ref(), clock::now())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The snapshots of a dataset that people made and that are still to go to peers by plans that are not paused, each with the peer.
+    pub fn owed(&self, link: &Link, dataset: DatasetId) -> Vec<(SnapshotId, String)> {
+        let entries = self.entries(link);
+        let due = entries.iter().filter(|entry| entry.row.id == dataset && !entry.plan.paused);
+        let owed = due.flat_map(|entry| {
+            let view = self.view(entry);
+            let facts = view.facts(false, false);
+            let owed = decide::owed(&facts, entry.plan.cancelled());
+            owed.map(|snapshot| (snapshot.id, entry.peer.name.to_string())).collect::<Vec<_>>()
+        });
+        owed.collect()
     }
 
     /// Takes snapshots that are due, sends what peers lack, and deletes what nobody needs any more. Nobody waits for it: what takes
@@ -125,10 +194,11 @@ impl Plans {
     pub fn look(&self, node: &Arc<Node>, link: &Link) {
         let entries = self.entries(link);
         self.lock().retain(|setting, _| entries.iter().any(|entry| entry.setting == *setting));
+        self.note_connections(link);
         let mut wanted = Vec::new();
         for entry in &entries {
-            let Some(past) = self.idle(node, entry) else { continue };
-            match self.step(node, entry, &past) {
+            let Some((past, ask)) = self.idle(node, entry) else { continue };
+            match self.step(node, entry, &past, ask) {
                 Ok(Some((snapshot, there))) => wanted.push(Wanted { entry, snapshot, there }),
                 Ok(None) => {}
                 Err(error) => self.note(entry, |watched| watched.past.failed(error.to_string(), clock::now())),
@@ -136,6 +206,18 @@ impl Plans {
         }
         self.send_what_is_wanted(node, wanted);
         self.tidy(node, link, &entries);
+    }
+
+    fn note_connections(&self, link: &Link) {
+        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        for peer in link.peers() {
+            let name = peer.record.name.to_string();
+            if peer.connected_from.is_none() {
+                connected.remove(&name);
+            } else {
+                connected.entry(name).or_insert_with(Instant::now);
+            }
+        }
     }
 
     fn tidy(&self, node: &Node, link: &Link, entries: &[Entry]) {
@@ -175,10 +257,11 @@ impl Plans {
     }
 
     fn begin(&self, node: &Arc<Node>, wanted: &Wanted<'_>) {
-        let Wanted { entry, snapshot, .. } = wanted;
+        let Wanted { entry, snapshot, there } = wanted;
         let begun = send(node, entry, snapshot);
+        let new = Some(snapshot.id).filter(|_| *there != Some(snapshot.time));
         self.note(entry, |watched| match begun {
-            Ok(id) => watched.running = Some((id, snapshot.id)),
+            Ok(id) => watched.running = Some((id, new)),
             Err(why) => watched.past.failed(why, clock::now()),
         });
         // Who paused or dropped it in between saw nothing under way.
@@ -189,34 +272,42 @@ impl Plans {
         }
     }
 
-    /// What came of a plan so far, where nothing of it is under way.
-    fn idle(&self, node: &Node, entry: &Entry) -> Option<Past> {
+    /// What came of a plan so far, where nothing of it is under way, and whether it is time to ask the peer what it has.
+    fn idle(&self, node: &Node, entry: &Entry) -> Option<(Past, bool)> {
+        let connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        let connected = connected.get(entry.peer.name.as_str()).copied();
         let mut watched = self.lock();
-        let watched = watched.entry(entry.setting.clone()).or_default();
+        let watched = watched.entry(entry.setting.clone()).or_insert_with(|| Watched::of(&entry.plan));
         end(watched, node);
         watched.queued = false;
-        watched.running.is_none().then(|| watched.past.clone())
+        watched.running.is_none().then(|| (watched.past.clone(), watched.asks(connected)))
     }
 
     fn note(&self, entry: &Entry, change: impl FnOnce(&mut Watched)) {
-        change(self.lock().entry(entry.setting.clone()).or_default());
+        change(self.lock().entry(entry.setting.clone()).or_insert_with(|| Watched::of(&entry.plan)));
     }
 
     /// What is said of all plans, in the order of datasets and peers.
     pub fn reports(&self, node: &Node, link: &Link) -> Vec<reports::Plan> {
         let entries = self.entries(link);
         let watched = self.lock().clone();
-        let nothing = Watched::default();
-        entries.iter().map(|entry| self.report(node, entry, watched.get(&entry.setting).unwrap_or(&nothing))).collect()
+        let known = |entry: &Entry| watched.get(&entry.setting).cloned().unwrap_or_else(|| Watched::of(&entry.plan));
+        entries.iter().map(|entry| self.report(node, entry, &known(entry))).collect()
     }
 
     /// Does the next step of a plan, except for sending: returns the snapshot that is to be sent, and the moment of the one there.
-    fn step(&self, node: &Node, entry: &Entry, past: &Past) -> Result<Option<(SnapshotRow, Option<Timestamp>)>, Error> {
+    fn step(
+        &self,
+        node: &Node,
+        entry: &Entry,
+        past: &Past,
+        ask: bool,
+    ) -> Result<Option<(SnapshotRow, Option<Timestamp>)>, Error> {
         let view = self.view(entry);
-        match self.next(node, entry, past, &view)? {
+        match self.next(node, entry, past, &view, ask)? {
             Step::Send(id) => {
                 let snapshot = view.snapshots.into_iter().find(|snapshot| snapshot.id == id);
-                Ok(snapshot.map(|snapshot| (snapshot, view.there.map(|there| there.time))))
+                Ok(snapshot.map(|snapshot| (snapshot, view.moment)))
             }
             Step::Snapshot => {
                 let taken = take(&self.store, &entry.row.name)?;
@@ -232,13 +323,13 @@ impl Plans {
         let snapshots = self.store.snapshots(Some(entry.row.id));
         let proof = ledger::proof(&self.store, entry.peer.name.as_str(), &entry.row.id);
         let there = proof.and_then(|proof| snapshots.iter().find(|snapshot| snapshot.id == proof.snapshot).cloned());
-        View { snapshots, there }
+        let moment = ledger::moment(&self.store, entry.peer.name.as_str(), &entry.row.id);
+        View { snapshots, there, moment }
     }
 
-    fn next(&self, node: &Node, entry: &Entry, past: &Past, view: &View) -> Result<Step, Error> {
-        let snapshots = &view.snapshots;
-        let changed = snapshots.last().map_or(Ok(true), |newest| self.store.changed_since(newest))?;
-        let facts = Facts { snapshots, there: view.there.as_ref().map(|there| there.id), changed };
+    fn next(&self, node: &Node, entry: &Entry, past: &Past, view: &View, ask: bool) -> Result<Step, Error> {
+        let changed = view.snapshots.last().map_or(Ok(true), |newest| self.store.changed_since(newest))?;
+        let facts = view.facts(changed, ask);
         let step = next(&entry.plan, past, &facts, clock::now(), clock::wall(), &self.zone);
         // A replica has the snapshots that it is sent; and a snapshot would deduplicate what is to wait for its hours.
         let waits =
@@ -252,7 +343,7 @@ impl Plans {
 
     fn report(&self, node: &Node, entry: &Entry, watched: &Watched) -> reports::Plan {
         let view = self.view(entry);
-        let step = self.next(node, entry, &watched.past, &view);
+        let step = self.next(node, entry, &watched.past, &view, false);
         let state = match &step {
             _ if entry.plan.unreadable.is_some() => "unreadable",
             _ if entry.plan.paused => "paused",
@@ -265,10 +356,11 @@ impl Plans {
             Ok(Step::Until(_)) => "waiting",
             Ok(Step::Seal | Step::Snapshot | Step::Send(_)) => "preparing",
         };
-        let behind = view.there.as_ref().map(|there| {
-            let newest = view.snapshots.last().is_none_or(|newest| newest.id == there.id);
-            let same = newest && !self.store.changed_since(there).unwrap_or(true);
-            if same { 0.0 } else { (clock::now().0.saturating_sub(there.time.0)).max(0) as f64 / 1e9 }
+        let behind = view.moment.map(|moment| {
+            let same =
+                |newest: &SnapshotRow| newest.time <= moment && !self.store.changed_since(newest).unwrap_or(true);
+            let all = view.snapshots.last().is_some_and(same);
+            if all { 0.0 } else { clock::now().0.saturating_sub(moment.0).max(0) as f64 / 1e9 }
         });
         reports::Plan {
             dataset: entry.row.name.clone(),
@@ -315,8 +407,12 @@ fn end(watched: &mut Watched, node: &Node) {
             watched.past.failed(why, clock::now());
         }
         // By a pause, after which it goes on; or for good, which was noted then.
-        Some("cancelled") => {}
-        _ => watched.past = Past { taken: watched.past.taken, ..Past::default() },
+        Some("cancelled") => watched.asked = Some(Instant::now()),
+        _ => {
+            let Past { taken, cancelled, .. } = watched.past;
+            watched.past = Past { taken, cancelled, ..Past::default() };
+            watched.asked = Some(Instant::now());
+        }
     }
     watched.running = None;
 }

@@ -38,7 +38,7 @@ pub struct Retention {
     looked: Mutex<Option<Instant>>,
 }
 
-/// Why the box itself needs a snapshot: what is on its way, and what the next difference to a peer is taken from.
+/// Why the box itself needs a snapshot: what is on its way or still to go there, and what the next difference to a peer is taken from.
 struct Needs {
     reasons: Vec<(NeededBy, String)>,
 }
@@ -62,6 +62,9 @@ impl Needs {
                     reasons.push((NeededBy::Name(name.to_owned()), format!("on its way to {peer}")));
                 }
             }
+        }
+        for (id, peer) in node.link.as_ref().map_or_else(Vec::new, |link| node.plans.owed(link, row.id)) {
+            reasons.push((NeededBy::Id(id), format!("not at {peer} yet")));
         }
         Needs { reasons }
     }
