@@ -88,12 +88,14 @@ mod possession;
 mod proving;
 mod questions;
 mod receiver;
+mod receiving;
 mod replication;
 mod report;
 mod resemble;
 pub mod seam;
 mod sender;
 mod session;
+mod shipping;
 mod store;
 #[cfg(test)]
 mod tests;

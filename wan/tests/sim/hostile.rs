@@ -74,7 +74,7 @@ impl Liar {
                 vec![]
             }
             5 => {
-                let kind = [rng.below(12) as u16, OBJECT][rng.below(2) as usize];
+                let kind = [rng.below(16) as u16, OBJECT, BUNDLE][rng.below(3) as usize];
                 let len = rng.below(100) as usize;
                 let payload = rng.bytes(len);
                 let head = [&kind.to_le_bytes()[..], &[0, 0], &(len as u32).to_le_bytes()].concat();
