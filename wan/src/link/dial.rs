@@ -113,6 +113,7 @@ pub(super) async fn dial_at(
     let _route = Route { inner, peer, address };
     let (connecting, lane) = making(|| inner.endpoint.connect_with(config, address, SERVER_NAME));
     lane.set(class);
+    lane.belongs_to(peer.node);
     let answered = match connecting.map_err(|error| error.to_string())?.await {
         Ok(connection) => stays(connection).await,
         Err(error) => Err(error),

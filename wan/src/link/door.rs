@@ -82,13 +82,15 @@ async fn admit(inner: Arc<Inner>, connection: Connection, lane: &Lane) {
     };
     if let Some(class) = alpn.as_deref().and_then(class_of) {
         lane.set(class);
-        // It may have been removed since the handshake began.
-        match inner.peers.find(&id) {
+        let peer = inner.peers.find(&id);
+        peer.iter().for_each(|peer| lane.belongs_to(peer.node));
+        match peer {
             Some(peer) if class == Class::Normal => incoming::adopt(&inner, &peer, connection, CALLED),
             Some(peer) => {
                 peer.lanes.answered(class, &connection);
                 incoming::attend(&inner, &peer, connection);
             }
+            // It was removed since the handshake began.
             None => connection.close(UNWANTED, b"unknown key"),
         }
     } else if alpn.as_deref() == Some(ALPN_PAIR) {

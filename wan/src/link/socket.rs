@@ -19,6 +19,11 @@
 //!
 //! **What class a datagram has.** QUIC puts frames of many streams into one datagram, so the class belongs to the connection: each has a
 //! [`Lane`], which is handed to whoever makes the connection ([`lane::making`]) and says what its datagrams count as.
+//!
+//! **Whose a datagram is.** The lane says that, too, as soon as the connection has proved a key or was dialled to a peer: a NAT may give the peer
+//! another address at any moment, and that lifts no cap. Where it goes counts only for datagrams of connections that belong to nobody yet, and
+//! of none. What arrives is counted by where it comes from; from a new address it is a stranger's until the next look at the connection
+//! ([`Shaper::route`]), and then the peer's.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -341,6 +346,14 @@ struct Wish {
     bytes: u64,
 }
 
+/// Who is about to send: a poller, and what its connection's lane says.
+#[derive(Clone, Copy, Debug)]
+struct Ready {
+    poller: u64,
+    class: Class,
+    peer: Option<NodeId>,
+}
+
 /// A refusal on its way from `try_send` to `poll_writable`.
 #[derive(Clone, Copy, Debug)]
 struct Refusal {
@@ -349,8 +362,8 @@ struct Refusal {
 }
 
 thread_local! {
-    /// The poller that answered "ready" last on this thread and its class, until a `try_send` takes it.
-    static READY: Cell<Option<(u64, Class)>> = const { Cell::new(None) };
+    /// The poller that answered "ready" last on this thread, until a `try_send` takes it.
+    static READY: Cell<Option<Ready>> = const { Cell::new(None) };
     /// What that `try_send` was refused.
     static REFUSED: Cell<Option<Refusal>> = const { Cell::new(None) };
 }
@@ -401,19 +414,20 @@ impl AsyncUdpSocket for ShapedSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let ready = READY.take();
         // What belongs to no connection answers somebody who waits.
-        let (poller, class) = READY.take().map_or((None, Class::Control), |(poller, class)| (Some(poller), class));
+        let class = ready.map_or(Class::Control, |ready| ready.class);
         let datagrams = datagrams(transmit.contents.len(), transmit.segment_size);
         let bytes = self.shaper.wire_bytes(transmit.destination, transmit.contents.len(), datagrams);
         let (now, address) = (self.shaper.now(), canonical(transmit.destination));
         let mut state = self.shaper.lock();
-        let node = state.node_of(address);
+        let node = ready.and_then(|ready| ready.peer).unwrap_or_else(|| state.node_of(address));
         match state.tree.check(now, node, class, bytes) {
             Verdict::Now => self.send(class, transmit)?,
             // As a queue in the network would; QUIC sends again what matters, in smaller pieces.
             Verdict::TooBig => return Ok(()),
             Verdict::At(_) | Verdict::Paused => {
-                REFUSED.set(poller.map(|poller| Refusal { poller, wish: Wish { node, class, bytes } }));
+                REFUSED.set(ready.map(|Ready { poller, .. }| Refusal { poller, wish: Wish { node, class, bytes } }));
                 return Err(io::ErrorKind::WouldBlock.into());
             }
         }
@@ -498,7 +512,7 @@ impl UdpPoller for ShapedPoller {
         }
         ready!(self.inner.as_mut().poll_writable(cx))?;
         ready!(self.poll_credit(cx));
-        READY.set(Some((self.id, self.lane.class())));
+        READY.set(Some(Ready { poller: self.id, class: self.lane.class(), peer: self.lane.peer() }));
         Poll::Ready(Ok(()))
     }
 }

@@ -229,3 +229,27 @@ async fn the_newest_source_of_grants_counts_and_its_end_brings_back_the_one_befo
     shaper.end_granting(first);
     assert_eq!((shaper.limit(Some(peer)), shaper.granted(peer)), (rate("500kbit"), None));
 }
+
+/// A NAT gives the peer another address: nothing has told the socket of it when the first datagram goes there.
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_its_peers_whatever_its_address() {
+    let (sink, shaper, socket) = shaped(None, 0);
+    let peer = shaper.add_peer(rate("64kbit"));
+    shaper.route(V4, peer);
+    let (mut poller, lane) = lane::making(|| socket.clone().create_io_poller());
+    let mut context = Context::from_waker(Waker::noop());
+    let elsewhere = SocketAddr::new(V4.ip(), 40_001);
+    let datagram = transmit(elsewhere, &[0; 1172], None);
+    assert!(drive(&mut poller, &socket, &datagram, &mut context));
+    assert_eq!(shaper.counters(Some(peer)).sent.bytes, 0, "it belongs to nobody yet, and the address is a stranger's");
+    lane.belongs_to(peer);
+    while drive(&mut poller, &socket, &datagram, &mut context) {}
+    let sent = shaper.counters(Some(peer)).sent.bytes;
+    assert!((1200..=8000).contains(&sent), "{sent} bytes at once under 64 kbit/s");
+    // A paused peer gets nothing anywhere.
+    shaper.set_limit(Some(peer), Some(Rate::PAUSED));
+    let before = sink.sent.lock().expect("sole user").len();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert!(!drive(&mut poller, &socket, &datagram, &mut context));
+    assert_eq!(sink.sent.lock().expect("sole user").len(), before);
+}

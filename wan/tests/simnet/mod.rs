@@ -145,6 +145,8 @@ struct World {
     inboxes: BTreeMap<SocketAddr, Inbox>,
     /// Further addresses of hosts.
     aliases: BTreeMap<SocketAddr, SocketAddr>,
+    /// As what the others see a host behind a NAT.
+    outside: BTreeMap<SocketAddr, SocketAddr>,
     packets: u64,
 }
 
@@ -160,6 +162,7 @@ impl SimNet {
             channels: BTreeMap::new(),
             inboxes: BTreeMap::new(),
             aliases: BTreeMap::new(),
+            outside: BTreeMap::new(),
             packets: 0,
         })))
     }
@@ -182,6 +185,15 @@ impl SimNet {
     pub fn alias(&self, another: SocketAddr, address: SocketAddr) {
         assert_eq!(another.port(), address.port());
         self.world().aliases.insert(another, address);
+    }
+
+    /// A NAT in front of the host at `address` gives it this port: others see what it sends come from there. What is sent to a port
+    /// that it had before goes to it still; its lines stay.
+    pub fn renumber(&self, address: SocketAddr, port: u16) {
+        let outside = SocketAddr::new(address.ip(), port);
+        let mut world = self.world();
+        world.aliases.insert(outside, address);
+        world.outside.insert(address, outside);
     }
 
     /// The same line in both directions.
@@ -225,7 +237,9 @@ impl World {
             return;
         }
         let now = self.began.elapsed();
-        let Some(channel) = self.channels.get_mut(&(from, to)) else { return };
+        // A port of a NAT is at the end of its host's line; a further address has a line of its own.
+        let inside = self.aliases.get(&to).copied().filter(|inside| inside.ip() == to.ip()).unwrap_or(to);
+        let Some(channel) = self.channels.get_mut(&(from, inside)) else { return };
         let size = bytes.len() as u64 + HEADERS;
         channel.wire.bytes += size;
         channel.wire.packets += 1;
@@ -261,6 +275,7 @@ impl World {
         }
         let copies = 1 + usize::from(channel.line.duplicate > 0.0 && self.rng.random_bool(channel.line.duplicate));
         let Some(inbox) = self.inboxes.get_mut(self.aliases.get(&to).unwrap_or(&to)) else { return };
+        let from = self.outside.get(&from).copied().unwrap_or(from);
         for _ in 0..copies {
             self.packets += 1;
             let (number, bytes) = (self.packets, bytes.to_vec());
