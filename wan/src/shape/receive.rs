@@ -5,7 +5,8 @@
 //! what one peer is to have more of, another gives up first, and until that is sure to count ([`SETTLES`]) nobody else gets it.
 //!
 //! Peers that use what they are granted (*wanting* ones) share equally, each under its own cap; the others keep a little, enough to show that
-//! they want more. A value: the time and what was seen come in, grants come out.
+//! they want more. Where there is less than the lowest rate for each, they take turns at it, those that have waited longest first.
+//! A value: the time and what was seen come in, grants come out.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,6 +17,10 @@ use super::rate::Rate;
 pub const SETTLES: Duration = Duration::from_secs(2);
 /// Who does not want keeps this part of an equal share, as a divisor.
 const LITTLE: u64 = 4;
+/// Where there is not enough for all at once, each that wants has it for so long at a time: of which the next one waits [`SETTLES`].
+const TURN: Duration = Duration::from_secs(10);
+/// And who does not want, for so long: to show that it does after all.
+const SHORT_TURN: Duration = Duration::from_secs(5);
 /// Who has used less than it wants for so long does not want any more.
 const BORED: Duration = Duration::from_secs(3);
 
@@ -24,6 +29,8 @@ const BORED: Duration = Duration::from_secs(3);
 pub struct Receive<K> {
     whole: Option<Rate>,
     lines: BTreeMap<K, Line>,
+    /// How many turns there were.
+    turns: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -36,11 +43,15 @@ struct Line {
     held: Option<(u64, Duration)>,
     /// When it was last seen to use most of its grant.
     wanted: Option<Duration>,
+    /// Since when it has its turn.
+    turn: Option<Duration>,
+    /// The number of its last turn, from 1 on.
+    last_turn: u64,
 }
 
 impl<K> Default for Receive<K> {
     fn default() -> Self {
-        Receive { whole: None, lines: BTreeMap::new() }
+        Receive { whole: None, lines: BTreeMap::new(), turns: 0 }
     }
 }
 
@@ -88,6 +99,7 @@ impl<K: Ord + Copy> Receive<K> {
     }
 
     fn deal(&mut self, now: Duration, whole: Rate) {
+        self.take_turns(now, whole);
         let targets = self.targets(now, whole);
         for (line, target) in self.lines.values_mut().zip(&targets) {
             // Who was told nothing yet has nothing.
@@ -108,6 +120,30 @@ impl<K: Ord + Copy> Receive<K> {
         }
     }
 
+    /// Says whose turn it is: everybody's, where the lowest rate is there for each.
+    fn take_turns(&mut self, now: Duration, whole: Rate) {
+        let places = usize::try_from(whole.bits() / Rate::MIN.bits()).unwrap_or(usize::MAX);
+        let crowded = self.lines.values().filter(|line| line.may_have()).count() > places;
+        for line in self.lines.values_mut() {
+            let lasts = if line.wants(now) { TURN } else { SHORT_TURN };
+            let is_over = crowded && line.turn.is_some_and(|began| now >= began + lasts);
+            line.turn = line.turn.filter(|_| line.may_have() && !is_over);
+        }
+        let taken = self.lines.values().filter(|line| line.turn.is_some()).count();
+        let mut waiting: Vec<_> =
+            self.lines.values_mut().filter(|line| line.may_have() && line.turn.is_none()).collect();
+        waiting.sort_by_key(|line| line.last_turn);
+        for line in waiting.into_iter().take(places.saturating_sub(taken)) {
+            self.turns += 1;
+            line.turn = Some(now);
+            line.last_turn = self.turns;
+        }
+        // Where it was not crowded, more may have a turn than there are places now: the latest come again first.
+        let mut having: Vec<_> = self.lines.values_mut().filter(|line| line.turn.is_some()).collect();
+        having.sort_by_key(|line| line.last_turn);
+        having.into_iter().skip(places).for_each(|line| line.turn = None);
+    }
+
     /// What each would have, were it not for what others still have.
     fn targets(&self, now: Duration, whole: Rate) -> Vec<u64> {
         let own = |line: &Line| line.own.map_or(u64::MAX, Rate::bits);
@@ -119,18 +155,18 @@ impl<K: Ord + Copy> Receive<K> {
         let little = (whole.bits() / connected / LITTLE).max(Rate::MIN.bits());
         // The least first: what it leaves is the others'.
         let most = |line: &Line| match line {
-            line if !line.connected => 0,
+            line if line.turn.is_none() => 0,
             line if line.wants(now) || !somebody => own(line),
             line => own(line).min(little),
         };
         let mut order: Vec<(usize, u64)> = self.lines.values().map(most).enumerate().collect();
         order.sort_by_key(|(_, most)| *most);
         let mut targets = vec![0; order.len()];
-        let (mut left, mut others) = (whole.bits(), connected);
-        for (place, most) in order.into_iter().filter(|(_, most)| *most > 0) {
-            let share = left / others.max(1);
-            // Nothing between a pause and the lowest rate can be said.
-            let target = if most.min(share) < Rate::MIN.bits() { 0 } else { most.min(share) };
+        order.retain(|(_, most)| *most > 0);
+        // No share is less than the lowest rate: there are no more turns than that.
+        let (mut left, mut others) = (whole.bits(), order.len() as u64);
+        for (place, most) in order {
+            let target = most.min(left / others.max(1));
             targets[place] = target;
             left -= target;
             others = others.saturating_sub(1);
@@ -149,6 +185,11 @@ impl Line {
         if self.held.is_some_and(|(_, until)| now >= until) {
             self.held = None;
         }
+    }
+
+    /// May it be granted anything?
+    fn may_have(&self) -> bool {
+        self.connected && self.own.is_none_or(|own| !own.is_paused())
     }
 
     fn wants(&self, now: Duration) -> bool {

@@ -62,12 +62,47 @@ fn a_lowered_cap_counts_at_once_and_a_pause_is_one() {
     }
 }
 
+/// What each of so many peers was granted over ten minutes, in bits, by looks five times a second.
+fn ten_minutes(whole: &str, peers: u8, uses: impl Fn(u8) -> Option<f64>) -> Vec<u64> {
+    let mut receive = Receive::default();
+    receive.set_whole(rate(whole));
+    (0..peers).for_each(|key| receive.set_own(key, None));
+    let (mut now, mut bits) = (Duration::ZERO, vec![0; usize::from(peers)]);
+    while now < Duration::from_secs(600) {
+        settle(&mut receive, &mut now, STEP, &uses);
+        let granted: Vec<u64> = (0..peers).map(|key| receive.granted(key).map_or(0, Rate::bits)).collect();
+        assert!(granted.iter().sum::<u64>() <= rate(whole).map_or(0, Rate::bits), "{granted:?} of {whole} at {now:?}");
+        bits.iter_mut().zip(granted).for_each(|(sum, granted)| *sum += granted / 5);
+    }
+    bits
+}
+
 #[test]
-fn a_line_too_thin_for_all_leaves_some_out_rather_than_going_over() {
+fn a_line_too_thin_for_all_is_had_in_turns() {
+    for (whole, peers) in [("64kbit", 3), ("32kbit", 2), ("32kbit", 5), ("100kbit", 20)] {
+        let bits = ten_minutes(whole, peers, |_| Some(1.0));
+        let (least, most) = (bits.iter().min().copied(), bits.iter().max().copied());
+        let equal = rate(whole).map_or(0, Rate::bits) * 600 / u64::from(peers);
+        assert!(least > Some(equal / 2), "{whole} for {peers}: {bits:?}, of {equal} each");
+        assert!(most < least.map(|least| least * 4 / 3), "{whole} for {peers}: {bits:?}");
+    }
+}
+
+#[test]
+fn who_wants_nothing_has_short_turns_and_keeps_them() {
+    let bits = ten_minutes("64kbit", 4, |key| Some(if key < 2 { 1.0 } else { 0.0 }));
+    assert!(bits[2..].iter().all(|bits| *bits > 0), "it could never say that it wants: {bits:?}");
+    assert!(bits[0] > 2 * bits[2] && bits[1] > 2 * bits[3], "who wants has more: {bits:?}");
+}
+
+#[test]
+fn a_lowered_cap_takes_turns_from_the_next_look_on() {
     let (mut receive, mut now) = (Receive::default(), Duration::ZERO);
-    receive.set_whole(rate("64kbit"));
+    receive.set_whole(rate("8Mbit"));
     (0..4).for_each(|key| receive.set_own(key, None));
-    settle(&mut receive, &mut now, Duration::from_secs(12), |_| Some(1.0));
+    settle(&mut receive, &mut now, Duration::from_secs(6), |_| Some(1.0));
+    receive.set_whole(rate("64kbit"));
+    settle(&mut receive, &mut now, STEP, |_| Some(1.0));
     let granted: u64 = (0..4).filter_map(|key| receive.granted(key)).map(Rate::bits).sum();
     assert!(granted <= 64_000, "{granted}");
 }
@@ -78,7 +113,12 @@ fn grants_together_never_exceed_the_cap() {
     let seeds: u64 = std::env::var("NARROWBOAT_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(200);
     for seed in 0..seeds {
         let mut rng = SmallRng::seed_from_u64(seed);
-        let whole = Rate::from_bits(rng.random_range(500_000..50_000_000)).expect("in bounds");
+        let whole = Rate::from_bits(if rng.random() {
+            rng.random_range(500_000..50_000_000)
+        } else {
+            rng.random_range(32_000..300_000)
+        })
+        .expect("in bounds");
         let mut receive = Receive::default();
         receive.set_whole(Some(whole));
         let peers: Vec<u8> = (0..rng.random_range(1..6)).collect();
