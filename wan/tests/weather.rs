@@ -157,6 +157,8 @@ fn a_replication_fills_the_line() {
         (100, 20, 0.01, 0, "50Mbit", 24, 1 << 20, 0.80),
         (20, 100, 0.03, 0, "10Mbit", 12, 1 << 20, 0.70),
         (50, 20, 0.01, 20, "20Mbit", 12, 16 << 20, 0.68),
+        (10, 600, 0.01, 0, "9500kbit", 24, 16 << 20, 0.55),
+        (100, 150, 0.01, 0, "95Mbit", 64, 16 << 20, 0.53),
     ] {
         let limit: Rate = limit.parse().unwrap();
         let mut line = Line::new(mbit * 1_000_000, Duration::from_millis(milli), loss);

@@ -25,6 +25,8 @@ const UNKNOWN_BYTES_PER_SECOND: u64 = 12_500_000;
 const UNKNOWN_GROUP_BYTES: usize = 64 << 10;
 /// How often it is looked whether a connection is worth waiting for any longer.
 const LOOK: Duration = Duration::from_secs(1);
+/// What a break costs at most, besides what the line takes in two round trips: sent, and not known to be safe there.
+const COST_OF_BREAK: u64 = 4 << 20;
 /// How often progress is told at most.
 const PROGRESS: Duration = Duration::from_millis(200);
 
@@ -185,7 +187,7 @@ impl Running<'_> {
         let now = self.inner.began.elapsed();
         let hello = Hello::new(Role::Sender, self.inner.config.realm.id(), self.inner.config.store);
         let rate = self.rate_expected(connection);
-        let limits = self.limits(rate);
+        let limits = self.limits(rate, connection.rtt());
         let session = Session::send(hello, replication.clone(), limits, now);
         let rate = rate.unwrap_or(UNKNOWN_BYTES_PER_SECOND);
         let number = self.peer.next_session();
@@ -214,12 +216,15 @@ impl Running<'_> {
     }
 
     /// The limits of an attempt: groups of what the line takes in two seconds, less with every attempt that broke, and
-    /// little where nothing is known.
-    fn limits(&self, rate: Option<u64>) -> Limits {
+    /// little where nothing is known. What may be under way is what a break may cost.
+    fn limits(&self, rate: Option<u64>, round_trip: Duration) -> Limits {
         let mut limits = self.inner.config.limits.clone();
         limits.delta = self.delta;
         limits.prefixes = self.prefixes;
         limits.rate_expected = rate;
+        let in_two = u128::from(rate.unwrap_or(UNKNOWN_BYTES_PER_SECOND)) * 2 * round_trip.as_micros() / 1_000_000;
+        let window = u64::try_from(in_two).unwrap_or(u64::MAX).saturating_add(COST_OF_BREAK);
+        limits.window_bytes = limits.window_bytes.min(window);
         let group = rate.map_or(UNKNOWN_GROUP_BYTES, |rate| usize::try_from(2 * rate).unwrap_or(usize::MAX));
         limits.group_bytes = limits.group_bytes.min(group >> (2 * self.attempts.saturating_sub(1)).min(16));
         limits

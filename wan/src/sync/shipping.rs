@@ -129,10 +129,10 @@ impl Walking {
     }
 
     /// Groups travel side by side on several streams and arrive whole. So none is more than what the line has lately taken in two
-    /// seconds, or nothing would arrive for long on a thin line; and none is more than a sixteenth of the window, or all would arrive
+    /// seconds, or nothing would arrive for long on a thin line; and none is more than an eighth of the window, or all would arrive
     /// at once, and the line would wait for their acknowledgement.
     pub fn group_bytes(&self) -> usize {
-        let most = self.packing.group_bytes.min(usize::try_from(self.window_bytes / 16).unwrap_or(usize::MAX));
+        let most = self.packing.group_bytes.min(usize::try_from(self.window_bytes / 8).unwrap_or(usize::MAX));
         let Some(shipping_since) = self.shipping_since else { return most };
         let elapsed = self.now.saturating_sub(shipping_since);
         if elapsed < RATE_AFTER {
