@@ -1,4 +1,4 @@
-//! What is done with bytes that an initiator could send: PDUs, text, logins, commands, whole conversations. Each target takes
+//! What is done with bytes that an initiator or a peer could send: PDUs, text, logins, commands, whole conversations, frames. Each target takes
 //! any bytes, must never panic, and checks what has to hold whatever they are.
 //!
 //! `tests/fuzz.rs` runs them in every test run, from seeds that are changed at random; `make fuzz` runs them under libFuzzer,
@@ -26,6 +26,9 @@ use narrowboat::ingest::iscsi::wire::{Bhs, Command, Digests, Encoder, Frame, Pdu
 use narrowboat::ingest::iscsi::{Access, Target, Targets};
 use narrowboat::ingest::nfs::record::Buffers;
 
+#[path = "wan.rs"]
+mod wan;
+
 /// A target: its name, what it does with an input (and how much of it came through), inputs that get far into the code, and
 /// those that libFuzzer has found since, a line of hexadecimal digits each (`make fuzz ARGS=--keep` writes them).
 pub struct Fuzzed {
@@ -45,12 +48,13 @@ impl Fuzzed {
 }
 
 /// All targets.
-pub const TARGETS: [Fuzzed; 5] = [
+pub const TARGETS: [Fuzzed; 6] = [
     Fuzzed { name: "pdu", run: pdu, seeds: pdu_seeds, found: include_str!("corpus/pdu.hex") },
     Fuzzed { name: "text", run: self::text, seeds: text_seeds, found: include_str!("corpus/text.hex") },
     Fuzzed { name: "login", run: login, seeds: login_seeds, found: include_str!("corpus/login.hex") },
     Fuzzed { name: "cdb", run: cdb, seeds: cdb_seeds, found: include_str!("corpus/cdb.hex") },
     Fuzzed { name: "session", run: session, seeds: session_seeds, found: include_str!("corpus/session.hex") },
+    Fuzzed { name: "frames", run: wan::frames, seeds: wan::frames_seeds, found: include_str!("corpus/frames.hex") },
 ];
 
 const NAME: &str = "iqn.2026-01.org.example:disk";

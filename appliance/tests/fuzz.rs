@@ -68,6 +68,11 @@ fn conversations() {
     run(&TARGETS[4]);
 }
 
+#[test]
+fn frames() {
+    run(&TARGETS[5]);
+}
+
 /// The seeds are worth something: of each, something comes through the decoders that it is for.
 #[test]
 fn seeds_get_far() {
