@@ -50,6 +50,8 @@ pub(super) struct Ends<'a> {
     pub cancel: &'a Cancel,
     /// The link shuts down: to the peer it is a broken connection, after which it tries again.
     pub closing: &'a Cancel,
+    /// Others wait for the place of a session that receives.
+    pub make_room: &'a Cancel,
 }
 
 /// Runs a session to its end. `began` is the origin of the session's time; `patient` says whether silence is to be borne
@@ -63,6 +65,7 @@ pub(super) async fn drive(
 ) -> (Result<(), Failure>, Report) {
     let Conversation { mut session, worker, connection, control, data_out, mut data_in } = conversation;
     let mut rim = Rim::new(worker, control, data_out);
+    let mut leaving = false;
     loop {
         rim.pump(&mut session);
         observe(&session);
@@ -74,13 +77,18 @@ pub(super) async fn drive(
             }
             continue;
         }
-        let borne = patient();
+        // Who has to make room does so also while its line is paused.
+        let borne = !leaving && patient();
         let deadline = session.deadline().map(|deadline| began + deadline);
         let deadline = if borne { Some(Instant::now() + PAUSED) } else { deadline };
         let input = tokio::select! {
             biased;
             () = ends.cancel.cancelled() => Input::Cancel,
             () = ends.closing.cancelled() => Input::Lost(Failure::Lost),
+            () = ends.make_room.cancelled(), if !leaving => {
+                leaving = true;
+                Input::MakeRoom
+            }
             Some(done) = rim.jobs.done.recv() => match done {
                 Ok(done) => Input::Done(done),
                 Err(failure) => Input::Lost(failure),

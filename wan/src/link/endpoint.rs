@@ -23,7 +23,7 @@ use super::standing::endpoint_config;
 use super::tls::{Doorkeeper, Tls, controller_of};
 use super::transport::{transport, transport_of};
 use super::udp::MarkingSocket;
-use super::{Inner, SESSIONS, door, keeper, lock, pair, paths};
+use super::{Inner, door, keeper, lock, pair, paths};
 use crate::peer::{PeerAddress, PeerId, PeerName, PeerRecord};
 use crate::shape::{Class, Rate};
 use crate::sync::{Replication, Report, Source};
@@ -116,6 +116,7 @@ impl Link {
         let endpoint = Endpoint::new_with_abstract_socket(standing, Some(server), socket, Arc::new(TokioRuntime))
             .map_err(|source| LinkError::Bind { address, source })?;
         let pinned = config.peers.clone();
+        let places = Places::new(config.sessions.clamp(1, 1024), config.limits.window_bytes);
         let inner = Arc::new(Inner {
             config,
             host,
@@ -129,7 +130,7 @@ impl Link {
             peers: Peers::default(),
             grants: Default::default(),
             desk: Mutex::new(Desk::default()),
-            sessions: Places::new(SESSIONS),
+            sessions: places,
             possessions: Arc::default(),
             pairing_limiter: door::pairing_limiter(),
             began: Instant::now(),

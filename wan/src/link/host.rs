@@ -41,6 +41,8 @@ pub struct LinkConfig {
     pub require_proofs: bool,
     /// How long a replication goes on trying while nothing moves.
     pub retry_for: Duration,
+    /// Sessions in which peers send here at once, all peers together, 1 to 1024. Where more want to, they take turns.
+    pub sessions: usize,
     /// The peers that are pinned already.
     pub peers: Vec<PeerRecord>,
 }
@@ -68,6 +70,7 @@ impl LinkConfig {
             require_proofs: false,
             limits: Limits { window_bytes: 16 << 20, ..Limits::default() },
             retry_for: Duration::from_secs(3600),
+            sessions: 16,
             peers: Vec::new(),
         }
     }

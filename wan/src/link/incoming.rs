@@ -9,24 +9,28 @@ use narrowboat_storage::id::StoreId;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::cancel::Cancel;
 use super::connections::Watch;
 use super::driver::{Conversation, Ends, drive};
 use super::paths::Path;
 use super::peers::Peer;
+use super::places::Place;
 use super::shares::Counting;
 use super::streams::read_preface;
 use super::transport::{DATA_STREAMS_MAX, STRIPES_MAX, peer_window};
 use super::{Inner, grants};
 use crate::shape::Class;
-use crate::sync::{Admission, Failure, Report, Session, Worker};
-use crate::wire::{FEATURE_PROOFS, Hello, Preface, Role, SnapshotOffer, StreamClass};
+use crate::sync::{Admission, Failure, Limits, Report, Session, Worker};
+use crate::wire::{FEATURE_PROOFS, Frame, Hello, Message, Preface, Role, SnapshotOffer, StreamClass};
 
 /// How long a peer has to say what a stream is for.
 const PREFACE: Duration = Duration::from_secs(30);
 /// How often a connection is looked at: a NAT may have given the peer another port, or another connection may have replaced it.
 const ADDRESS: Duration = Duration::from_millis(500);
+/// How often a session that waits for its place says that it does.
+const WAITING: Duration = Duration::from_secs(20);
 /// A stream that nobody asked for.
 const UNWANTED: VarInt = VarInt::from_u32(3);
 
@@ -193,11 +197,15 @@ async fn receive(
         let _ = control.0.reset(UNWANTED);
         return;
     };
-    // What all sessions hold is bounded. A peer that waits too long comes again.
-    let _place = inner.sessions.take(peer.id).await;
-    let record = peer.record();
     let in_use = peer.begin_use(&connection);
-    let outcome = run(&inner, &peer, connection, control, data_in).await;
+    // What all sessions hold is bounded.
+    let Some(place) = wait(&inner, &peer, &connection, &mut control.0).await else {
+        sessions.end(number);
+        return;
+    };
+    let record = peer.record();
+    let outcome = run(&inner, &peer, connection, control, data_in, &place).await;
+    drop(place);
     drop(in_use);
     sessions.end(number);
     if let Some((outcome, report)) = outcome {
@@ -209,12 +217,42 @@ async fn receive(
     }
 }
 
+/// Waits for a place, and tells the peer so: then it does not take this box for gone. None where the peer no longer wants it.
+async fn wait<'a>(
+    inner: &'a Inner,
+    peer: &Peer,
+    connection: &Connection,
+    control: &mut SendStream,
+) -> Option<Place<'a>> {
+    let take = inner.sessions.take(peer.id);
+    tokio::pin!(take);
+    let mut says = tokio::time::interval_at(Instant::now() + WAITING, WAITING);
+    let given_up = control.stopped();
+    tokio::pin!(given_up);
+    loop {
+        tokio::select! {
+            biased;
+            place = &mut take => return Some(place),
+            _ = connection.closed() => return None,
+            _ = &mut given_up => return None,
+            () = inner.closing.cancelled() => return None,
+            _ = says.tick() => {
+                tracing::debug!(peer = %peer.name(), "waits for its turn to send");
+                // A box of before signs of life ignores it, and has heard something all the same.
+                let Frame { head, body } = Message::Working.encode();
+                control.write_all_chunks(&mut [head, body]).await.ok()?;
+            }
+        }
+    }
+}
+
 async fn run(
     inner: &Arc<Inner>,
     peer: &Arc<Peer>,
     connection: Connection,
     control: (SendStream, RecvStream),
     data_in: mpsc::Receiver<RecvStream>,
+    place: &Place<'_>,
 ) -> Option<(Result<(), Failure>, Report)> {
     let record = peer.record();
     let (host, asked) = (inner.host.clone(), record.clone());
@@ -232,12 +270,13 @@ async fn run(
     if config.require_proofs {
         hello.features_read_only |= FEATURE_PROOFS;
     }
-    let session = Session::receive(hello, config.limits.clone(), inner.began.elapsed());
+    let limits = Limits { window_bytes: place.window_bytes(), ..config.limits.clone() };
+    let session = Session::receive(hello, limits, inner.began.elapsed());
     let counting = Counting::begin(inner.shaper.clone(), peer, inner.began);
     let conversation =
         Conversation { session, worker, connection, control, data_out: Vec::new(), data_in: Some(data_in) };
-    let began = tokio::time::Instant::now();
-    let ends = Ends { cancel: &Cancel::new(), closing: &inner.closing };
+    let began = Instant::now();
+    let ends = Ends { cancel: &Cancel::new(), closing: &inner.closing, make_room: place.wanted() };
     let patient = || peer.is_paused(&inner.shaper);
     let mut watched = Watched { old: false, told: began };
     let observe = |session: &Session| watched.look(peer, session, &counting);
@@ -277,7 +316,7 @@ struct Watched {
     /// It was said that the peer is too old for proofs.
     old: bool,
     /// When its share of the wire was last told.
-    told: tokio::time::Instant,
+    told: Instant,
 }
 
 impl Watched {
@@ -287,7 +326,7 @@ impl Watched {
             tracing::warn!(peer = %peer.name(), software = %hello.software, "the peer is too old to prove that it has what it does not send");
         }
         if self.told.elapsed() >= TELL_EVERY {
-            self.told = tokio::time::Instant::now();
+            self.told = Instant::now();
             counting.share(swapped(session.report().framed_bytes), false);
         }
     }

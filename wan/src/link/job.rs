@@ -27,6 +27,8 @@ const UNKNOWN_GROUP_BYTES: usize = 64 << 10;
 const LOOK: Duration = Duration::from_secs(1);
 /// What a break costs at most, besides what the line takes in two round trips: sent, and not known to be safe there.
 const COST_OF_BREAK: u64 = 4 << 20;
+/// How long the peer has to let a session begin, which it does when one of this box's has ended: then it counts as busy.
+const OPENS: Duration = Duration::from_secs(300);
 /// How often progress is told at most.
 const PROGRESS: Duration = Duration::from_millis(200);
 
@@ -76,6 +78,7 @@ pub(super) async fn replicate(
             ..Report::default()
         },
         attempts: 0,
+        broken: 0,
         delta: inner.config.limits.delta,
         prefixes: inner.config.limits.prefixes,
         began: Instant::now(),
@@ -98,7 +101,8 @@ pub(super) async fn replicate(
             }
             Err(error) => return Err(job.stopped(error)),
         };
-        if job.total.kept > kept_before {
+        // A peer that is busy is there, and will have a place, however long that takes.
+        if job.total.kept > kept_before || error.is_busy() {
             moved_at = Instant::now();
             backoff = Backoff::default();
         }
@@ -107,7 +111,9 @@ pub(super) async fn replicate(
         if job.total.payload_bytes > sent_before {
             replication.shared = None;
         }
-        job.delta &= !matches!(error, Failure::Stopped(_)) || error.wants_full_names() || error.wants_no_base();
+        let is_meant = error.wants_full_names() || error.wants_no_base() || error.is_busy();
+        job.delta &= !matches!(error, Failure::Stopped(_)) || is_meant;
+        job.broken += u32::from(!error.is_busy());
         // Each once: another time it is a failure like others.
         let full_names = job.prefixes && error.wants_full_names();
         let no_base = !replication.bases.is_empty() && error.wants_no_base();
@@ -139,6 +145,8 @@ struct Running<'a> {
     /// Of the attempts that are over.
     total: Report,
     attempts: u32,
+    /// Those of them that broke.
+    broken: u32,
     /// Whether objects may be sent as differences.
     delta: bool,
     /// Whether chunks may be asked for by the first bytes of their names.
@@ -193,6 +201,8 @@ impl Running<'_> {
         let number = self.peer.next_session();
         let (control, data_out) = tokio::select! {
             opened = open_streams(connection, number, stripes(rate, connection.rtt())) => opened?,
+            () = opens_for_too_long(self.inner, self.peer) => return Err(Failure::Busy("the peer takes no more sessions at once".to_owned())),
+            _ = connection.closed() => return Err(Failure::Lost),
             () = cancel.cancelled() => return Err(Failure::Cancelled),
             () = self.inner.closing.cancelled() => return Err(Failure::Lost),
         };
@@ -203,7 +213,7 @@ impl Running<'_> {
         let (outcome, report) = drive(
             conversation,
             inner.began,
-            Ends { cancel, closing: &inner.closing },
+            Ends { cancel, closing: &inner.closing, make_room: &Cancel::new() },
             || peer.is_paused(&inner.shaper),
             |session| {
                 self.tell(true, Some(session.report()), false);
@@ -226,7 +236,7 @@ impl Running<'_> {
         let window = u64::try_from(in_two).unwrap_or(u64::MAX).saturating_add(COST_OF_BREAK);
         limits.window_bytes = limits.window_bytes.min(window);
         let group = rate.map_or(UNKNOWN_GROUP_BYTES, |rate| usize::try_from(2 * rate).unwrap_or(usize::MAX));
-        limits.group_bytes = limits.group_bytes.min(group >> (2 * self.attempts.saturating_sub(1)).min(16));
+        limits.group_bytes = limits.group_bytes.min(group >> (2 * self.broken).min(16));
         limits
     }
 
@@ -264,6 +274,17 @@ impl Running<'_> {
 
     fn stopped(&self, error: LinkError) -> Stopped {
         Stopped { error, report: Box::new(self.report(None)) }
+    }
+}
+
+/// Waits until the peer has had its time to let a session begin; a pause does not count.
+async fn opens_for_too_long(inner: &Inner, peer: &Peer) {
+    let mut waited = Duration::ZERO;
+    while waited < OPENS {
+        tokio::time::sleep(LOOK).await;
+        if !peer.is_paused(&inner.shaper) {
+            waited += LOOK;
+        }
     }
 }
 

@@ -68,9 +68,6 @@ pub use pairing::{Code, PairingError};
 pub use paths::{Path, Why};
 pub use socket::Counters;
 
-/// Sessions in which peers send to us, all peers together; each holds up to its window. One peer gets half of them at most.
-const SESSIONS: usize = 8;
-
 /// What all tasks of a link share.
 struct Inner {
     config: LinkConfig,

@@ -47,6 +47,9 @@ pub enum Failure {
     /// The peer said nothing for so long.
     #[error("the peer said nothing for {} seconds", .0.as_secs())]
     Silent(Duration),
+    /// There is no place for the session just now: others have their turn.
+    #[error("{0}")]
+    Busy(String),
     /// The connection is gone.
     #[error("the connection was lost")]
     Lost,
@@ -59,7 +62,7 @@ impl Failure {
     /// True where the same replication may succeed later without a person doing anything.
     pub fn may_pass(&self) -> bool {
         match self {
-            Failure::Lost | Failure::Silent(_) => true,
+            Failure::Lost | Failure::Silent(_) | Failure::Busy(_) => true,
             // A bit that flipped in the peer's memory is worth a second try; the driver bounds the number of tries.
             Failure::WrongContent(_) | Failure::FullNames(_) | Failure::Unproven(_) => true,
             Failure::Store(Error::Environment(environment)) => environment.may_pass(),
@@ -73,6 +76,15 @@ impl Failure {
                     | StopCode::FullNames
                     | StopCode::Unproven
             ),
+            _ => false,
+        }
+    }
+
+    /// True where nothing is wrong, and others have their turn: it goes on by itself, however long that takes.
+    pub fn is_busy(&self) -> bool {
+        match self {
+            Failure::Busy(_) => true,
+            Failure::Stopped(stop) => stop.code == StopCode::Busy,
             _ => false,
         }
     }
@@ -100,6 +112,7 @@ impl Failure {
             Failure::Store(Error::Environment(Environment::Full)) => StopCode::Full,
             Failure::Store(_) => StopCode::Store,
             Failure::Silent(_) => StopCode::Silent,
+            Failure::Busy(_) => StopCode::Busy,
             Failure::Cancelled => StopCode::Cancelled,
             Failure::Stopped(_) | Failure::Lost => return None,
         };

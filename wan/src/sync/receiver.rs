@@ -14,6 +14,9 @@ use super::receiving::{Checking, Receiving, Writing};
 use super::seam::{Hello, SnapshotOffer};
 use crate::wire::{Begin, Challenge, FEATURE_BUNDLES, FEATURE_PREFIXES, FEATURE_PROOFS, Message, Offer, Published};
 
+/// Who is to make room and has nothing to acknowledge for so long does so without.
+const LEAVES_WITHIN: Duration = Duration::from_secs(60);
+
 #[derive(Debug)]
 enum Phase {
     /// Waiting for the greeting.
@@ -43,13 +46,63 @@ pub struct Receiver {
     jobs: u64,
     /// Whether the last of all jobs, the publication, was handed out.
     publishing: Turn,
+    /// Others wait for its place.
+    leaving: Option<Leaving>,
+}
+
+/// When a session that is to make room does.
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    /// After an acknowledgement of more than so many objects.
+    acknowledged: u64,
+    /// At the latest.
+    by: Duration,
 }
 
 impl Receiver {
     /// Greets. `hello` is of role receiver.
     pub fn new(hello: Hello, limits: Limits, now: Duration) -> Self {
         let core = Core::new(hello, limits.sane(), now);
-        Receiver { core, phase: Phase::Greeting, jobs: 0, publishing: Turn::Due }
+        Receiver { core, phase: Phase::Greeting, jobs: 0, publishing: Turn::Due, leaving: None }
+    }
+
+    /// Others wait for its place.
+    pub(super) fn make_room(&mut self) {
+        let acknowledged = self.receiving().map_or(0, |receiving| receiving.durable_said);
+        let by = self.core.now().saturating_add(LEAVES_WITHIN);
+        self.leaving.get_or_insert(Leaving { acknowledged, by });
+    }
+
+    /// True where it makes room now: what it has got is acknowledged, or does not come.
+    pub(super) fn leaves_now(&self) -> bool {
+        let Some(Leaving { acknowledged, by }) = self.leaving.filter(|_| self.core.outcome.is_none()) else {
+            return false;
+        };
+        match &self.phase {
+            Phase::Publishing(_) => false,
+            Phase::Receiving(receiving) if receiving.is_nearly_done() => false,
+            Phase::Receiving(receiving) => {
+                receiving.durable_said > acknowledged || receiving.undurable_bytes == 0 || by <= self.core.now()
+            }
+            Phase::Greeting | Phase::Greeted | Phase::Accepting(..) => by <= self.core.now(),
+        }
+    }
+
+    /// When it makes room at the latest.
+    pub(super) fn leaves_by(&self) -> Option<Duration> {
+        let may = match &self.phase {
+            Phase::Publishing(_) => false,
+            Phase::Receiving(receiving) => !receiving.is_nearly_done(),
+            _ => true,
+        };
+        self.leaving.filter(|_| may).map(|leaving| leaving.by)
+    }
+
+    fn receiving(&self) -> Option<&Receiving> {
+        match &self.phase {
+            Phase::Receiving(receiving) => Some(receiving),
+            _ => None,
+        }
     }
 
     /// The snapshot that was offered, once it was.

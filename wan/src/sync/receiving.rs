@@ -229,6 +229,11 @@ impl Receiving {
         })
     }
 
+    /// True once everything has arrived: what is left is this side's work.
+    pub fn is_nearly_done(&self) -> bool {
+        self.committed == Some(self.next_seq) && self.demands.is_settled()
+    }
+
     /// True once everything has arrived and was admitted; publishing syncs what is left.
     pub fn is_complete(&self) -> bool {
         let admitted = self.committed == Some(self.durable + self.unsynced.0) && self.writing == Writing::Nothing;

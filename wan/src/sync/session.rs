@@ -13,6 +13,9 @@ use super::seam::{Hello, SnapshotOffer};
 use super::sender::Sender;
 use crate::wire::{Channel, Frame, Message, RawFrame, Role};
 
+/// What the sender of a session that makes room is told.
+const TURN_OVER: &str = "other boxes have their turn; it goes on by itself where it stopped";
+
 /// What a session is told.
 #[derive(Debug)]
 pub enum Input {
@@ -28,6 +31,9 @@ pub enum Input {
     Lost(Failure),
     /// A person or a schedule ends it.
     Cancel,
+    /// Others wait for the place of a receiving session: it makes room after its next acknowledgement, within a minute at the latest. One that
+    /// publishes comes to its end before.
+    MakeRoom,
 }
 
 /// Where the driver can take a frame now.
@@ -108,7 +114,17 @@ impl Session {
             Input::Time => self.check_patience(now),
             Input::Lost(failure) => Err(failure),
             Input::Cancel => Err(Failure::Cancelled),
+            Input::MakeRoom => {
+                if let Side::Receiver(receiver) = &mut self.side {
+                    receiver.make_room();
+                }
+                Ok(())
+            }
         };
+        let result = result.and_then(|()| match &self.side {
+            Side::Receiver(receiver) if receiver.leaves_now() => Err(Failure::Busy(TURN_OVER.to_owned())),
+            _ => Ok(()),
+        });
         if let Err(failure) = result {
             self.core_mut().fail(failure);
         }
@@ -218,12 +234,12 @@ impl Session {
             return None;
         }
         let silence = self.core().deadline().filter(|_| self.peer_owes());
-        let sync = match &self.side {
-            Side::Sender(_) => None,
-            Side::Receiver(receiver) => receiver.sync_due(),
+        let (sync, leaves) = match &self.side {
+            Side::Sender(_) => (None, None),
+            Side::Receiver(receiver) => (receiver.sync_due(), receiver.leaves_by()),
         };
         let life = self.core().sign_of_life().filter(|_| self.is_at_work());
-        silence.into_iter().chain(sync).chain(life).min()
+        silence.into_iter().chain(sync).chain(leaves).chain(life).min()
     }
 
     /// How the session ended; `None` while it goes on.
