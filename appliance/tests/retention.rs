@@ -87,8 +87,9 @@ fn what_people_made_stays_until_the_peer_of_a_plan_has_it() {
     until("the first copy", || facts(&branch, &["plan", "list"])[0]["newest_there"] == "sunday");
     served_head.kill();
     some(&branch, &["monday", "tuesday", "wednesday"]);
-    let preview = || fine(&branch, &["retention", "set", "disk", "--last", "1", "--dry-run"]);
-    assert_eq!(preview().matches("not at head yet").count(), 3, "{}", preview());
+    // The first of them may be on its way already.
+    let preview = fine(&branch, &["retention", "set", "disk", "--last", "1", "--dry-run"]);
+    assert!(preview.matches("not at head yet").count() >= 2 && !preview.contains("no rule wants it"), "{preview}");
     fine(&branch, &["retention", "set", "disk", "--last", "1"]);
     let _head = Served::start(&head);
     until("all", || snapshots(&head, "branch/disk") == ["sunday", "monday", "tuesday", "wednesday"]);
