@@ -441,7 +441,13 @@ fn two_boxes_meet_and_part() {
     refused(&head, &["snapshot", "create", "branch/office"], 1, "read-only");
     refused(&head, &["replicate", "branch/office", "--to", "branch"], 1, "came from branch");
     refused(&branch, &["replicate", "office@never", "--to", "head", "--wait"], 1, "office@never");
-    has(&facts(&branch, &["probe", "head"]), "peer round_trip_ms round_trip_min_ms sent_packets lost_packets mtu");
+    let line = facts(&branch, &["probe", "head"]);
+    has(&line, "peer round_trip_ms round_trip_min_ms sent_packets lost_packets mtu measured");
+    for way in ["there", "back"] {
+        assert!(line["measured"][way]["packets"].as_u64() > Some(0), "{line:#}");
+    }
+    // One in ten seconds; what is known is told.
+    assert!(fine(&branch, &["probe", "head"]).contains("probed just now"));
     assert_eq!(facts(&branch, &["limit", "head", "--rate", "8Mbit"])["limit"], 8_000_000);
     let peer = &facts(&branch, &["peer", "list"])[0];
     has(peer, "name id addresses paired connected_from limit round_trip_ms wire_bytes_sent wire_bytes_received lag");

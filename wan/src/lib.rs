@@ -18,3 +18,6 @@ pub mod sync;
 
 /// How fast and when: the bucket tree that every datagram passes.
 pub mod shape;
+
+/// What a line is like, measured with little traffic.
+pub mod probe;

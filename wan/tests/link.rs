@@ -106,7 +106,7 @@ async fn two_boxes_pair_and_replicate_two_days() {
         received.iter().map(|(ok, report)| (*ok, report.snapshot)).collect::<Vec<_>>(),
         [(true, day1.snapshot), (true, day2.snapshot), (true, day3.snapshot)]
     );
-    let probe = branch_link.probe("box-2").await.unwrap();
+    let probe = branch_link.probe("box-2").await.unwrap().line;
     assert!(probe.round_trip > Duration::ZERO && probe.mtu >= 1200, "{probe:?}");
     branch_link.shutdown().await;
     head_link.shutdown().await;

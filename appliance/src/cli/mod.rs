@@ -265,7 +265,7 @@ enum Command {
         #[arg(long, conflicts_with_all = ["rate", "calendar", "resume", "as_configured"])]
         explain: bool,
     },
-    /// What the line to a peer is like.
+    /// Measure the line to a peer: round trip, loss, capacity both ways. Takes seconds, and little traffic.
     Probe {
         /// The peer.
         peer: String,

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::limit::limit_text;
 use super::show::{or_dash, size, table};
 use super::{Context, Outcome};
-use crate::control::reports::{Acknowledged, Invitation, Line, Peer};
+use crate::control::reports::{Acknowledged, Invitation, Line, Measured, MeasuredWay, Peer};
 use crate::control::{AddressChange, Request};
 use crate::units::{bit_rate, duration};
 
@@ -150,8 +150,55 @@ pub(super) fn show_peers(peers: &[Peer]) {
     table(&["PEER", "LINE", "CAP", "SENDING", "RECEIVING", "ROUND TRIP", "SENT", "RECEIVED"], &rows);
 }
 
+fn show_way(name: &str, way: &MeasuredWay) {
+    let rate = match (way.bits_per_second, way.held_by_cap, way.at_least) {
+        (None, ..) => "not known: too little arrived".to_owned(),
+        (Some(bits), true, _) => {
+            let bits = bit_rate(bits as f64);
+            format!("at least {bits}; the cap of {bits} holds it")
+        }
+        (Some(bits), _, true) => format!("at least {}", bit_rate(bits as f64)),
+        (Some(bits), ..) => bit_rate(bits as f64),
+    };
+    let (low, high) = way.loss_percent_between;
+    say!("  {name}");
+    say!("    carries   {rate}");
+    say!(
+        "    loses     {:.1} % ({} of {} packets; {low:.1} to {high:.1} % is likely)",
+        way.loss_percent,
+        way.lost,
+        way.packets
+    );
+    if way.lost > 0 {
+        say!("    bursts    {:.1} packets in a row on average, {} at most", way.mean_burst, way.longest_burst);
+    }
+}
+
+fn show_measured(line: &Line, measured: &Measured) {
+    say!("the line to {}", line.peer);
+    match &measured.round_trip {
+        Some(trip) => {
+            let (min, median, jitter) = (trip.min_ms, trip.median_ms, trip.jitter_ms);
+            say!("  round trip  {median:.1} ms, at best {min:.1} ms, jitter {jitter:.1} ms");
+        }
+        None => say!("  round trip  not known: nothing came back"),
+    }
+    say!("  packets     up to {} bytes", line.mtu);
+    show_way("there", &measured.there);
+    show_way("back", &measured.back);
+    let (sent, received) = (size(measured.sent_bytes), size(measured.received_bytes));
+    say!("measured with {sent} sent and {received} received, in {}", duration(measured.seconds));
+    if measured.busy {
+        say!("other traffic with {} passed meanwhile: what it carries is what was left", line.peer);
+    }
+}
+
 pub(super) fn probe(context: &Context, peer: String) -> Outcome {
     if let Some(line) = context.ask::<Line>(&Request::Probe { peer })? {
+        if let Some(measured) = &line.measured {
+            show_measured(&line, measured);
+            return Ok(ExitCode::SUCCESS);
+        }
         let lost = 100.0 * line.lost_packets as f64 / line.sent_packets.max(1) as f64;
         say!("the line to {}", line.peer);
         say!("  round trip  {:.1} ms, at best {:.1} ms", line.round_trip_ms, line.round_trip_min_ms);
@@ -160,6 +207,9 @@ pub(super) fn probe(context: &Context, peer: String) -> Outcome {
         match line.bits_per_second {
             0 => say!("  rate        not known yet: nothing was sent"),
             bits => say!("  rate        {} at most, lately", bit_rate(bits as f64)),
+        }
+        if let Some(why) = &line.unmeasured {
+            say!("this is what traffic has shown: {why}");
         }
     }
     Ok(ExitCode::SUCCESS)

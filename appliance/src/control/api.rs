@@ -519,7 +519,7 @@ fn newest_or_new(node: &Node, dataset: &str) -> Result<String, Failed> {
 }
 
 fn probe(node: &Node, peer: &str) -> Result<reports::Line, Failed> {
-    let line = node.block_on(link(node)?.probe(peer))?;
+    let narrowboat_wan::link::Probed { line, survey } = node.block_on(link(node)?.probe(peer))?;
     Ok(reports::Line {
         peer: peer.to_owned(),
         round_trip_ms: line.round_trip.as_secs_f64() * 1e3,
@@ -528,6 +528,8 @@ fn probe(node: &Node, peer: &str) -> Result<reports::Line, Failed> {
         lost_packets: line.lost_packets,
         mtu: line.mtu,
         bits_per_second: line.bits_per_second,
+        unmeasured: survey.as_ref().err().map(ToString::to_string),
+        measured: survey.ok().as_ref().map(reports::Measured::from),
     })
 }
 

@@ -1,6 +1,7 @@
 //! What answers hold. Sizes are bytes, times RFC 3339, rates bits per second.
 
 mod limit;
+mod measured;
 
 use std::collections::BTreeMap;
 
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::jobs::restore::RestoreReport;
 pub use limit::{CaughtUp, Explained, ExplainedPeer, Limit, Recovery};
+pub use measured::{Measured, MeasuredRoundTrip, MeasuredWay};
 
 /// What a box holds, what it saves, and how far its peers are.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -394,6 +396,12 @@ pub struct Line {
     pub mtu: u16,
     /// What the line has delivered lately at most; 0 before anything was sent.
     pub bits_per_second: u64,
+    /// What was measured just now.
+    #[serde(default)]
+    pub measured: Option<Measured>,
+    /// Why nothing was.
+    #[serde(default)]
+    pub unmeasured: Option<String>,
 }
 
 /// A plan: a dataset that goes to a peer by itself.

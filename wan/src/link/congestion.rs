@@ -31,6 +31,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
@@ -84,6 +85,8 @@ const TELLING_PACKETS: u64 = 20;
 const JITTER_MAX: Duration = Duration::from_millis(50);
 /// Packets of a draining round that tell the usual round trip.
 const DRAIN_PACKETS: u32 = 4;
+/// A train that goes on after so long is another one.
+const PASS_AGAIN: Duration = Duration::from_secs(1);
 const WINDOW_MIN_PACKETS: u64 = 4;
 const WINDOW_INITIAL_PACKETS: u64 = 10;
 /// 1 GiB: beyond every line that this is made for (1 Gbit/s times 600 ms is 75 MB).
@@ -123,6 +126,10 @@ pub struct Steady {
     much_rounds: u32,
     /// Rounds in a row with some more loss than usual.
     some_rounds: u32,
+    /// Bytes of a probe that may pass at once, shared with all clones.
+    passing: Arc<AtomicU64>,
+    /// When the last such bytes began to leave, and when they had left: what was sent then teaches nothing.
+    passed: Option<(Instant, Instant)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,6 +228,8 @@ impl Steady {
             queued_rounds: 0,
             much_rounds: 0,
             some_rounds: 0,
+            passing: Arc::default(),
+            passed: None,
         }
     }
 
@@ -425,6 +434,10 @@ impl Steady {
 
     /// One packet was acknowledged.
     fn acked(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool) {
+        if self.is_passed(sent) {
+            self.round.over |= sent >= self.round.began;
+            return;
+        }
         self.round.delivered += bytes;
         self.round.packets += 1;
         self.round.app_limited &= app_limited;
@@ -447,6 +460,16 @@ impl Steady {
         }
     }
 
+    /// Lets so many bytes that are sent next pass at once, whatever the window says, for a probe. What is sent meanwhile teaches
+    /// nothing, neither its losses nor its rate.
+    pub fn let_pass(&self, bytes: u64) {
+        self.passing.store(bytes, Ordering::Relaxed);
+    }
+
+    fn is_passed(&self, sent: Instant) -> bool {
+        self.passed.is_some_and(|(first, last)| (first..=last).contains(&sent))
+    }
+
     fn bounded(&self, window: u64) -> u64 {
         let ceiling = self.ceiling.unwrap_or(WINDOW_MAX).min(WINDOW_MAX);
         window.min(ceiling).max(WINDOW_MIN_PACKETS * self.mtu)
@@ -454,6 +477,16 @@ impl Steady {
 }
 
 impl Controller for Steady {
+    fn on_sent(&mut self, now: Instant, bytes: u64, _last: u64) {
+        let passing = self.passing.load(Ordering::Relaxed);
+        if passing > 0 {
+            let goes_on = |(_, last): &(Instant, Instant)| now.saturating_duration_since(*last) < PASS_AGAIN;
+            let first = self.passed.filter(goes_on).map_or(now, |(first, _)| first);
+            self.passed = Some((first, now));
+            self.passing.store(passing.saturating_sub(bytes), Ordering::Relaxed);
+        }
+    }
+
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, _rtt: &RttEstimator) {
         self.acked(now, sent, bytes, app_limited);
     }
@@ -465,11 +498,16 @@ impl Controller for Steady {
         }
     }
 
-    fn on_congestion_event(&mut self, now: Instant, _sent: Instant, persistent: bool, lost_bytes: u64) {
+    fn on_congestion_event(&mut self, now: Instant, sent: Instant, persistent: bool, lost_bytes: u64) {
+        if self.is_passed(sent) {
+            return;
+        }
         self.round.lost += lost_bytes;
         if persistent {
             let fresh = Steady::new(now, u16::try_from(self.mtu).unwrap_or(u16::MAX));
-            *self = Steady { round_trip: self.round_trip, window: WINDOW_MIN_PACKETS * self.mtu, ..fresh };
+            let (passing, passed) = (self.passing.clone(), self.passed);
+            let window = WINDOW_MIN_PACKETS * self.mtu;
+            *self = Steady { round_trip: self.round_trip, window, passing, passed, ..fresh };
         } else if lost_bytes == 0 {
             // A router marked instead of dropping (ECN, RFC 3168): it asks for less before it must drop.
             self.ceiling = Some((self.bounded(self.window) * 85 / 100).max(WINDOW_MIN_PACKETS * self.mtu));
@@ -483,7 +521,8 @@ impl Controller for Steady {
     }
 
     fn window(&self) -> u64 {
-        self.window
+        // So large a window is not paced, either.
+        if self.passing.load(Ordering::Relaxed) > 0 { u64::MAX / 4 } else { self.window }
     }
 
     fn metrics(&self) -> ControllerMetrics {

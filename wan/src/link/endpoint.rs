@@ -18,13 +18,15 @@ use super::pairing::{Code, Desk, desk};
 use super::paths::Path;
 use super::peers::{Peer, Peers};
 use super::places::Places;
+use super::probe::Unmeasured;
 use super::socket::{Counters, ShapedSocket, Shaper};
 use super::standing::endpoint_config;
 use super::tls::{Doorkeeper, Tls, controller_of};
 use super::transport::{transport, transport_of};
 use super::udp::MarkingSocket;
-use super::{Inner, door, keeper, lock, pair, paths};
+use super::{Inner, door, keeper, lock, pair, paths, probe};
 use crate::peer::{PeerAddress, PeerId, PeerName, PeerRecord};
+use crate::probe::Survey;
 use crate::shape::{Class, Rate};
 use crate::sync::{Replication, Report, Source};
 
@@ -82,6 +84,15 @@ pub struct Probe {
     pub bits_per_second: u64,
 }
 
+/// What [`Link::probe`] has found.
+#[derive(Clone, Debug)]
+pub struct Probed {
+    /// What traffic has shown, this probe included.
+    pub line: Probe,
+    /// What was measured, or why nothing was.
+    pub survey: Result<Survey, Unmeasured>,
+}
+
 impl Link {
     /// Opens the socket and begins to answer, and to dial the peers that are pinned. Must be called within a tokio
     /// runtime; its tasks run there until [`Link::shutdown`].
@@ -130,6 +141,7 @@ impl Link {
             peers: Peers::default(),
             grants: Default::default(),
             desk: Mutex::new(Desk::default()),
+            probes: probe::Probes::default(),
             sessions: places,
             possessions: Arc::default(),
             pairing_limiter: door::pairing_limiter(),
@@ -194,7 +206,7 @@ impl Link {
                 path: in_use.map(|(_, path, since)| (path, since.elapsed())),
                 replaced: peer.replaced(),
                 last_error: peer.last_error(),
-                line: connection.as_ref().map(probe),
+                line: connection.as_ref().map(known),
                 limit: self.inner.shaper.limit(Some(peer.node)),
                 granted: self.inner.shaper.granted(peer.node),
                 bits_per_second: self.inner.shaper.bits_per_second(peer.node),
@@ -313,11 +325,19 @@ impl Link {
         Ok(self.inner.shaper.counters(node))
     }
 
-    /// What the line to a peer is like. Waits up to ten seconds for a connection.
-    pub async fn probe(&self, name: &str) -> Result<Probe, LinkError> {
+    /// Measures the line to a peer: round trip, loss and capacity both ways, with at most half a megabyte each way and far less on
+    /// thin lines ([`crate::probe`]). Takes seconds, a minute at most; waits up to ten seconds for a connection. A peer that can't
+    /// be measured, because its software is too old or it was measured just now, is told from what traffic has shown.
+    pub async fn probe(&self, name: &str) -> Result<Probed, LinkError> {
         let peer = self.peer(name)?;
         match tokio::time::timeout(Duration::from_secs(10), peer.connected()).await {
-            Ok(Some(connection)) => Ok(probe(&connection)),
+            Ok(Some(connection)) => {
+                let survey = tokio::select! {
+                    survey = probe::ask(&self.inner, &peer, &connection) => survey,
+                    () = self.inner.closing.cancelled() => return Err(LinkError::Closed),
+                };
+                Ok(Probed { line: known(&connection), survey })
+            }
             Ok(None) => Err(LinkError::Closed),
             Err(_) => Err(LinkError::Unreachable {
                 peer: peer.name().to_string(),
@@ -375,7 +395,7 @@ impl Inner {
     }
 }
 
-fn probe(connection: &quinn::Connection) -> Probe {
+fn known(connection: &quinn::Connection) -> Probe {
     let path = connection.stats().path;
     Probe {
         round_trip: connection.rtt(),

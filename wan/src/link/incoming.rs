@@ -20,7 +20,7 @@ use super::places::Place;
 use super::shares::Counting;
 use super::streams::read_preface;
 use super::transport::{DATA_STREAMS_MAX, STRIPES_MAX, peer_window};
-use super::{Inner, grants};
+use super::{Inner, grants, probe};
 use crate::shape::Class;
 use crate::sync::{Admission, Failure, Limits, Report, Session, Worker};
 use crate::wire::{FEATURE_PROOFS, Frame, Hello, Message, Preface, Role, SnapshotOffer, StreamClass};
@@ -60,6 +60,7 @@ fn begin(inner: &Arc<Inner>, peer: &Arc<Peer>, connection: Connection) {
 async fn serve(inner: Arc<Inner>, peer: Arc<Peer>, connection: Connection) {
     let sessions = Arc::new(Sessions::default());
     let mut tasks = JoinSet::new();
+    tasks.spawn(probe::listen(inner.clone(), peer.clone(), connection.clone()));
     let mut address = connection.remote_address();
     let mut look = tokio::time::interval(ADDRESS);
     let mut watch = Watch::default();
@@ -187,6 +188,9 @@ async fn receive(
     mut control: (SendStream, RecvStream),
 ) {
     let preface = tokio::time::timeout(PREFACE, read_preface(&mut control.1)).await;
+    if let Ok(Some(Preface { class: StreamClass::Probe, session, .. })) = preface {
+        return probe::answer(&inner, &peer, connection, control, session).await;
+    }
     let Ok(Some(Preface { class: StreamClass::Control, session: number, .. })) = preface else {
         let _ = control.1.stop(UNWANTED);
         let _ = control.0.reset(UNWANTED);

@@ -15,6 +15,7 @@
 //! * `grants`: caps of what is received, which peers are told and keep.
 //! * `door` answers handshakes, `keeper` sees to it that there is a connection over the best path, with `dial` and what `paths`
 //!   decides; `connections` has the rules for several connections of one peer, whoever dialled them; `standing` is what outlives a restart.
+//! * `probe` measures the line to a peer.
 //! * `job` runs a replication over as many connections as it takes, `incoming` serves what peers begin, and `driver` turns
 //!   the session value of [`crate::sync`] over the streams of one connection.
 //!
@@ -50,6 +51,7 @@ pub mod pairing;
 mod paths;
 mod peers;
 mod places;
+mod probe;
 pub mod scavenger;
 mod shares;
 pub mod socket;
@@ -60,12 +62,13 @@ pub mod transport;
 pub mod udp;
 
 pub use cancel::Cancel;
-pub use endpoint::{Link, PeerStatus, Probe};
+pub use endpoint::{Link, PeerStatus, Probe, Probed};
 pub use host::{Host, LinkConfig, LinkError};
 pub use identity::Identity;
 pub use job::{Progress, Stopped};
 pub use pairing::{Code, PairingError};
 pub use paths::{Path, Why};
+pub use probe::Unmeasured;
 pub use socket::Counters;
 
 /// What all tasks of a link share.
@@ -84,6 +87,8 @@ struct Inner {
     peers: peers::Peers,
     grants: grants::Grants,
     desk: Mutex<pairing::Desk>,
+    /// Probes of lines that run.
+    probes: probe::Probes,
     /// Places for sessions in which peers send to us.
     sessions: places::Places,
     /// What peers have shown to have, from one session to the next.

@@ -35,6 +35,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(12);
 /// direction. Our own controller works in rounds and does not need more; a lost packet is still reported at once.
 const ACK_EVERY: u32 = 9;
 
+/// Datagrams that wait to be heard: one train of a probe ([`super::probe`]), should this box be slow.
+const PROBE_BYTES: usize = 384 << 10;
+
 /// The transport of every connection.
 pub fn transport() -> TransportConfig {
     let mut acks = AckFrequencyConfig::default();
@@ -49,7 +52,7 @@ pub fn transport() -> TransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(CONTROL_STREAMS_MAX))
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(VarInt::from_u32(IDLE.as_millis() as u32).into()))
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(Some(PROBE_BYTES))
         .ack_frequency_config(Some(acks))
         .congestion_controller_factory(Arc::new(SteadyFactory));
     transport

@@ -35,6 +35,8 @@ pub enum StreamClass {
     Data = 2,
     /// Of no session: tells how fast the other side may send.
     Grants = 3,
+    /// Of no session: measures the line.
+    Probe = 4,
 }
 
 /// The first bytes of every stream: they say what it is for and to which session it belongs, so that one connection
@@ -71,6 +73,7 @@ impl Preface {
             1 => StreamClass::Control,
             2 => StreamClass::Data,
             3 => StreamClass::Grants,
+            4 => StreamClass::Probe,
             value => return Err(WireError::Unknown { what: "stream class", value: value.into() }),
         };
         let index = reader.u8()?;

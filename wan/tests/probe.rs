@@ -1,0 +1,107 @@
+//! Probes of simulated lines whose truth is known, in simulated time: whole endpoints, quinn, caps and all.
+
+#![allow(clippy::unwrap_used)] // a failed step ends the test
+
+mod office;
+#[path = "sim/rng.rs"]
+#[allow(dead_code)]
+mod rng;
+mod simnet;
+#[path = "sim/store.rs"]
+#[allow(dead_code)]
+mod store;
+#[path = "sim/tree.rs"]
+#[allow(dead_code)]
+mod tree;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use narrowboat_wan::link::{Host, Link, Unmeasured};
+use narrowboat_wan::probe::Survey;
+use narrowboat_wan::shape::Rate;
+use office::Office;
+use simnet::{Line, Loss, SimNet};
+
+fn run<T>(world: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(world)
+}
+
+/// Probes from box 1 to box 2 over these lines; with the bytes that were put into each line meanwhile.
+async fn probe(seed: u64, lines: [Line; 2], cap: Option<u64>) -> (Survey, [u64; 2], Result<Survey, Unmeasured>) {
+    let net = SimNet::new(seed);
+    let (branch, head) = (Office::new(1), Office::new(2));
+    let [here, there] = [1, 2].map(|number| SocketAddr::from(([10, 0, 0, number], 7420)));
+    let ways = [(here, there), (there, here)];
+    for (ends, line) in ways.into_iter().zip(lines) {
+        net.set_line(ends, line);
+    }
+    head.pin(&branch.record(Vec::new())).unwrap();
+    branch.pin(&head.record(vec![there.into()])).unwrap();
+    let head_link = Link::over(net.socket(there), head.config(there), head.clone()).unwrap();
+    let link = Link::over(net.socket(here), branch.config(here), branch.clone()).unwrap();
+    link.set_limit("box-2", cap.map(|bits| Rate::from_bits(bits).unwrap())).unwrap();
+    while link.peers()[0].connected_from.is_none() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let before = ways.map(|(from, to)| net.wire(from, to).bytes);
+    let survey = link.probe("box-2").await.unwrap().survey.unwrap();
+    let after = ways.map(|(from, to)| net.wire(from, to).bytes);
+    let again = link.probe("box-2").await.unwrap().survey;
+    link.shutdown().await;
+    head_link.shutdown().await;
+    (survey, [after[0] - before[0], after[1] - before[1]], again)
+}
+
+#[test]
+fn a_probe_tells_what_the_line_is_like() {
+    // (kbit/s there, kbit/s back, round trip ms, loss)
+    for (up, down, milli, loss) in [
+        (64, 64, 300, 0.0),
+        (2_000, 2_000, 80, 0.03),
+        (2_000, 16_000, 60, 0.0),
+        (10_000, 10_000, 600, 0.01),
+        (20_000, 20_000, 40, 0.01),
+        (100_000, 100_000, 150, 0.0),
+    ] {
+        let line = |kbit: u64| Line::new(kbit * 1000, Duration::from_millis(milli), loss);
+        let (survey, wire, again) = run(probe(milli, [line(up), line(down)], None));
+        let trips = survey.round_trips.unwrap();
+        println!("{up}/{down} kbit/s, {milli} ms, {loss}: {survey:?}, wire {wire:?}");
+        for (way, kbit) in [(survey.there, up), (survey.back, down)] {
+            let (bits, at_least) = way.rate().unwrap();
+            let share = bits as f64 / (kbit * 1000) as f64;
+            assert!((0.85..1.15).contains(&share) && !at_least, "{up}/{down}: {kbit} kbit/s, seen {bits}");
+            let (low, high) = way.loss.between();
+            assert!((low..=high).contains(&loss), "{loss} lost, {:?} seen", way.loss);
+        }
+        // Small packets take the line a while, too, and timers are good for a millisecond.
+        let serial = 98.0 * 8.0 / up as f64 + 98.0 * 8.0 / down as f64;
+        let share = trips.median.as_secs_f64() * 1000.0 / (milli as f64 + serial);
+        assert!((0.95..1.05).contains(&share), "{milli} ms, {trips:?}");
+        for ((kbit, seen), way) in [up, down].into_iter().zip([survey.sent_bytes, survey.received_bytes]).zip(wire) {
+            assert!(seen.abs_diff(way) <= way / 20 + 3000, "{seen} told, {way} counted");
+            // Trains, and a row; on thin lines a few seconds of it.
+            let bound = 330_000.min(kbit * 1000 / 8 * 3 + 60_000);
+            assert!(way <= bound, "{kbit} kbit/s: {way} bytes, {bound} at most");
+        }
+        assert!(!survey.busy);
+        assert!(matches!(again, Err(Unmeasured::Again(1..=10))), "{again:?}");
+    }
+}
+
+#[test]
+fn bursts_and_caps_are_told() {
+    let mut line = Line::new(10_000_000, Duration::from_millis(50), 0.0);
+    line.loss = Loss::Bursts { worsens: 0.005, recovers: 0.25, loses: 1.0 };
+    let (survey, ..) = run(probe(5, [line.clone(), Line::new(10_000_000, Duration::from_millis(50), 0.0)], None));
+    assert!(survey.there.loss.lost > 0 && survey.there.loss.mean_burst() > 1.5, "{survey:?}");
+    assert_eq!(survey.back.loss.lost, 0);
+    let cap = 1_000_000;
+    let clean = Line::new(20_000_000, Duration::from_millis(40), 0.0);
+    let (survey, ..) = run(probe(6, [clean.clone(), clean], Some(cap)));
+    assert!(survey.there.held_by_cap() && survey.there.rate() == Some((cap, true)), "{survey:?}");
+    assert!(!survey.back.held_by_cap());
+}
