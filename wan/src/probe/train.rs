@@ -52,7 +52,7 @@ impl Dispersion {
         let missing = (span as usize + 1).saturating_sub(times.len());
         // A few that are missing between others passed the narrowest part and were lost later: they took its time. Where many
         // are, they were dropped before it.
-        let points: Vec<(f64, f64)> = if missing <= (times.len() / 10).max(1) {
+        let points: Vec<(f64, f64)> = if missing <= (times.len() / 4).max(1) {
             first_of.iter().map(|(number, at)| (f64::from(*number), at.saturating_sub(first).as_secs_f64())).collect()
         } else {
             times.iter().enumerate().map(|(place, at)| (place as f64, (*at - first).as_secs_f64())).collect()
@@ -116,7 +116,7 @@ impl Plan {
     pub fn heard(&mut self, sent: u32, wire_bytes: u64, seen: Dispersion) {
         self.trains += 1;
         self.spent_bytes = self.spent_bytes.saturating_add(u64::from(sent).saturating_mul(wire_bytes));
-        if seen.packets < 2 {
+        if seen.packets < TELLING_PACKETS {
             // Nothing to go by; the same again.
             return;
         }

@@ -52,6 +52,8 @@ const TAKES_MAX: Duration = Duration::from_secs(60);
 const CALM: Duration = Duration::from_secs(10);
 /// What an older box says to a stream that it does not know.
 const UNWANTED: VarInt = VarInt::from_u32(3);
+/// How often it is looked whether a train has left.
+const LEAVING: Duration = Duration::from_millis(2);
 /// Beyond so many bytes, and twice its own, a probe was not alone.
 const ALONE_BYTES: u64 = 64_000;
 
@@ -125,9 +127,14 @@ impl Side {
         if let Some(steady) = controller_of(&self.connection) {
             steady.let_pass(u64::from(packets) * (TRAIN_PAYLOAD as u64 + QUIC_BYTES));
         }
+        let room = self.connection.datagram_send_buffer_space();
         for number in 0..packets {
             let datagram = self.datagram(train, number, TRAIN_PAYLOAD, None);
             self.connection.send_datagram_wait(datagram).await.map_err(|_| Unmeasured::Broken)?;
+        }
+        // QUIC fills packets up with what is said on streams: that must not come before the rest of the train.
+        while self.connection.datagram_send_buffer_space() < room {
+            tokio::time::sleep(LEAVING).await;
         }
         self.say(ProbeMessage::Sent { train, packets }).await
     }
