@@ -27,8 +27,8 @@ use quinn::{Connection, ReadError, ReadExactError, RecvStream, SendStream, VarIn
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Inner;
-use super::job::Counting;
 use super::peers::Peer;
+use super::socket::{Counters, Shaper, Watch};
 use super::tls::controller_of;
 use crate::probe::{Plan, RoundTrips, Row, Survey, Way};
 use crate::shape::Rate;
@@ -161,6 +161,31 @@ impl Drop for Side {
     }
 }
 
+/// Counts what passes with a peer, and stops counting when dropped.
+struct Meanwhile {
+    shaper: Arc<Shaper>,
+    watch: Option<Watch>,
+}
+
+impl Meanwhile {
+    fn begin(shaper: Arc<Shaper>, peer: &Peer) -> Self {
+        let watch = Some(shaper.watch(peer.node));
+        Meanwhile { shaper, watch }
+    }
+
+    fn seen(&self) -> Counters {
+        self.watch.as_ref().map(|watch| self.shaper.seen(watch)).unwrap_or_default()
+    }
+}
+
+impl Drop for Meanwhile {
+    fn drop(&mut self) {
+        if let Some(watch) = self.watch.take() {
+            self.shaper.unwatch(watch);
+        }
+    }
+}
+
 /// Hears the datagrams of a connection until it ends.
 pub(super) async fn listen(inner: Arc<Inner>, peer: Arc<Peer>, connection: Connection) {
     let listening = async {
@@ -198,7 +223,7 @@ pub(super) async fn ask(inner: &Inner, peer: &Peer, connection: &Connection) -> 
     let session = peer.next_session();
     let running = inner.probes.begin(peer.id, true, session).ok_or(Unmeasured::Again(CALM.as_secs()))?;
     let _in_use = peer.begin_use(connection);
-    let counting = Counting::begin(inner.shaper.clone(), peer);
+    let counting = Meanwhile::begin(inner.shaper.clone(), peer);
     let began = Instant::now();
     let asking = async {
         let (mut send, recv) = connection.open_bi().await.map_err(|_| Unmeasured::Broken)?;
