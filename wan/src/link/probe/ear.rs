@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::CALM;
 use crate::peer::PeerId;
 use crate::probe::{Dispersion, Loss, ROW_PACKETS_MAX, TRAIN_PACKETS_MAX};
 use crate::wire::ProbeMark;
@@ -50,16 +51,12 @@ impl Probes {
         Some(Running { probes: self, key, ear })
     }
 
-    /// For how long the peer shall wait before it asks again. From now on that is `calm`, where it need not wait.
-    pub(super) fn rest(&self, peer: PeerId, calm: Duration) -> Option<Duration> {
+    /// For how long the peer shall wait before it asks again; None where it need not.
+    pub(super) fn rest(&self, peer: PeerId) -> Option<Duration> {
         let now = Instant::now();
         let mut state = self.state();
         state.rested.retain(|_, until| *until > now);
-        if let Some(until) = state.rested.get(&peer) {
-            return Some(*until - now);
-        }
-        state.rested.insert(peer, now + calm);
-        None
+        state.rested.get(&peer).map(|until| *until - now)
     }
 
     /// A datagram came. What belongs to no probe that runs is dropped.
@@ -73,7 +70,11 @@ impl Probes {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.probes.state().ears.remove(&self.key);
+        let mut state = self.probes.state();
+        state.ears.remove(&self.key);
+        if let (peer, false) = self.key {
+            state.rested.insert(peer, Instant::now() + CALM);
+        }
     }
 }
 
