@@ -18,7 +18,8 @@ pub(in crate::link) async fn answer(
     (mut send, recv): (SendStream, RecvStream),
     session: u64,
 ) {
-    let wait = inner.probes.rest(peer.id).map(|rest| u16::try_from(rest.as_secs() + 1).unwrap_or(u16::MAX));
+    let wait =
+        inner.probes.rest(peer.id).map(|rest| u16::try_from(rest.as_millis().div_ceil(1000)).unwrap_or(u16::MAX));
     let running = if wait.is_none() { inner.probes.begin(peer.id, false, session) } else { None };
     let Some(running) = running else {
         let wait = ProbeMessage::Wait(wait.unwrap_or(CALM.as_secs() as u16));
