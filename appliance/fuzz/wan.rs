@@ -47,7 +47,7 @@ pub fn frames_seeds() -> Vec<Vec<u8>> {
     for block in PAGE.split("```hex ").skip(1) {
         let (name, rest) = block.split_once('\n').expect("a name");
         // These are no frames.
-        if matches!(name, "preface" | "grants") || name.starts_with("probe") {
+        if matches!(name, "preface" | "grants" | "probe" | "mark") {
             continue;
         }
         let digits: Vec<u8> = rest.bytes().take_while(|c| *c != b'`').filter(u8::is_ascii_hexdigit).collect();

@@ -285,7 +285,7 @@ fn a_path_that_goes_dead_is_left_for_the_other() {
     }
     branch.join(&head, &head.site.address(0));
     branch.say(&format!("peer address add head {}", head.site.address(1)));
-    assert_eq!(branch.peer("head")["path"]["address"], head.site.address(0).as_str());
+    until("the first path", || branch.peer("head")["path"]["address"] == head.site.address(0).as_str());
     branch.say("volume create disk --size 64MiB");
     branch.write("disk", 0, 4, 24 * MIB);
     branch.say("snapshot create disk --name one");
