@@ -148,7 +148,7 @@ impl Boxes {
     /// Replicates until it succeeds, through cuts and restarts, and holds each attempt to what it may send.
     fn replicate(&mut self, snapshot: &SnapshotOffer) -> Result<(), String> {
         let at_first = self.stored_bytes(&self.lacking(snapshot));
-        let (mut sent_bytes, mut allowed_bytes) = (0, at_first + 4096);
+        let (mut sent_bytes, mut allowed_bytes) = (0, at_first);
         for number in 0.. {
             let lacking = self.lacking(snapshot);
             // What other branches sent meanwhile may be sent once more where nothing is asked.
@@ -168,13 +168,12 @@ impl Boxes {
             let cut = script.cut_us.is_some();
             let ended = self.attempt(snapshot, script)?;
             let report = &ended.sender.1;
-            sent_bytes += report.payload_bytes;
+            sent_bytes += report.stored_bytes;
             let sent = report.chunks.sent + report.nodes.sent;
             if sent > may_be_sent {
                 return Err(format!("{sent} objects were sent, {} were lacking", lacking.len()));
             }
-            // What does not compress costs a frame's head, and so may what was stored in fewer bytes than that.
-            if sent_bytes > allowed_bytes + allowed_bytes / 32 + 64 * (number + 1) {
+            if sent_bytes > allowed_bytes {
                 return Err(format!("{sent_bytes} bytes were sent, {allowed_bytes} were allowed"));
             }
             match (ended.sender.0, cut) {
