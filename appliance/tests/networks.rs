@@ -5,15 +5,13 @@
 //! measured is printed.
 
 mod common;
-#[path = "../../wan/tests/relay/mod.rs"]
-mod relay;
-
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::net::{Site, forward, ip, is_alone};
 use common::{Served, check_deep, facts, fine, iscsi, noise, target, until};
+use narrowboat_lines::relay;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
@@ -256,7 +254,7 @@ fn a_branch_behind_a_nat_is_sent_to_over_its_own_call() {
     let sent = head.ask("replicate disk@one --to branch --wait");
     assert!(sent["proved"] == true, "{sent}");
     assert_eq!(branch.root("head/disk", "one"), head.root("disk", "one"));
-    assert!(relay.down().worst_second() * 8 <= as_read(10_000_000), "the cap, as the relay counts");
+    assert!(relay.down().worst_second() * 8 <= 10_000_000, "the cap, as the relay counts");
     // And after either was killed: nobody but the branch can call.
     head.kill();
     head.start();
@@ -373,11 +371,6 @@ enum Cut {
     Line(Duration),
 }
 
-/// The most bits in a second under a cap, as a relay reads them: on a busy machine late, and some of two seconds in one.
-fn as_read(cap: u64) -> u64 {
-    cap * 105 / 100
-}
-
 /// Waits until a snapshot has arrived with its root.
 fn wait_for(head: &Office, branch: &Office, name: &str) {
     until(name, || head.root("branch/disk", name).is_some());
@@ -453,7 +446,7 @@ fn cuts_at_random_moments() {
         }
     }
     let worst = relay.up().worst_second() * 8;
-    assert!(worst <= as_read(CAP_BITS), "{worst} bits in a second, as the relay counts, under a cap of {CAP_BITS}");
+    assert!(worst <= CAP_BITS, "{worst} bits in a second, as the relay counts, under a cap of {CAP_BITS}");
     costs.sort_unstable();
     let sum: u64 = costs.iter().sum();
     println!(

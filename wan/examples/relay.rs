@@ -13,10 +13,7 @@ use std::time::Duration;
 
 use narrowboat_wan::shape::Rate;
 
-#[path = "../tests/relay/mod.rs"]
-mod relay;
-
-use relay::{Path, Relay};
+use narrowboat_lines::relay::{Path, Relay};
 
 fn main() -> ExitCode {
     match start() {

@@ -1,18 +1,16 @@
 //! Traffic of the class scavenger beside others on a simulated line: what is left for it, and what it takes alone.
 
-mod simnet;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use narrowboat_lines::simnet::{Line, SimNet};
 use narrowboat_wan::link::identity::Identity;
 use narrowboat_wan::link::socket::{ShapedSocket, Shaper};
 use narrowboat_wan::link::tls::{Doorkeeper, Tls};
 use narrowboat_wan::link::transport::{peer_window, transport, transport_of};
 use narrowboat_wan::shape::Class;
 use quinn::{Connection, Endpoint, EndpointConfig, TokioRuntime, TransportConfig};
-use simnet::{Line, SimNet};
 
 /// A sender and a receiver with a line between them.
 struct Office {

@@ -3,19 +3,17 @@
 //! `cargo test -p narrowboat-wan --test lines -- --ignored --nocapture` prints the whole table of
 //! `docs/performance/wan.md`.
 
-mod simnet;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use narrowboat_lines::simnet::{Line, Loss, SimNet, Wire};
 use narrowboat_wan::link::identity::Identity;
 use narrowboat_wan::link::socket::{ShapedSocket, Shaper};
 use narrowboat_wan::link::tls::{Doorkeeper, Tls};
 use narrowboat_wan::link::transport::{peer_window, stripes, transport};
 use narrowboat_wan::shape::{NodeId, Rate};
 use quinn::{Endpoint, EndpointConfig, TokioRuntime, TransportConfig};
-use simnet::{Line, Loss, SimNet, Wire};
 
 /// A box on a simulated network.
 struct Node {

@@ -2,31 +2,21 @@
 
 #![allow(clippy::unwrap_used)] // a failed step ends the test
 
-mod office;
-mod relay;
-#[path = "sim/rng.rs"]
-#[allow(dead_code)]
-mod rng;
-#[path = "sim/store.rs"]
-#[allow(dead_code)]
-mod store;
-#[path = "sim/tree.rs"]
-#[allow(dead_code)]
-mod tree;
+mod common;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::office::{Office, dataset, replication};
+use common::rng::Rng;
+use narrowboat_lines::relay::{Path, Relay};
 use narrowboat_storage::name::Realm;
 use narrowboat_wan::link::{Cancel, Host, Link, LinkError, PairingError, Progress, Stopped};
 use narrowboat_wan::peer::PeerAddress;
 use narrowboat_wan::shape::{Class, Rate};
 use narrowboat_wan::sync::seam::SnapshotOffer;
 use narrowboat_wan::sync::{Compression, Failure, Replication, Report};
-use office::{Office, dataset, replication};
-use relay::{Path, Relay};
-use rng::Rng;
 
 fn address(link: &Link) -> PeerAddress {
     link.local_address().unwrap().into()
@@ -56,12 +46,6 @@ async fn paired_over(up: Path, down: Path) -> (Arc<Office>, Link, Arc<Office>, L
 
 async fn send(link: &Link, office: &Office, what: Replication) -> std::result::Result<Report, Stopped> {
     link.replicate("box-2", what, office.store.clone(), &Cancel::new(), |_| ()).await
-}
-
-/// The most bits in a second under a cap, as a relay reads them: on a busy machine late, and some of two seconds in one. What the
-/// socket really sends is held against the cap to the byte where time is simulated.
-fn as_read(cap: Rate) -> u64 {
-    cap.bits() * 105 / 100
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -130,7 +114,7 @@ async fn a_known_chunk_costs_at_most_nine_bytes() {
     let (code, _) = head_link.invite(None);
     branch_link.join(&code, &address(&head_link)).await.unwrap();
     let mut rng = Rng::new(31);
-    let mut data = tree::Dataset::default();
+    let mut data = common::tree::Dataset::default();
     for number in 0..100 {
         let content: Vec<bytes::Bytes> = (0..600).map(|_| rng.bytes(30).into()).collect();
         for chunk in &content {
@@ -239,7 +223,7 @@ async fn a_cap_holds_in_every_second_as_counted_elsewhere() {
     let seconds = began.elapsed().as_secs_f64();
     head.store.check().unwrap();
     let counted = relay.up();
-    assert!(counted.worst_second() * 8 <= as_read(cap), "{} bits in the worst second", counted.worst_second() * 8);
+    assert!(counted.worst_second() * 8 <= cap.bits(), "{} bits in the worst second", counted.worst_second() * 8);
     assert!(report.peak_bits_per_second <= cap.bits(), "{report:?}");
     // How much of the cap is used is measured where the clock is simulated; here the machine may be busy.
     let rate = report.payload_bytes as f64 * 8.0 / seconds;
@@ -485,7 +469,7 @@ async fn classes_have_connections_of_their_own_under_one_cap() {
     assert!(sent[Class::Normal as usize] < 100_000, "only what keeps the connection up: {sent:?}");
     assert_eq!(sent[Class::Restore as usize], 0);
     let worst = relay.up().worst_second() * 8;
-    assert!(worst <= as_read(cap), "one cap for all connections: {worst}");
+    assert!(worst <= cap.bits(), "one cap for all connections: {worst}");
     // The other side answers in the class that it was called in, and counts what it begins itself as normal: it can't dial.
     let answers = head_link.sent_by_class("box-1").unwrap();
     assert!(answers[Class::Urgent as usize] > 0 && answers[Class::Scavenger as usize] > 0, "{answers:?}");

@@ -3,28 +3,19 @@
 
 #![allow(clippy::unwrap_used)] // a failed step ends the test
 
-mod office;
-#[path = "sim/rng.rs"]
-#[allow(dead_code)]
-mod rng;
-mod simnet;
-#[path = "sim/store.rs"]
-#[allow(dead_code)]
-mod store;
-#[path = "sim/tree.rs"]
-#[allow(dead_code)]
-mod tree;
+mod common;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use common::office::{Office, dataset, replication};
+use common::simulate;
+use narrowboat_lines::simnet::{Line, SimNet};
 use narrowboat_wan::link::{Cancel, Host, Link};
 use narrowboat_wan::shape::Rate;
-use office::{Office, dataset, replication};
-use simnet::{Line, SimNet};
 
-const BRANCH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 7420);
-const HEAD: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)), 7420);
+const BRANCH: SocketAddr = common::at(1);
+const HEAD: SocketAddr = common::at(2);
 /// How often the NAT gives another port. Not a multiple of any time that a box looks at its connections.
 const RENUMBERED: Duration = Duration::from_millis(3700);
 
@@ -65,7 +56,7 @@ fn behind_a_nat(cap: Rate) -> (u64, u64, usize) {
         let worst = |from, to| wire.worst_within(from..to, second) * 8;
         (worst(settled, began), worst(began, net.now()), seen.len())
     };
-    tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(world)
+    simulate(world)
 }
 
 #[test]

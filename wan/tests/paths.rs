@@ -5,17 +5,7 @@
 
 #![allow(clippy::unwrap_used)] // a failed step ends the test
 
-mod office;
-#[path = "sim/rng.rs"]
-#[allow(dead_code)]
-mod rng;
-mod simnet;
-#[path = "sim/store.rs"]
-#[allow(dead_code)]
-mod store;
-#[path = "sim/tree.rs"]
-#[allow(dead_code)]
-mod tree;
+mod common;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -23,33 +13,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use common::office::{Office, dataset, replication};
+use common::rng::Rng;
+use common::{at, seeds, simulate};
+use narrowboat_lines::simnet::{Line, SimNet};
 use narrowboat_storage::id::DatasetId;
 use narrowboat_wan::link::{Cancel, Host, Link, PeerStatus, Why};
 use narrowboat_wan::peer::PeerAddress;
 use narrowboat_wan::sync::Report;
 use narrowboat_wan::sync::seam::SnapshotOffer;
-use office::{Office, dataset, replication};
-use rng::Rng;
-use simnet::{Line, SimNet};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn seeds(default: u64) -> std::ops::Range<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
-    match (number("NARROWBOAT_SEED"), number("NARROWBOAT_SEEDS")) {
-        (Some(seed), _) => seed..seed + 1,
-        (None, count) => 0..count.unwrap_or(default),
-    }
-}
-
-/// Runs a world in simulated time.
-fn simulate(world: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(3600 * SECOND, world).await.expect("an hour is enough") });
-}
-
-fn at(number: u8) -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, number], 7420))
+/// Runs a world in simulated time, for at most an hour of it.
+fn within_an_hour(world: impl Future<Output = ()>) {
+    simulate(async { tokio::time::timeout(3600 * SECOND, world).await.expect("an hour is enough") });
 }
 
 fn open(net: &SimNet, office: &Arc<Office>, address: SocketAddr) -> Link {
@@ -133,7 +111,7 @@ fn dials_that_cross_cost_no_session() {
     let (seeds, two) = (seeds(40), AtomicU32::new(0));
     let count = seeds.end - seeds.start;
     for seed in seeds {
-        simulate(crossed(seed, &two));
+        within_an_hour(crossed(seed, &two));
     }
     let two = two.into_inner();
     assert!(count < 20 || u64::from(two) * 4 > count, "in {two} of {count} worlds the dials crossed");
@@ -190,7 +168,7 @@ impl TwoPaths {
 
 #[test]
 fn a_silent_path_is_left_and_a_better_one_comes_back() {
-    simulate(async {
+    within_an_hour(async {
         let world = TwoPaths::new(1).await;
         until("a connection", || why(&world.branch_link) == Some(Why::First)).await;
         assert_eq!(world.path(), Some(at(FIRST).to_string()));
@@ -224,7 +202,7 @@ fn a_silent_path_is_left_and_a_better_one_comes_back() {
 
 #[test]
 fn what_the_called_side_sends_leaves_a_silent_path_too() {
-    simulate(async {
+    within_an_hour(async {
         let world = TwoPaths::new(2).await;
         until("a connection", || why(&world.head_link) == Some(Why::Called)).await;
         let (data, ..) = dataset(2, 6);
@@ -242,7 +220,7 @@ fn what_the_called_side_sends_leaves_a_silent_path_too() {
 
 #[test]
 fn an_address_that_never_answers_delays_by_its_head_start_alone() {
-    simulate(async {
+    within_an_hour(async {
         let world = TwoPaths::new(3).await;
         world.branch_link.shutdown().await;
         world.cut(FIRST, 3000 * SECOND);
@@ -262,7 +240,7 @@ fn an_address_that_never_answers_delays_by_its_head_start_alone() {
 
 #[test]
 fn who_dials_a_box_that_was_killed_learns_of_it_at_once() {
-    simulate(async {
+    within_an_hour(async {
         let net = SimNet::new(4);
         let (branch, head) = (Office::new(1), Office::new(2));
         head.pin(&branch.record(Vec::new())).unwrap();

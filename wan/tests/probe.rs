@@ -2,37 +2,22 @@
 
 #![allow(clippy::unwrap_used)] // a failed step ends the test
 
-mod office;
-#[path = "sim/rng.rs"]
-#[allow(dead_code)]
-mod rng;
-mod simnet;
-#[path = "sim/store.rs"]
-#[allow(dead_code)]
-mod store;
-#[path = "sim/tree.rs"]
-#[allow(dead_code)]
-mod tree;
+mod common;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use common::office::Office;
+use common::simulate;
+use narrowboat_lines::simnet::{Line, Loss, SimNet};
 use narrowboat_wan::link::{Host, Link, Unmeasured};
 use narrowboat_wan::probe::Survey;
 use narrowboat_wan::shape::Rate;
-use office::Office;
-use simnet::{Line, Loss, SimNet};
-
-fn run<T>(world: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    runtime.block_on(world)
-}
 
 /// Probes from box 1 to box 2 over these lines; with the bytes that were put into each line meanwhile.
 async fn probe(seed: u64, lines: [Line; 2], cap: Option<u64>) -> (Survey, [u64; 2], Result<Survey, Unmeasured>) {
     let net = SimNet::new(seed);
     let (branch, head) = (Office::new(1), Office::new(2));
-    let [here, there] = [1, 2].map(|number| SocketAddr::from(([10, 0, 0, number], 7420)));
+    let [here, there] = [1, 2].map(common::at);
     let ways = [(here, there), (there, here)];
     for (ends, line) in ways.into_iter().zip(lines) {
         net.set_line(ends, line);
@@ -67,7 +52,7 @@ fn a_probe_tells_what_the_line_is_like() {
         (100_000, 100_000, 150, 0.0),
     ] {
         let line = |kbit: u64| Line::new(kbit * 1000, Duration::from_millis(milli), loss);
-        let (survey, wire, again) = run(probe(milli, [line(up), line(down)], None));
+        let (survey, wire, again) = simulate(probe(milli, [line(up), line(down)], None));
         let trips = survey.round_trips.unwrap();
         println!("{up}/{down} kbit/s, {milli} ms, {loss}: {survey:?}, wire {wire:?}");
         for (way, kbit) in [(survey.there, up), (survey.back, down)] {
@@ -98,12 +83,12 @@ fn a_probe_tells_what_the_line_is_like() {
 fn bursts_and_caps_are_told() {
     let mut line = Line::new(10_000_000, Duration::from_millis(50), 0.0);
     line.loss = Loss::Bursts { worsens: 0.005, recovers: 0.25, loses: 1.0 };
-    let (survey, ..) = run(probe(5, [line.clone(), Line::new(10_000_000, Duration::from_millis(50), 0.0)], None));
+    let (survey, ..) = simulate(probe(5, [line.clone(), Line::new(10_000_000, Duration::from_millis(50), 0.0)], None));
     assert!(survey.there.loss.lost > 0 && survey.there.loss.mean_burst() > 1.5, "{survey:?}");
     assert_eq!(survey.back.loss.lost, 0);
     let cap = 1_000_000;
     let clean = Line::new(20_000_000, Duration::from_millis(40), 0.0);
-    let (survey, ..) = run(probe(6, [clean.clone(), clean], Some(cap)));
+    let (survey, ..) = simulate(probe(6, [clean.clone(), clean], Some(cap)));
     assert!(survey.there.held_by_cap() && survey.there.rate() == Some((cap, true)), "{survey:?}");
     assert!(!survey.back.held_by_cap());
 }

@@ -2,27 +2,17 @@
 
 #![allow(clippy::unwrap_used)] // a failed step ends the test
 
-mod office;
-mod relay;
-#[path = "sim/rng.rs"]
-#[allow(dead_code)]
-mod rng;
-#[path = "sim/store.rs"]
-#[allow(dead_code)]
-mod store;
-#[path = "sim/tree.rs"]
-#[allow(dead_code)]
-mod tree;
+mod common;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use common::office::{Office, dataset, replication};
+use narrowboat_lines::relay::{Path, Relay};
 use narrowboat_wan::link::{Cancel, Host, Link};
 use narrowboat_wan::shape::Rate;
-use office::{Office, dataset, replication};
-use relay::{Path, Relay};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -67,8 +57,7 @@ async fn a_peer_sends_no_faster_than_it_is_granted() {
         sender.replicate("box-2", what, source, &cancel, tell).await
     });
     until(|| relay.up().bytes > 1_500_000).await;
-    // 102 % are promised; on a busy machine the relay reads some of two seconds in one.
-    let most = |cap: u64| cap * 105 / 100;
+    let most = |cap: u64| cap * 102 / 100;
     assert!(relay.up().worst_second() * 8 <= most(6_000_000), "{}", relay.up().worst_second() * 8);
     // Lowered under way, by a cap of the peer's own: within a second nothing is above it.
     head_link.set_receive_limit(Some(&branch.record(Vec::new()).id), rate("1Mbit"));

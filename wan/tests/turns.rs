@@ -3,34 +3,19 @@
 
 #![allow(clippy::unwrap_used)] // a failed step ends the test
 
-mod office;
-#[path = "sim/rng.rs"]
-#[allow(dead_code)]
-mod rng;
-mod simnet;
-#[path = "sim/store.rs"]
-#[allow(dead_code)]
-mod store;
-#[path = "sim/tree.rs"]
-#[allow(dead_code)]
-mod tree;
+mod common;
 
-use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::office::{Office, dataset, replication};
+use common::{at, simulate};
+use narrowboat_lines::simnet::{Line, SimNet};
 use narrowboat_wan::link::{Cancel, Host, Link};
-use office::{Office, dataset, replication};
-use simnet::{Line, SimNet};
 use tokio::task::JoinSet;
 
 const HUB: u8 = 200;
 const BRANCHES: u8 = 12;
-
-fn at(number: u8) -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, number], 7420))
-}
 
 /// A hub with two places.
 struct World {
@@ -59,11 +44,6 @@ impl World {
         let link = Link::over(self.net.socket(at(number)), branch.config(at(number)), branch.clone()).unwrap();
         (branch, link)
     }
-}
-
-fn simulate(world: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    runtime.block_on(world);
 }
 
 /// Each has more to send than its line takes in a turn.

@@ -5,35 +5,17 @@
 
 #![allow(clippy::unwrap_used)] // a failed step ends the test
 
-mod office;
-#[path = "sim/rng.rs"]
-#[allow(dead_code)]
-mod rng;
-mod simnet;
-#[path = "sim/store.rs"]
-#[allow(dead_code)]
-mod store;
-#[path = "sim/tree.rs"]
-#[allow(dead_code)]
-mod tree;
+mod common;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use common::office::{Office, dataset, replication};
+use common::rng::Rng;
+use common::{seeds, simulate};
+use narrowboat_lines::simnet::{Line, Loss, SimNet, Wire};
 use narrowboat_wan::link::{Cancel, Host, Link};
 use narrowboat_wan::shape::Rate;
 use narrowboat_wan::sync::Report;
-use office::{Office, dataset, replication};
-use rng::Rng;
-use simnet::{Line, Loss, SimNet};
-
-fn seeds() -> std::ops::Range<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
-    match (number("NARROWBOAT_SEED"), number("NARROWBOAT_SEEDS")) {
-        (Some(seed), _) => seed..seed + 1,
-        (None, count) => 0..count.unwrap_or(8),
-    }
-}
 
 fn weather(rng: &mut Rng) -> Line {
     let bits = [512_000, 2_000_000, 10_000_000, 50_000_000][rng.below(4) as usize];
@@ -55,7 +37,7 @@ async fn world(seed: u64) {
     let mut rng = Rng::new(seed);
     let net = SimNet::new(seed);
     let (branch, head) = (Office::new(1), Office::new(2));
-    let [here, there] = [1, 2].map(|number| SocketAddr::from(([10, 0, 0, number], 7420)));
+    let [here, there] = [1, 2].map(common::at);
     net.connect(here, there, weather(&mut rng));
     let open = |office: &std::sync::Arc<Office>, at| -> Link {
         Link::over(net.socket(at), office.config(at), office.clone()).unwrap()
@@ -91,9 +73,8 @@ async fn world(seed: u64) {
 
 #[test]
 fn whatever_the_weather_roots_are_equal_in_the_end() {
-    for seed in seeds() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-        runtime.block_on(world(seed));
+    for seed in seeds(8) {
+        simulate(world(seed));
     }
 }
 
@@ -102,7 +83,7 @@ fn a_pause_that_is_longer_than_patience_ends_no_replication() {
     let world = async {
         let net = SimNet::new(3);
         let (branch, head) = (Office::new(1), Office::new(2));
-        let [here, there] = [1, 2].map(|number| SocketAddr::from(([10, 0, 0, number], 7420)));
+        let [here, there] = [1, 2].map(common::at);
         net.connect(here, there, Line::new(10_000_000, Duration::from_millis(80), 0.0));
         head.pin(&branch.record(Vec::new())).unwrap();
         branch.pin(&head.record(vec![there.into()])).unwrap();
@@ -122,15 +103,14 @@ fn a_pause_that_is_longer_than_patience_ends_no_replication() {
         assert!(report.published && net.now() > pause, "{report:?}");
         link.shutdown().await;
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    runtime.block_on(world);
+    simulate(world);
 }
 
 /// A whole replication (questions, syncs, acknowledgements and all) over a line, in simulated time.
 async fn replicate_over(line: Line, limit: Option<Rate>, megabytes: u64, window_bytes: u64) -> (Report, u64) {
     let net = SimNet::new(17);
     let (branch, head) = (Office::new(1), Office::new(2));
-    let [here, there] = [1, 2].map(|number| SocketAddr::from(([10, 0, 0, number], 7420)));
+    let [here, there] = [1, 2].map(common::at);
     net.connect(here, there, line);
     head.pin(&branch.record(Vec::new())).unwrap();
     branch.pin(&head.record(vec![there.into()])).unwrap();
@@ -163,8 +143,7 @@ fn a_replication_fills_the_line() {
         let limit: Rate = limit.parse().unwrap();
         let mut line = Line::new(mbit * 1_000_000, Duration::from_millis(milli), loss);
         line.jitter = Duration::from_millis(jitter);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-        let (report, worst) = runtime.block_on(replicate_over(line, Some(limit), megabytes, window));
+        let (report, worst) = simulate(replicate_over(line, Some(limit), megabytes, window));
         let share = report.payload_bytes as f64 * 8.0 / report.seconds / limit.bits() as f64;
         let what = format!("{mbit} Mbit/s, {milli} ms, {loss}, {jitter} ms late, {limit}, window {window}: {share:.3}");
         assert!(worst <= limit.bits(), "{what} of the cap, but {worst} bits in a second");
@@ -187,10 +166,9 @@ async fn until(what: impl Fn() -> bool) {
 /// Two branches send at once to a head office with a cap: together they are within it in every second, and each gets its part.
 #[test]
 fn two_peers_share_what_a_box_receives() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    runtime.block_on(async {
+    simulate(async {
         let net = SimNet::new(23);
-        let [there, one, two] = [9, 1, 3].map(|number| SocketAddr::from(([10, 0, 0, number], 7420)));
+        let [there, one, two] = [9, 1, 3].map(common::at);
         let head = Office::new(9);
         let branches = [(Office::new(1), one), (Office::new(3), two)];
         for (branch, at) in &branches {
@@ -226,7 +204,7 @@ fn two_peers_share_what_a_box_receives() {
             from += Duration::from_millis(20);
         }
         // Over three seconds: now and then a session waits for an answer.
-        let share = |wire: &simnet::Wire| wire.bytes_within(end - 2 * SECOND..end + SECOND) * 8 / 3;
+        let share = |wire: &Wire| wire.bytes_within(end - 2 * SECOND..end + SECOND) * 8 / 3;
         let last = wires.each_ref().map(share);
         assert!(last.iter().all(|bits| *bits > cap * 35 / 100), "an equal part each: {last:?}");
         let early = within(2 * SECOND);

@@ -6,43 +6,26 @@
 
 #![allow(clippy::unwrap_used)] // a failed step ends the test
 
-mod office;
-#[path = "sim/rng.rs"]
-#[allow(dead_code)]
-mod rng;
-mod simnet;
-#[path = "sim/store.rs"]
-#[allow(dead_code)]
-mod store;
-#[path = "sim/tree.rs"]
-#[allow(dead_code)]
-mod tree;
+mod common;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::office::{Office, dataset, replication};
+use common::rng::Rng;
+use common::{seeds, simulate};
+use narrowboat_lines::simnet::{Line, Loss, SimNet};
 use narrowboat_wan::link::{Cancel, Host, Link};
 use narrowboat_wan::shape::Rate;
 use narrowboat_wan::sync::Replication;
-use office::{Office, dataset, replication};
-use rng::Rng;
-use simnet::{Line, Loss, SimNet};
 
-const HERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 7420);
-const THERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)), 7420);
+const HERE: SocketAddr = common::at(1);
+const THERE: SocketAddr = common::at(2);
 /// However bad the world is, a snapshot is there after so long.
 const AT_LAST: Duration = Duration::from_secs(3600);
 /// Headers of IPv4 and UDP on the shortest datagram that every path must take (RFC 9000, section 14).
 const NARROWEST: u64 = 1228;
-
-fn seeds() -> std::ops::Range<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
-    match (number("NARROWBOAT_SEED"), number("NARROWBOAT_SEEDS")) {
-        (Some(seed), _) => seed..seed + 1,
-        (None, count) => 0..count.unwrap_or(24),
-    }
-}
 
 fn seconds(rng: &mut Rng, most: u64) -> Duration {
     Duration::from_millis(rng.below(most * 1000))
@@ -264,8 +247,7 @@ async fn world(seed: u64) {
 
 #[test]
 fn whatever_happens_roots_are_equal_in_the_end_and_caps_hold() {
-    for seed in seeds() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-        runtime.block_on(world(seed));
+    for seed in seeds(24) {
+        simulate(world(seed));
     }
 }

@@ -10,9 +10,9 @@ use narrowboat_wan::wire::{
     Channel, FEATURE_BUNDLES, FEATURE_PREFIXES, FEATURE_PROOFS, Frame, FrameDecoder, Hello, Message,
 };
 
+use crate::common::store::MemoryStore;
+use crate::common::tree::Dataset;
 use crate::line::Line;
-use crate::store::MemoryStore;
-use crate::tree::Dataset;
 use crate::world::{BRANCH, Script, Side, Tamper, attempt, replication};
 
 /// Recordings, with the features that both sides knew. The first is of two boxes that knew no bundles: so does this

@@ -9,10 +9,11 @@ use narrowboat_wan::sync::seam::{Sink, SnapshotOffer};
 use narrowboat_wan::sync::{Failure, Job, Limits, Reply, Request, Worker};
 use narrowboat_wan::wire::{FEATURE_BUNDLES, Frame, Hello, Message, Published, Role, Stop, StopCode};
 
-use crate::rng::Rng;
-use crate::seeds::{Boxes, all_hold, seeds};
-use crate::store::{MemoryStore, OwnOnly};
-use crate::tree::{Dataset, spans};
+use crate::common::rng::Rng;
+use crate::common::seeds;
+use crate::common::store::{MemoryStore, OwnOnly};
+use crate::common::tree::{Dataset, spans};
+use crate::seeds::{Boxes, all_hold};
 use crate::world::{BRANCH, Ended, HEAD_OFFICE, Script, Side, Tamper};
 
 const HELLO: u16 = 1;

@@ -3,7 +3,7 @@
 //! As over QUIC, bytes of one stream arrive in order or not at all, and streams do not wait for one another: a loss is
 //! a delay of one more round trip for what follows on the same stream.
 
-use crate::rng::Rng;
+use crate::common::rng::Rng;
 
 /// Bytes of headers on every segment: IP, UDP, QUIC.
 const HEADER_BYTES: u64 = 60;

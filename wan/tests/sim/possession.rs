@@ -8,10 +8,10 @@ use narrowboat_wan::sync::seam::{Ref, SnapshotOffer};
 use narrowboat_wan::sync::{Cost, Failure, Limits, Possessions, Replication, Worker};
 use narrowboat_wan::wire::{Frame, Hello, Message, Proof, Stop, StopCode};
 
+use crate::common::rng::Rng;
+use crate::common::store::{MemoryStore, OwnOnly};
+use crate::common::tree::{Dataset, Size, spans};
 use crate::line::Line;
-use crate::rng::Rng;
-use crate::store::{MemoryStore, OwnOnly};
-use crate::tree::{Dataset, Size, spans};
 use crate::world::{BRANCH, Ended, HEAD_OFFICE, Script, Side, Tamper, attempt, attempt_between, replication};
 
 const LINE: Line = Line {

@@ -7,10 +7,10 @@ use narrowboat_storage::name::{Kind, Realm};
 use narrowboat_wan::sync::{Failure, Limits};
 use narrowboat_wan::wire::{FEATURE_PREFIXES, Stop, StopCode};
 
+use crate::common::rng::Rng;
+use crate::common::store::MemoryStore;
+use crate::common::tree::Dataset;
 use crate::line::Line;
-use crate::rng::Rng;
-use crate::store::MemoryStore;
-use crate::tree::Dataset;
 use crate::world::{BRANCH, Ended, Script, attempt, replication};
 
 /// 100 Mbit/s over an ocean.

@@ -7,10 +7,10 @@ use narrowboat_storage::name::{Kind, Realm};
 use narrowboat_wan::sync::Limits;
 use narrowboat_wan::sync::seam::Mark;
 
+use crate::common::rng::Rng;
+use crate::common::store::MemoryStore;
+use crate::common::tree::{Dataset, Size};
 use crate::line::Line;
-use crate::rng::Rng;
-use crate::store::MemoryStore;
-use crate::tree::{Dataset, Size};
 use crate::world::{BRANCH, Ended, Script, attempt, replication};
 
 const SIZE: Size = Size { files: 400, chunks_max: 20, chunk_bytes_max: 2000 };

@@ -18,9 +18,10 @@ use narrowboat_wan::sync::seam::Hello;
 use narrowboat_wan::sync::{OwnSnapshots, Replication, StoreSink, Worker};
 use narrowboat_wan::wire::Role;
 
+use crate::common::rng::Rng;
+use crate::common::seeds;
 use crate::line::Line;
-use crate::rng::Rng;
-use crate::seeds::{all_hold, seeds};
+use crate::seeds::all_hold;
 use crate::world::{Ended, Script, attempt_between};
 
 static ROOT: Credentials = Credentials::ROOT;

@@ -11,22 +11,15 @@ use narrowboat_wan::sync::seam::{Mark, Ref, Sink, SnapshotOffer, Stored};
 use narrowboat_wan::sync::{Compression, Limits};
 use narrowboat_wan::wire::{FEATURE_BUNDLES, FEATURE_PREFIXES, FEATURE_PROOFS};
 
+use crate::common::rng::Rng;
+use crate::common::seeds;
+use crate::common::store::MemoryStore;
+use crate::common::tree::{Dataset, Size};
 use crate::line::Line;
-use crate::rng::Rng;
-use crate::store::MemoryStore;
-use crate::tree::{Dataset, Size};
 use crate::world::{BRANCH, Ended, Flaw, Script, Tamper, attempt, replication};
 
 /// So many attempts of a replication meet faults; then the line holds.
 const FAULTY_ATTEMPTS: u64 = 6;
-
-pub fn seeds(default: u64) -> std::ops::Range<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
-    match (number("NARROWBOAT_SEED"), number("NARROWBOAT_SEEDS")) {
-        (Some(seed), _) => seed..seed + 1,
-        (None, count) => 0..count.unwrap_or(default),
-    }
-}
 
 /// Runs worlds and names the seeds that failed.
 pub fn all_hold(seeds: std::ops::Range<u64>, world: impl Fn(u64) -> Result<(), String>) {

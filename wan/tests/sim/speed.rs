@@ -9,9 +9,9 @@ use narrowboat_storage::name::Realm;
 use narrowboat_wan::sync::{Done, Input, Job, Limits, Output, Room, Session, Worker};
 use narrowboat_wan::wire::{Channel, Frame, FrameDecoder, Hello, Role};
 
-use crate::rng::Rng;
-use crate::store::{MemoryStore, OwnOnly};
-use crate::tree::{Dataset, Size, spans};
+use crate::common::rng::Rng;
+use crate::common::store::{MemoryStore, OwnOnly};
+use crate::common::tree::{Dataset, Size, spans};
 use crate::world::{BRANCH, HEAD_OFFICE, replication};
 
 /// Seconds that this thread was on a processor: a busy machine does not change them.

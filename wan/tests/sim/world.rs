@@ -12,10 +12,10 @@ use narrowboat_wan::sync::{
 };
 use narrowboat_wan::wire::{Channel, Frame, FrameDecoder, Role};
 
+use crate::common::rng::Rng;
+use crate::common::store::{MemoryStore, OwnOnly};
+use crate::common::tree::spans;
 use crate::line::{Direction, Line};
-use crate::rng::Rng;
-use crate::store::{MemoryStore, OwnOnly};
-use crate::tree::spans;
 
 pub const BRANCH: StoreId = StoreId([1; 16]);
 pub const HEAD_OFFICE: StoreId = StoreId([2; 16]);

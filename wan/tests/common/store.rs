@@ -13,7 +13,7 @@ use narrowboat_wan::sync::seam::{Codec, Mark, Ref, Sink, Sketch, SnapshotOffer, 
 pub use narrowboat_wan::sync::OwnSnapshots as OwnOnly;
 use narrowboat_wan::sync::Possessions;
 
-use crate::tree::references;
+use crate::common::tree::references;
 
 #[derive(Default)]
 struct Inner {

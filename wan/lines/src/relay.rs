@@ -1,24 +1,25 @@
 //! A bad line made of real sockets: datagrams that come in on one port go out to another box, later, fewer, in the
 //! rhythm of a bottleneck. One thread a direction, no async, and a count of its own.
-
-#![allow(dead_code, reason = "the example and the tests each use a part of it")]
+//!
+//! What comes in is counted at the moment at which the kernel received it (`SO_TIMESTAMPNS`), not when a thread got round to
+//! reading it: the count of a second holds on a busy machine, too.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
+use nix::sys::time::TimeSpec;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use ledger::Ledger;
+use crate::HEADERS;
+use crate::ledger::Ledger;
 
-#[path = "../ledger/mod.rs"]
-mod ledger;
-
-const HEADERS: u64 = 28;
 const DATAGRAM_MAX: usize = 65_536;
 /// No receive waits longer, so that what is due leaves in time and an end is seen.
 const LOOK: Duration = Duration::from_millis(1);
@@ -44,10 +45,14 @@ impl Path {
 /// What came into one direction.
 #[derive(Clone, Debug, Default)]
 pub struct Count {
+    /// With headers of IPv4, whatever became of them.
     pub bytes: u64,
+    /// How many came.
     pub datagrams: u64,
+    /// Of them, those that were not passed on.
     pub dropped: u64,
-    log: Ledger<Instant>,
+    /// By the kernel's clock, since 1970.
+    log: Ledger<Duration>,
 }
 
 impl Count {
@@ -58,7 +63,9 @@ impl Count {
 }
 
 /// A running relay; it ends when dropped.
+#[derive(Debug)]
 pub struct Relay {
+    /// Where it listens.
     pub address: SocketAddr,
     counts: [Arc<Mutex<Count>>; 2],
     over: Arc<AtomicBool>,
@@ -73,6 +80,9 @@ impl Drop for Relay {
 
 impl Relay {
     /// Passes on what comes to `listen` to `upstream` over `up`, and the answers back over `down`.
+    ///
+    /// # Errors
+    /// `listen` can't be had.
     pub fn start(listen: SocketAddr, upstream: SocketAddr, up: Path, down: Path, seed: u64) -> io::Result<Relay> {
         let front = Arc::new(open(listen)?);
         let address = front.local_addr()?;
@@ -132,6 +142,7 @@ impl Relay {
 fn open(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(address)?;
     socket.set_read_timeout(Some(LOOK))?;
+    setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
     let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 8 << 20);
     let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 8 << 20);
     Ok(socket)
@@ -150,13 +161,13 @@ impl Line {
         Line { path, rng: SmallRng::seed_from_u64(seed), free_at: Instant::now(), count, dead }
     }
 
-    /// When a datagram that comes now leaves; None where it is lost.
-    fn pass(&mut self, now: Instant, payload: usize) -> Option<Instant> {
+    /// When a datagram that is read now leaves; None where it is lost. `came` is when the kernel received it.
+    fn pass(&mut self, now: Instant, came: Duration, payload: usize) -> Option<Instant> {
         let size = payload as u64 + HEADERS;
         let mut count = self.count.lock().expect("counted");
         count.bytes += size;
         count.datagrams += 1;
-        count.log.note(now, size);
+        count.log.note(came, size);
         if self.dead.load(Ordering::Relaxed) {
             count.dropped += 1;
             return None;
@@ -179,6 +190,26 @@ impl Line {
     }
 }
 
+/// The next datagram: its length, its sender, and when the kernel received it.
+fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr, Duration)> {
+    let mut said = nix::cmsg_space!(TimeSpec);
+    let mut buffers = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::empty();
+    let received = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut buffers, Some(&mut said), flags)?;
+    let from = received.address.as_ref().and_then(address).ok_or(io::ErrorKind::InvalidData)?;
+    let stamped = received.cmsgs()?.find_map(|said| match said {
+        ControlMessageOwned::ScmTimestampns(at) => Some(Duration::from(at)),
+        _ => None,
+    });
+    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Ok((received.bytes, from, stamped.unwrap_or_else(now)))
+}
+
+fn address(kept: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = kept.as_sockaddr_in().map(|kept| SocketAddr::from((kept.ip(), kept.port())));
+    v4.or_else(|| kept.as_sockaddr_in6().map(|kept| SocketAddr::from((kept.ip(), kept.port()))))
+}
+
 /// Passes datagrams on until it is over. `way` says through which socket, and where to, for a datagram's sender.
 fn run(
     socket: &UdpSocket,
@@ -190,16 +221,12 @@ fn run(
     let mut due: BTreeMap<(Instant, u64), (Vec<u8>, SocketAddr)> = BTreeMap::new();
     let mut number = 0;
     while !over.load(Ordering::Relaxed) {
-        match socket.recv_from(&mut buffer) {
-            Ok((len, from)) => {
-                if let Some(at) = line.pass(Instant::now(), len) {
-                    due.insert((at, number), (buffer[..len].to_vec(), from));
-                    number += 1;
-                }
-            }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
-            // What an earlier datagram met on its way ("connection refused") says nothing about the next.
-            Err(_) => {}
+        // An error: nothing came, or an earlier datagram was refused, which says nothing about the next.
+        if let Ok((len, from, came)) = receive(socket, &mut buffer)
+            && let Some(at) = line.pass(Instant::now(), came, len)
+        {
+            due.insert((at, number), (buffer[..len].to_vec(), from));
+            number += 1;
         }
         while let Some(entry) = due.first_entry().filter(|entry| entry.key().0 <= Instant::now()) {
             let (bytes, from) = entry.remove();

@@ -12,8 +12,8 @@ use narrowboat_storage::tree::node::NodeFault;
 use narrowboat_storage::units::Timestamp;
 use narrowboat_wan::sync::seam::{DatasetKind, Ref, SnapshotOffer};
 
-use crate::rng::Rng;
-use crate::store::MemoryStore;
+use crate::common::rng::Rng;
+use crate::common::store::MemoryStore;
 
 const ENTRY: usize = 8 + 1 + 32;
 /// About so many entries in a node.

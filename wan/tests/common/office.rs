@@ -15,9 +15,9 @@ use narrowboat_wan::peer::{PeerAddress, PeerRecord};
 use narrowboat_wan::sync::seam::SnapshotOffer;
 use narrowboat_wan::sync::{Admission, Failure, Replication, Report, Sink};
 
-use crate::rng::Rng;
-use crate::store::{MemoryStore, OwnOnly};
-use crate::tree::{Dataset, Size, spans};
+use crate::common::rng::Rng;
+use crate::common::store::{MemoryStore, OwnOnly};
+use crate::common::tree::{Dataset, Size, spans};
 
 /// A box: a store in memory, and what it was told.
 pub struct Office {

@@ -4,8 +4,6 @@
 //! delay, a tail-drop queue, random and bursty loss, jitter, reordering, duplication, outages and holes of the path MTU. Time is tokio's paused clock. Each
 //! line counts what was put into it, in a log of its own that owes nothing to the code under test.
 
-#![allow(dead_code, reason = "every test uses a part of it")]
-
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::future::Future;
@@ -23,29 +21,35 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, Sleep};
 
-use ledger::Ledger;
-
-#[path = "../ledger/mod.rs"]
-mod ledger;
-
-/// IPv4 and UDP.
-const HEADERS: u64 = 28;
+use crate::HEADERS;
+use crate::ledger::Ledger;
 
 /// How packets get lost, besides a full queue.
 #[derive(Clone, Copy, Debug)]
 pub enum Loss {
     /// Each by itself, with this probability.
     Random(f64),
-    /// In bursts (Gilbert, Elliott): probabilities of turning bad and good again per packet, and of loss while bad.
-    Bursts { worsens: f64, recovers: f64, loses: f64 },
+    /// In bursts (Gilbert 1960, Elliott 1963).
+    Bursts {
+        /// Probability per packet that a good line turns bad.
+        worsens: f64,
+        /// Probability per packet that a bad line turns good.
+        recovers: f64,
+        /// Probability per packet of loss while the line is bad.
+        loses: f64,
+    },
 }
 
 /// One direction between two hosts.
 #[derive(Clone, Debug)]
 pub struct Line {
+    /// The bottleneck.
     pub bits_per_second: u64,
+    /// One way.
     pub delay: Duration,
+    /// Tail drop behind so many bytes.
     pub queue_bytes: u64,
+    /// Besides what the queue drops.
     pub loss: Loss,
     /// Probability that a packet is held back by up to `delay / 4`.
     pub reorder: f64,
@@ -81,9 +85,13 @@ impl Line {
 /// What was put into a line.
 #[derive(Clone, Debug, Default)]
 pub struct Wire {
+    /// With headers, whatever became of them.
     pub bytes: u64,
+    /// Datagrams.
     pub packets: u64,
+    /// Of them, those that found the queue full.
     pub dropped_by_queue: u64,
+    /// Of them, those that were lost on their way.
     pub lost: u64,
     log: Ledger<Duration>,
 }
@@ -155,6 +163,7 @@ struct World {
 pub struct SimNet(Arc<Mutex<World>>);
 
 impl SimNet {
+    /// An empty network whose chances come from this seed. To be made within the runtime whose time it is.
     pub fn new(seed: u64) -> SimNet {
         SimNet(Arc::new(Mutex::new(World {
             began: Instant::now(),
