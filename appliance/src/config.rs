@@ -51,6 +51,7 @@
 //! compression = "adaptive"        # as hard as the line is slow; or "stored" (spares the processor), or a zstd level "1" to "19"
 //! delta = true                    # send what changed as its difference from what the peer has
 //! resemblance = true              # look for what moved, too
+//! require_proofs = true           # take snapshots only from peers that prove to have what they need not send; false for older ones
 //!
 //! [peer.head-office]              # cap of what is sent to one peer, below that of the box
 //! rate = "10Mbit"
@@ -290,6 +291,8 @@ pub struct Wan {
     pub delta: bool,
     /// Whether differences are also looked for from what lies elsewhere in the base, by resemblance.
     pub resemblance: bool,
+    /// Whether snapshots are taken only from peers that prove to have what they do not send.
+    pub require_proofs: bool,
 }
 
 impl Wan {
@@ -315,6 +318,7 @@ impl Default for Wan {
             compression,
             delta: true,
             resemblance: true,
+            require_proofs: true,
         }
     }
 }

@@ -31,6 +31,8 @@ pub mod pace;
 pub mod plans;
 /// When datasets are deduplicated that wait for it.
 pub mod policies;
+/// What peers were refused.
+pub mod refusals;
 /// What peers meet.
 pub mod replicas;
 pub mod retention;

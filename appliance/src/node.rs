@@ -48,6 +48,7 @@ use crate::ingest::volumes::StoreTargets;
 use crate::pace;
 use crate::plans::{self, Plans};
 use crate::policies::Policies;
+use crate::refusals::Refusals;
 use crate::replicas::{Replicas, peers};
 use crate::retention::Retention;
 use crate::transfers::Transfers;
@@ -111,6 +112,8 @@ pub struct Node {
     pub nfs_address: Option<SocketAddr>,
     /// Where iSCSI is served.
     pub iscsi_addresses: Vec<SocketAddr>,
+    /// What peers were refused.
+    pub refusals: Arc<Refusals>,
     /// Who uses what.
     pub users: Users,
     /// Replications.
@@ -203,7 +206,8 @@ impl Node {
             .build()
             .map_err(|error| StartError::Thread("the runtime", error))?;
         let caps = Arc::new(Caps::new(store.clone(), &config));
-        let link = start_link(&runtime, data, &config, &name, &caps, &store)?;
+        let refusals = Arc::new(Refusals::new(store.clone()));
+        let link = start_link(&runtime, data, &config, &name, &caps, &store, &refusals)?;
         let shares = start_nfs(&store, &config)?;
         let front = start_iscsi(&store, &config)?;
         let users = Users::new(front.targets.clone(), shares.users());
@@ -221,6 +225,7 @@ impl Node {
             differences: Differences::default(),
             nfs_address: shares.address,
             iscsi_addresses: front.addresses,
+            refusals,
             users,
             transfers: Transfers::default(),
             plans,
@@ -370,6 +375,7 @@ impl Running {
         if let Some(link) = &node.link {
             node.block_on(link.shutdown());
         }
+        node.refusals.flush();
         node.store.stop_waiting();
         for pump in pumps {
             if pump.join().is_err() {
@@ -533,6 +539,7 @@ fn start_link(
     name: &str,
     caps: &Arc<Caps>,
     store: &Arc<Store>,
+    refusals: &Arc<Refusals>,
 ) -> Result<Option<Link>, StartError> {
     let Some(listen) = config.wan_address() else { return Ok(None) };
     let identity = Identity::load_or_create(&data.join("identity.key"), rand::random)?;
@@ -545,8 +552,10 @@ fn start_link(
     link.limits.compression = config.wan.compression().map_err(StartError::Config)?;
     link.limits.delta = config.wan.delta;
     link.limits.resemblance = config.wan.resemblance;
+    link.require_proofs = config.wan.require_proofs;
     link.peers = peers(store);
-    Ok(Some(runtime.block_on(Link::bind(link, Arc::new(Replicas::new(store.clone(), caps.clone(), config))))?))
+    let replicas = Replicas::new(store.clone(), caps.clone(), refusals.clone(), config);
+    Ok(Some(runtime.block_on(Link::bind(link, Arc::new(replicas)))?))
 }
 
 fn host_name() -> String {

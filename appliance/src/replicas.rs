@@ -18,20 +18,22 @@ use crate::caps::{Caps, Way};
 use crate::clock;
 use crate::config::Config;
 use crate::ledger;
+use crate::refusals::Refusals;
 
 /// The part of a box that peers meet.
 pub struct Replicas {
     store: Arc<Store>,
     caps: Arc<Caps>,
+    refusals: Arc<Refusals>,
     /// Names of peers that may pass on what others made.
     forwarders: BTreeSet<String>,
 }
 
 impl Replicas {
-    /// Keeps what peers send in `store`, and sends to them under `caps`.
-    pub fn new(store: Arc<Store>, caps: Arc<Caps>, config: &Config) -> Self {
+    /// Keeps what peers send in `store`, sends to them under `caps`, and notes what they are refused.
+    pub fn new(store: Arc<Store>, caps: Arc<Caps>, refusals: Arc<Refusals>, config: &Config) -> Self {
         let forwards = config.peer.iter().filter(|(_, rules)| rules.forwards);
-        Replicas { store, caps, forwarders: forwards.map(|(name, _)| name.clone()).collect() }
+        Replicas { store, caps, refusals, forwarders: forwards.map(|(name, _)| name.clone()).collect() }
     }
 }
 
@@ -163,6 +165,10 @@ impl Host for Replicas {
 
     fn cap(&self, peer: &PeerRecord) -> Option<Rate> {
         self.caps.limit_at(Way::Sent, Some(peer), clock::wall())
+    }
+
+    fn refused(&self, peer: &PeerRecord, why: &str) {
+        self.refusals.note(peer, why);
     }
 
     fn received(&self, peer: &PeerRecord, outcome: Result<(), &Failure>, report: &Report) {

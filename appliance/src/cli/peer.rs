@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::limit::limit_text;
 use super::show::{or_dash, size, table};
 use super::{Context, Outcome};
-use crate::control::reports::{Acknowledged, Invitation, Line, Measured, MeasuredWay, Peer};
+use crate::control::reports::{Acknowledged, Invitation, Line, Measured, MeasuredWay, Peer, Refusal};
 use crate::control::{AddressChange, Request};
 use crate::units::{bit_rate, duration};
 
@@ -31,6 +31,8 @@ pub(super) enum PeerCommand {
     /// Where a peer is dialled: several addresses, best first.
     #[command(subcommand)]
     Address(AddressCommand),
+    /// What peers were refused: what was wrong, how often, since when, and when last.
+    Refusals,
     /// Forget a peer. Its replicas here stay.
     Remove {
         /// Its name.
@@ -114,6 +116,11 @@ pub(super) fn peer(context: &Context, command: PeerCommand) -> Outcome {
                 show_peers(&peers);
             }
         }
+        PeerCommand::Refusals => {
+            if let Some(refusals) = context.ask::<Vec<Refusal>>(&Request::PeerRefusals)? {
+                show_refusals(&refusals);
+            }
+        }
         PeerCommand::Address(command) => return address(context, command),
         PeerCommand::Remove { name } => {
             if let Some(done) = context.ask::<Acknowledged>(&Request::PeerRemove { name })? {
@@ -144,10 +151,35 @@ pub(super) fn show_peers(peers: &[Peer]) {
             or_dash(peer.round_trip_ms.map(|ms| format!("{ms:.1} ms"))),
             size(peer.wire_bytes_sent),
             size(peer.wire_bytes_received),
+            or_dash(peer.proves.map(|proves| if proves { "yes" } else { "no" }.to_owned())),
         ]
     };
     let rows: Vec<_> = peers.iter().map(row).collect();
-    table(&["PEER", "LINE", "CAP", "SENDING", "RECEIVING", "ROUND TRIP", "SENT", "RECEIVED"], &rows);
+    table(&["PEER", "LINE", "CAP", "SENDING", "RECEIVING", "ROUND TRIP", "SENT", "RECEIVED", "PROVES"], &rows);
+    for (peer, last) in peers.iter().filter_map(|peer| Some((peer, peer.last_refusal.as_ref()?))) {
+        say!("{} was refused {}, last at {}: {}", peer.name, times(peer.refusals), last.last, last.why);
+    }
+}
+
+fn times(count: u64) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
+}
+
+fn show_refusals(refusals: &[Refusal]) {
+    if refusals.is_empty() {
+        say!("no peer was refused anything");
+        return;
+    }
+    let row = |refusal: &Refusal| {
+        vec![
+            refusal.last.clone(),
+            refusal.peer.clone(),
+            times(refusal.count),
+            refusal.first.clone(),
+            refusal.why.clone(),
+        ]
+    };
+    table(&["LAST", "PEER", "REFUSED", "FIRST", "WHY"], &refusals.iter().map(row).collect::<Vec<_>>());
 }
 
 fn show_way(name: &str, way: &MeasuredWay) {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use narrowboat_storage::catalogue::{DatasetKind, Policy, SnapshotRow};
 use narrowboat_storage::dataset::{BlockDevice, FileTree};
 use narrowboat_storage::store::{DatasetInfo, Moment};
+use narrowboat_storage::units::Timestamp;
 use narrowboat_wan::link::{Link, PeerStatus};
 use narrowboat_wan::shape::{Class, Rate};
 use serde::Serialize;
@@ -24,6 +25,7 @@ use crate::jobs::{Meter, Progress};
 use crate::ledger;
 use crate::node::Node;
 use crate::plans::is_auto;
+use crate::refusals::{Record, Refused};
 use crate::replicas::{self, refuse_return, replication};
 use crate::units::rfc3339;
 
@@ -89,6 +91,9 @@ pub fn handle(
         Request::PeerInvite { name } => done(invite(node, name)?),
         Request::PeerJoin { code, address } => done(join(node, &code, &address)?),
         Request::PeerList => done(peers(node)),
+        Request::PeerRefusals => {
+            done(node.refusals.all().iter().flat_map(|record| refusals(record).into_iter().rev()).collect::<Vec<_>>())
+        }
         Request::PeerAddresses { peer, change } => done(peer::addresses(node, &peer, change.as_ref())?),
         Request::PeerRemove { name } => {
             let record = link(node)?.remove(&name)?;
@@ -428,7 +433,20 @@ pub(super) fn peers(node: &Node) -> Vec<reports::Peer> {
     link.peers().iter().map(|peer| peer_report(node, peer)).collect()
 }
 
+/// The latest one last.
+fn refusals(record: &Record) -> Vec<reports::Refusal> {
+    let report = |refused: &Refused| reports::Refusal {
+        peer: record.peer.clone(),
+        first: rfc3339(Timestamp(refused.first)),
+        last: rfc3339(Timestamp(refused.last)),
+        count: refused.count,
+        why: refused.why.clone(),
+    };
+    record.refused.iter().map(report).collect()
+}
+
 fn peer_report(node: &Node, peer: &PeerStatus) -> reports::Peer {
+    let refused = node.refusals.of(&peer.record);
     reports::Peer {
         name: peer.record.name.to_string(),
         id: peer.record.id.to_string(),
@@ -449,6 +467,10 @@ fn peer_report(node: &Node, peer: &PeerStatus) -> reports::Peer {
         wire_bytes_sent: peer.counters.sent.bytes,
         wire_bytes_received: peer.counters.received.bytes,
         lag: lag(node, peer.record.name.as_str()),
+        software: peer.greeting.as_ref().map(|greeting| greeting.software.clone()),
+        proves: peer.greeting.as_ref().map(|greeting| greeting.proves),
+        refusals: refused.count(),
+        last_refusal: refusals(&refused).pop(),
     }
 }
 

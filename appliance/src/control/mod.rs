@@ -213,6 +213,8 @@ pub enum Request {
         #[serde(default)]
         change: Option<AddressChange>,
     },
+    /// What peers were refused, those that are no peers any more included.
+    PeerRefusals,
     /// Forgets a peer.
     PeerRemove {
         /// Its name.

@@ -340,6 +340,33 @@ pub struct Peer {
     pub wire_bytes_received: u64,
     /// How far it is behind, for each dataset that was ever sent to it.
     pub lag: Vec<Lag>,
+    /// What its software called itself in the latest session, where there was one since the box started.
+    #[serde(default)]
+    pub software: Option<String>,
+    /// Whether it proves to have what it does not send, likewise.
+    #[serde(default)]
+    pub proves: Option<bool>,
+    /// How often it was refused something, as far as that is kept.
+    #[serde(default)]
+    pub refusals: u64,
+    /// What it was refused last.
+    #[serde(default)]
+    pub last_refusal: Option<Refusal>,
+}
+
+/// What a peer was refused.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The peer's name then.
+    pub peer: String,
+    /// When for the first time.
+    pub first: String,
+    /// And when for the last time.
+    pub last: String,
+    /// How often.
+    pub count: u64,
+    /// What, and why: a sentence.
+    pub why: String,
 }
 
 /// The path to a peer that is in use.

@@ -16,7 +16,7 @@ use super::host::{Host, LinkConfig, LinkError};
 use super::job::{Progress, Stopped, replicate};
 use super::pairing::{Code, Desk, desk};
 use super::paths::Path;
-use super::peers::{Peer, Peers};
+use super::peers::{Greeting, Peer, Peers};
 use super::places::Places;
 use super::probe::Unmeasured;
 use super::socket::{Counters, ShapedSocket, Shaper};
@@ -53,6 +53,8 @@ pub struct PeerStatus {
     pub replaced: usize,
     /// Why it was not reached when it was tried last.
     pub last_error: Option<String>,
+    /// How it greeted in the latest session, either way; None where there was none since the link was made.
+    pub greeting: Option<Greeting>,
     /// The line to it.
     pub line: Option<Probe>,
     /// The cap that is in force of what is sent to it: the one that was set, or what it grants us, if that is lower.
@@ -206,6 +208,7 @@ impl Link {
                 path: in_use.map(|(_, path, since)| (path, since.elapsed())),
                 replaced: peer.replaced(),
                 last_error: peer.last_error(),
+                greeting: peer.greeting(),
                 line: connection.as_ref().map(known),
                 limit: self.inner.shaper.limit(Some(peer.node)),
                 granted: self.inner.shaper.granted(peer.node),
@@ -336,6 +339,9 @@ impl Link {
                     survey = probe::ask(&self.inner, &peer, &connection) => survey,
                     () = self.inner.closing.cancelled() => return Err(LinkError::Closed),
                 };
+                if matches!(survey, Err(Unmeasured::Nonsense)) {
+                    self.inner.refused(&peer, format!("it was probed: {}", Unmeasured::Nonsense)).await;
+                }
                 Ok(Probed { line: known(&connection), survey })
             }
             Ok(None) => Err(LinkError::Closed),
@@ -376,6 +382,14 @@ impl Inner {
         let (peer, new) = self.peers.add(record, limit, &self.shaper);
         if new {
             self.spawn(keeper::keep(self.clone(), peer));
+        }
+    }
+
+    /// Tells the box that a peer was refused something.
+    pub(super) async fn refused(&self, peer: &Peer, why: String) {
+        let (host, record) = (self.host.clone(), peer.record());
+        if tokio::task::spawn_blocking(move || host.refused(&record, &why)).await.is_err() {
+            tracing::error!(peer = %peer.name(), "telling the box of a refusal failed");
         }
     }
 

@@ -195,8 +195,8 @@ async fn mind(inner: &Inner, peer: &Peer, mut stream: RecvStream) {
                 tokio::time::sleep(CALM).await;
             }
             Err(error) => {
-                tracing::debug!(peer = %peer.name(), %error, "a grant that is none");
                 let _ = stream.stop(UNWANTED);
+                inner.refused(peer, format!("it said how fast it may be sent to: {error}")).await;
                 break;
             }
         }

@@ -89,6 +89,9 @@ pub trait Host: Send + Sync + 'static {
     fn cap(&self, peer: &PeerRecord) -> Option<Rate> {
         peer.limit
     }
+    /// The peer did, or asked for, what it may not, and got nothing for it: `why` is a sentence for people. Of each session, each probe and each
+    /// stream of grants that ended so, once; a hostile peer can begin as many of these as it likes.
+    fn refused(&self, _peer: &PeerRecord, _why: &str) {}
     /// A replication from this peer has ended.
     fn received(&self, peer: &PeerRecord, outcome: Result<(), &Failure>, report: &Report);
 }

@@ -213,6 +213,11 @@ async fn receive(
     drop(in_use);
     sessions.end(number);
     if let Some((outcome, report)) = outcome {
+        if let Err(failure) = &outcome
+            && failure.is_refusal()
+        {
+            inner.refused(&peer, format!("it sent a snapshot: {failure}")).await;
+        }
         let host = inner.host.clone();
         let told = tokio::task::spawn_blocking(move || host.received(&record, outcome.as_ref().copied(), &report));
         if told.await.is_err() {
@@ -282,7 +287,7 @@ async fn run(
     let began = Instant::now();
     let ends = Ends { cancel: &Cancel::new(), closing: &inner.closing, make_room: place.wanted() };
     let patient = || peer.is_paused(&inner.shaper);
-    let mut watched = Watched { old: false, told: began };
+    let mut watched = Watched { greeted: false, told: began };
     let observe = |session: &Session| watched.look(peer, session, &counting);
     let (outcome, mut report) = drive(conversation, inner.began, ends, patient, observe).await;
     if let Err(failure @ Failure::NotProved(_)) = &outcome {
@@ -317,17 +322,20 @@ fn swapped((there, back): (u64, u64)) -> (u64, u64) {
 
 /// What is looked after while a session goes on.
 struct Watched {
-    /// It was said that the peer is too old for proofs.
-    old: bool,
+    /// It has greeted.
+    greeted: bool,
     /// When its share of the wire was last told.
     told: Instant,
 }
 
 impl Watched {
     fn look(&mut self, peer: &Peer, session: &Session, counting: &Counting) {
-        if let Some(hello) = session.peer().filter(|hello| !self.old && hello.features_ignore & FEATURE_PROOFS == 0) {
-            self.old = true;
-            tracing::warn!(peer = %peer.name(), software = %hello.software, "the peer is too old to prove that it has what it does not send");
+        if let Some(hello) = session.peer().filter(|_| !self.greeted) {
+            self.greeted = true;
+            peer.greeted(hello);
+            if hello.features_ignore & FEATURE_PROOFS == 0 {
+                tracing::warn!(peer = %peer.name(), software = %hello.software, "the peer is too old to prove that it has what it does not send");
+            }
         }
         if self.told.elapsed() >= TELL_EVERY {
             self.told = Instant::now();

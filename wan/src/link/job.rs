@@ -210,18 +210,28 @@ impl Running<'_> {
         let conversation =
             Conversation { session, worker: worker.clone(), connection, control, data_out, data_in: None };
         let (inner, peer) = (self.inner, self.peer);
+        let mut greeted = false;
         let (outcome, report) = drive(
             conversation,
             inner.began,
             Ends { cancel, closing: &inner.closing, make_room: &Cancel::new() },
             || peer.is_paused(&inner.shaper),
             |session| {
+                if let Some(hello) = session.peer().filter(|_| !greeted) {
+                    greeted = true;
+                    peer.greeted(hello);
+                }
                 self.tell(true, Some(session.report()), false);
             },
         )
         .await;
         self.total.add(&report);
         self.tell(true, None, true);
+        if let Err(failure) = &outcome
+            && failure.is_refusal()
+        {
+            inner.refused(peer, format!("it was sent a snapshot: {failure}")).await;
+        }
         outcome
     }
 

@@ -68,6 +68,7 @@ pub use identity::Identity;
 pub use job::{Progress, Stopped};
 pub use pairing::{Code, PairingError};
 pub use paths::{Path, Why};
+pub use peers::Greeting;
 pub use probe::Unmeasured;
 pub use socket::Counters;
 

@@ -18,6 +18,7 @@ use super::shares::Shares;
 use super::socket::Shaper;
 use crate::peer::{PeerAddress, PeerId, PeerName, PeerRecord};
 use crate::shape::{NodeId, Rate};
+use crate::wire::{FEATURE_PROOFS, Hello};
 
 /// One peer.
 #[derive(Debug)]
@@ -37,6 +38,16 @@ pub(super) struct Peer {
     memory: Mutex<Memory>,
     sessions: AtomicU64,
     last_error: Mutex<Option<String>>,
+    greeting: Mutex<Option<Greeting>>,
+}
+
+/// What a peer's latest session said of its software.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    /// Name and version.
+    pub software: String,
+    /// Whether it proves to have what it does not send ([`FEATURE_PROOFS`]).
+    pub proves: bool,
 }
 
 impl Peer {
@@ -54,7 +65,18 @@ impl Peer {
             memory: Mutex::default(),
             sessions: AtomicU64::new(0),
             last_error: Mutex::new(None),
+            greeting: Mutex::new(None),
         }
+    }
+
+    /// Notes how the peer greets.
+    pub(super) fn greeted(&self, hello: &Hello) {
+        let proves = hello.features_ignore & FEATURE_PROOFS != 0;
+        *lock(&self.greeting) = Some(Greeting { software: hello.software.clone(), proves });
+    }
+
+    pub(super) fn greeting(&self) -> Option<Greeting> {
+        lock(&self.greeting).clone()
     }
 
     pub(super) fn record(&self) -> PeerRecord {

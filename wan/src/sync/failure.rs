@@ -80,6 +80,20 @@ impl Failure {
         }
     }
 
+    /// True where the peer did what it may not, or asked for it: somebody who looks after the box should hear of that. A line that breaks, a disk that is
+    /// full, and a turn that is over are nobody's fault; what the peer ends is for the peer's own people.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Failure::Wire(_)
+                | Failure::Protocol(_)
+                | Failure::Incompatible { .. }
+                | Failure::NotAllowed(_)
+                | Failure::WrongContent(_)
+                | Failure::NotProved(_)
+        )
+    }
+
     /// True where nothing is wrong, and others have their turn: it goes on by itself, however long that takes.
     pub fn is_busy(&self) -> bool {
         match self {

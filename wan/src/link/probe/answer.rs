@@ -33,7 +33,12 @@ pub(in crate::link) async fn answer(
     let side = Side { connection, ear: running.ear.clone(), session, by_asker: false, header_bytes, send, recv };
     let answering = tokio::time::timeout(TAKES_MAX, serve(side, ProbeMessage::Ready(cap(inner, peer))));
     tokio::select! {
-        outcome = answering => tracing::debug!(peer = %peer.name(), ?outcome, "a probe has ended"),
+        outcome = answering => {
+            tracing::debug!(peer = %peer.name(), ?outcome, "a probe has ended");
+            if let Ok(Err(Unmeasured::Nonsense)) = outcome {
+                inner.refused(peer, "it probed the line: it said what is no message there, or asked for more than a probe may".to_owned()).await;
+            }
+        }
         () = inner.closing.cancelled() => {}
     }
     drop(in_use);
