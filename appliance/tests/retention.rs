@@ -95,3 +95,44 @@ fn what_people_made_stays_until_the_peer_of_a_plan_has_it() {
     until("all", || snapshots(&head, "branch/disk") == ["sunday", "monday", "tuesday", "wednesday"]);
     until("the branch to let go", || snapshots(&branch, "disk") == ["wednesday"]);
 }
+
+/// What arrives at the head office stays, whatever the branch, or somebody at the head office, wants.
+#[test]
+fn what_is_locked_goes_for_nobody() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
+    let (served_head, _branch) = (Served::start(&head), Served::start(&branch));
+    pair(&head, &branch);
+    let rules = facts(&head, &["retention", "lock", "--replicas", "--for", "30d"]);
+    assert_eq!(rules[0]["seconds"], 30 * 86_400);
+    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    some(&branch, &["one", "two"]);
+    for name in ["one", "two"] {
+        fine(&branch, &["replicate", &format!("disk@{name}"), "--to", "head", "--wait"]);
+        fine(&branch, &["snapshot", "delete", &format!("disk@{name}")]);
+    }
+    assert_eq!(snapshots(&head, "branch/disk"), ["one", "two"]);
+    served_head.kill();
+    let _head = Served::start(&head);
+    fine(&head, &["retention", "lock", "--replicas", "--off"]);
+    for wish in [["snapshot", "delete", "branch/disk@one"], ["dataset", "delete", "branch/disk"]] {
+        let refused = narrowboat(&head, &wish);
+        assert!(refused.code != 0 && refused.err.contains("nobody can delete it before"), "{refused:?}");
+    }
+    let locked = |told: &str| ["30 d", "29 d 23 h"].iter().any(|left| told.contains(&format!("locked for {left}")));
+    let preview = fine(&head, &["retention", "set", "branch/disk", "--last", "1", "--dry-run"]);
+    assert!(preview.contains("2 stay, 0 go") && locked(&preview), "{preview}");
+    let list = fine(&head, &["snapshot", "list", "branch/disk"]);
+    assert!(locked(&list), "{list}");
+    assert_eq!(facts(&head, &["retention", "lock"]), serde_json::json!([]), "the rule is gone, not what it locked");
+
+    // One by one, never shorter, and a slip of the keyboard is asked about.
+    some(&branch, &["three"]);
+    let lock = |time: &[&str]| narrowboat(&branch, &[&["snapshot", "lock", "disk@three", "--for"], time].concat());
+    assert_eq!(lock(&["2d"]).code, 0);
+    assert!(lock(&["1d"]).err.contains("never made shorter"));
+    assert!(lock(&["900d"]).err.contains("--years"));
+    assert_eq!(lock(&["900d", "--years"]).code, 0);
+    let refused = narrowboat(&branch, &["dataset", "delete", "disk"]);
+    assert!(refused.code != 0 && refused.err.contains("900 days"), "{refused:?}");
+}

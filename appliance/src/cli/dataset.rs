@@ -8,7 +8,7 @@ use super::show::{count, or_dash, size, table};
 use super::{Context, Outcome};
 use crate::control::Request;
 use crate::control::reports::{Acknowledged, Dataset, Diff, Snapshot};
-use crate::units::ByteSize;
+use crate::units::{ByteSize, duration, parse_duration};
 
 #[derive(Subcommand)]
 pub(super) enum ShareCommand {
@@ -88,6 +88,19 @@ pub(super) enum SnapshotCommand {
     Hold {
         /// DATASET@NAME
         snapshot: String,
+    },
+    /// Keep anybody, you included, from deleting a snapshot for so long. There is no way back.
+    ///
+    /// Only time in which the box runs counts, by a clock that nobody can set. The dataset can't be deleted before, either.
+    Lock {
+        /// DATASET@NAME
+        snapshot: String,
+        /// For how long, as in 36h or 90d.
+        #[arg(long = "for", value_parser = parse_duration, value_name = "TIME")]
+        length: u64,
+        /// Yes, for more than a year.
+        #[arg(long)]
+        years: bool,
     },
     /// Allow a held snapshot to be deleted again.
     Release {
@@ -184,6 +197,10 @@ pub(super) fn snapshot(context: &Context, command: SnapshotCommand) -> Outcome {
             }
         }
         SnapshotCommand::Delete { snapshot } => acknowledge(context, &Request::SnapshotDelete { snapshot })?,
+        SnapshotCommand::Lock { snapshot, length, years } => {
+            super::lock::check(Some(length), years)?;
+            acknowledge(context, &Request::SnapshotLock { snapshot, seconds: length })?;
+        }
         SnapshotCommand::Hold { snapshot } => hold(context, snapshot, true)?,
         SnapshotCommand::Release { snapshot } => hold(context, snapshot, false)?,
     }
@@ -195,6 +212,13 @@ fn hold(context: &Context, snapshot: String, held: bool) -> Result<(), crate::co
         say!("{} {}@{}", if held { "holding" } else { "released" }, snapshot.dataset, snapshot.name);
     }
     Ok(())
+}
+
+/// Why it can't be deleted.
+fn kept(snapshot: &Snapshot) -> String {
+    let locked = snapshot.locked_seconds.map(|seconds| format!("locked for {}", duration(seconds as f64)));
+    let held = snapshot.held.then(|| "held".to_owned());
+    held.into_iter().chain(locked).collect::<Vec<_>>().join(", ")
 }
 
 fn show_snapshots(snapshots: &[Snapshot]) {
@@ -210,11 +234,11 @@ fn show_snapshots(snapshots: &[Snapshot]) {
             or_dash(snapshot.logical_bytes.map(size)),
             or_dash(snapshot.files.map(count)),
             root,
-            if snapshot.held { "held".into() } else { String::new() },
+            kept(snapshot),
         ]
     };
     let rows: Vec<_> = snapshots.iter().map(row).collect();
-    table(&["SNAPSHOT", "TIME", "SIZE", "USED", "FILES", "ROOT", ""], &rows);
+    table(&["SNAPSHOT", "TIME", "SIZE", "FILES", "ROOT", ""], &rows);
 }
 
 pub(super) fn clone(context: &Context, snapshot: String, name: String) -> Outcome {

@@ -6,6 +6,7 @@ mod out;
 mod check;
 mod dataset;
 mod limit;
+mod lock;
 mod peer;
 mod plan;
 mod replication;

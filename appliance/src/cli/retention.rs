@@ -25,12 +25,21 @@ pub(super) enum RetentionCommand {
     },
     /// List all datasets with rules.
     List,
+    /// Lock each new snapshot for so long: nobody deletes it before, whoever has your password included. Lists the rules of locking where nothing is said.
+    ///
+    /// Only time in which the box runs counts, by a clock that nobody can set. What is locked stays so, whatever becomes of the rule, and keeps its room on the disk.
+    #[command(after_help = LOCK_HELP)]
+    Lock(super::lock::Wish),
     /// Drop the rules of a dataset: nothing goes by them any more.
     Delete {
         /// The dataset.
         dataset: String,
     },
 }
+
+const LOCK_HELP: &str = "\
+What a branch sends can't be deleted here for a month, whoever gets into the branch, or in here:
+  narrowboat retention lock --replicas --for 30d";
 
 const HELP: &str = "\
 Two weeks of everything, then thinner and thinner:
@@ -92,6 +101,7 @@ pub(super) fn retention(context: &Context, command: RetentionCommand) -> Outcome
                 table(&["DATASET", "STAYS"], &rows);
             }
         }
+        RetentionCommand::Lock(wish) => return super::lock::lock(context, wish),
         RetentionCommand::Delete { dataset } => {
             if let Some(done) = context.ask::<Acknowledged>(&Request::RetentionRemove { dataset })? {
                 say!("{}", done.message);

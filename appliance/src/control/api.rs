@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::reports::{self, Acknowledged};
-use super::{Failed, Request, limit, peer, plan, retention, time};
+use super::{Failed, Request, limit, lock, peer, plan, retention, time};
 use crate::backlog::on_the_wall;
 use crate::caps::{Change, Way};
 use crate::clock;
@@ -68,7 +68,8 @@ pub fn handle(
         }
         Request::SnapshotHold { snapshot, held } => {
             let (dataset, name) = split(&snapshot)?;
-            done(snapshot_report(dataset, &node.store.hold_snapshot(dataset, name, held, clock::now())?))
+            let row = node.store.hold_snapshot(dataset, name, held, clock::now())?;
+            done(snapshot_report(node, dataset, &row))
         }
         Request::Window { dataset, seconds, bytes, off } => {
             done(time::set_window(&node.store, &dataset, seconds, bytes, off)?)
@@ -121,6 +122,12 @@ pub fn handle(
         Request::PlanList => done(plan::list(node)?),
         Request::PlanPause { dataset, peer, paused } => done(plan::pause(node, &dataset, peer.as_deref(), paused)?),
         Request::PlanRemove { dataset, peer } => done(plan::remove(node, &dataset, peer.as_deref())?),
+        Request::SnapshotLock { snapshot, seconds } => {
+            let (dataset, name) = split(&snapshot)?;
+            done(lock::snapshot(node, dataset, name, seconds)?)
+        }
+        Request::LockSet { dataset, seconds } => done(lock::set(node, dataset.as_deref(), seconds)?),
+        Request::LockList => done(lock::list(node)),
         Request::RetentionSet { dataset, rules, dry_run } => done(retention::set(node, &dataset, &rules, dry_run)?),
         Request::RetentionShow { dataset } => done(retention::show(node, &dataset)?),
         Request::RetentionList => done(retention::list(node)),
@@ -255,7 +262,7 @@ fn status(node: &Node) -> Result<reports::Status, Failed> {
     })
 }
 
-fn snapshot_report(dataset: &str, row: &SnapshotRow) -> reports::Snapshot {
+fn snapshot_report(node: &Node, dataset: &str, row: &SnapshotRow) -> reports::Snapshot {
     reports::Snapshot {
         dataset: dataset.to_owned(),
         name: row.name.clone(),
@@ -264,6 +271,7 @@ fn snapshot_report(dataset: &str, row: &SnapshotRow) -> reports::Snapshot {
         root: row.sealed.and_then(|sealed| sealed.root).map(|root| root.to_string()),
         sealed: row.sealed.is_some(),
         held: row.held,
+        locked_seconds: node.store.lock_left(row.id).map(|left| left.as_secs()),
         logical_bytes: row.sealed.map(|sealed| sealed.logical_bytes),
         files: row.sealed.map(|sealed| sealed.files),
     }
@@ -280,7 +288,7 @@ fn snapshot_create(node: &Node, dataset: &str, name: Option<String>) -> Result<r
         return Err(Failed::refused(why));
     }
     let row = node.store.create_snapshot(dataset, &name, now)?;
-    Ok(snapshot_report(dataset, &row))
+    Ok(snapshot_report(node, dataset, &row))
 }
 
 fn snapshots(node: &Node, dataset: Option<&str>) -> Result<Vec<reports::Snapshot>, Failed> {
@@ -288,7 +296,7 @@ fn snapshots(node: &Node, dataset: Option<&str>) -> Result<Vec<reports::Snapshot
     let rows = node.store.dataset_rows();
     let name_of = |row: &SnapshotRow| rows.iter().find(|dataset| dataset.id == row.dataset);
     let snapshots = node.store.snapshots(wanted);
-    Ok(snapshots.iter().filter_map(|row| Some(snapshot_report(&name_of(row)?.name, row))).collect())
+    Ok(snapshots.iter().filter_map(|row| Some(snapshot_report(node, &name_of(row)?.name, row))).collect())
 }
 
 fn diff(node: &Node, from: String, to: String) -> Result<reports::Diff, Failed> {

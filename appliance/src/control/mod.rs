@@ -6,6 +6,7 @@
 pub mod api;
 pub mod client;
 mod limit;
+mod lock;
 mod peer;
 mod plan;
 pub mod reports;
@@ -125,6 +126,22 @@ pub enum Request {
         /// Whether it is held from now on.
         held: bool,
     },
+    /// Locks a snapshot: nobody deletes it before.
+    SnapshotLock {
+        /// `DATASET@NAME`.
+        snapshot: String,
+        /// For how long the box has to run.
+        seconds: u64,
+    },
+    /// Says how long snapshots to come are locked.
+    LockSet {
+        /// The dataset; where there is none, all replicas without a rule of their own.
+        dataset: Option<String>,
+        /// For how long the box has to run; not at all where there is none.
+        seconds: Option<u64>,
+    },
+    /// All rules of locking.
+    LockList,
     /// Shows or changes how far back a dataset can be taken to any moment.
     Window {
         /// Its name.

@@ -297,6 +297,9 @@ pub struct Snapshot {
     pub sealed: bool,
     /// True while it can't be deleted.
     pub held: bool,
+    /// Seconds for which the box has to run until anybody can delete it; absent where it is not locked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked_seconds: Option<u64>,
     /// Sum of file lengths.
     pub logical_bytes: Option<u64>,
     /// Files.
@@ -614,6 +617,18 @@ pub struct Changed {
 pub struct Acknowledged {
     /// A sentence.
     pub message: String,
+}
+
+/// For how long snapshots to come are locked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LockRule {
+    /// The dataset; absent for replicas that have no rule of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<String>,
+    /// Seconds for which the box runs.
+    pub seconds: u64,
+    /// How many snapshots are locked now, by this rule or otherwise.
+    pub locked: usize,
 }
 
 /// The rules of a dataset, and what becomes of each of its snapshots.

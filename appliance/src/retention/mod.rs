@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::control::reports;
 use crate::ledger;
 use crate::node::Node;
-use crate::units::rfc3339;
+use crate::units::{duration, rfc3339};
 
 mod rules;
 
@@ -128,6 +128,7 @@ impl Retention {
         let facts = Facts {
             age: &|time| self.store.passed_nanoseconds(time, now) / 1_000_000_000,
             needed: &|snapshot| needs.reason(snapshot),
+            locked: &|snapshot| self.store.lock_left(snapshot.id).map(|left| duration(left.as_secs_f64())),
             zone: &self.zone,
         };
         judge(rules, snapshots, &facts)

@@ -129,6 +129,8 @@ pub struct Facts<'a> {
     pub age: &'a dyn Fn(Timestamp) -> u64,
     /// Why the box itself needs a snapshot, if it does.
     pub needed: &'a dyn Fn(&SnapshotRow) -> Option<String>,
+    /// For how long a snapshot is locked, if it is.
+    pub locked: &'a dyn Fn(&SnapshotRow) -> Option<String>,
     /// Whose days and weeks count.
     pub zone: &'a TimeZone,
 }
@@ -161,6 +163,7 @@ fn required(snapshot: &SnapshotRow, facts: &Facts<'_>) -> Vec<String> {
     if snapshot.held {
         reasons.push("held".into());
     }
+    reasons.extend((facts.locked)(snapshot).map(|left| format!("locked for {left}")));
     if snapshot.sealed.is_none() {
         reasons.push("not sealed yet".into());
     }

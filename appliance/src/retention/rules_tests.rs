@@ -46,6 +46,7 @@ impl World {
             rules,
             &self.snapshots,
             &Facts {
+                locked: &|_| None,
                 age: &|time| (end.0.saturating_sub(time.0)).max(0) as u64 / 1_000_000_000,
                 needed: &|_| None,
                 zone: &self.zone,
@@ -106,11 +107,12 @@ fn the_hour_that_comes_twice_counts_twice() {
 }
 
 #[test]
-fn what_is_held_needed_or_not_sealed_stays_whatever_the_rules_say() {
+fn what_is_held_locked_needed_or_not_sealed_stays_whatever_the_rules_say() {
     let mut world = World::new(row(5, DAY, "2026-11-22T12:00:00Z"));
     world.snapshots[0].held = true;
     world.snapshots[1].sealed = None;
     let facts = Facts {
+        locked: &|snapshot| (snapshot.id == SnapshotId([3; 16])).then(|| "4 d".to_owned()),
         age: &|_| u64::MAX,
         needed: &|snapshot| (snapshot.id == SnapshotId([2; 16])).then(|| "head builds upon it".into()),
         zone: &world.zone,
@@ -118,7 +120,8 @@ fn what_is_held_needed_or_not_sealed_stays_whatever_the_rules_say() {
     let rules = Rules { within: Some(1), ..Rules::default() };
     let stays: Vec<Vec<String>> =
         judge(&rules, &world.snapshots, &facts).into_iter().map(|verdict| verdict.stays).collect();
-    assert_eq!(stays, [vec!["held"], vec!["not sealed yet"], vec!["head builds upon it"], vec![], vec!["the newest"]]);
+    let expected = ["held", "not sealed yet", "head builds upon it", "locked for 4 d", "the newest"];
+    assert_eq!(stays, expected.map(|reason| vec![reason]));
 }
 
 #[test]

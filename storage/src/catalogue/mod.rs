@@ -7,6 +7,7 @@
 //! `docs/formats/catalogue.md` owns the bytes.
 
 mod image;
+mod locks;
 mod moments;
 mod past;
 mod rows;
@@ -26,9 +27,10 @@ use crate::id::{DatasetId, SnapshotId, StoreId};
 use crate::media::Media;
 use crate::units::{Inode, Lsn};
 
+pub use locks::Lock;
 pub use moments::{Checkpoint, Mark, Window};
 pub use past::{History, HistoryFile, Step};
-use rows::{CHECKPOINTS, HISTORY, MARK, Row, RowKey, STEPS, WINDOW};
+use rows::{CHECKPOINTS, HISTORY, LOCK, MARK, Row, RowKey, STEPS, WINDOW};
 pub use rows::{Change, DatasetKind, DatasetRow, Head, Policy, Sealed, SnapshotRow, decode_changes, encode_changes};
 
 const FILE: &str = "catalogue.redb";
@@ -51,6 +53,7 @@ struct Contents {
     marks: BTreeMap<(DatasetId, String), Mark>,
     histories: BTreeMap<DatasetId, History>,
     steps: BTreeMap<DatasetId, Vec<Step>>,
+    locks: BTreeMap<SnapshotId, Lock>,
 }
 
 /// The catalogue of one store.
@@ -223,6 +226,16 @@ impl Catalogue {
         self.read(|contents| contents.steps.get(&dataset).cloned())
     }
 
+    /// The lock of a snapshot, if it has one; it may be over.
+    pub fn lock(&self, snapshot: SnapshotId) -> Option<Lock> {
+        self.read(|contents| contents.locks.get(&snapshot).copied())
+    }
+
+    /// All locks, also those that are over.
+    pub fn locks(&self) -> Vec<Lock> {
+        self.read(|contents| contents.locks.values().copied().collect())
+    }
+
     /// The marks of a dataset, oldest first.
     pub fn marks(&self, dataset: DatasetId) -> Vec<Mark> {
         let mine = |mark: &&Mark| mark.dataset == dataset;
@@ -264,6 +277,7 @@ impl Contents {
             Row::Mark(mark) => drop(self.marks.insert((mark.dataset, mark.label.clone()), mark)),
             Row::History(id, history) => drop(self.histories.insert(id, history)),
             Row::Steps(id, steps) => drop(self.steps.insert(id, steps)),
+            Row::Lock(lock) => drop(self.locks.insert(lock.snapshot, lock)),
             Row::Unknown => {}
         }
     }
@@ -281,6 +295,7 @@ impl Contents {
             RowKey::Mark(id, label) => drop(self.marks.remove(&(id, label))),
             RowKey::History(id) => drop(self.histories.remove(&id)),
             RowKey::Steps(id) => drop(self.steps.remove(&id)),
+            RowKey::Lock(id) => drop(self.locks.remove(&id)),
             RowKey::Unknown => {}
         }
     }

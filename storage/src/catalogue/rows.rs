@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::locks::{self, Lock};
 use super::moments::{self, Checkpoint, Mark, Window};
 use super::past::{self, History, Step};
 use crate::codec::{Malformed, Put, Reader};
@@ -125,6 +126,7 @@ pub(super) const CHECKPOINTS: u8 = 8;
 pub(super) const MARK: u8 = 9;
 pub(super) const HISTORY: u8 = 10;
 pub(super) const STEPS: u8 = 11;
+pub(super) const LOCK: u8 = 12;
 
 /// A decoded row.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,6 +142,7 @@ pub(super) enum Row {
     Mark(Mark),
     History(DatasetId, History),
     Steps(DatasetId, Vec<Step>),
+    Lock(Lock),
     Unknown,
 }
 
@@ -157,6 +160,7 @@ pub(super) enum RowKey {
     Mark(DatasetId, String),
     History(DatasetId),
     Steps(DatasetId),
+    Lock(SnapshotId),
     Unknown,
 }
 
@@ -322,6 +326,7 @@ pub(super) fn row_key(key: &Bytes) -> Result<RowKey, Malformed> {
         CHECKPOINTS => RowKey::Checkpoints(DatasetId(reader.array()?)),
         HISTORY => RowKey::History(DatasetId(reader.array()?)),
         STEPS => RowKey::Steps(DatasetId(reader.array()?)),
+        LOCK => RowKey::Lock(SnapshotId(reader.array()?)),
         MARK => RowKey::Mark(DatasetId(reader.array()?), rest_as_text(&mut reader)?),
         PEER | SETTING => {
             let name = rest_as_text(&mut reader)?;
@@ -359,6 +364,7 @@ pub(super) fn row(key: &Bytes, value: &Bytes) -> Result<Row, Malformed> {
         RowKey::Mark(id, label) => Row::Mark(moments::mark(id, label, &mut reader)?),
         RowKey::History(id) => Row::History(id, past::history(&mut reader)?),
         RowKey::Steps(id) => Row::Steps(id, past::steps(&mut reader)?),
+        RowKey::Lock(id) => Row::Lock(locks::lock(id, &mut reader)?),
         RowKey::Unknown => return Ok(Row::Unknown),
     };
     reader.end().map(|()| row)

@@ -183,14 +183,15 @@ impl Store {
         }
     }
 
-    /// Deletes a dataset and its snapshots. Refused while one of them is held.
+    /// Deletes a dataset and its snapshots. Refused while one of them is held or locked.
     pub fn delete_dataset(&self, name: &str, now: Timestamp) -> Result<()> {
         self.refuse_deletion(&self.row_named(name)?)?;
         // A drain step under way would find its layers gone, and bring a head back that no dataset has.
         self.administer_at_rest(name, |row| {
             let snapshots = self.refuse_deletion(&row)?;
             let mut changes = Change::no_dataset(row.id).to_vec();
-            changes.extend(snapshots.iter().map(|snapshot| Change::no_snapshot(snapshot.id)));
+            let gone = |snapshot: &SnapshotRow| [Change::no_snapshot(snapshot.id), Change::no_lock(snapshot.id)];
+            changes.extend(snapshots.iter().flat_map(gone));
             let marks = self.stages.catalogue.marks(row.id);
             changes.extend(marks.iter().map(|mark| Change::no_mark(row.id, &mark.label)));
             self.administer(&changes, now)?;
@@ -204,13 +205,12 @@ impl Store {
         })
     }
 
-    /// Refuses where a snapshot of the dataset is held; returns them all.
+    /// Refuses where a snapshot of the dataset is held or locked; returns them all.
     fn refuse_deletion(&self, row: &DatasetRow) -> Result<Vec<SnapshotRow>> {
         let snapshots = self.stages.catalogue.snapshots(Some(row.id));
-        let Some(held) = snapshots.iter().find(|snapshot| snapshot.held) else { return Ok(snapshots) };
-        let name = &row.name;
-        let why = format!("{name}@{} is held: release it first, then delete {name}", held.name);
-        Err(Refusal::Invalid(why).into())
+        let then = format!(", then delete {}", row.name);
+        snapshots.iter().try_for_each(|snapshot| self.refuse_kept(snapshot, &then))?;
+        Ok(snapshots)
     }
 
     /// Snapshots of one dataset, or of all, oldest first.

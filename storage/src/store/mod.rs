@@ -14,6 +14,7 @@
 
 mod datasets;
 mod format;
+mod lock;
 mod open;
 mod past;
 mod pump;
@@ -43,6 +44,7 @@ use crate::tree::references;
 
 pub(crate) use datasets::stream_of;
 pub use datasets::{DatasetInfo, LABEL_BYTES_MAX, StoreStats};
+pub use lock::{KEPT_EVERY, LONGEST, LockScope};
 pub use open::OpenReport;
 pub use replica::ReplicaSnapshot;
 pub use retain::{Limit, Reach};
@@ -127,6 +129,8 @@ pub struct Store {
     /// Signals that a drain step ended.
     drained: Condvar,
     segment_bytes: u64,
+    /// What locks are measured by. Never locked while the administration is waited for.
+    run: Mutex<lock::Run>,
 }
 
 impl Store {

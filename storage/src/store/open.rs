@@ -92,8 +92,10 @@ impl Store {
             whole_journal_bytes: options.whole_journal_bytes,
             drained: Condvar::new(),
             segment_bytes,
+            run: Mutex::default(),
         };
         store.catch_up_catalogue()?;
+        store.learn_run();
         store.sweep_history()?;
         let (replayed, set_aside) = store.replay_datasets()?;
         store.learn_sizes()?;

@@ -106,9 +106,14 @@ impl Store {
         let newest = existing.iter().all(|other| other.time <= replica.time);
         let head = Head { root: replica.sealed.root, lsn: Lsn(0), next_inode: replica.sealed.next_inode };
         match self.dataset(replica.dataset) {
-            Err(_) => drop(self.add_dataset(row, head, &[Change::snapshot(&snapshot)], now)?),
+            Err(_) => {
+                let changes =
+                    [&[Change::snapshot(&snapshot)], self.locks_of_new(&row, snapshot.id).as_slice()].concat();
+                drop(self.add_dataset(row, head, &changes, now)?);
+            }
             Ok(dataset) => {
                 let mut changes = vec![Change::snapshot(&snapshot)];
+                changes.extend(self.locks_of_new(&row, snapshot.id));
                 if newest {
                     changes.push(Change::head(replica.dataset, head));
                     changes.push(Change::dataset(&DatasetRow { size: replica.size, ..row }));

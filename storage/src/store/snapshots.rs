@@ -45,15 +45,17 @@ impl Store {
         // The drain seals what it finds in the catalogue, so it does not end a step of the frozen layer before that is there.
         let _unrecorded = self.unrecorded(snapshot.id);
         let id = snapshot.id;
+        let locks = self.locks_of_new(&row, id);
         let value = |time| {
             snapshot.time = time;
-            encode_changes(&[Change::snapshot(&snapshot)])
+            encode_changes(&[&[Change::snapshot(&snapshot)], locks.as_slice()].concat())
         };
         let (lsn, base) = live.freeze_for(id, value, now)?;
         self.stages.make_stable(lsn)?;
         snapshot.lsn = lsn;
         snapshot.sealed = base.map(|base| self.sealed_at(base, live.next_inode())).transpose()?;
-        self.stages.catalogue.apply_journaled(&[Change::snapshot(&snapshot), applied_change(lsn)])?;
+        let changes = [&[Change::snapshot(&snapshot), applied_change(lsn)], locks.as_slice()].concat();
+        self.stages.catalogue.apply_journaled(&changes)?;
         self.snapshot(snapshot.id)
     }
 
@@ -104,25 +106,21 @@ impl Store {
         Ok(Arc::new(Dataset::new(&row, self.stages.clone(), Mode::ReadOnly, base, sealed.next_inode)))
     }
 
-    /// Deletes a snapshot. Refused while it is held.
+    /// Deletes a snapshot. Refused while it is held or locked.
     pub fn delete_snapshot(&self, dataset: &str, name: &str, now: Timestamp) -> Result<()> {
         let _administration = self.administration();
         self.delete(self.snapshot_named(dataset, name)?, now)
     }
 
-    /// Deletes that very snapshot, whatever has its name by now. Refused while it is held.
+    /// Deletes that very snapshot, whatever has its name by now. Refused while it is held or locked.
     pub fn delete_snapshot_by_id(&self, id: SnapshotId, now: Timestamp) -> Result<()> {
         let _administration = self.administration();
         self.delete(self.snapshot(id)?, now)
     }
 
     fn delete(&self, row: SnapshotRow, now: Timestamp) -> Result<()> {
-        if row.held {
-            let dataset = self.stages.catalogue.dataset(row.dataset).map_or_else(String::new, |dataset| dataset.name);
-            let why = format!("{dataset}@{} is held: release it first", row.name);
-            return Err(Refusal::Invalid(why).into());
-        }
-        self.administer(&[Change::no_snapshot(row.id)], now)
+        self.refuse_kept(&row, "")?;
+        self.administer(&[Change::no_snapshot(row.id), Change::no_lock(row.id)], now)
     }
 
     /// Holds a snapshot, so that it can't be deleted, or releases it.
