@@ -13,6 +13,12 @@ impl<T> Default for Ledger<T> {
     }
 }
 
+impl<T> FromIterator<(T, u64)> for Ledger<T> {
+    fn from_iter<I: IntoIterator<Item = (T, u64)>>(passed: I) -> Self {
+        Ledger(passed.into_iter().collect())
+    }
+}
+
 impl<T: Copy + Ord + Add<Duration, Output = T>> Ledger<T> {
     /// Notes bytes that passed at a moment.
     pub fn note(&mut self, at: T, bytes: u64) {
@@ -24,7 +30,7 @@ impl<T: Copy + Ord + Add<Duration, Output = T>> Ledger<T> {
         self.worst(Duration::from_secs(1))
     }
 
-    /// The most bytes in any time of this length, wherever it begins.
+    /// The most bytes in any half-open time of this length, wherever it begins: it may always be slid until it begins with some.
     pub fn worst(&self, length: Duration) -> u64 {
         let mut passed = self.0.clone();
         passed.sort_unstable();

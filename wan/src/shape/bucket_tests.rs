@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use narrowboat_lines::ledger::Ledger;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
@@ -21,18 +22,9 @@ fn worst_second(log: &Log) -> u64 {
     worst(log, SECOND)
 }
 
-/// The most bytes in any half-open time of this length. The one with the most may always be slid until it begins at a datagram.
+/// The most bytes in any half-open time of this length.
 fn worst(log: &Log, length: Duration) -> u64 {
-    let (mut worst, mut sum, mut from) = (0, 0, 0);
-    for (at, bytes) in log {
-        sum += bytes;
-        while log[from].0 + length <= *at {
-            sum -= log[from].1;
-            from += 1;
-        }
-        worst = worst.max(sum);
-    }
-    worst
+    log.iter().copied().collect::<Ledger<_>>().worst(length)
 }
 
 /// A sender that wants to send `size(rng)` bytes and does so whenever it may, with timers that are late by up to
