@@ -13,6 +13,7 @@ use super::pairing::PairingError;
 use crate::peer::{PeerName, PeerRecord};
 use crate::shape::{Marks, Rate};
 use crate::sync::{Admission, Failure, Limits, References, Report, Sink};
+use crate::wire::FEATURES_KNOWN;
 
 /// What a link is made from.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub struct LinkConfig {
     pub limits: Limits,
     /// Whether snapshots are taken only from peers that prove to have what they do not send. Others are told to be updated.
     pub require_proofs: bool,
+    /// What greetings name of the features that this software knows: all of them, unless a test wants an older box.
+    pub features: u64,
     /// How long a replication goes on trying while nothing moves.
     pub retry_for: Duration,
     /// Sessions in which peers send here at once, all peers together, 1 to 1024. Where more want to, they take turns.
@@ -68,6 +71,7 @@ impl LinkConfig {
             extra_bytes: 0,
             marks: Marks::default(),
             require_proofs: false,
+            features: FEATURES_KNOWN,
             limits: Limits { window_bytes: 16 << 20, ..Limits::default() },
             retry_for: Duration::from_secs(3600),
             sessions: 16,

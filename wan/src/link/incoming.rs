@@ -276,6 +276,7 @@ async fn run(
     let worker = Worker::sink(sink, config.references, config.realm.clone(), admission);
     let worker = Arc::new(worker.remembering(inner.possessions.clone()));
     let mut hello = Hello::new(Role::Receiver, config.realm.id(), config.store);
+    hello.features_ignore &= config.features;
     if config.require_proofs {
         hello.features_read_only |= FEATURE_PROOFS;
     }

@@ -193,7 +193,8 @@ impl Running<'_> {
     ) -> Result<(), Failure> {
         self.attempts += 1;
         let now = self.inner.began.elapsed();
-        let hello = Hello::new(Role::Sender, self.inner.config.realm.id(), self.inner.config.store);
+        let mut hello = Hello::new(Role::Sender, self.inner.config.realm.id(), self.inner.config.store);
+        hello.features_ignore &= self.inner.config.features;
         let rate = self.rate_expected(connection);
         let limits = self.limits(rate, connection.rtt());
         let session = Session::send(hello, replication.clone(), limits, now);
