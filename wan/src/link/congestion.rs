@@ -8,16 +8,16 @@
 //! the window therefore stays close to one BDP instead of two, or the pacer would fill every queue and lose what it fills.
 //!
 //! * **Rate**: bytes acknowledged per round trip, the highest of the last ten rounds (and at least of the last second).
-//! * **Round trip**: the shortest of the last ten seconds, and the usual one: the mean in the draining round of the cycle,
-//!   whose window goes by the shortest. What is in the mean above the shortest, beyond what acknowledgements and timers
+//! * **Round trip**: where the shortest was not seen for five seconds, a round at 0.75 BDP begins at once and shows both it and the
+//!   usual one, the mean. What is in the mean above the shortest, beyond what acknowledgements and timers
 //!   take, is not ours (a busy host, radio, other traffic), and a window that ignored it would shrink from round to round.
-//!   It is believed up to half a round trip and 50 ms; what is beyond is a queue that stays.
+//!   It is believed up to a round trip and 100 ms. Others of our kind on the line see the same shortest round trip at the same
+//!   moment, and so drain with us five seconds later: then no queue of theirs or ours passes for the line's, as in BBR.
 //! * **Usual loss**: the lowest loss of any of the last ten rounds that had enough packets to tell. One such round in each
 //!   cycle sends less than the line takes, so what is lost in it is the line's own doing. The window is enlarged by that
 //!   share, and only by it.
-//! * **Cycle**: one round at 1.25 BDP (is there more?), one at 0.9 (empty the queue, see the true round trip), six at 1.06.
-//!   A probing round that finds more is followed by another. Where the shortest round trip was not seen for five seconds,
-//!   the draining round is one at 0.75, or a queue of our own would after ten pass for the line. Where the probing round met no
+//! * **Cycle**: one round at 1.25 BDP (is there more?), one at 0.9 (empty the queue), six at 1.06.
+//!   A probing round that finds more is followed by another. Where the probing round met no
 //!   queue, as under a cap, there is nothing to drain, and the round is like the others.
 //! * **Start**: the window doubles every round until the rate stops growing, a queue appears, or much is lost. A queue shows
 //!   one round trip late, when the window is twice what made it; so it is halved, and held for two rounds to be measured.
@@ -43,9 +43,7 @@ const MEMORY_ROUNDS: usize = 10;
 const MEMORY: Duration = Duration::from_secs(1);
 /// Most rounds that are ever remembered: a second of the shortest rounds.
 const MEMORY_ROUNDS_MAX: usize = 64;
-/// How long the shortest round trip is believed.
-const ROUND_TRIP_MEMORY: Duration = Duration::from_secs(10);
-/// A round trip that is longer by less than this, or by a 64th, is the same.
+/// A round trip that is longer by less than this, by a 64th, or by what a packet takes, is the same.
 const SAME_MIN: Duration = Duration::from_millis(1);
 /// No round is shorter: on a fast local network acknowledgements come in lumps that would look like rates.
 const ROUND_MIN: Duration = Duration::from_millis(20);
@@ -81,8 +79,10 @@ const LASTING_LOSS_MILLI: u64 = 40;
 const LASTING_ROUNDS: u32 = 3;
 /// Packets that a round needs before its loss says anything.
 const TELLING_PACKETS: u64 = 20;
-/// What is above the shortest round trip, beyond half of it and this, is a queue that stays; what is below may be jitter.
-const JITTER_MAX: Duration = Duration::from_millis(50);
+/// What is above the shortest round trip while little is under way, up to this and as much again, is jitter.
+const JITTER_MAX: Duration = Duration::from_millis(100);
+/// What is above the usual round trip by this, and half of the shortest, is a queue that stays.
+const QUEUE_MAX: Duration = Duration::from_millis(50);
 /// Packets of a draining round that tell the usual round trip.
 const DRAIN_PACKETS: u32 = 4;
 /// A train that goes on after so long is another one.
@@ -111,8 +111,10 @@ pub struct Steady {
     round: Round,
     rounds: VecDeque<Past>,
     round_trip: Option<(Duration, Instant)>,
-    /// In the last draining round that had enough packets, on average.
+    /// In the last deep draining round that had enough packets, on average.
     drained_round_trip: Option<Duration>,
+    /// The least mean round trip of any round: without a queue that came later.
+    calm: Option<Duration>,
     drain: Drain,
     /// What loss has taught, in bytes; None while it has taught nothing.
     ceiling: Option<u64>,
@@ -221,6 +223,7 @@ impl Steady {
             rounds: VecDeque::new(),
             round_trip: None,
             drained_round_trip: None,
+            calm: None,
             drain: Drain::default(),
             ceiling: None,
             rise_milli: RISE_MILLI,
@@ -256,14 +259,19 @@ impl Steady {
     }
 
     fn jitter_max(&self) -> Duration {
-        self.round_trip() / 2 + JITTER_MAX
+        self.round_trip() + JITTER_MAX
+    }
+
+    fn same(&self, shortest: Duration) -> Duration {
+        let packet = self.time_of_packets(1, self.bytes_per_second()).min(shortest);
+        SAME_MIN.max(shortest / 64).max(packet)
     }
 
     fn see_round_trip(&mut self, now: Instant, sample: Duration) {
         let round_min = self.round.round_trip_min.get_or_insert(sample);
         *round_min = sample.min(*round_min);
         match self.round_trip {
-            Some((shortest, _)) if sample > shortest + SAME_MIN.max(shortest / 64) => {}
+            Some((shortest, _)) if sample > shortest + self.same(shortest) => {}
             // As good as seen again.
             Some((shortest, _)) if sample > shortest => self.round_trip = Some((shortest, now)),
             _ => self.round_trip = Some((sample, now)),
@@ -285,10 +293,9 @@ impl Steady {
                 loss_milli: (round.packets >= TELLING_PACKETS).then(|| round.loss_milli()),
             });
         }
-        if self.round_trip.is_some_and(|(_, seen)| now.saturating_duration_since(seen) > ROUND_TRIP_MEMORY) {
-            // Rather from when there was no queue of ours.
-            let seen = [round.round_trip_min, self.drain.shortest].into_iter().flatten().min();
-            self.round_trip = seen.map(|shortest| (shortest, now)).or(self.round_trip);
+        if round.packets >= u64::from(DRAIN_PACKETS) {
+            let mean = round.mean_round_trip();
+            self.calm = Some(self.calm.map_or(mean, |calm| calm.min(mean)));
         }
         if round.app_limited {
             return;
@@ -302,7 +309,7 @@ impl Steady {
     /// True where the packets of a round took no longer than the shortest: nothing of ours waits on the line, as under a cap.
     fn is_empty_of_ours(&self, round: &Round) -> bool {
         let slack = SLACK + ACK_DELAY.min(self.time_of_packets(ACK_PACKETS, self.bytes_per_second()));
-        round.packets >= TELLING_PACKETS && round.mean_round_trip() <= self.round_trip() + slack
+        round.packets >= u64::from(DRAIN_PACKETS) && round.mean_round_trip() <= self.round_trip() + slack
     }
 
     fn remember(&mut self, past: Past) {
@@ -326,8 +333,8 @@ impl Steady {
     /// Where a queue has stayed, the remembered rates go.
     fn watch_queue(&mut self, round: &Round, rate: u64) {
         let Some(fastest) = round.round_trip_min else { return };
-        let queue = fastest.saturating_sub(self.round_trip());
-        if queue > self.jitter_max() + self.time_of_packets(4, rate) {
+        let queue = fastest.saturating_sub(self.usual_round_trip());
+        if queue > self.round_trip() / 2 + QUEUE_MAX + self.time_of_packets(4, rate) {
             self.queued_rounds += 1;
             if self.queued_rounds >= 2 {
                 self.believe_only(rate);
@@ -340,7 +347,9 @@ impl Steady {
     /// True when the samples at the start show that the line is full.
     fn queue_at_start(&mut self, sample: Duration) -> bool {
         let packets = self.time_of_packets(4, self.bytes_per_second());
-        let queued = sample > self.round_trip() + (self.round_trip() / 8).max(QUEUE_MIN) + packets;
+        let calm =
+            self.calm.map_or(Duration::ZERO, |calm| calm.saturating_sub(self.round_trip()).min(self.jitter_max()));
+        let queued = sample > self.round_trip() + calm + (self.round_trip() / 8).max(QUEUE_MIN) + packets;
         self.queue_samples = if queued { self.queue_samples + 1 } else { 0 };
         self.queue_samples >= QUEUE_SAMPLES
     }
@@ -400,16 +409,31 @@ impl Steady {
         }
         match self.phase {
             Phase::Cycle { place: DRAIN, .. } => {
-                let stale = |(_, seen): (Duration, Instant)| now.saturating_duration_since(seen) > ROUND_TRIP_STALE;
-                let deep = self.round_trip.is_some_and(stale);
+                let deep = self.drained_round_trip.is_none();
                 self.drain = Drain { deep, needless: needless && !deep, began: Some(now), ..Drain::default() };
             }
             Phase::Cycle { place: AFTER_DRAIN, .. } => self.drain.ended = Some(now),
-            Phase::Cycle { place: DRAIN_KNOWN, .. } => {
+            Phase::Cycle { place: DRAIN_KNOWN, .. } if self.drain.deep => {
                 self.drained_round_trip = self.drain.mean().or(self.drained_round_trip);
+                let before = self.round_trip.map(|(shortest, _)| shortest);
+                self.round_trip = self.drain.shortest.or(before).map(|shortest| (shortest, now));
             }
             _ => {}
         }
+    }
+
+    /// Begins a round that shows the shortest round trip and the usual one, where that is due.
+    fn drain_deep_if_stale(&mut self, now: Instant, app_limited: bool) {
+        let stale = |(_, seen): (Duration, Instant)| now.saturating_duration_since(seen) > ROUND_TRIP_STALE;
+        let Phase::Cycle { place, best } = self.phase else { return };
+        let draining = (DRAIN..=AFTER_DRAIN).contains(&place);
+        if app_limited || (draining && self.drain.deep) || !self.round_trip.is_some_and(stale) {
+            return;
+        }
+        self.round = Round::new(now, app_limited);
+        self.phase = Phase::Cycle { place: DRAIN, best };
+        self.drain = Drain { deep: true, began: Some(now), ..Drain::default() };
+        self.window = self.bounded(self.target().min(self.window));
     }
 
     /// The window that the model asks for, in bytes.
@@ -425,7 +449,7 @@ impl Steady {
             // Draining goes by the shortest: a queue of our own must not pass for the line's. But enough is under way to be
             // acknowledged without waiting.
             DRAIN if self.drain.deep => enlarged(self.round_trip(), DEEP_DRAIN).max(acks),
-            DRAIN if !self.drain.needless => enlarged(self.round_trip(), CYCLE[DRAIN]) + acks,
+            DRAIN if !self.drain.needless => enlarged(self.usual_round_trip(), CYCLE[DRAIN]) + acks,
             DRAIN => enlarged(self.usual_round_trip(), CYCLE[AFTER_DRAIN]) + acks + bytes_in(SLACK),
             _ => enlarged(self.usual_round_trip(), CYCLE[place]) + acks + bytes_in(SLACK),
         };
@@ -492,6 +516,7 @@ impl Controller for Steady {
     }
 
     fn on_end_acks(&mut self, now: Instant, _in_flight: u64, app_limited: bool, _largest: Option<u64>) {
+        self.drain_deep_if_stale(now, app_limited);
         if self.round.over && now.saturating_duration_since(self.round.began) >= ROUND_MIN {
             self.end_round(now, app_limited);
             self.window = self.bounded(self.target().min(self.window));

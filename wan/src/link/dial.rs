@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::Inner;
 use super::lane::making;
-use super::paths::{Candidate, head_start, in_order};
+use super::paths::{ASK_EVERY, Candidate, head_start, in_order};
 use super::peers::Peer;
 use super::tls::SERVER_NAME;
 use crate::shape::Class;
@@ -103,14 +103,15 @@ pub(super) async fn dial_at(
     class: Class,
 ) -> Result<Connection, String> {
     let mut config = inner.tls.dial_as(peer.id, class).map_err(|error| error.to_string())?;
-    config.transport_config(match class {
-        Class::Scavenger => inner.yielding.clone(),
-        _ if peer.addresses().len() > 1 => inner.watched.clone(),
-        _ => inner.transport.clone(),
-    });
     // Charged to the peer from its first datagram on.
     inner.shaper.route(address, peer.node);
     let _route = Route { inner, peer, address };
+    let mut transport = inner.transport(class, address);
+    if class != Class::Scavenger && peer.addresses().len() > 1 {
+        // It is soon seen when this one falls silent.
+        transport.keep_alive_interval(Some(ASK_EVERY));
+    }
+    config.transport_config(Arc::new(transport));
     let (connecting, lane) = making(|| inner.endpoint.connect_with(config, address, SERVER_NAME));
     lane.set(class);
     lane.belongs_to(peer.node);

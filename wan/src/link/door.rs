@@ -49,7 +49,7 @@ pub(super) async fn answer(inner: Arc<Inner>) {
         }
         let task_inner = inner.clone();
         inner.spawn(async move {
-            let greeted = tokio::time::timeout(HANDSHAKE, shake(incoming)).await;
+            let greeted = tokio::time::timeout(HANDSHAKE, shake(&task_inner, incoming)).await;
             drop(place);
             if let Ok(Some((connection, lane))) = greeted {
                 admit(task_inner, connection, &lane).await;
@@ -58,9 +58,12 @@ pub(super) async fn answer(inner: Arc<Inner>) {
     }
 }
 
-async fn shake(incoming: Incoming) -> Option<(Connection, Lane)> {
+async fn shake(inner: &Inner, incoming: Incoming) -> Option<(Connection, Lane)> {
     let address = incoming.remote_address();
-    let (accepted, lane) = making(|| incoming.accept());
+    let mut answering = inner.answering.clone();
+    // Who calls is not known yet, nor the class.
+    answering.transport_config(Arc::new(inner.transport(Class::Normal, address)));
+    let (accepted, lane) = making(|| incoming.accept_with(Arc::new(answering)));
     let greeted = match accepted {
         Ok(connecting) => connecting.await,
         Err(error) => Err(error),

@@ -22,9 +22,8 @@ use super::probe::Unmeasured;
 use super::socket::{Counters, ShapedSocket, Shaper};
 use super::standing::endpoint_config;
 use super::tls::{Doorkeeper, Tls, controller_of};
-use super::transport::{transport, transport_of};
 use super::udp::MarkingSocket;
-use super::{Inner, door, keeper, lock, pair, paths, probe};
+use super::{Inner, door, keeper, lock, pair, probe};
 use crate::peer::{PeerAddress, PeerId, PeerName, PeerRecord};
 use crate::probe::Survey;
 use crate::shape::{Class, Rate};
@@ -121,12 +120,9 @@ impl Link {
         let address = config.listen;
         let door = Arc::new(Doorkeeper::default());
         let tls = Arc::new(Tls::new(&config.identity, door.clone())?);
-        let (transport, mut watched) = (Arc::new(transport()), transport());
-        watched.keep_alive_interval(Some(paths::ASK_EVERY));
-        let mut server = tls.answer()?;
-        server.transport_config(transport.clone());
-        let standing = endpoint_config(&config.identity);
-        let endpoint = Endpoint::new_with_abstract_socket(standing, Some(server), socket, Arc::new(TokioRuntime))
+        let answering = tls.answer()?;
+        let (standing, server) = (endpoint_config(&config.identity), Some(answering.clone()));
+        let endpoint = Endpoint::new_with_abstract_socket(standing, server, socket, Arc::new(TokioRuntime))
             .map_err(|source| LinkError::Bind { address, source })?;
         let pinned = config.peers.clone();
         let places = Places::new(config.sessions.clamp(1, 1024), config.limits.window_bytes);
@@ -136,9 +132,7 @@ impl Link {
             shaper,
             door,
             tls,
-            transport,
-            watched: Arc::new(watched),
-            yielding: Arc::new(transport_of(Class::Scavenger)),
+            answering,
             endpoint,
             peers: Peers::default(),
             grants: Default::default(),

@@ -24,12 +24,15 @@
 //! that breaks is made again and work goes on where it stopped. What it never does: look into a store (that is
 //! [`Host`]'s), decide what is replicated when, or send to a peer whose cap is zero.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use governor::DefaultDirectRateLimiter;
-use quinn::{Endpoint, TransportConfig};
+use quinn::{Endpoint, ServerConfig, TransportConfig};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+
+use crate::shape::Class;
 
 mod cancel;
 pub mod congestion;
@@ -79,11 +82,8 @@ struct Inner {
     shaper: Arc<socket::Shaper>,
     door: Arc<tls::Doorkeeper>,
     tls: Arc<tls::Tls>,
-    transport: Arc<TransportConfig>,
-    /// For connections whose peer has other addresses, too: it is soon seen when they fall silent.
-    watched: Arc<TransportConfig>,
-    /// For connections that yield to everybody.
-    yielding: Arc<TransportConfig>,
+    /// How handshakes are answered, but for the transport.
+    answering: ServerConfig,
     endpoint: Endpoint,
     peers: peers::Peers,
     grants: grants::Grants,
@@ -99,6 +99,17 @@ struct Inner {
     began: Instant,
     closing: Cancel,
     tasks: Mutex<JoinSet<()>>,
+}
+
+impl Inner {
+    /// For a connection of a class with whoever is at an address, under the caps that hold now.
+    fn transport(&self, class: Class, address: SocketAddr) -> TransportConfig {
+        let mut transport = transport::transport_of(class);
+        if let Some(payloads) = self.shaper.filling_payloads(address) {
+            transport::fill(&mut transport, payloads);
+        }
+        transport
+    }
 }
 
 impl std::fmt::Debug for Inner {

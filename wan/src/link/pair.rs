@@ -17,6 +17,7 @@ use super::pairing::{Card, Code, Facts, Inviter, Joiner, PairingError, Step};
 use super::tls::{SERVER_NAME, peer_of};
 use super::{Inner, lock};
 use crate::peer::{PeerAddress, PeerId, PeerName, PeerRecord};
+use crate::shape::Class;
 
 /// A pairing that takes longer is given up, at either side.
 const WHOLE: Duration = Duration::from_secs(30);
@@ -87,7 +88,7 @@ async fn dial(inner: &Inner, address: &PeerAddress) -> Result<Connection, String
     let mut why = "no address for this name".to_owned();
     for found in lookup_host(address.as_str()).await.map_err(|error| format!("name not found: {error}"))? {
         let mut config = inner.tls.dial_to_pair().map_err(|error| error.to_string())?;
-        config.transport_config(inner.transport.clone());
+        config.transport_config(Arc::new(inner.transport(Class::Normal, found)));
         match inner.endpoint.connect_with(config, found, SERVER_NAME) {
             Ok(connecting) => match connecting.await {
                 Ok(connection) => return Ok(connection),

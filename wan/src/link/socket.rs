@@ -42,7 +42,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::lane::{self, Lane};
 use super::udp::MarkingSocket;
-use crate::shape::{Class, NodeId, Rate, Tally, Tree, Verdict, WatchId};
+use crate::shape::{Class, NodeId, Rate, Tally, Tree, Verdict, WatchId, filling};
 
 /// IPv4 (20) and UDP (8).
 const HEADERS_V4: u64 = 28;
@@ -52,6 +52,10 @@ const HEADERS_V6: u64 = 48;
 const STRANGERS_MAX: usize = 64;
 /// The cap that all strangers share.
 const STRANGERS_RATE_BITS: u64 = 1_000_000;
+/// What QUIC needs a path to take (RFC 9000, section 14).
+const PAYLOAD_MIN: usize = 1200;
+/// What every path takes, with its headers.
+const SAFE_DATAGRAM: u64 = 1280;
 /// Wire size of a full datagram, for turning bytes into segments.
 const FULL_DATAGRAM: u64 = 1500;
 
@@ -224,6 +228,18 @@ impl Shaper {
     /// The cap of the box (`None`) or of a peer: the lower of what was set and what the peer grants.
     pub fn limit(&self, of: Option<NodeId>) -> Option<Rate> {
         self.lock().tree.limit(of)
+    }
+
+    /// The payload that datagrams to an address should have for them to fill the cap that they are under, where so few fit into a second
+    /// that it matters: to begin with, and at most. The former every path takes (1280 bytes with headers, RFC 8200, section 5).
+    pub fn filling_payloads(&self, address: SocketAddr) -> Option<(u16, u16)> {
+        let of = self.lock().node_of(canonical(address));
+        let limit = [self.limit(None), self.limit(Some(of))].into_iter().flatten().min()?;
+        let least = self.wire_bytes(address, PAYLOAD_MIN, 1);
+        let [safe, most] = [SAFE_DATAGRAM, FULL_DATAGRAM].map(|most| most + self.extra_bytes);
+        let length = filling(limit, least..=safe).or_else(|| filling(limit, least..=most))?;
+        let payload = |length| u16::try_from(PAYLOAD_MIN as u64 + length - least).ok();
+        Some((payload(length.min(safe))?, payload(length)?))
     }
 
     /// Everything that the box (`None`) or a peer has sent and received since the socket was made.

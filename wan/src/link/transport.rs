@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{AckFrequencyConfig, TransportConfig, VarInt};
+use quinn::{AckFrequencyConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use super::congestion::SteadyFactory;
 use super::scavenger::YieldingFactory;
@@ -69,6 +69,14 @@ pub fn transport_of(class: Class) -> TransportConfig {
         transport.ack_frequency_config(Some(acks)).congestion_controller_factory(Arc::new(YieldingFactory));
     }
     transport
+}
+
+/// Datagrams of a connection carry `first` bytes of payload from the beginning on, and never more than `most`: what fills a cap of a few
+/// datagrams a second ([`super::socket::Shaper::filling_payloads`]). A longer one would leave a part of every second unused.
+pub fn fill(transport: &mut TransportConfig, (first, most): (u16, u16)) {
+    let mut search = MtuDiscoveryConfig::default();
+    search.upper_bound(most);
+    transport.initial_mtu(first).mtu_discovery_config(Some(search));
 }
 
 /// What a peer's connection may have under way towards us, where there are so many peers: bounds the memory that they can

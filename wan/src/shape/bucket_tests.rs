@@ -113,6 +113,36 @@ fn a_saturated_sender_uses_the_cap() {
 }
 
 #[test]
+fn datagrams_of_a_length_that_fills_a_thin_cap_use_all_of_it() {
+    // IPv4 datagrams from QUIC's least to what every path takes, and where none of these does, to what Ethernet takes.
+    let (safe, all) = (1228..=1280, 1228..=1480);
+    for (kbit, is_safe) in
+        [(51, true), (60, true), (61, true), (64, false), (72, true), (95, false), (128, false), (300, true)]
+    {
+        let limit = Rate::from_bits(kbit * 1000).expect("in bounds");
+        assert_eq!(filling(limit, safe.clone()).is_some(), is_safe, "{kbit} kbit/s");
+        let length = filling(limit, safe.clone()).or(filling(limit, all.clone())).expect("one that fits");
+        assert!(all.contains(&length));
+        let (mut bucket, mut now, mut sent) = (Bucket::new(Some(limit)), Duration::ZERO, 0);
+        while now < 60 * SECOND {
+            match bucket.check(now, length) {
+                Verdict::Now => {
+                    bucket.charge(now, length);
+                    sent += length;
+                }
+                Verdict::At(when) => now = when,
+                verdict => panic!("{verdict:?}"),
+            }
+        }
+        let share = sent as f64 / limit.bytes_in(60 * SECOND) as f64;
+        assert!(share >= 0.97, "{kbit} kbit/s in datagrams of {length}: {share:.3} of the cap");
+    }
+    for text in ["0", "38kbit", "20Mbit"] {
+        assert_eq!(filling(text.parse().expect("a rate"), all.clone()), None, "{text}: none fits, or all do");
+    }
+}
+
+#[test]
 fn a_change_counts_at_once_and_within_any_second() {
     for seed in 0..seeds() {
         let mut rng = SmallRng::seed_from_u64(1000 + seed);

@@ -42,7 +42,7 @@ pub mod schedule;
 pub mod tree;
 pub mod window;
 
-pub use bucket::{Bucket, Verdict};
+pub use bucket::{Bucket, Verdict, filling};
 pub use calendar::{Calendar, Rule, zone_named};
 pub use class::Class;
 pub use forecast::{Arrival, Load, Slowest, forecast, slowest};
