@@ -49,14 +49,14 @@ pub struct PathChange {
 }
 
 /// One side of a comparison: a root, and the names of directories met so far.
-struct Side<'a> {
+pub(crate) struct Side<'a> {
     objects: &'a dyn Objects,
     root: Option<Name>,
     dirs: BTreeMap<Inode, Vec<u8>>,
 }
 
 /// An entry: its directory and its name.
-type Place = (Inode, Bytes);
+pub(crate) type Place = (Inode, Bytes);
 
 /// What differs, before it has names.
 #[derive(Default)]
@@ -73,7 +73,7 @@ impl Store {
     /// What changed from the snapshot `from` to `to`, in the order of paths. Both are sealed first if need be.
     pub fn compare(&self, from: SnapshotId, to: SnapshotId) -> Result<Vec<PathChange>> {
         let objects = self.stages().pool.on(StreamId::MISC);
-        let side = |root| Side { objects: &objects, root, dirs: BTreeMap::from([(Inode::ROOT, Vec::new())]) };
+        let side = |root| Side::new(&objects, root);
         let mut before = side(self.seal(from)?.root);
         let mut after = side(self.seal(to)?.root);
         let differences = Differences::between(&before, &after)?;
@@ -199,8 +199,14 @@ fn attributes_differ(inode: Inode, old: &Bytes, new: &Bytes) -> Result<bool> {
     Ok(written || (old.mode, old.uid, old.gid) != (new.mode, new.uid, new.gid))
 }
 
-impl Side<'_> {
-    fn path(&mut self, (dir, name): &Place) -> Result<Vec<u8>> {
+impl<'a> Side<'a> {
+    /// Nothing is read yet.
+    pub(crate) fn new(objects: &'a dyn Objects, root: Option<Name>) -> Side<'a> {
+        Side { objects, root, dirs: BTreeMap::from([(Inode::ROOT, Vec::new())]) }
+    }
+
+    /// The path of an entry.
+    pub(crate) fn path(&mut self, (dir, name): &Place) -> Result<Vec<u8>> {
         let mut path = self.dir_path(*dir)?;
         if !path.is_empty() {
             path.push(b'/');
@@ -252,7 +258,7 @@ impl Side<'_> {
     }
 
     /// One name of each of the files, in one pass over all entries.
-    fn names_of<T>(&self, wanted: &BTreeMap<&Inode, T>) -> Result<Vec<(Inode, Place)>> {
+    pub(crate) fn names_of<T>(&self, wanted: &BTreeMap<&Inode, T>) -> Result<Vec<(Inode, Place)>> {
         let mut found = BTreeMap::new();
         // A volume has no names: its content is what lies at the empty path.
         if wanted.contains_key(&Inode::ROOT) && !self.is_dir(Inode::ROOT)? {

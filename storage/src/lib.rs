@@ -39,6 +39,8 @@ pub mod tree;
 /// The one public door.
 pub mod store;
 
+/// Whom damage hits.
+pub mod affected;
 /// Every invariant in one function.
 pub mod check;
 /// What changed between two snapshots.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
+use bytes::Bytes;
+
 use crate::container::format::Slot;
 use crate::container::{Class, path, reader};
 use crate::error::{Damage, Environment, Error, Result};
@@ -103,7 +105,13 @@ impl Pool {
 
 impl Inner {
     /// Checks one container; returns how many entries of the index lead to it.
-    fn check_container(&self, id: ContainerId, record: &Record, deep: bool, report: &mut CheckReport) -> Result<u64> {
+    pub(super) fn check_container(
+        &self,
+        id: ContainerId,
+        record: &Record,
+        deep: bool,
+        report: &mut CheckReport,
+    ) -> Result<u64> {
         let path = path(id, record.class);
         let open = |report: &mut CheckReport| {
             let file = self.files.open(self.media.as_ref(), id, record.class)?;
@@ -150,12 +158,7 @@ impl Inner {
 
     fn check_object(&self, place: &Location, slot: &Slot) -> Result<()> {
         let file = path(place.container, Class::of(place.kind));
-        let (found, payload) = self.fetch(place)?;
-        if found != *slot {
-            let damage = Damage::new(&file, slot.offset.into(), format!("{slot:?}"), format!("{found:?}"));
-            return Err(damage.into());
-        }
-        let content = self.open_payload(&file, slot, payload)?;
+        let content = self.note_wound(slot.kind, &slot.name, place.container, self.open_slot(place, slot, &file))?;
         if !slot.kind.is_node() {
             return Ok(());
         }
@@ -164,6 +167,17 @@ impl Inner {
             Some((kind, name)) => {
                 Err(Damage::new(file, slot.offset.into(), format!("{kind:?} {name} below this node"), "nothing").into())
             }
+        }
+    }
+
+    /// The object in a slot, which is as the directory says. Where the disk can't give it back, that is damage like any other.
+    fn open_slot(&self, place: &Location, slot: &Slot, file: &str) -> Result<Bytes> {
+        let damage = |found: String| Damage::new(file, slot.offset.into(), format!("{slot:?}"), found);
+        match self.fetch(place) {
+            Ok((found, payload)) if found == *slot => self.open_payload(file, slot, payload),
+            Ok((found, _)) => Err(damage(format!("{found:?}")).into()),
+            Err(Error::Environment(Environment::Io { source, .. })) => Err(damage(source.to_string()).into()),
+            Err(error) => Err(error),
         }
     }
 

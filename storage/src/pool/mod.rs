@@ -47,11 +47,14 @@ use recent::Recent;
 use run::Scratch;
 use stats::Counters;
 use streams::Streams;
+use wounds::Wounds;
 
 pub use check::{CheckReport, Progress};
 pub use mark::Mark;
 pub use recover::PoolReport;
+pub use scrub::Scrubbed;
 pub use stats::{Lookups, PoolStats};
+pub use wounds::Wound;
 
 mod cache;
 mod check;
@@ -62,10 +65,12 @@ mod recent;
 mod recover;
 mod replay;
 mod run;
+mod scrub;
 mod sketches;
 mod stats;
 mod streams;
 mod sync;
+mod wounds;
 
 /// Whose data lies together: each stream has an open container of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -185,6 +190,7 @@ struct Inner {
     /// Why nothing is written any more, once a sync failed.
     poison: OnceLock<String>,
     counters: Counters,
+    wounds: Wounds,
 }
 
 impl Pool {

@@ -78,7 +78,7 @@ impl Pool {
             return Err(Refusal::Invalid(format!("what was sent as {name} is something else")).into());
         }
         let settles = inner.settles.load(Ordering::Acquire);
-        if self.contains(kind, name)? {
+        if self.contains(kind, name)? && !inner.wounds.has(kind, name) {
             return Ok(Put { name: *name, new: false, stored_bytes: 0 });
         }
         if kind.is_node() && !inner.closed(kind, &content)? {
@@ -147,7 +147,10 @@ impl Inner {
     /// Which names are present. An index that cannot be read makes them new: storing again is safe, losing is not.
     fn known(&self, kind: Kind, names: &[Name]) -> Vec<bool> {
         match self.locate(kind, names) {
-            Ok(places) => places.iter().map(Option::is_some).collect(),
+            Ok(places) => {
+                let sound = |(place, name): (&Option<_>, &Name)| place.is_some() && !self.wounds.has(kind, name);
+                places.iter().zip(names).map(sound).collect()
+            }
             Err(_) => names.iter().map(|name| self.recent.get(kind, name).is_some()).collect(),
         }
     }
@@ -240,6 +243,7 @@ impl Inner {
                 self.streams.retire(writer.id());
             }
         }
+        self.wounds.take_left().into_iter().for_each(|container| self.amend(container));
         self.bound_unsafe()?;
         Ok(left)
     }
@@ -279,6 +283,7 @@ impl Inner {
             let Ready { name, codec, raw_len, sketch, .. } = *item;
             appender.append(Slot { name, offset, stored_len, raw_len, key_id: 0, kind, codec }, sketch, payload);
             self.counters.stored(raw_len, stored_len);
+            self.wounds.heal(kind, &name);
             puts[item.nth] = Put { name, new: true, stored_bytes: stored_len + SLOT_BYTES as u32 };
         }
         Ok((&[], false))

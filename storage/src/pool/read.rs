@@ -26,9 +26,11 @@ impl Pool {
         Ok(self.0.locate(kind, &[*name])?[0].is_some())
     }
 
-    /// Which of the objects are present, in their order.
+    /// Which of the objects are present, in their order. Those that are known to be damaged here are not: whoever has them may send
+    /// them.
     pub fn contains_batch(&self, kind: Kind, names: &[Name]) -> Result<Vec<bool>> {
-        Ok(self.0.locate(kind, names)?.iter().map(Option::is_some).collect())
+        let places = self.0.locate(kind, names)?;
+        Ok(names.iter().zip(places).map(|(name, place)| place.is_some() && !self.0.wounds.has(kind, name)).collect())
     }
 
     /// The names of the objects of a kind that begin with these prefixes ([`Name::prefix`]), in their order. None where there
@@ -224,19 +226,26 @@ impl Inner {
             let expected = format!("{kind:?} {name}");
             return Err(Damage::new(crate::container::CONTAINERS_DIR, 0, expected, "no such object").into());
         };
-        let (slot, payload) = self.fetch(&location)?;
+        let (slot, payload) = self.note_wound(kind, name, location.container, self.fetch_as(kind, name, &location))?;
+        Ok((location, slot, payload))
+    }
+
+    /// What lies at a place, where that is the object that it should be.
+    fn fetch_as(&self, kind: Kind, name: &Name, location: &Location) -> Result<(Slot, Vec<u8>)> {
+        let (slot, payload) = self.fetch(location)?;
         if slot.name != *name || slot.kind != kind {
             let (file, offset) = (path(location.container, Class::of(kind)), location.offset.into());
             let found = format!("{:?} {}", slot.kind, slot.name);
             return Err(Damage::new(file, offset, format!("{kind:?} {name}"), found).into());
         }
-        Ok((location, slot, payload))
+        Ok((slot, payload))
     }
 
     /// Reads, decompresses and verifies an object, whatever the cache holds.
     pub(super) fn read_from_disk(&self, kind: Kind, name: &Name) -> Result<Bytes> {
         let (location, slot, payload) = self.fetch_named(kind, name)?;
-        self.open_payload(&path(location.container, Class::of(kind)), &slot, payload)
+        let opened = self.open_payload(&path(location.container, Class::of(kind)), &slot, payload);
+        self.note_wound(kind, name, location.container, opened)
     }
 
     /// The object in a slot, verified against its name.

@@ -92,6 +92,7 @@ impl Pool {
             settles: AtomicU64::new(0),
             poison: OnceLock::new(),
             counters,
+            wounds: super::Wounds::default(),
             media,
             store,
             realm,

@@ -207,15 +207,18 @@ fn mended_objects_are_read_from_their_new_place_for_good() {
     // Look-ups that bring its directory into memory, as a stream of known data would.
     let names: Vec<_> = objects.iter().filter(|(_, (kind, _))| *kind == Kind::Chunk).map(|(name, _)| *name).collect();
     assert!(pool.contains_batch(Kind::Chunk, &names).unwrap().iter().all(|known| *known));
+    let content = &objects[&slot.name].1;
+    assert!(!pool.put(StreamId(1), Kind::Chunk, content).unwrap().new, "nobody has seen it yet");
     let damage = match pool.read(Kind::Chunk, &slot.name) {
         Err(Error::Damage(damage)) => damage,
         other => panic!("{other:?}"),
     };
     assert_eq!((damage.file, damage.offset), (path(id, Class::Data), u64::from(slot.offset)));
-    let content = &objects[&slot.name].1;
-    assert!(!pool.put(StreamId(1), Kind::Chunk, content).unwrap().new, "a put alone does not look");
-    assert!(pool.mend(StreamId(1), Kind::Chunk, content).unwrap());
-    assert!(!pool.mend(StreamId(1), Kind::Chunk, content).unwrap(), "sound now");
+    assert_eq!(pool.wounds().iter().map(|wound| wound.name).collect::<Vec<_>>(), [slot.name]);
+    assert_eq!(pool.contains_batch(Kind::Chunk, &[slot.name]).unwrap(), [false], "a peer that asks may send it");
+    assert!(pool.put(StreamId(1), Kind::Chunk, content).unwrap().new, "stored once more");
+    assert!(!pool.put(StreamId(1), Kind::Chunk, content).unwrap().new, "sound now");
+    assert_eq!((pool.wounds().len(), pool.healed()), (0, 1));
     assert_all(&pool, &objects);
     pool.close().unwrap();
     assert_eq!(verify(&pool, &objects, "after settling"), 0);

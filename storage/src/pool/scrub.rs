@@ -1,0 +1,76 @@
+//! Reading everything now and then, before somebody needs it: a piece at a time, in the order of the containers.
+//!
+//! A scrub is a number that goes up: whoever drives it keeps how far it came, and says how much to read in a step, so it can
+//! be slow, stop, and go on after a restart. What is put behind it is read the next time.
+
+use std::ops::Bound;
+use std::sync::PoisonError;
+
+use crate::error::{Damage, Result};
+use crate::id::ContainerId;
+use crate::index::Record;
+
+use super::{CheckReport, Inner, Pool};
+
+/// A step of a scrub.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// The container up to which all is read now; `None` at the end.
+    pub upto: Option<u64>,
+    /// What was read in this step.
+    pub containers: u64,
+    /// Objects that were verified against their names.
+    pub objects: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// How many containers there are behind, which are still to be read.
+    pub left: u64,
+    /// What is wrong; at most [`CheckReport::DAMAGE_MAX`] places.
+    pub damage: Vec<Damage>,
+    /// How many places did not fit.
+    pub damage_left_out: u64,
+}
+
+impl Pool {
+    /// Reads containers behind the one numbered `after` (from the first one on, where there is none) until that were at
+    /// least so many bytes, and verifies every object against its name. Objects that are damaged are remembered ([`Pool::wounds`]).
+    /// Puts, reads and the rest go on meanwhile. An error only where the machine can't read at all.
+    pub fn scrub(&self, after: Option<u64>, bytes: u64) -> Result<Scrubbed> {
+        let inner = &*self.0;
+        let behind = (after.map_or(Bound::Unbounded, |after| Bound::Excluded(ContainerId(after))), Bound::Unbounded);
+        let waiting: Vec<(ContainerId, Record)> = {
+            let indexed = inner.indexed.read().unwrap_or_else(PoisonError::into_inner);
+            indexed.range(behind).map(|(id, record)| (*id, *record)).collect()
+        };
+        let mut done = Scrubbed { left: waiting.len() as u64, ..Scrubbed::default() };
+        for (id, record) in waiting {
+            inner.scrub_container(id, &record, &mut done)?;
+            done.left -= 1;
+            if done.bytes >= bytes && done.left > 0 {
+                done.upto = Some(id.0);
+                break;
+            }
+        }
+        Ok(done)
+    }
+}
+
+impl Inner {
+    fn scrub_container(&self, id: ContainerId, record: &Record, done: &mut Scrubbed) -> Result<()> {
+        let mut report = CheckReport::default();
+        self.check_container(id, record, true, &mut report)?;
+        let is_there = || self.indexed.read().unwrap_or_else(PoisonError::into_inner).contains_key(&id);
+        if !report.is_sound() && !is_there() {
+            // It was let go of meanwhile.
+            return Ok(());
+        }
+        done.containers += 1;
+        done.objects += report.progress.objects;
+        // One that can't be read at all counts as something, or a step would go through thousands of them.
+        done.bytes += report.progress.bytes.max(1);
+        let room = CheckReport::DAMAGE_MAX.saturating_sub(done.damage.len());
+        done.damage_left_out += report.damage_left_out + report.damage.len().saturating_sub(room) as u64;
+        done.damage.extend(report.damage.into_iter().take(room));
+        Ok(())
+    }
+}

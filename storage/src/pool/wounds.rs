@@ -1,0 +1,120 @@
+//! Objects whose copy here is damaged: kept out of deduplication, and stored anew by whoever brings the same content again.
+//!
+//! A wound is what was seen: by a scrub, a check, or whoever read. It is remembered in memory alone, for the disk is the truth: after a
+//! restart the next to read it sees it again. While an object is wounded, `put` does not take it for known, so the next
+//! backup of the same content heals it, and what peers ask about is answered as absent, so that they send it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use crate::error::{Damage, Error, Result};
+use crate::id::ContainerId;
+use crate::name::{Kind, Name};
+
+use super::{Inner, Pool};
+
+/// More are not remembered one by one: so much damage is a disk that dies.
+const WOUNDS_MAX: usize = 100_000;
+
+/// An object that is damaged here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wound {
+    /// What it is.
+    pub kind: Kind,
+    /// Its name.
+    pub name: Name,
+    /// Where it lies, and what was seen.
+    pub damage: Damage,
+}
+
+/// All that are known.
+#[derive(Default)]
+pub(super) struct Wounds {
+    known: RwLock<BTreeMap<(Kind, Name), (ContainerId, Damage)>>,
+    /// How many, so that nobody pays for it while all is sound.
+    count: AtomicUsize,
+    healed: AtomicUsize,
+    /// Containers whose damaged copies nobody needs any more; whoever healed them tells the index.
+    left: Mutex<Vec<ContainerId>>,
+}
+
+impl Wounds {
+    pub fn add(&self, kind: Kind, name: &Name, container: ContainerId, damage: &Damage) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < WOUNDS_MAX || known.contains_key(&(kind, *name)) {
+            known.insert((kind, *name), (container, damage.clone()));
+        }
+        self.count.store(known.len(), Ordering::Release);
+    }
+
+    pub fn has(&self, kind: Kind, name: &Name) -> bool {
+        self.count.load(Ordering::Acquire) > 0
+            && self.known.read().unwrap_or_else(PoisonError::into_inner).contains_key(&(kind, *name))
+    }
+
+    /// It lies elsewhere now, soundly.
+    pub fn heal(&self, kind: Kind, name: &Name) {
+        if let Some(container) = self.remove(kind, name) {
+            self.healed.fetch_add(1, Ordering::Relaxed);
+            self.left.lock().unwrap_or_else(PoisonError::into_inner).push(container);
+        }
+    }
+
+    /// The containers whose damaged copies were left since this was asked last.
+    pub fn take_left(&self) -> Vec<ContainerId> {
+        match self.healed.load(Ordering::Acquire) {
+            0 => Vec::new(),
+            _ => std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+
+    /// No damage after all, or healed: where it lay.
+    fn remove(&self, kind: Kind, name: &Name) -> Option<ContainerId> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let (container, _) = known.remove(&(kind, *name))?;
+        self.count.store(known.len(), Ordering::Release);
+        Some(container)
+    }
+}
+
+impl Pool {
+    /// The objects that are damaged here, as far as is known, in the order of kinds and names. Each is read once more: what can be
+    /// read now was moved meanwhile, or the disk had a bad moment.
+    pub fn wounds(&self) -> Vec<Wound> {
+        let known: Vec<_> = {
+            let known = self.0.wounds.known.read().unwrap_or_else(PoisonError::into_inner);
+            known.keys().copied().collect()
+        };
+        let mut wounds = Vec::new();
+        for (kind, name) in known {
+            match self.0.read_from_disk(kind, &name) {
+                Ok(_) => drop(self.0.wounds.remove(kind, &name)),
+                Err(Error::Damage(damage)) => wounds.push(Wound { kind, name, damage }),
+                Err(error) => {
+                    let damage = Damage::new(format!("{kind:?} {name}"), 0, "an object that can be read", error);
+                    wounds.push(Wound { kind, name, damage });
+                }
+            }
+        }
+        wounds
+    }
+
+    /// How many objects were damaged and are sound again since the store was opened.
+    pub fn healed(&self) -> usize {
+        self.0.wounds.healed.load(Ordering::Relaxed)
+    }
+}
+
+impl Inner {
+    /// Remembers where reading an object met damage.
+    pub(super) fn note_wound<T>(&self, kind: Kind, name: &Name, container: ContainerId, read: Result<T>) -> Result<T> {
+        if let Err(Error::Damage(damage)) = &read {
+            self.wounds.add(kind, name, container, damage);
+        }
+        read
+    }
+}
