@@ -69,6 +69,11 @@
 //! drain_hours = "22:00-06:00"     # when datasets with `--dedup deferred` are deduplicated; "mon-fri 20:00-06:00, sat 00:00-24:00"
 //! deferred = "16GiB"              # journal that may wait for these hours; beyond, they are treated as inline ones
 //!
+//! [scrub]                         # everything is read now and then, before somebody needs it
+//! every = "30d"                   # so long after the last one, counted while the box runs; "" for never by itself
+//! rate = "16MiB"                  # a second, at most
+//! hours = "22:00-06:00"           # when it may run; any time where nothing is said
+//!
 //! [hook.postgres]                 # what quiets an application around a mark: `narrowboat mark disk1 noon --hook postgres`
 //! ssh = "root@db1"                # where the commands run; on the box where nothing is said
 //! ssh_key_file = "/etc/narrowboat/db1.key"            # what ssh finds by itself where nothing is said
@@ -90,6 +95,7 @@
 
 mod dscp;
 mod hook;
+mod scrub;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -106,6 +112,7 @@ use crate::units::{ByteSize, parse_duration};
 
 pub use dscp::Marking;
 pub use hook::{Call, Hook};
+pub use scrub::Scrub;
 
 /// Least memory for data that waits for the drain: below it each drain would move less than it costs.
 pub const OVERLAY_BYTES_MIN: u64 = 16 << 20;
@@ -130,6 +137,8 @@ pub struct Config {
     pub wan: Wan,
     /// The store.
     pub store: Store,
+    /// How often everything is read.
+    pub scrub: Scrub,
     /// What is logged.
     pub log: Log,
     /// Rules of single shares, by name; they override those of `[nfs]`.
@@ -473,6 +482,7 @@ impl Config {
             rules.validate(&format!("peer.{name}"), &self.zone())?;
         }
         self.wan.compression()?;
+        self.scrub.check()?;
         self.wan.dscp.marks()?;
         if let Some(bytes) = self.store.chunk_bytes {
             ChunkSizes::around(bytes).map_err(|error| format!("store.chunk_bytes = {bytes}: {error}"))?;
@@ -573,6 +583,8 @@ mod tests {
             ("name='a b/c@d'", "name"),
             ("time_zone='Atlantis/Capital'", "time_zone"),
             ("[store]\ndrain_hours='at night'", "drain_hours"),
+            ("[scrub]\nevery='often'", "scrub.every"),
+            ("[scrub]\nrate='0'", "scrub.rate"),
             ("[volume.disk]\ndrain_hours='22-6'", "drain_hours"),
             ("[store]\ndeferred='1MiB'", "store.deferred"),
             ("[hook.db]\nfreeze=['a']", "thaw"),

@@ -36,6 +36,7 @@ pub mod refusals;
 /// What peers meet.
 pub mod replicas;
 pub mod retention;
+pub mod scrub;
 /// Replications under way.
 pub mod transfers;
 /// Sizes, rates and times for people.

@@ -51,6 +51,7 @@ use crate::policies::Policies;
 use crate::refusals::Refusals;
 use crate::replicas::{Replicas, peers};
 use crate::retention::Retention;
+use crate::scrub::Scrubs;
 use crate::transfers::Transfers;
 use crate::users::Users;
 
@@ -122,6 +123,8 @@ pub struct Node {
     pub plans: Plans,
     /// Which snapshots stay.
     pub retention: Retention,
+    /// Reading everything now and then.
+    pub scrubs: Scrubs,
     /// What quiets applications around a mark.
     pub hooks: Hooks,
     /// Looks after datasets that are deduplicated later.
@@ -146,6 +149,7 @@ pub struct Running {
     caps: JoinHandle<()>,
     pacer: Option<JoinHandle<()>>,
     planner: JoinHandle<()>,
+    scrubber: JoinHandle<()>,
     thawer: JoinHandle<()>,
 }
 
@@ -214,6 +218,7 @@ impl Node {
         let policies = Policies::new(&config);
         let plans = Plans::new(store.clone(), &config);
         let retention = Retention::new(store.clone(), &config);
+        let scrubs = Scrubs::new(store.clone(), &config);
         let hooks = Hooks::new(store.clone(), config.hook.clone());
         let node = Arc::new(Node {
             name,
@@ -230,6 +235,7 @@ impl Node {
             transfers: Transfers::default(),
             plans,
             retention,
+            scrubs,
             hooks,
             policies,
             opened,
@@ -243,6 +249,7 @@ impl Node {
         let caps = start_caps(node.clone())?;
         let pacer = node.caps.have_recovery_points().then(|| start_pacer(node.clone())).transpose()?;
         let planner = start_planner(node.clone())?;
+        let scrubber = start_scrubber(node.clone())?;
         let thawer = start_thawer(node.clone())?;
         let control = server::ControlServer::start(node.clone(), data).map_err(|source| StartError::Listen {
             what: "control",
@@ -259,6 +266,7 @@ impl Node {
             caps,
             pacer,
             planner,
+            scrubber,
             thawer,
         })
     }
@@ -345,7 +353,7 @@ impl Running {
 
     /// Ends everything in order; all that was written is drained and the store is closed.
     pub fn stop(self) -> Result<(), Error> {
-        let Running { node, nfs, iscsi, control, pumps, watch, caps, pacer, planner, thawer } = self;
+        let Running { node, nfs, iscsi, control, pumps, watch, caps, pacer, planner, scrubber, thawer } = self;
         node.ask_to_stop();
         control.stop();
         // While the front doors are open: what thaws writes to its volume.
@@ -365,7 +373,7 @@ impl Running {
                 tracing::error!("the watch thread had panicked");
             }
         }
-        for thread in pacer.into_iter().chain([caps, planner]) {
+        for thread in pacer.into_iter().chain([caps, planner, scrubber]) {
             thread.thread().unpark();
             if thread.join().is_err() {
                 tracing::error!("a thread of the caps or plans had panicked");
@@ -442,6 +450,17 @@ fn start_pacer(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
     };
     let started = std::thread::Builder::new().name("pace".into()).spawn(keep);
     started.map_err(|error| StartError::Thread("the thread of the paces", error))
+}
+
+fn start_scrubber(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
+    let keep = move || {
+        let _ends = EndsWithThread;
+        while !node.is_stopping() {
+            std::thread::park_timeout(node.scrubs.look(clock::now()));
+        }
+    };
+    let started = std::thread::Builder::new().name("scrub".into()).spawn(keep);
+    started.map_err(|error| StartError::Thread("the thread of the scrubs", error))
 }
 
 fn start_planner(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::net::{Site, forward, ip, is_alone};
-use common::{Served, check_deep, facts, fine, iscsi, noise, target, until};
+use common::{Served, check_deep, facts, fine, noise, until, write_volume};
 use narrowboat_lines::relay;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -47,15 +47,7 @@ impl Office {
 
     /// Writes noise from a seed to a volume, synchronised.
     fn write(&self, volume: &str, at: usize, seed: u64, len: usize) {
-        let mut initiator = iscsi::Initiator::login(&self.served().portals[0], &target(volume)).expect("it serves");
-        initiator.greet(0).expect("an answer");
-        let blocks = 256;
-        for (step, piece) in noise(seed, len).chunks(blocks * 512).enumerate() {
-            let block = (at / 512 + step * blocks) as u64;
-            let answer = initiator.run(0, &iscsi::write(block, blocks, false), piece.to_vec(), 0).expect("an answer");
-            assert!(answer.is_good(), "{answer:?}");
-        }
-        assert!(initiator.run(0, &iscsi::synchronize(), Vec::new(), 0).expect("an answer").is_good());
+        write_volume(self.served(), volume, at, &noise(seed, len));
     }
 
     fn say(&self, words: &str) -> String {

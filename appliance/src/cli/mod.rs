@@ -12,6 +12,7 @@ mod plan;
 mod replication;
 mod restore;
 mod retention;
+mod scrub;
 mod serve;
 mod show;
 mod status;
@@ -234,6 +235,9 @@ enum Command {
     /// Which snapshots stay, and for how long.
     #[command(subcommand)]
     Retention(retention::RetentionCommand),
+    /// Read everything that is kept, slowly, and find what is damaged before somebody needs it.
+    #[command(subcommand)]
+    Scrub(scrub::ScrubCommand),
     /// Cap what is sent on the wire, headers and repetitions included. Counts from the next datagram on.
     ///
     /// Three things can be said about a cap, and the first that applies counts: an override (--rate with --for), which is over by
@@ -315,6 +319,7 @@ pub fn run() -> ExitCode {
             replication::replicate(&context, replication::Asked { source, peer: to, class, wait, explain })
         }
         Command::Plan(command) => plan::plan(&context, command),
+        Command::Scrub(command) => scrub::scrub(&context, &command),
         Command::Retention(command) => retention::retention(&context, command),
         Command::Replication(command) => replication::replication(&context, command),
         Command::Limit { peer, explain: true, .. } => limit::explain(&context, peer),

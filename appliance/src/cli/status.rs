@@ -43,6 +43,12 @@ fn show(status: &Status) {
     );
     say!("  stored       {} in {} containers", size(status.stored_bytes), count(status.containers));
     say!("  disk         {} free of {}", size(status.disk_free_bytes), size(status.disk_bytes));
+    if status.damaged_objects > 0 {
+        say!(
+            "  PROBLEM      {} objects are damaged: `narrowboat scrub show` says whom it hits",
+            status.damaged_objects
+        );
+    }
     if let Some(why) = &status.stalled {
         say!("  PROBLEM      {why}");
     }

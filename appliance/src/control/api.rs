@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::reports::{self, Acknowledged};
-use super::{Failed, Request, limit, lock, peer, plan, retention, time};
+use super::{Failed, Request, limit, lock, peer, plan, retention, scrub, time};
 use crate::backlog::on_the_wall;
 use crate::caps::{Change, Way};
 use crate::clock;
@@ -139,6 +139,9 @@ pub fn handle(
         }
         Request::LimitExplain { peer } => done(limit::explain(node, peer.as_deref())?),
         Request::Probe { peer } => done(probe(node, &peer)?),
+        Request::ScrubShow => done(scrub::show(node)?),
+        Request::ScrubStart => done(scrub::start(node)?),
+        Request::ScrubPause { paused } => done(scrub::pause(node, paused)?),
         Request::Check { deep } => done(check(&node.store, deep, gone, tell)?),
         Request::Stop => {
             node.ask_to_stop();
@@ -258,6 +261,7 @@ fn status(node: &Node) -> Result<reports::Status, Failed> {
         datasets,
         peers: peers(node),
         replications: node.transfers.list(),
+        damaged_objects: node.store.pool().wounded(),
         plans: node.link.as_ref().map_or_else(Vec::new, |link| node.plans.reports(node, link)),
     })
 }

@@ -11,6 +11,7 @@ mod peer;
 mod plan;
 pub mod reports;
 mod retention;
+mod scrub;
 pub mod server;
 mod time;
 
@@ -350,6 +351,15 @@ pub enum Request {
     Probe {
         /// The peer.
         peer: String,
+    },
+    /// How far scrubs are, what is damaged, and whom it hits.
+    ScrubShow,
+    /// Begins a scrub.
+    ScrubStart,
+    /// Stops scrubs, or lets them go on.
+    ScrubPause {
+        /// Whether nothing is read from now on.
+        paused: bool,
     },
     /// Proves every invariant of the store.
     Check {

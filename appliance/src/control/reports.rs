@@ -82,6 +82,9 @@ pub struct Status {
     /// What goes to peers by itself.
     #[serde(default)]
     pub plans: Vec<Plan>,
+    /// Objects that are known to be damaged here.
+    #[serde(default)]
+    pub damaged_objects: usize,
 }
 
 /// A dataset.
@@ -617,6 +620,63 @@ pub struct Changed {
 pub struct Acknowledged {
     /// A sentence.
     pub message: String,
+}
+
+/// Scrubs: how far they are, and what they found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Scrub {
+    /// "running", "paused", "waiting for its hours", "failing" or "idle".
+    pub state: String,
+    /// Why the disk can't be read at all, while it can't.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// Bytes that are read in a second at most.
+    pub rate: u64,
+    /// When it may run; absent for any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hours: Option<String>,
+    /// Seconds for which the box runs until the next begins by itself, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_in_seconds: Option<u64>,
+    /// The one that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<crate::scrub::Run>,
+    /// Those that ended, the newest first.
+    pub history: Vec<crate::scrub::Run>,
+    /// What is damaged here, as far as is known since the box started.
+    pub damaged: Vec<Damaged>,
+    /// The files that it hits.
+    pub affected: Vec<AffectedFile>,
+    /// Objects that were damaged and came again since the box started.
+    pub healed: usize,
+}
+
+/// An object that is damaged.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Damaged {
+    /// Its name.
+    pub name: String,
+    /// Where it lies, and what was found there.
+    pub what: String,
+}
+
+/// A file some bytes of which are damaged.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AffectedFile {
+    /// Its dataset.
+    pub dataset: String,
+    /// The snapshot; absent for what the dataset holds now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
+    /// Its path; empty for a volume, absent where part of the directory tree is damaged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The first damaged byte.
+    pub from: u64,
+    /// The first byte behind the last damaged one.
+    pub to: u64,
+    /// How many are damaged.
+    pub bytes: u64,
 }
 
 /// For how long snapshots to come are locked.

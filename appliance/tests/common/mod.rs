@@ -243,12 +243,19 @@ pub fn until(what: &str, so: impl Fn() -> bool) {
 
 /// Writes 4 MiB that nothing compresses to the volume `disk`.
 pub fn write_noise(served: &Served) {
-    let mut initiator = served.log_in("disk");
+    let bytes: Vec<u8> = (0..32).flat_map(|step| noise(step, 256 * 512)).collect();
+    write_volume(served, "disk", 0, &bytes);
+}
+
+/// Writes to a volume, and has it made stable. In blocks of 512 bytes.
+pub fn write_volume(served: &Served, volume: &str, at: usize, bytes: &[u8]) {
+    let mut initiator = served.log_in(volume);
     initiator.greet(0).expect("an answer");
     let blocks = 256;
-    for step in 0..32 {
-        let out = noise(step, blocks * 512);
-        let answer = initiator.run(0, &iscsi::write(step * blocks as u64, blocks, false), out, 0).expect("an answer");
+    for (step, piece) in bytes.chunks(blocks * 512).enumerate() {
+        let block = (at / 512 + step * blocks) as u64;
+        let write = iscsi::write(block, piece.len() / 512, false);
+        let answer = initiator.run(0, &write, piece.to_vec(), 0).expect("an answer");
         assert!(answer.is_good(), "{answer:?}");
     }
     assert!(initiator.run(0, &iscsi::synchronize(), Vec::new(), 0).expect("an answer").is_good());

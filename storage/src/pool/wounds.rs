@@ -103,6 +103,11 @@ impl Pool {
         wounds
     }
 
+    /// How many objects are known to be damaged here. Costs nothing.
+    pub fn wounded(&self) -> usize {
+        self.0.wounds.count.load(Ordering::Relaxed)
+    }
+
     /// How many objects were damaged and are sound again since the store was opened.
     pub fn healed(&self) -> usize {
         self.0.wounds.healed.load(Ordering::Relaxed)

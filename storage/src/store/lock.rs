@@ -23,6 +23,8 @@ const RULE: &str = "lock/";
 const REPLICAS: &str = "lock/replicas";
 /// How much of the time that the store ran a power cut may take back: locks last for so much longer then.
 pub const KEPT_EVERY: Duration = Duration::from_secs(600);
+/// The same while nothing is locked, and only scrubs are measured by it.
+const KEPT_EVERY_IDLE: Duration = Duration::from_secs(3600);
 /// The longest lock. Nobody can take one back, so a slip of the keyboard must not last for ever.
 pub const LONGEST: Duration = Duration::from_secs(30 * 366 * 24 * 3600);
 
@@ -67,14 +69,14 @@ impl Run {
 
 impl Store {
     /// So much time has passed since this was called last (or the store was opened), by a clock that nobody can set and that stands
-    /// while the box is off. Durable every [`KEPT_EVERY`], while anything is locked.
+    /// while the box is off. Durable every [`KEPT_EVERY`] while anything is locked, and else every hour.
     pub fn run_on(&self, passed: Duration, now: Timestamp) -> Result<()> {
         let owed = {
             let mut run = self.run();
             run.seen = run.seen.saturating_add(passed);
-            run.seen.saturating_sub(run.kept) >= KEPT_EVERY
+            run.seen.saturating_sub(run.kept)
         };
-        if !owed || self.stages.catalogue.locks().is_empty() {
+        if owed < KEPT_EVERY || (owed < KEPT_EVERY_IDLE && self.stages.catalogue.locks().is_empty()) {
             return Ok(());
         }
         let _administration = self.administration();
