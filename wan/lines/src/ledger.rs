@@ -51,6 +51,11 @@ impl<T: Copy + Ord + Add<Duration, Output = T>> Ledger<T> {
         Ledger(self.0.iter().filter(|(at, _)| when.contains(at)).copied().collect())
     }
 
+    /// Each thing that passed between two moments, with its bytes.
+    pub fn all_within(&self, when: Range<T>) -> Vec<(T, u64)> {
+        self.between(when).0
+    }
+
     /// Bytes that passed between two moments.
     pub fn bytes_within(&self, when: Range<T>) -> u64 {
         self.0.iter().filter(|(at, _)| when.contains(at)).map(|(_, bytes)| bytes).sum()

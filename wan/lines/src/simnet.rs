@@ -112,6 +112,11 @@ impl Wire {
         self.log.between(when).worst(length)
     }
 
+    /// Each packet that was put in between two moments, with its bytes.
+    pub fn packets_within(&self, when: Range<Duration>) -> Vec<(Duration, u64)> {
+        self.log.all_within(when)
+    }
+
     /// Bytes put in between two moments.
     pub fn bytes_within(&self, when: Range<Duration>) -> u64 {
         self.log.bytes_within(when)

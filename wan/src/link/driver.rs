@@ -15,9 +15,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::cancel::Cancel;
-use super::streams::{Heard, Shared, Writer, read_frames};
+use super::streams::{Heard, Shared, Way, Writer, read_frames};
 use crate::sync::{Done, Failure, Input, Job, Lane, Output, Report, Room, Session, Worker};
-use crate::wire::{Channel, Frame};
+use crate::wire::{Channel, Frame, Preface};
 
 /// Frames that wait between the streams' readers and the session, whatever their sum: each reader holds one more.
 const HEARD_FRAMES: usize = 16;
@@ -38,8 +38,8 @@ pub(super) struct Conversation {
     pub worker: Arc<Worker>,
     pub connection: Connection,
     pub control: (SendStream, RecvStream),
-    /// Streams for data that goes out; empty at a receiver.
-    pub data_out: Vec<SendStream>,
+    /// Streams for data that goes out, which are opened when there is some; none at a receiver.
+    pub data_out: Vec<Preface>,
     /// Streams with data that comes in, behind their prefaces; None at a sender.
     pub data_in: Option<mpsc::Receiver<RecvStream>>,
 }
@@ -64,6 +64,7 @@ pub(super) async fn drive(
     mut observe: impl FnMut(&Session),
 ) -> (Result<(), Failure>, Report) {
     let Conversation { mut session, worker, connection, control, data_out, mut data_in } = conversation;
+    let data_out = data_out.into_iter().map(|preface| Way::Later(connection.clone(), preface)).collect();
     let mut rim = Rim::new(worker, control, data_out);
     let mut leaving = false;
     loop {
@@ -146,18 +147,18 @@ struct Rim {
 }
 
 impl Rim {
-    fn new(worker: Arc<Worker>, control: (SendStream, RecvStream), data_out: Vec<SendStream>) -> Rim {
+    fn new(worker: Arc<Worker>, control: (SendStream, RecvStream), data_out: Vec<Way>) -> Rim {
         let (heard_in, heard) = mpsc::channel(HEARD_FRAMES);
         let (abandon_data, data_abandoned) = watch::channel(false);
         let (abandon_control, control_abandoned) = watch::channel(false);
         let shared = Shared { room: Arc::new(Notify::new()), abandon: data_abandoned, heard: heard_in };
         let (mut control_writer, mut data_writers) = (JoinSet::new(), JoinSet::new());
         let control_shared = Shared { abandon: control_abandoned, ..shared.clone() };
-        let (control_out, task) = Writer::new(control.0, CONTROL_FRAMES, control_shared);
+        let (control_out, task) = Writer::new(Way::Open(control.0), CONTROL_FRAMES, control_shared);
         control_writer.spawn(task);
         let mut data = Vec::with_capacity(data_out.len());
-        for stream in data_out {
-            let (writer, task) = Writer::new(stream, DATA_FRAMES, shared.clone());
+        for way in data_out {
+            let (writer, task) = Writer::new(way, DATA_FRAMES, shared.clone());
             data.push(writer);
             data_writers.spawn(task);
         }

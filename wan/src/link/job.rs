@@ -200,14 +200,16 @@ impl Running<'_> {
         let session = Session::send(hello, replication.clone(), limits, now);
         let rate = rate.unwrap_or(UNKNOWN_BYTES_PER_SECOND);
         let number = self.peer.next_session();
-        let (control, data_out) = tokio::select! {
-            opened = open_streams(connection, number, stripes(rate, connection.rtt())) => opened?,
+        let control = tokio::select! {
+            opened = open_control(connection, number) => opened?,
             () = opens_for_too_long(self.inner, self.peer) => return Err(Failure::Busy("the peer takes no more sessions at once".to_owned())),
             _ = connection.closed() => return Err(Failure::Lost),
             () = cancel.cancelled() => return Err(Failure::Cancelled),
             () = self.inner.closing.cancelled() => return Err(Failure::Lost),
         };
         let connection = connection.clone();
+        let stripes = u8::try_from(stripes(rate, connection.rtt())).unwrap_or(u8::MAX);
+        let data_out = (0..stripes).map(|index| Preface { class: StreamClass::Data, index, session: number }).collect();
         let conversation =
             Conversation { session, worker: worker.clone(), connection, control, data_out, data_in: None };
         let (inner, peer) = (self.inner, self.peer);
@@ -299,24 +301,15 @@ async fn opens_for_too_long(inner: &Inner, peer: &Peer) {
     }
 }
 
-/// Opens the streams of a session: control before data in importance, data among itself alike.
-async fn open_streams(
+/// Opens the control stream of a session, which goes before its data in importance.
+async fn open_control(
     connection: &Connection,
     session: u64,
-    count: usize,
-) -> Result<((quinn::SendStream, quinn::RecvStream), Vec<quinn::SendStream>), Failure> {
-    let lost = |_| Failure::Lost;
-    let mut control = connection.open_bi().await.map_err(lost)?;
+) -> Result<(quinn::SendStream, quinn::RecvStream), Failure> {
+    let mut control = connection.open_bi().await.map_err(|_| Failure::Lost)?;
     // Fails only on a stream that is closed already, which the write tells as well.
     let _ = control.0.set_priority(1);
     let preface = Preface { class: StreamClass::Control, index: 0, session };
     control.0.write_all(&preface.encode()).await.map_err(|_| Failure::Lost)?;
-    let mut data = Vec::with_capacity(count);
-    for index in 0..u8::try_from(count).unwrap_or(u8::MAX) {
-        let mut stream = connection.open_uni().await.map_err(lost)?;
-        let preface = Preface { class: StreamClass::Data, index, session };
-        stream.write_all(&preface.encode()).await.map_err(|_| Failure::Lost)?;
-        data.push(stream);
-    }
-    Ok((control, data))
+    Ok(control)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use quinn::{RecvStream, SendStream, VarInt};
+use quinn::{Connection, RecvStream, SendStream, VarInt, WriteError};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::sync::Failure;
@@ -68,6 +68,23 @@ pub(super) async fn read_frames(mut stream: RecvStream, channel: Channel, heard:
     let _ = heard.send(Heard::Broken(broken)).await;
 }
 
+/// Where frames go.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// A stream that is open, its preface written.
+    Open(SendStream),
+    /// A one-way stream that is opened for its first frame, and never without one: who finds out that nothing changed pays for
+    /// no stream of data.
+    Later(Connection, Preface),
+}
+
+/// Opens a one-way stream.
+async fn open(connection: &Connection, preface: Preface) -> Result<SendStream, WriteError> {
+    let mut stream = connection.open_uni().await?;
+    stream.write_all(&preface.encode()).await?;
+    Ok(stream)
+}
+
 /// The sending end of a stream: a queue and the task that empties it.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -87,13 +104,13 @@ pub(super) struct Shared {
 }
 
 impl Writer {
-    /// A queue of `capacity` frames for `stream`, and the future that empties it into the stream. The future ends when
+    /// A queue of `capacity` frames for a stream, and the future that empties it into the stream. The future ends when
     /// the writer is dropped and everything is written and acknowledged, or abandoned.
-    pub(super) fn new(stream: SendStream, capacity: usize, shared: Shared) -> (Writer, impl Future<Output = ()>) {
+    pub(super) fn new(way: Way, capacity: usize, shared: Shared) -> (Writer, impl Future<Output = ()>) {
         let (queue, frames) = mpsc::channel(capacity);
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let writer = Writer { queue, queued_bytes: queued_bytes.clone() };
-        (writer, write_frames(stream, frames, queued_bytes, shared))
+        (writer, write_frames(way, frames, queued_bytes, shared))
     }
 
     /// May a frame be queued?
@@ -120,26 +137,36 @@ impl Writer {
     }
 }
 
-async fn write_frames(
-    mut stream: SendStream,
-    mut frames: mpsc::Receiver<Frame>,
-    queued_bytes: Arc<AtomicUsize>,
-    mut shared: Shared,
-) {
+async fn write_frames(way: Way, mut frames: mpsc::Receiver<Frame>, queued_bytes: Arc<AtomicUsize>, mut shared: Shared) {
     let mut abandon = shared.abandon.clone();
+    let (mut stream, later) = match way {
+        Way::Open(stream) => (Some(stream), None),
+        Way::Later(connection, preface) => (None, Some((connection, preface))),
+    };
     let write_all = async {
         while let Some(frame) = frames.recv().await {
             let len = frame.len();
             let mut parts = [frame.head, frame.body];
+            let stream = match (&mut stream, &later) {
+                (Some(stream), _) => stream,
+                (none, Some((connection, preface))) => none.insert(open(connection, *preface).await?),
+                (None, None) => return Ok(()),
+            };
             stream.write_all_chunks(&mut parts).await?;
             queued_bytes.fetch_sub(len, Ordering::Relaxed);
             shared.room.notify_one();
         }
-        Ok::<(), quinn::WriteError>(())
+        Ok::<(), WriteError>(())
     };
     let written = tokio::select! {
         written = write_all => Some(written),
         _ = abandon.wait_for(|abandoned| *abandoned) => None,
+    };
+    let Some(mut stream) = stream else {
+        if let Some(Err(_)) = written {
+            let _ = shared.heard.send(Heard::Broken(Failure::Lost)).await;
+        }
+        return;
     };
     match written {
         Some(Ok(())) if stream.finish().is_ok() => {
@@ -154,7 +181,7 @@ async fn write_frames(
             let _ = stream.reset(ABANDONED);
         }
         // The peer wants no more, and says why on the control stream: that must not be overtaken.
-        Some(Err(quinn::WriteError::Stopped(_))) => {}
+        Some(Err(WriteError::Stopped(_))) => {}
         Some(_) => {
             let _ = shared.heard.send(Heard::Broken(Failure::Lost)).await;
         }
