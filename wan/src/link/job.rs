@@ -27,6 +27,10 @@ const UNKNOWN_GROUP_BYTES: usize = 64 << 10;
 const LOOK: Duration = Duration::from_secs(1);
 /// What a break costs at most, besides what the line takes in two round trips: sent, and not known to be safe there.
 const COST_OF_BREAK: u64 = 4 << 20;
+/// What a chunk has on average.
+const CHUNK_BYTES: u128 = 16 << 10;
+/// So many chunks are asked ahead at least, however short or thin the line.
+const NAMES_AHEAD_MIN: usize = 64;
 /// How long the peer has to let a session begin, which it does when one of this box's has ended: then it counts as busy.
 const OPENS: Duration = Duration::from_secs(300);
 /// How often progress is told at most.
@@ -197,7 +201,7 @@ impl Running<'_> {
         hello.features_ignore &= self.inner.config.features;
         let rate = self.rate_expected(connection);
         let limits = self.limits(rate, connection.rtt());
-        let session = Session::send(hello, replication.clone(), limits, now);
+        let session = Session::send(hello, replication.clone(), limits, now).going_on(&self.total.frontier);
         let rate = rate.unwrap_or(UNKNOWN_BYTES_PER_SECOND);
         let number = self.peer.next_session();
         let control = tokio::select! {
@@ -248,6 +252,8 @@ impl Running<'_> {
         let in_two = u128::from(rate.unwrap_or(UNKNOWN_BYTES_PER_SECOND)) * 2 * round_trip.as_micros() / 1_000_000;
         let window = u64::try_from(in_two).unwrap_or(u64::MAX).saturating_add(COST_OF_BREAK);
         limits.window_bytes = limits.window_bytes.min(window);
+        let chunks = usize::try_from(in_two / CHUNK_BYTES).unwrap_or(usize::MAX);
+        limits.names_ahead = limits.names_ahead.min(chunks.max(NAMES_AHEAD_MIN));
         let group = rate.map_or(UNKNOWN_GROUP_BYTES, |rate| usize::try_from(2 * rate).unwrap_or(usize::MAX));
         limits.group_bytes = limits.group_bytes.min(group >> (2 * self.broken).min(16));
         limits

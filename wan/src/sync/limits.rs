@@ -17,6 +17,9 @@ pub struct Limits {
     pub window_objects: u32,
     /// Most names that are asked and unanswered, or lacking and not sent. At least [`Limits::NAMES_MIN`].
     pub window_names: u32,
+    /// Chunks that the sender means to have asked ahead, so that the line never waits for an answer: two bandwidth-delay products of them. As far as it takes that,
+    /// it asks below nodes of which it does not know yet whether the receiver lacks them. 0 asks one level a round trip.
+    pub names_ahead: usize,
     /// Bytes that the sender reads and packs ahead of the line.
     pub read_ahead_bytes: usize,
     /// How the sender packs objects, where the receiver understands bundles.
@@ -47,6 +50,7 @@ impl Limits {
         self.window_bytes = self.window_bytes.clamp(1, Self::WINDOW_BYTES_MAX);
         self.window_objects = self.window_objects.clamp(1, 1 << 20);
         self.group_bytes = self.group_bytes.clamp(32 << 10, GROUP_BYTES_MAX);
+        self.names_ahead = self.names_ahead.min(AHEAD);
         self.window_names = self.window_names.clamp(Self::NAMES_MIN, 1 << 20);
         self
     }
@@ -58,6 +62,7 @@ impl Default for Limits {
             window_bytes: 4 << 20,
             window_objects: 8192,
             window_names: (AHEAD * (DEPTH_MAX + 1)) as u32,
+            names_ahead: 2048,
             read_ahead_bytes: 2 << 20,
             compression: Compression::Adaptive,
             delta: true,

@@ -6,6 +6,7 @@ use narrowboat_storage::id::{DatasetId, SnapshotId};
 use narrowboat_storage::name::{Kind, Name};
 
 use super::choices::Choices;
+use super::guess::Frontier;
 use super::proving::Cost;
 
 /// Counts of objects of one sort.
@@ -57,6 +58,8 @@ pub struct Report {
     pub wire_bytes_forward: u64,
     /// Bytes on the wire from receiver to sender. Filled in by the link.
     pub wire_bytes_back: u64,
+    /// Where it was broken off. Known to the sender only, once the session has ended.
+    pub frontier: Frontier,
     /// From the greeting to the end.
     pub seconds: f64,
     /// Highest rate on the wire in any second, in bits per second. Filled in by the link.
@@ -90,6 +93,7 @@ impl Report {
         self.based += attempt.based;
         self.framed_bytes.0 += attempt.framed_bytes.0;
         self.framed_bytes.1 += attempt.framed_bytes.1;
+        self.frontier.advance(&attempt.frontier);
         self.base = attempt.base.or(self.base);
         self.root_here = attempt.root_here.or(self.root_here);
         self.root_there = attempt.root_there.or(self.root_there);

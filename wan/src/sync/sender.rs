@@ -10,6 +10,7 @@ use super::core::{Core, incompatible};
 use super::demands::Prover;
 use super::effort::Effort;
 use super::failure::Failure;
+use super::guess::Frontier;
 use super::jobs::{Job, Reply};
 use super::limits::Limits;
 use super::possession;
@@ -46,6 +47,8 @@ pub struct Sender {
     phase: Phase,
     prover: Prover,
     jobs: u64,
+    /// Where an earlier session for the same snapshot was broken off.
+    pub(super) frontier: Frontier,
 }
 
 impl Sender {
@@ -67,7 +70,15 @@ impl Sender {
             window_bytes: core.limits.window_bytes,
             window_objects: core.limits.window_objects,
         }));
-        Sender { core, replication, phase: Phase::Greeting, prover: Prover::default(), jobs: 0 }
+        let (prover, frontier) = (Prover::default(), Frontier::default());
+        Sender { core, replication, phase: Phase::Greeting, prover, jobs: 0, frontier }
+    }
+
+    /// Notes where it stops.
+    pub(super) fn stop(&mut self) {
+        if let Phase::Walking(walking) | Phase::Committed(walking) = &self.phase {
+            self.core.report.frontier = walking.walk.frontier();
+        }
     }
 
     pub(super) fn message(&mut self, message: Message) -> Result<(), Failure> {
@@ -130,6 +141,7 @@ impl Sender {
         let walk = Walk::new((Kind::MapNode, root), base, window_names as usize);
         let prefixes = limits.prefixes && self.core.in_force(FEATURE_PREFIXES);
         let walk = if prefixes { walk.by_prefix(window_names as usize) } else { walk };
+        let walk = walk.guessing(limits.names_ahead, &self.frontier);
         let shared = self.replication.shared.clone().filter(|(snapshot, _)| bundles && begin.base == Some(*snapshot));
         let since = shared.map(|(_, mark)| mark);
         self.core.report.choices = Choices {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::core::{Core, misplaced};
 use super::failure::Failure;
+use super::guess::Frontier;
 use super::jobs::{Done, Job};
 use super::limits::Limits;
 use super::receiver::Receiver;
@@ -73,6 +74,15 @@ impl Session {
     pub fn send(hello: Hello, replication: Replication, limits: Limits, now: Duration) -> Self {
         assert_eq!(hello.role, Role::Sender);
         Session { side: Side::Sender(Box::new(Sender::new(hello, replication, limits, now))) }
+    }
+
+    /// A sending session for a snapshot that an earlier one was broken off with, there: it asks behind that first.
+    #[must_use]
+    pub fn going_on(mut self, frontier: &Frontier) -> Self {
+        if let Side::Sender(sender) = &mut self.side {
+            sender.frontier = frontier.clone();
+        }
+        self
     }
 
     /// The side that gets the snapshot. `now` is the time since any fixed moment.
@@ -259,6 +269,9 @@ impl Session {
 
     /// Ends the session's use: how it ended and what it moved. A session that had no outcome counts as lost.
     pub fn finish(mut self) -> (Result<(), Failure>, Report) {
+        if let Side::Sender(sender) = &mut self.side {
+            sender.stop();
+        }
         let core = self.core_mut();
         (core.outcome.take().unwrap_or(Err(Failure::Lost)), core.report.clone())
     }

@@ -12,18 +12,26 @@
 //!     └─ chunk ────────────────────────────────────────────────────────────────▲
 //! ```
 //!
+//! An answer takes a round trip, and a tree has many levels. So where less is asked than the line could do with, nodes are expanded before it is
+//! known whether the receiver lacks them ([`super::guess`]): what they refer to is asked in the same breath, several levels at
+//! once. A node that turns out to be known takes with it what was not asked yet; what was is answered as ever.
+//!
 //! Memory is bounded, however large the tree: the walk goes deep first, and at each depth at most [`AHEAD`] objects are between asked and shipped, which is far enough ahead that the line never waits for an answer.
 //! An object that is met again while it is between asked and acknowledged is not asked again: the second node waits for
 //! the same object.
+
+mod asking;
 
 use std::collections::{HashMap, VecDeque};
 
 use narrowboat_storage::name::Kind;
 
-use super::diff::{Counterparts, Expansion, Fresh};
+use super::diff::{Counterparts, Expansion};
+use super::guess::{Frontier, Guess};
 use super::known::Known;
 use super::seam::Ref;
-use crate::wire::{ASK_NAMES_MAX, ASK_PREFIXES_MAX};
+pub(super) use super::tasks::{Answered, Astray, Question, TaskId, ToLoad};
+use super::tasks::{Level, State, Task};
 
 /// Most levels from the root to a chunk: a map tree and a sequence tree of 24 levels each.
 pub(super) const DEPTH_MAX: usize = 48;
@@ -34,8 +42,6 @@ pub(super) const AHEAD: usize = 8192;
 /// bandwidth-delay products of what is not (on 100 Mbit/s over 150 ms, and chunks of 16 KiB: 230 of these, 1 in 142).
 const NODES_AHEAD: usize = AHEAD / 2;
 const CHUNKS_AHEAD: usize = 4 * AHEAD;
-/// Fewer prefixes are not sent in one message while more are about to come.
-const PREFIXES_MIN: usize = 1024;
 /// Nodes of one depth that wait for something below them.
 const OPEN_MAX: usize = 4096;
 /// Names asked and not yet answered.
@@ -44,50 +50,6 @@ const UNANSWERED_MAX: usize = 2 * AHEAD;
 const EXPANDING_MAX: usize = 64;
 /// Nodes in one request to expand.
 const EXPAND_BATCH: usize = 16;
-
-/// A walk's own number for an object.
-pub(super) type TaskId = u64;
-
-#[derive(Debug)]
-struct Task {
-    at: Ref,
-    /// The number of its question; none where it was not asked, or not yet.
-    ask: Option<u64>,
-    depth: usize,
-    state: State,
-    /// Nodes that cannot be shipped before this.
-    waiters: Vec<TaskId>,
-    counterparts: Counterparts,
-}
-
-#[derive(Debug)]
-enum State {
-    Asked,
-    Lacking,
-    Expanding,
-    /// References not yet asked, and how many of those asked are neither shipped nor known.
-    Open {
-        unasked: VecDeque<Fresh>,
-        missing: usize,
-    },
-    Ready,
-    Loading,
-    Shipped,
-}
-
-#[derive(Debug, Default)]
-struct Level {
-    /// Between asked and shipped. Chunks that are asked by prefix are counted elsewhere.
-    pending: usize,
-    /// Expanding, or open.
-    open: usize,
-    /// Names that open nodes have not asked yet.
-    unasked: usize,
-    /// Nodes that are to be expanded.
-    lacking: VecDeque<TaskId>,
-    /// Open nodes with names that were not asked yet.
-    asking: VecDeque<TaskId>,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -107,51 +69,14 @@ pub(super) struct Walk {
     shipped: usize,
     /// Most objects of one depth between asked and shipped.
     ahead: usize,
-    /// Whether chunks are asked by prefix; how many are between asked and shipped, and may be.
+    /// Whether chunks are asked by prefix; how many of all depths are between asked and shipped, and may be where they are.
     prefixes: bool,
     chunks_pending: usize,
     chunks_ahead: usize,
+    guess: Guess,
+    /// What the receiver acknowledged last, and what refers to that.
+    last_kept: Option<(Ref, Option<TaskId>)>,
     root_shipped: bool,
-}
-
-/// The peer answered something that was not asked, or the tree is deeper or wider than any that this software builds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Astray {
-    /// An answer to names that were not asked, or answered already.
-    Answer,
-    /// A tree of more than [`DEPTH_MAX`] levels.
-    Depth,
-}
-
-/// An object that is to be read and sent.
-#[derive(Clone, Debug)]
-pub(super) struct ToLoad {
-    pub task: TaskId,
-    pub at: Ref,
-    /// What it may be packed against.
-    pub counterparts: Counterparts,
-    /// False where it is sent without having been asked for.
-    pub was_asked: bool,
-}
-
-/// The next names to ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Question {
-    /// The number of the first.
-    pub first: u64,
-    /// What is asked.
-    pub names: Vec<Ref>,
-    /// Whether by prefix: then all are chunks.
-    pub by_prefix: bool,
-}
-
-/// What the receiver said of one name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Answered {
-    /// What was asked.
-    pub at: Ref,
-    /// Whether the receiver lacks it.
-    pub lacking: bool,
 }
 
 const ROOT: TaskId = 0;
@@ -160,7 +85,18 @@ impl Walk {
     /// Begins at a root that the receiver lacks. At most `names_max` names are under way at a time.
     pub fn new(root: Ref, base: Option<Ref>, names_max: usize) -> Self {
         let counterparts = Counterparts::of_root(base);
-        let task = Task { at: root, ask: Some(0), depth: 0, state: State::Lacking, waiters: Vec::new(), counterparts };
+        let task = Task {
+            at: root,
+            ask: Some(0),
+            depth: 0,
+            state: State::Lacking,
+            is_awaited: false,
+            is_guess: false,
+            is_hopeful: false,
+            parent: None,
+            waiters: Vec::new(),
+            counterparts,
+        };
         let mut levels: Vec<Level> = (0..=DEPTH_MAX).map(|_| Level::default()).collect();
         levels[0].pending = 1;
         levels[0].lacking.push_back(ROOT);
@@ -181,8 +117,26 @@ impl Walk {
             prefixes: false,
             chunks_pending: 0,
             chunks_ahead: usize::MAX,
+            guess: Guess::default(),
+            last_kept: None,
             root_shipped: false,
         }
+    }
+
+    /// Asks by guess, so that about `names` chunks are asked ahead; begins where an earlier walk of the same tree was broken off.
+    pub fn guessing(mut self, names: usize, frontier: &Frontier) -> Self {
+        self.guess = Guess::new(names, frontier);
+        self
+    }
+
+    /// Where this walk is, for one that goes on behind a break.
+    pub fn frontier(&self) -> Frontier {
+        let (mut nodes, mut parent) = self.last_kept.map_or((Vec::new(), None), |(last, parent)| (vec![last], parent));
+        while let Some(task) = parent.and_then(|id| self.tasks.get(&id)).filter(|_| nodes.len() <= DEPTH_MAX) {
+            nodes.push(task.at);
+            parent = task.parent;
+        }
+        Frontier { nodes: nodes.into(), under_way: self.shipped }
     }
 
     /// Asks for chunks by the first bytes of their names. `names_max` as before.
@@ -193,17 +147,25 @@ impl Walk {
         self
     }
 
-    /// How many objects like this one are between asked and shipped.
-    fn pending(&mut self, depth: usize, kind: Kind) -> &mut usize {
-        match kind {
-            Kind::Chunk if self.prefixes => &mut self.chunks_pending,
-            _ => &mut self.levels[depth].pending,
+    /// One more object is between asked and shipped.
+    fn begins(&mut self, depth: usize, kind: Kind) {
+        self.chunks_pending += usize::from(kind == Kind::Chunk);
+        if kind != Kind::Chunk || !self.prefixes {
+            self.levels[depth].pending += 1;
         }
     }
 
-    /// True once the root was shipped, and so everything below it.
+    /// One is no longer.
+    fn ends(&mut self, depth: usize, kind: Kind) {
+        self.chunks_pending -= usize::from(kind == Kind::Chunk);
+        if kind != Kind::Chunk || !self.prefixes {
+            self.levels[depth].pending -= 1;
+        }
+    }
+
+    /// True once the root was shipped, and so everything below it, and every question was answered.
     pub fn is_done(&self) -> bool {
-        self.root_shipped
+        self.root_shipped && self.unanswered.is_empty()
     }
 
     /// True while names were asked and not answered.
@@ -236,106 +198,25 @@ impl Walk {
         })
     }
 
+    /// True where the names of one more node of this depth could be asked soon.
+    fn wants_open(&self, depth: usize) -> bool {
+        let level = &self.levels[depth];
+        let below = self.levels.get(depth + 1).map_or(0, |below| below.pending);
+        level.unasked + below < self.ahead && self.chunks_pending < self.chunks_ahead && level.open < OPEN_MAX
+    }
+
     /// The deepest level with nodes to expand whose names could be asked soon.
     fn level_to_expand(&self, stuck: bool) -> Option<usize> {
-        (0..=DEPTH_MAX).rev().find(|depth| {
-            let level = &self.levels[*depth];
-            let below = self.levels.get(depth + 1).map_or(0, |below| below.pending);
-            let wanted = level.unasked + below < self.ahead && self.chunks_pending < self.chunks_ahead;
-            let wanted = wanted && level.open < OPEN_MAX;
-            !level.lacking.is_empty() && (wanted || stuck)
-        })
+        let may = |depth: &usize| !self.levels[*depth].lacking.is_empty() && (self.wants_open(*depth) || stuck);
+        (0..=DEPTH_MAX).rev().find(may)
     }
 
-    /// The next names to ask.
-    pub fn next_ask(&mut self) -> Option<Question> {
-        let unanswered_max = if self.prefixes { self.chunks_ahead } else { UNANSWERED_MAX };
-        while self.to_ask[0].len() < ASK_NAMES_MAX
-            && self.to_ask[1].len() < ASK_PREFIXES_MAX
-            && self.to_be_asked() + self.unanswered.len() < unanswered_max
-        {
-            let deepest = self.level_to_ask(self.is_stuck());
-            let Some(depth) = deepest else { break };
-            self.ask_below(depth, ASK_NAMES_MAX - self.to_ask[0].len());
-        }
-        let by_prefix = self.to_ask[0].is_empty();
-        if by_prefix && self.more_prefixes_will_come() {
+    /// The deepest level with a node to expand by guess, where too little is asked without.
+    fn level_to_guess(&self) -> Option<usize> {
+        if self.expanding > 0 || !self.guess.is_due(self.chunks_pending) {
             return None;
         }
-        let max = if by_prefix { ASK_PREFIXES_MAX } else { ASK_NAMES_MAX };
-        let queue = &mut self.to_ask[usize::from(by_prefix)];
-        let (first, mut names) = (self.next_ask, Vec::new());
-        for id in queue.drain(..queue.len().min(max)) {
-            let Some(task) = self.tasks.get_mut(&id) else { continue };
-            task.ask = Some(self.next_ask);
-            self.next_ask += 1;
-            self.unanswered.push_back(id);
-            names.push(task.at);
-        }
-        (!names.is_empty()).then_some(Question { first, names, by_prefix })
-    }
-
-    /// True where a fuller message costs no time: more names are on their way, and there is something else to do until then.
-    fn more_prefixes_will_come(&self) -> bool {
-        let busy = self.unanswered.len() + self.ready.len() + self.loading + self.shipped > 0;
-        let coming = self.expanding > 0 || self.level_to_expand(false).is_some();
-        self.to_ask[1].len() < PREFIXES_MIN && busy && coming
-    }
-
-    /// Asks what the first open node of a depth refers to, up to `max` names. A node is in `asking` exactly while it has
-    /// names that were not asked.
-    fn ask_below(&mut self, depth: usize, max: usize) {
-        let Some(&parent) = self.levels[depth].asking.front() else { return };
-        let room = self.ahead.saturating_sub(self.levels[depth + 1].pending);
-        let room = room.min(self.chunks_ahead.saturating_sub(self.chunks_pending)).clamp(1, max);
-        for _ in 0..room {
-            let Some((fresh, was_last)) = self.next_unasked(parent) else { return };
-            self.levels[depth].unasked -= 1;
-            if !self.await_object(parent, &fresh.at) {
-                self.begin_task(fresh, depth + 1, parent);
-            }
-            if was_last {
-                self.levels[depth].asking.pop_front();
-                self.close_if_complete(parent);
-                return;
-            }
-        }
-    }
-
-    /// Makes a task of a reference, to be asked. What is new is lacking without a question, unless it may
-    /// have been sent in this very session and forgotten.
-    fn begin_task(&mut self, fresh: Fresh, depth: usize, parent: TaskId) {
-        let Fresh { at, counterparts, is_new } = fresh;
-        let asks = !is_new || self.known.forgot();
-        let id = self.next_task;
-        self.next_task += 1;
-        self.tasks.insert(id, Task { at, ask: None, depth, state: State::Asked, waiters: vec![parent], counterparts });
-        self.by_ref.insert(at, id);
-        *self.pending(depth, at.0) += 1;
-        self.add_missing(parent);
-        match asks {
-            true => self.to_ask[usize::from(self.prefixes && at.0 == Kind::Chunk)].push_back(id),
-            false => self.lacking(id),
-        }
-    }
-
-    /// The receiver lacks this object.
-    fn lacking(&mut self, id: TaskId) {
-        let Some(task) = self.tasks.get_mut(&id) else { return };
-        if task.at.0.is_node() {
-            task.state = State::Lacking;
-            self.levels[task.depth].lacking.push_back(id);
-        } else {
-            task.state = State::Ready;
-            self.ready.push_back(id);
-        }
-    }
-
-    /// The next name of an open node, and whether it is the last.
-    fn next_unasked(&mut self, parent: TaskId) -> Option<(Fresh, bool)> {
-        let State::Open { unasked, .. } = &mut self.tasks.get_mut(&parent)?.state else { return None };
-        let fresh = unasked.pop_front()?;
-        Some((fresh, unasked.is_empty()))
+        (0..DEPTH_MAX).rev().find(|depth| !self.levels[*depth].hopeful.is_empty() && self.wants_open(*depth))
     }
 
     fn add_missing(&mut self, parent: TaskId) {
@@ -370,8 +251,14 @@ impl Walk {
             let Some(id) = self.unanswered.pop_front() else { break };
             let Some(task) = self.tasks.get(&id) else { continue };
             answered.push(Answered { at: task.at, lacking });
+            if task.is_hopeful && task.at.0.is_node() {
+                self.guess.learn(lacking);
+            }
             if lacking {
+                let depth = task.depth;
+                self.guess.answered(usize::from(task.is_guess));
                 self.lacking(id);
+                self.drop_hopes(depth);
             } else {
                 self.forget_known(id);
             }
@@ -380,9 +267,20 @@ impl Walk {
     }
 
     fn forget_known(&mut self, id: TaskId) {
-        let Some(task) = self.tasks.remove(&id) else { return };
-        self.by_ref.remove(&task.at);
-        *self.pending(task.depth, task.at.0) -= 1;
+        let Some(task) = self.remove_unshipped(id) else { return };
+        let level = &mut self.levels[task.depth];
+        match &task.state {
+            State::Open { unasked, guessed, .. } => {
+                level.open -= 1;
+                level.unasked -= unasked.len();
+                if !unasked.is_empty() {
+                    level.asking.retain(|other| *other != id);
+                }
+                self.guess.answered(if *guessed { unasked.len() } else { 0 });
+            }
+            State::Expanding => level.open -= 1,
+            _ => {}
+        }
         self.known.insert(task.at);
         self.satisfy(&task.waiters);
     }
@@ -393,13 +291,24 @@ impl Walk {
         while batch.len() < EXPAND_BATCH && self.expanding < EXPANDING_MAX {
             let deepest = self.level_to_expand(self.is_stuck());
             let Some(id) = deepest.and_then(|depth| self.levels[depth].lacking.pop_front()) else { break };
-            let Some(task) = self.tasks.get_mut(&id) else { continue };
-            task.state = State::Expanding;
-            self.levels[task.depth].open += 1;
-            self.expanding += 1;
-            batch.push((id, task.at, task.counterparts.clone()));
+            batch.extend(self.begin_to_expand(id));
+        }
+        if batch.is_empty()
+            && let Some(depth) = self.level_to_guess()
+            && let Some(id) = self.levels[depth].hopeful.pop_front()
+        {
+            batch.extend(self.begin_to_expand(id));
+            self.drop_hopes(depth);
         }
         (!batch.is_empty()).then_some(batch)
+    }
+
+    fn begin_to_expand(&mut self, id: TaskId) -> Option<(TaskId, Ref, Counterparts)> {
+        let task = self.tasks.get_mut(&id)?;
+        task.state = State::Expanding;
+        self.levels[task.depth].open += 1;
+        self.expanding += 1;
+        Some((id, task.at, task.counterparts.clone()))
     }
 
     /// Takes what a node refers to and the base does not.
@@ -410,7 +319,10 @@ impl Walk {
             return Err(Astray::Depth);
         }
         let (depth, fresh) = (task.depth, expansion.fresh.len());
-        task.state = State::Open { unasked: expansion.fresh.into(), missing: 0 };
+        let guessed = task.is_awaited;
+        let behind = self.guess.behind(&task.at, &expansion.fresh);
+        task.state = State::Open { unasked: expansion.fresh.into(), missing: 0, behind, guessed };
+        self.guess.asked(if guessed { fresh } else { 0 });
         self.levels[depth].unasked += fresh;
         if fresh > 0 {
             self.levels[depth].asking.push_back(id);
@@ -423,8 +335,8 @@ impl Walk {
     /// Makes an open node ready where nothing below it is missing any more.
     fn close_if_complete(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        let complete = matches!(&task.state, State::Open { unasked, missing: 0 } if unasked.is_empty());
-        if complete {
+        let complete = matches!(&task.state, State::Open { unasked, missing: 0, .. } if unasked.is_empty());
+        if complete && !task.is_awaited {
             task.state = State::Ready;
             self.levels[task.depth].open -= 1;
             self.ready.push_back(id);
@@ -466,7 +378,7 @@ impl Walk {
         let task = self.tasks.get_mut(&id)?;
         task.state = State::Shipped;
         let (kind, ask, depth, waiters) = (task.at.0, task.ask, task.depth, std::mem::take(&mut task.waiters));
-        *self.pending(depth, kind) -= 1;
+        self.ends(depth, kind);
         self.loading -= 1;
         self.shipped += 1;
         self.root_shipped |= id == ROOT;
@@ -480,6 +392,7 @@ impl Walk {
             self.by_ref.remove(&task.at);
             self.known.insert(task.at);
             self.shipped -= 1;
+            self.last_kept = Some((task.at, task.parent));
         }
     }
 

@@ -18,12 +18,13 @@ use crate::world::{BRANCH, Script, Side, Tamper, attempt, replication};
 /// Recordings, with the features that both sides knew. The first is of two boxes that knew no bundles: so does this
 /// software speak to an older box to this day. The second has zstd's bytes in it, as the version in Cargo.lock
 /// packs them. In the third, chunks are asked by prefix; in the fourth, the sender
-/// proves to have what is not sent.
-const RECORDINGS: [(&str, &str, u64); 4] = [
-    ("conversation-1.txt", include_str!("../golden/conversation-1.txt"), 0),
-    ("conversation-2.txt", include_str!("../golden/conversation-2.txt"), FEATURE_BUNDLES),
-    ("conversation-3.txt", include_str!("../golden/conversation-3.txt"), FEATURE_BUNDLES | FEATURE_PREFIXES),
-    ("conversation-4.txt", include_str!("../golden/conversation-4.txt"), EVERYTHING),
+/// proves to have what is not sent. In the fifth it asks several levels in the same breath, as it does to all of them since then.
+const RECORDINGS: [(&str, &str, u64, usize); 5] = [
+    ("conversation-1.txt", include_str!("../golden/conversation-1.txt"), 0, 0),
+    ("conversation-2.txt", include_str!("../golden/conversation-2.txt"), FEATURE_BUNDLES, 0),
+    ("conversation-3.txt", include_str!("../golden/conversation-3.txt"), FEATURE_BUNDLES | FEATURE_PREFIXES, 0),
+    ("conversation-4.txt", include_str!("../golden/conversation-4.txt"), EVERYTHING, 0),
+    ("conversation-5.txt", include_str!("../golden/conversation-5.txt"), EVERYTHING, 10),
 ];
 const EVERYTHING: u64 = FEATURE_BUNDLES | FEATURE_PREFIXES | FEATURE_PROOFS;
 const CALM: Line = Line {
@@ -36,7 +37,7 @@ const CALM: Line = Line {
 };
 
 /// Two days of a dataset of five files, replicated one after the other.
-fn converse(features: u64) -> String {
+fn converse(features: u64, names_ahead: usize) -> String {
     let realm = Realm::published();
     let (source, sink) = (MemoryStore::new(&realm), MemoryStore::new(&realm));
     let mut dataset = Dataset { id: DatasetId([7; 16]), files: Default::default() };
@@ -66,6 +67,7 @@ fn converse(features: u64) -> String {
         script.hellos.iter_mut().for_each(|hello: &mut Hello| hello.software = "golden".to_owned());
         script.hellos.iter_mut().for_each(|hello| hello.features_ignore = features);
         script.limits.iter_mut().for_each(|limits| limits.compression = Compression::Level(3));
+        script.limits[0].names_ahead = names_ahead;
         let ended = attempt(&source, &sink, replication(&snapshot, &done), script, 1).unwrap();
         ended.sender.0.unwrap();
         done.push(snapshot);
@@ -76,8 +78,8 @@ fn converse(features: u64) -> String {
 
 #[test]
 fn conversations_are_as_recorded() {
-    for (file, recording, features) in RECORDINGS {
-        let said = converse(features);
+    for (file, recording, features, names_ahead) in RECORDINGS {
+        let said = converse(features, names_ahead);
         if std::env::var_os("NARROWBOAT_RECORD").is_some() {
             let path = format!("{}/tests/golden/{file}", env!("CARGO_MANIFEST_DIR"));
             std::fs::write(path, &said).unwrap();
@@ -92,7 +94,7 @@ fn conversations_are_as_recorded() {
 
 #[test]
 fn recordings_can_be_read() {
-    for (file, recording, _) in RECORDINGS {
+    for (file, recording, ..) in RECORDINGS {
         readable(file, recording);
     }
 }

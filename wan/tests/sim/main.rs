@@ -13,6 +13,7 @@ mod possession;
 mod prefixes;
 mod promises;
 mod real;
+mod resume;
 mod seeds;
 mod speed;
 mod world;

@@ -156,11 +156,15 @@ fn what_other_branches_sent_is_not_sent_again() {
     other.snapshot(&pair.sink, 100, BRANCH);
     let snapshot = pair.dataset.snapshot(&pair.source, 1, BRANCH);
     let lacking = pair.source.closure(snapshot.root).difference(&pair.sink.refs()).count() as u64;
-    let ended = pair.run(pair.script(), 1, &[]);
+    let mut script = pair.script();
+    // Two bandwidth-delay products, in chunks of 16 KiB: what a link says.
+    script.limits[0].names_ahead = 91;
+    let ended = pair.run(script, 1, &[]);
     ended.sender.0.unwrap();
     let report = ended.sender.1;
     assert_eq!(report.base, None);
     assert_eq!(report.chunks.sent + report.nodes.sent, lacking);
+    println!("{} names of {}", report.chunks.offered + report.nodes.offered, pair.source.len());
     assert!(report.chunks.offered + report.nodes.offered < pair.source.len() as u64 / 4, "{report:?}");
 }
 

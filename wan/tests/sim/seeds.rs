@@ -41,6 +41,7 @@ fn random_limits(rng: &mut Rng) -> Limits {
         delta: rng.below(4) > 0,
         prefixes: rng.below(4) > 0,
         resemblance: rng.below(4) > 0,
+        names_ahead: [0, 1, 60, 2048][rng.below(4) as usize],
         group_bytes: rng.within(32 << 10, 4 << 20) as usize,
         rate_expected: rng.one_in(2).then(|| rng.within(1000, 100_000_000)),
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use narrowboat_storage::id::StoreId;
 use narrowboat_wan::sync::seam::{Hello, Sink, SnapshotOffer};
 use narrowboat_wan::sync::{
-    Arrival, Done, Expected, Failure, Input, Job, Lane, Limits, Output, Replication, Reply, Report, Request, Room,
-    Session, Worker,
+    Arrival, Done, Expected, Failure, Frontier, Input, Job, Lane, Limits, Output, Replication, Reply, Report, Request,
+    Room, Session, Worker,
 };
 use narrowboat_wan::wire::{Channel, Frame, FrameDecoder, Role};
 
@@ -49,6 +49,8 @@ pub type Tamper<'a> = &'a mut dyn FnMut(Side, Frame) -> Vec<Vec<u8>>;
 pub struct Script<'a> {
     pub line: Line,
     pub limits: [Limits; 2],
+    /// Where an earlier attempt was broken off.
+    pub frontier: Frontier,
     /// Cut the line after so many microseconds.
     pub cut_us: Option<u64>,
     pub flaw: Flaw,
@@ -59,7 +61,15 @@ pub struct Script<'a> {
 impl Script<'_> {
     pub fn honest(line: Line, realm: [u8; 16]) -> Self {
         let hellos = [Hello::new(Role::Sender, realm, BRANCH), Hello::new(Role::Receiver, realm, HEAD_OFFICE)];
-        Script { line, limits: Default::default(), cut_us: None, flaw: Flaw::None, tamper: None, hellos }
+        Script {
+            line,
+            limits: Default::default(),
+            frontier: Frontier::default(),
+            cut_us: None,
+            flaw: Flaw::None,
+            tamper: None,
+            hellos,
+        }
     }
 }
 
@@ -69,6 +79,8 @@ pub struct Ended {
     pub receiver: (Result<(), Failure>, Report),
     pub wire_bytes: [u64; 2],
     pub micros: u64,
+    /// When the first object was on its way.
+    pub first_object_us: Option<u64>,
     /// Most jobs under way at the same time, at either side.
     pub jobs_max: usize,
 }
@@ -120,6 +132,7 @@ struct World<'a> {
     script: Script<'a>,
     sink: Arc<dyn Sink>,
     jobs_max: usize,
+    first_object_us: Option<u64>,
 }
 
 fn end(session: Session, worker: Worker, streams_in: usize, streams_out: usize) -> End {
@@ -163,7 +176,7 @@ pub fn attempt_between(
 ) -> Result<Ended, String> {
     let [limits_s, limits_r] = script.limits.clone();
     let [hello_s, hello_r] = script.hellos.clone();
-    let sender = Session::send(hello_s, replication, limits_s, Duration::ZERO);
+    let sender = Session::send(hello_s, replication, limits_s, Duration::ZERO).going_on(&script.frontier);
     let receiver = Session::receive(hello_r, limits_r, Duration::ZERO);
     let streams = script.line.streams + 1;
     let mut world = World {
@@ -176,6 +189,7 @@ pub fn attempt_between(
         script,
         sink,
         jobs_max: 0,
+        first_object_us: None,
     };
     if let Some(cut) = world.script.cut_us {
         world.at(cut, Event::Cut);
@@ -183,12 +197,13 @@ pub fn attempt_between(
     world.pump(Side::Sender);
     world.pump(Side::Receiver);
     world.run()?;
-    let World { ends: [sender, receiver], directions, now, jobs_max, .. } = world;
+    let World { ends: [sender, receiver], directions, now, jobs_max, first_object_us, .. } = world;
     Ok(Ended {
         sender: sender.session.finish(),
         receiver: receiver.session.finish(),
         wire_bytes: directions.map(|direction| direction.wire_bytes),
         micros: now,
+        first_object_us,
         jobs_max,
     })
 }
@@ -334,7 +349,10 @@ impl World<'_> {
             match end.session.poll(room) {
                 None => break,
                 Some(Output::Control(frame)) => self.enqueue(side, 0, frame),
-                Some(Output::Data(frame)) => self.enqueue(side, data.unwrap(), frame),
+                Some(Output::Data(frame)) => {
+                    self.first_object_us.get_or_insert(self.now);
+                    self.enqueue(side, data.unwrap(), frame);
+                }
                 Some(Output::Job(job)) => self.start(side, job),
             }
         }
