@@ -201,7 +201,9 @@ impl Running<'_> {
         hello.features_ignore &= self.inner.config.features;
         let rate = self.rate_expected(connection);
         let limits = self.limits(rate, connection.rtt());
-        let session = Session::send(hello, replication.clone(), limits, now).going_on(&self.total.frontier);
+        let session = Session::send(hello, replication.clone(), limits, now)
+            .going_on(&self.total.frontier)
+            .beside(&self.peer.lately);
         let rate = rate.unwrap_or(UNKNOWN_BYTES_PER_SECOND);
         let number = self.peer.next_session();
         let control = tokio::select! {

@@ -18,6 +18,7 @@ use super::shares::Shares;
 use super::socket::Shaper;
 use crate::peer::{PeerAddress, PeerId, PeerName, PeerRecord};
 use crate::shape::{NodeId, Rate};
+use crate::sync::Lately;
 use crate::wire::{FEATURE_PROOFS, Hello};
 
 /// One peer.
@@ -27,6 +28,8 @@ pub(super) struct Peer {
     pub node: NodeId,
     /// Its connections of classes other than normal.
     pub lanes: Lanes,
+    /// What its sessions have sent to it lately.
+    pub lately: Arc<Lately>,
     /// Thrown when the peer is removed.
     pub removed: Cancel,
     /// Whose what was on the wire is.
@@ -56,6 +59,7 @@ impl Peer {
             id: record.id,
             node,
             lanes: Lanes::default(),
+            lately: Arc::default(),
             removed: Cancel::new(),
             shares: Mutex::default(),
             record: Mutex::new(record),

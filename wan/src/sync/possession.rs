@@ -43,7 +43,7 @@ pub(super) fn key(nonce: &[u8; 32], sender: StoreId, receiver: StoreId, dataset:
 
 /// The latest so many names.
 #[derive(Debug, Default)]
-struct Latest {
+pub(super) struct Latest {
     set: HashSet<u128>,
     order: VecDeque<(u64, u128)>,
 }
@@ -55,7 +55,8 @@ fn print(name: &Name) -> u128 {
 }
 
 impl Latest {
-    fn insert(&mut self, at: u64, name: &Name, max: usize) -> bool {
+    /// Notes a name, at a moment; false where it is there.
+    pub fn insert(&mut self, at: u64, name: &Name, max: usize) -> bool {
         if !self.set.insert(print(name)) {
             return false;
         }
@@ -68,7 +69,8 @@ impl Latest {
         true
     }
 
-    fn contains(&self, name: &Name) -> bool {
+    /// True where the name is there.
+    pub fn contains(&self, name: &Name) -> bool {
         self.set.contains(&print(name))
     }
 

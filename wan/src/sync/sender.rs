@@ -1,6 +1,7 @@
 //! The side that has the snapshot.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use narrowboat_storage::name::Kind;
@@ -12,6 +13,7 @@ use super::effort::Effort;
 use super::failure::Failure;
 use super::guess::Frontier;
 use super::jobs::{Job, Reply};
+use super::lately::Lately;
 use super::limits::Limits;
 use super::possession;
 use super::replication::Replication;
@@ -49,6 +51,8 @@ pub struct Sender {
     jobs: u64,
     /// Where an earlier session for the same snapshot was broken off.
     pub(super) frontier: Frontier,
+    /// What went to the receiver lately, by other sessions too.
+    pub(super) lately: Arc<Lately>,
 }
 
 impl Sender {
@@ -70,8 +74,15 @@ impl Sender {
             window_bytes: core.limits.window_bytes,
             window_objects: core.limits.window_objects,
         }));
-        let (prover, frontier) = (Prover::default(), Frontier::default());
-        Sender { core, replication, phase: Phase::Greeting, prover, jobs: 0, frontier }
+        Sender {
+            core,
+            replication,
+            phase: Phase::Greeting,
+            prover: Prover::default(),
+            jobs: 0,
+            frontier: Frontier::default(),
+            lately: Arc::default(),
+        }
     }
 
     /// Notes where it stops.
@@ -141,7 +152,7 @@ impl Sender {
         let walk = Walk::new((Kind::MapNode, root), base, window_names as usize);
         let prefixes = limits.prefixes && self.core.in_force(FEATURE_PREFIXES);
         let walk = if prefixes { walk.by_prefix(window_names as usize) } else { walk };
-        let walk = walk.guessing(limits.names_ahead, &self.frontier);
+        let walk = walk.guessing(limits.names_ahead, &self.frontier).beside(&self.lately);
         let shared = self.replication.shared.clone().filter(|(snapshot, _)| bundles && begin.base == Some(*snapshot));
         let since = shared.map(|(_, mark)| mark);
         self.core.report.choices = Choices {

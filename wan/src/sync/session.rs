@@ -1,11 +1,13 @@
 //! One session at one side, as a plain value.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::{Core, misplaced};
 use super::failure::Failure;
 use super::guess::Frontier;
 use super::jobs::{Done, Job};
+use super::lately::Lately;
 use super::limits::Limits;
 use super::receiver::Receiver;
 use super::replication::Replication;
@@ -81,6 +83,15 @@ impl Session {
     pub fn going_on(mut self, frontier: &Frontier) -> Self {
         if let Side::Sender(sender) = &mut self.side {
             sender.frontier = frontier.clone();
+        }
+        self
+    }
+
+    /// A sending session that knows what others have sent to the same receiver lately, and tells them what it sends.
+    #[must_use]
+    pub fn beside(mut self, others: &Arc<Lately>) -> Self {
+        if let Side::Sender(sender) = &mut self.side {
+            sender.lately = others.clone();
         }
         self
     }

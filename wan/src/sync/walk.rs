@@ -23,12 +23,14 @@
 mod asking;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use narrowboat_storage::name::Kind;
 
 use super::diff::{Counterparts, Expansion};
 use super::guess::{Frontier, Guess};
 use super::known::Known;
+use super::lately::Lately;
 use super::seam::Ref;
 pub(super) use super::tasks::{Answered, Astray, Question, TaskId, ToLoad};
 use super::tasks::{Level, State, Task};
@@ -74,6 +76,8 @@ pub(super) struct Walk {
     chunks_pending: usize,
     chunks_ahead: usize,
     guess: Guess,
+    /// What went to the receiver lately, by other sessions too.
+    lately: Arc<Lately>,
     /// What the receiver acknowledged last, and what refers to that.
     last_kept: Option<(Ref, Option<TaskId>)>,
     root_shipped: bool,
@@ -118,6 +122,7 @@ impl Walk {
             chunks_pending: 0,
             chunks_ahead: usize::MAX,
             guess: Guess::default(),
+            lately: Arc::default(),
             last_kept: None,
             root_shipped: false,
         }
@@ -126,6 +131,12 @@ impl Walk {
     /// Asks by guess, so that about `names` chunks are asked ahead; begins where an earlier walk of the same tree was broken off.
     pub fn guessing(mut self, names: usize, frontier: &Frontier) -> Self {
         self.guess = Guess::new(names, frontier);
+        self
+    }
+
+    /// Asks also for what is new where another session with the same receiver has sent it.
+    pub fn beside(mut self, others: &Arc<Lately>) -> Self {
+        self.lately = others.clone();
         self
     }
 
@@ -377,6 +388,7 @@ impl Walk {
     pub fn ship(&mut self, id: TaskId) -> Option<(Kind, Option<u64>)> {
         let task = self.tasks.get_mut(&id)?;
         task.state = State::Shipped;
+        self.lately.sent(&task.at);
         let (kind, ask, depth, waiters) = (task.at.0, task.ask, task.depth, std::mem::take(&mut task.waiters));
         self.ends(depth, kind);
         self.loading -= 1;

@@ -147,6 +147,30 @@ fn upon_a_proved_base_nothing_is_asked_and_two_round_trips_are_enough() {
     pair.sink.check().unwrap();
 }
 
+/// Two datasets got the same new content. Upon proved bases each would send it unasked; what one has sent the other asks for.
+#[test]
+fn what_is_new_in_two_datasets_goes_once() {
+    let mut pairs = [12, 13].map(|seed| Pair::new(seed, SIZE));
+    let (source, sink) = (pairs[0].source.clone(), pairs[0].sink.clone());
+    (pairs[1].source, pairs[1].sink, pairs[1].dataset.id.0) = (source, sink, [8; 16]);
+    for (pair, day) in pairs.iter_mut().zip([1, 2]) {
+        pair.run(pair.script(), day, &[]).sender.0.unwrap();
+    }
+    let mark = pairs[0].source.mark();
+    let new: Vec<bytes::Bytes> = (0..300).map(|_| pairs[0].rng.bytes(1500).into()).collect();
+    pairs.iter_mut().for_each(|pair| drop(pair.dataset.files.insert(1_000_000, new.clone())));
+    let lately = Arc::new(narrowboat_wan::sync::Lately::default());
+    let mut sent = Vec::new();
+    for (pair, day) in pairs.iter().zip([1, 2]) {
+        let script = Script { lately: lately.clone(), ..pair.script() };
+        let ended = pair.run_upon(script, day + 10, day, mark.clone());
+        ended.sender.0.unwrap();
+        assert_eq!(pair.sink.closure(ended.receiver.1.root_here), pair.source.closure(ended.sender.1.root_here));
+        sent.push(ended.sender.1.payload_bytes);
+    }
+    assert!(sent[0] > 300 * 1500 && sent[1] < 8_000, "{sent:?}");
+}
+
 /// Without a shared snapshot, known subtrees cost the names along their edge.
 #[test]
 fn what_other_branches_sent_is_not_sent_again() {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use narrowboat_storage::id::StoreId;
 use narrowboat_wan::sync::seam::{Hello, Sink, SnapshotOffer};
 use narrowboat_wan::sync::{
-    Arrival, Done, Expected, Failure, Frontier, Input, Job, Lane, Limits, Output, Replication, Reply, Report, Request,
-    Room, Session, Worker,
+    Arrival, Done, Expected, Failure, Frontier, Input, Job, Lane, Lately, Limits, Output, Replication, Reply, Report,
+    Request, Room, Session, Worker,
 };
 use narrowboat_wan::wire::{Channel, Frame, FrameDecoder, Role};
 
@@ -51,6 +51,8 @@ pub struct Script<'a> {
     pub limits: [Limits; 2],
     /// Where an earlier attempt was broken off.
     pub frontier: Frontier,
+    /// What the sender's other sessions have sent.
+    pub lately: Arc<Lately>,
     /// Cut the line after so many microseconds.
     pub cut_us: Option<u64>,
     pub flaw: Flaw,
@@ -65,6 +67,7 @@ impl Script<'_> {
             line,
             limits: Default::default(),
             frontier: Frontier::default(),
+            lately: Arc::default(),
             cut_us: None,
             flaw: Flaw::None,
             tamper: None,
@@ -176,7 +179,8 @@ pub fn attempt_between(
 ) -> Result<Ended, String> {
     let [limits_s, limits_r] = script.limits.clone();
     let [hello_s, hello_r] = script.hellos.clone();
-    let sender = Session::send(hello_s, replication, limits_s, Duration::ZERO).going_on(&script.frontier);
+    let sender =
+        Session::send(hello_s, replication, limits_s, Duration::ZERO).going_on(&script.frontier).beside(&script.lately);
     let receiver = Session::receive(hello_r, limits_r, Duration::ZERO);
     let streams = script.line.streams + 1;
     let mut world = World {

@@ -114,7 +114,7 @@ impl Walk {
     /// have been sent in this very session and forgotten.
     fn begin_task(&mut self, fresh: Fresh, depth: usize, parent: TaskId, is_guess: bool, is_hopeful: bool) {
         let Fresh { at, counterparts, is_new } = fresh;
-        let asks = !is_new || self.known.forgot();
+        let asks = !is_new || self.known.forgot() || self.lately.has(&at);
         let id = self.next_task;
         self.next_task += 1;
         let task = Task {
