@@ -1,4 +1,5 @@
-//! What is done with bytes that an initiator or a peer could send: PDUs, text, logins, commands, whole conversations, frames. Each target takes
+//! What is done with bytes that an initiator or a peer could send: PDUs, text, logins, commands, whole conversations,
+//! frames, whole sessions of replication either way, probes and grants. Each target takes
 //! any bytes, must never panic, and checks what has to hold whatever they are.
 //!
 //! `tests/fuzz.rs` runs them in every test run, from seeds that are changed at random; `make fuzz` runs them under libFuzzer,
@@ -26,6 +27,8 @@ use narrowboat::ingest::iscsi::wire::{Bhs, Command, Digests, Encoder, Frame, Pdu
 use narrowboat::ingest::iscsi::{Access, Target, Targets};
 use narrowboat::ingest::nfs::record::Buffers;
 
+#[path = "sessions.rs"]
+mod sessions;
 #[path = "wan.rs"]
 mod wan;
 
@@ -48,13 +51,26 @@ impl Fuzzed {
 }
 
 /// All targets.
-pub const TARGETS: [Fuzzed; 6] = [
+pub const TARGETS: [Fuzzed; 9] = [
     Fuzzed { name: "pdu", run: pdu, seeds: pdu_seeds, found: include_str!("corpus/pdu.hex") },
     Fuzzed { name: "text", run: self::text, seeds: text_seeds, found: include_str!("corpus/text.hex") },
     Fuzzed { name: "login", run: login, seeds: login_seeds, found: include_str!("corpus/login.hex") },
     Fuzzed { name: "cdb", run: cdb, seeds: cdb_seeds, found: include_str!("corpus/cdb.hex") },
     Fuzzed { name: "session", run: session, seeds: session_seeds, found: include_str!("corpus/session.hex") },
     Fuzzed { name: "frames", run: wan::frames, seeds: wan::frames_seeds, found: include_str!("corpus/frames.hex") },
+    Fuzzed {
+        name: "receive",
+        run: sessions::receiving,
+        seeds: sessions::session_seeds,
+        found: include_str!("corpus/receive.hex"),
+    },
+    Fuzzed {
+        name: "send",
+        run: sessions::sending,
+        seeds: sessions::session_seeds,
+        found: include_str!("corpus/send.hex"),
+    },
+    Fuzzed { name: "probe", run: wan::probe, seeds: wan::probe_seeds, found: include_str!("corpus/probe.hex") },
 ];
 
 const NAME: &str = "iqn.2026-01.org.example:disk";

@@ -1,6 +1,13 @@
-//! What is done with bytes that a peer could send: streams of frames, whatever the messages in them.
+//! What is done with bytes that a peer could send: streams of frames, whatever the messages in them; probes and grants.
 
-use narrowboat_wan::wire::{Channel, FrameDecoder, Message, PREFACE_BYTES, Preface};
+use std::time::Duration;
+
+use bytes::Bytes;
+use narrowboat_wan::probe::{Dispersion, Loss, Plan, Row, TRAIN_BYTES_MAX, TRAIN_PACKETS_MAX};
+use narrowboat_wan::wire::{
+    Channel, FrameDecoder, GRANT_BYTES, Grant, Message, PREFACE_BYTES, PROBE_MESSAGE_BYTES, Preface, ProbeMark,
+    ProbeMessage,
+};
 
 /// A stream of frames, however it is cut: what comes out is a message or a refusal, and written again it is read as the same.
 pub fn frames(input: &[u8]) -> usize {
@@ -38,9 +45,65 @@ fn again(message: &Message) -> Option<Message> {
     Message::decode(read.ok()??).ok()?
 }
 
+/// Messages and marks of a probe, and grants, one behind the other; and what a survey makes of what it is told: whatever that is, it sends
+/// no more than its bounds.
+pub fn probe(input: &[u8]) -> usize {
+    let (mut count, mut plan, mut arrivals) = (0, Plan::default(), Vec::new());
+    for piece in input.chunks_exact(PROBE_MESSAGE_BYTES) {
+        let Some((bytes, _)) = piece.split_first_chunk::<PROBE_MESSAGE_BYTES>() else { continue };
+        if let Some((grant, _)) = piece.split_first_chunk::<GRANT_BYTES>()
+            && let Ok(grant) = Grant::decode(*grant)
+        {
+            assert_eq!(Grant::decode(grant.encode()), Ok(grant));
+            count += 1;
+        }
+        if let Ok(mark) = ProbeMark::decode(&Bytes::copy_from_slice(piece)) {
+            assert_eq!(ProbeMark::decode(&Bytes::copy_from_slice(&mark.encode())), Ok(mark));
+            arrivals.push((mark.number, Duration::from_micros(u64::from(bytes[30]) << 8 | u64::from(bytes[31]))));
+            count += 1;
+        }
+        let Ok(message) = ProbeMessage::decode(bytes) else { continue };
+        assert_eq!(ProbeMessage::decode(&message.encode()), Ok(message));
+        count += 1;
+        if let ProbeMessage::Heard { seen, .. } = message
+            && let Some(packets) = plan.next(1200)
+        {
+            assert!(packets <= TRAIN_PACKETS_MAX);
+            plan.heard(packets, 1200, seen);
+        }
+    }
+    let packets = input.len() as u32 % 600;
+    let loss = Loss::of(packets, arrivals.iter().map(|(number, _)| *number));
+    assert!(loss.is_sound() && (0.0..=1.0).contains(&loss.share()));
+    arrivals.sort_by_key(|(_, at)| *at);
+    plan.heard(packets, 1200, Dispersion::of(&arrivals, packets, 1200));
+    assert!(plan.spent_bytes() <= 2 * TRAIN_BYTES_MAX + u64::from(packets) * 1200);
+    let row = Row::over(plan.capacity().map(|capacity| capacity.bits_per_second), 100);
+    assert!(row.packets <= 500 && row.interval >= Duration::from_millis(10));
+    count
+}
+
+/// What the page shows of probes and grants.
+pub fn probe_seeds() -> Vec<Vec<u8>> {
+    let mut seeds: Vec<Vec<u8>> = ["probe", "mark", "grants"].map(example).into();
+    seeds[2].resize(PROBE_MESSAGE_BYTES, 0);
+    seeds.push(seeds.concat());
+    seeds
+}
+
+/// An example of the page.
+fn example(name: &str) -> Vec<u8> {
+    let block = PAGE.split("```hex ").find_map(|block| block.strip_prefix(name)?.strip_prefix('\n'));
+    let digits: Vec<u8> =
+        block.expect("an example").bytes().take_while(|c| *c != b'`').filter(u8::is_ascii_hexdigit).collect();
+    let byte = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).expect("text"), 16).expect("digits");
+    digits.chunks(2).map(byte).collect()
+}
+
+const PAGE: &str = include_str!("../../docs/formats/replication-protocol.md");
+
 /// The examples of the page, each message once, and all of each kind of stream together.
 pub fn frames_seeds() -> Vec<Vec<u8>> {
-    const PAGE: &str = include_str!("../../docs/formats/replication-protocol.md");
     let byte = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).expect("text"), 16).expect("digits");
     let mut streams = [vec![0, 7], vec![1, 7]];
     let mut seeds = Vec::new();

@@ -73,6 +73,21 @@ fn frames() {
     run(&TARGETS[5]);
 }
 
+#[test]
+fn sessions_that_receive() {
+    run(&TARGETS[6]);
+}
+
+#[test]
+fn sessions_that_send() {
+    run(&TARGETS[7]);
+}
+
+#[test]
+fn probes_and_grants() {
+    run(&TARGETS[8]);
+}
+
 /// The seeds are worth something: of each, something comes through the decoders that it is for.
 #[test]
 fn seeds_get_far() {

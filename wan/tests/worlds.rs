@@ -164,19 +164,22 @@ impl World {
     }
 
     /// What the box that receives would not take from so old a sender was told in a sentence; the sender is updated.
-    async fn refused(&mut self, error: &LinkError) {
+    async fn refused(&mut self, error: &LinkError, knew: u64) {
         let (code, sentence) = match error {
             LinkError::Replication(Failure::Incompatible { code, sentence }) => (*code, sentence),
             LinkError::Replication(Failure::Stopped(stop)) => (stop.code, &stop.sentence),
             _ => return,
         };
         if code == StopCode::Version {
-            let proves = |which: usize| self.features[which] & FEATURE_PROOFS != 0;
-            assert!(self.demands && proves(1) && !proves(0), "seed {}: {sentence}", self.seed);
+            let demands = self.demands && self.features[1] & FEATURE_PROOFS != 0;
+            assert!(demands && knew & FEATURE_PROOFS == 0, "seed {}: {sentence}", self.seed);
             assert!(sentence.contains("features"), "seed {}: {sentence}", self.seed);
-            self.links[0].shutdown().await;
-            self.features[0] = FEATURES_KNOWN;
-            self.reopen(0);
+            // It may have been so meanwhile.
+            if self.features[0] != FEATURES_KNOWN {
+                self.links[0].shutdown().await;
+                self.features[0] = FEATURES_KNOWN;
+                self.reopen(0);
+            }
         }
     }
 
@@ -203,7 +206,7 @@ impl World {
         let mut left = self.rng.below(5);
         while self.net.now() < AT_LAST {
             let next = if left > 0 { seconds(&mut self.rng, 6) } else { AT_LAST };
-            let cancel = Cancel::new();
+            let (cancel, knew) = (Cancel::new(), self.features[0]);
             let (link, source) = (self.links[0].clone(), self.offices[0].store.clone());
             let work = async {
                 let outcome = link.replicate("box-2", what.clone(), source, &cancel, |_| ()).await;
@@ -226,7 +229,7 @@ impl World {
                 }
                 Some(Err(stopped)) => {
                     self.tell(&stopped.error);
-                    self.refused(&stopped.error).await;
+                    self.refused(&stopped.error, knew).await;
                 }
                 None => {
                     left = left.saturating_sub(1);
@@ -248,7 +251,7 @@ impl World {
                             assert!(report.published, "seed {seed}");
                             return;
                         }
-                        Err(stopped) => self.refused(&stopped.error).await,
+                        Err(stopped) => self.refused(&stopped.error, knew).await,
                     }
                 }
             }

@@ -13,6 +13,8 @@ use crate::wire::{Message, Proof, Prove, ProveWays};
 
 /// Most objects that wait for their proof. A receiver holds further answers back; a sender ends where one does not.
 const WAITING_MAX: usize = 64 << 10;
+/// Proofs that wait for the control stream; no more are computed meanwhile.
+const READY_MAX: usize = 64;
 /// Demands by way are numbered from here on, so that no proof is taken for another.
 const WAYS_FROM: u64 = 1 << 63;
 
@@ -42,6 +44,8 @@ pub(super) struct Prover {
     queued: usize,
     running: Option<u64>,
     ready: VecDeque<Proof>,
+    /// Bytes that were proved by way, and 1024 for each object.
+    by_way_bytes: u64,
 }
 
 impl Prover {
@@ -79,6 +83,9 @@ impl Prover {
 
     /// The receiver wants proof of what lies there.
     pub fn demanded_ways(&mut self, prove: ProveWays) -> Result<(), Failure> {
+        if prove.first < WAYS_FROM {
+            return Err(Failure::Protocol("it numbers a demand by way as one by name".to_owned()));
+        }
         self.enqueue(prove.first, What::Ways(prove.ways))
     }
 
@@ -93,7 +100,7 @@ impl Prover {
 
     /// The next proof to be computed, one at a time.
     pub fn next_job(&mut self, root: Option<Name>) -> Option<Request> {
-        if self.running.is_some() {
+        if self.running.is_some() || self.ready.len() >= READY_MAX {
             return None;
         }
         let (first, what) = self.queue.pop_front()?;
@@ -106,13 +113,27 @@ impl Prover {
         })
     }
 
-    /// Takes a proof that was computed; none where it took more than any receiver may want.
-    pub fn proved(&mut self, proof: Option<([u8; 32], Cost)>, report: &mut Report) -> Result<(), Failure> {
+    /// Takes a proof that was computed; none where it took more than any receiver may want. What lies in the places of a snapshot together has `all_bytes`
+    /// at most: who wants proof of more by ways wants the same again and again.
+    pub fn proved(
+        &mut self,
+        proof: Option<([u8; 32], Cost)>,
+        all_bytes: u64,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
         let Some(first) = self.running.take() else { return Ok(()) };
         let Some((digest, cost)) = proof else {
             return Err(Failure::Protocol("it wants proof of more than there may be".to_owned()));
         };
         report.proved.add(cost);
+        if first >= WAYS_FROM {
+            // A small object is work, too.
+            let bytes = cost.bytes.saturating_add(cost.objects.saturating_mul(1024));
+            self.by_way_bytes = self.by_way_bytes.saturating_add(bytes);
+            if self.by_way_bytes > all_bytes {
+                return Err(Failure::Protocol("it wants proof of the same again and again".to_owned()));
+            }
+        }
         self.ready.push_back(Proof { first, digest });
         Ok(())
     }

@@ -18,7 +18,7 @@ use super::limits::Limits;
 use super::possession;
 use super::replication::Replication;
 use super::report::Report;
-use super::seam::Hello;
+use super::seam::{Hello, SnapshotOffer};
 use super::shipping::{HowToPack, Walking};
 use super::walk::{Astray, Question, Walk};
 use super::ways::Ways;
@@ -206,7 +206,7 @@ impl Sender {
 
     pub(super) fn reply(&mut self, id: u64, reply: Reply) -> Result<(), Failure> {
         if let Reply::Proof(proof) = reply {
-            return self.prover.proved(proof, &mut self.core.report);
+            return self.prover.proved(proof, most_by_way(&self.replication.snapshot), &mut self.core.report);
         }
         let Phase::Walking(walking) = &mut self.phase else { return fail(reply) };
         match reply {
@@ -288,6 +288,12 @@ impl Sender {
             Phase::Walking(walking) => !walking.outstanding.is_empty() || walking.walk.awaits_answers(),
         }
     }
+}
+
+/// What all places of a snapshot hold together at most, with 1024 bytes for each object: twice its content, 8 KiB for each file, and a gigabyte.
+fn most_by_way(snapshot: &SnapshotOffer) -> u64 {
+    let content = snapshot.logical_bytes.max(snapshot.size).saturating_mul(2);
+    content.saturating_add(snapshot.files.saturating_mul(8192)).saturating_add(1 << 30)
 }
 
 fn answered(report: &mut Report, prover: &mut Prover, walking: &mut Walking, answer: &Answer) -> Result<(), Failure> {

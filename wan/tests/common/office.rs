@@ -28,6 +28,7 @@ pub struct Office {
     pub store: Arc<MemoryStore>,
     pub pinned: Mutex<Vec<PeerRecord>>,
     pub received: Mutex<Vec<(bool, Report)>>,
+    pub refused: Mutex<Vec<String>>,
 }
 
 impl Office {
@@ -42,7 +43,15 @@ impl Office {
     /// A box that says that it keeps the store of the box `claims`.
     pub fn claiming(claims: u8, number: u8, realm: Realm) -> Arc<Office> {
         let store = MemoryStore::new(&realm);
-        Arc::new(Office { number, claims, realm, store, pinned: Mutex::default(), received: Mutex::default() })
+        Arc::new(Office {
+            number,
+            claims,
+            realm,
+            store,
+            pinned: Mutex::default(),
+            received: Mutex::default(),
+            refused: Mutex::default(),
+        })
     }
 
     pub fn id(&self) -> StoreId {
@@ -104,6 +113,9 @@ impl Host for Office {
         pinned.retain(|known| known.id != peer.id);
         pinned.push(peer.clone());
         Ok(())
+    }
+    fn refused(&self, _peer: &PeerRecord, why: &str) {
+        self.refused.lock().unwrap().push(why.to_owned());
     }
     fn received(&self, _peer: &PeerRecord, outcome: std::result::Result<(), &Failure>, report: &Report) {
         self.received.lock().unwrap().push((outcome.is_ok(), report.clone()));

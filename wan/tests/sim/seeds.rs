@@ -154,6 +154,10 @@ impl Boxes {
             // And the top is sent also where another branch's tree has the same: only then is it this one's.
             let top = u64::from(snapshot.root.is_some_and(|root| self.sink.refs().contains(&(Kind::MapNode, root))));
             let may_be_sent = (lacking.len() + unasked.len()) as u64 + top;
+            if top > 0 {
+                allowed_bytes +=
+                    self.stored_bytes(&snapshot.root.map(|root| (Kind::MapNode, root)).into_iter().collect());
+            }
             let mut script = self.script();
             let window = script.limits.iter().map(|limits| limits.window_bytes).min().unwrap_or(0);
             if number < FAULTY_ATTEMPTS && !self.rng.one_in(3) {
