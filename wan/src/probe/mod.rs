@@ -104,7 +104,7 @@ impl Row {
     /// A row of packets of `wire_bytes` for a line whose slower direction carries so much: five seconds long, dense enough to
     /// see bursts, and thin enough to leave the line to others. Where nothing is known of the line, as thin as can be.
     pub fn over(bits_per_second: Option<u64>, wire_bytes: u64) -> Row {
-        let share = bits_per_second.unwrap_or(0) * ROW_PERCENT / 100;
+        let share = (u128::from(bits_per_second.unwrap_or(0)) * u128::from(ROW_PERCENT) / 100) as u64;
         let nanos = (wire_bytes * 8).saturating_mul(1_000_000_000).checked_div(share).unwrap_or(u64::MAX);
         let interval = Duration::from_nanos(nanos).clamp(ROW_INTERVAL_MIN, ROW_INTERVAL_MAX);
         // Whole milliseconds: timers know no others.
