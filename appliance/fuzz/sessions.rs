@@ -107,7 +107,7 @@ impl Shelf {
 /// What a node of a shelf refers to.
 pub fn spans(kind: Kind, bytes: &Bytes) -> std::result::Result<Vec<Span>, NodeFault> {
     let malformed = || NodeFault::from(Malformed { what: "node", at: 0 });
-    if !kind.is_node() || bytes.len() % ENTRY != 0 {
+    if !kind.is_node() || !bytes.len().is_multiple_of(ENTRY) {
         return if kind.is_node() { Err(malformed()) } else { Ok(Vec::new()) };
     }
     let entry = |(from, entry): (u64, &[u8])| {
