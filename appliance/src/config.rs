@@ -68,6 +68,7 @@
 //! realm_key_file = "realm.key"    # 64 hexadecimal digits; counts when the store is created
 //! drain_hours = "22:00-06:00"     # when datasets with `--dedup deferred` are deduplicated; "mon-fri 20:00-06:00, sat 00:00-24:00"
 //! deferred = "16GiB"              # journal that may wait for these hours; beyond, they are treated as inline ones
+//! reclaim_pace = "64MiB"          # what reclaim reads and moves in a second at most, when it runs by itself
 //!
 //! [scrub]                         # everything is read now and then, before somebody needs it
 //! every = "30d"                   # so long after the last one, counted while the box runs; "" for never by itself
@@ -408,6 +409,8 @@ pub struct Store {
     pub drain_hours: Option<Hours>,
     /// Bytes of journal that may wait for these hours.
     pub deferred: Option<ByteSize>,
+    /// What reclaim reads and moves in a second at most, when it runs by itself.
+    pub reclaim_pace: Option<ByteSize>,
 }
 
 /// `[log]`.

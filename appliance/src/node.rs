@@ -8,6 +8,7 @@
 //!   ▲ ◄──── caps thread             tells the link which caps count now
 //!   ▲ ◄──── pace thread             where there are recovery points: how slowly they can still be met
 //!   ▲ ◄──── plans thread            takes and sends the snapshots that go to peers by themselves, and deletes those that no rule wants
+//!   ▲ ◄──── reclaim thread          gives back the room of what nobody needs, once a day
 //!   ▲ ◄──── link (tokio runtime)    QUIC, replications
 //!   └ ◄──── control socket          one thread a request
 //! ```
@@ -45,6 +46,7 @@ use crate::ingest::nfs::portmap::Portmap;
 use crate::ingest::nfs::rpc::Service;
 use crate::ingest::nfs::{HandleKey, Hosts, Server, ServerConfig, Session};
 use crate::ingest::volumes::StoreTargets;
+use crate::jobs::reclaim::{self, Reclaims};
 use crate::pace;
 use crate::plans::{self, Plans};
 use crate::policies::Policies;
@@ -125,6 +127,8 @@ pub struct Node {
     pub retention: Retention,
     /// Reading everything now and then.
     pub scrubs: Scrubs,
+    /// Gives back the room of what nobody needs.
+    pub reclaims: Reclaims,
     /// What quiets applications around a mark.
     pub hooks: Hooks,
     /// Looks after datasets that are deduplicated later.
@@ -150,6 +154,7 @@ pub struct Running {
     pacer: Option<JoinHandle<()>>,
     planner: JoinHandle<()>,
     scrubber: JoinHandle<()>,
+    reclaimer: JoinHandle<()>,
     thawer: JoinHandle<()>,
 }
 
@@ -219,6 +224,7 @@ impl Node {
         let plans = Plans::new(store.clone(), &config);
         let retention = Retention::new(store.clone(), &config);
         let scrubs = Scrubs::new(store.clone(), &config);
+        let reclaims = Reclaims::new(store.clone(), &config);
         let hooks = Hooks::new(store.clone(), config.hook.clone());
         let node = Arc::new(Node {
             name,
@@ -236,6 +242,7 @@ impl Node {
             plans,
             retention,
             scrubs,
+            reclaims,
             hooks,
             policies,
             opened,
@@ -250,6 +257,7 @@ impl Node {
         let pacer = node.caps.have_recovery_points().then(|| start_pacer(node.clone())).transpose()?;
         let planner = start_planner(node.clone())?;
         let scrubber = start_scrubber(node.clone())?;
+        let reclaimer = start_reclaimer(node.clone())?;
         let thawer = start_thawer(node.clone())?;
         let control = server::ControlServer::start(node.clone(), data).map_err(|source| StartError::Listen {
             what: "control",
@@ -267,6 +275,7 @@ impl Node {
             pacer,
             planner,
             scrubber,
+            reclaimer,
             thawer,
         })
     }
@@ -353,7 +362,8 @@ impl Running {
 
     /// Ends everything in order; all that was written is drained and the store is closed.
     pub fn stop(self) -> Result<(), Error> {
-        let Running { node, nfs, iscsi, control, pumps, watch, caps, pacer, planner, scrubber, thawer } = self;
+        let Running { node, nfs, iscsi, control, pumps, watch, caps, pacer, planner, scrubber, reclaimer, thawer } =
+            self;
         node.ask_to_stop();
         control.stop();
         // While the front doors are open: what thaws writes to its volume.
@@ -373,10 +383,10 @@ impl Running {
                 tracing::error!("the watch thread had panicked");
             }
         }
-        for thread in pacer.into_iter().chain([caps, planner, scrubber]) {
+        for thread in pacer.into_iter().chain([caps, planner, scrubber, reclaimer]) {
             thread.thread().unpark();
             if thread.join().is_err() {
-                tracing::error!("a thread of the caps or plans had panicked");
+                tracing::error!("a thread of the caps, plans or reclaim had panicked");
             }
         }
         node.transfers.cancel_all();
@@ -483,6 +493,17 @@ fn start_planner(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
     };
     let started = std::thread::Builder::new().name("plans".into()).spawn(keep);
     started.map_err(|error| StartError::Thread("the thread of the plans", error))
+}
+
+fn start_reclaimer(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
+    let keep = move || {
+        while !node.is_stopping() {
+            node.reclaims.look(&|| node.is_stopping());
+            std::thread::park_timeout(reclaim::EVERY);
+        }
+    };
+    let started = std::thread::Builder::new().name("reclaim".into()).spawn(keep);
+    started.map_err(|error| StartError::Thread("the thread of reclaim", error))
 }
 
 /// The NFS front door: nothing where it is off.

@@ -159,7 +159,11 @@ impl Transfers {
         let dataset = what.snapshot.dataset;
         self.measure(node, id, &peer, &what);
         let proof = Proof { snapshot: what.snapshot.snapshot, mark: what.mark.clone() };
+        // What is sent, and what differences are taken from, stays to the end of it, whatever is deleted meanwhile.
+        let roots = what.snapshot.root.iter().chain(what.bases.iter().map(|(_, root)| root));
+        let held: Vec<_> = roots.filter_map(|root| node.store.pool().hold(root).ok()).collect();
         node.spawn(async move {
+            let _held = held;
             let source = Arc::new(owner.store.pool().clone());
             let progress = |now: Progress| owner.transfers.note(id, &now.report, now.bits_per_second);
             let work = async {

@@ -63,6 +63,7 @@ impl Store {
     /// many.
     pub fn affected(&self, wounds: &[Wound], most: usize) -> Result<Vec<Affected>> {
         let objects = self.stages().pool.on(StreamId::MISC);
+        let _in_use = self.stages().pool.in_use();
         let names = wounds.iter().map(|wound| (wound.kind, wound.name)).collect();
         let mut search = Search { objects: &objects, wounds: names, sound: HashSet::new() };
         let mut found = Vec::new();

@@ -91,6 +91,7 @@ impl Store {
     /// Memory: 33 bytes a tree node that is reached, with `deep` 48 more a file that has a tree of its own. Everything else goes on meanwhile.
     pub fn check(&self, deep: bool, tell: &mut dyn FnMut(&CheckProgress) -> bool) -> Result<StoreCheck> {
         let mut check = StoreCheck::default();
+        let _stays = self.stages().pool.checking();
         let journal = self.stages().journal.verify();
         check.note("journal", journal)?;
         self.check_histories(&mut check)?;

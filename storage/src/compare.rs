@@ -74,6 +74,7 @@ impl Store {
     pub fn compare(&self, from: SnapshotId, to: SnapshotId) -> Result<Vec<PathChange>> {
         let objects = self.stages().pool.on(StreamId::MISC);
         let side = |root| Side::new(&objects, root);
+        let _in_use = self.stages().pool.in_use();
         let mut before = side(self.seal(from)?.root);
         let mut after = side(self.seal(to)?.root);
         let differences = Differences::between(&before, &after)?;
@@ -88,6 +89,7 @@ impl Store {
     /// nodes in which they differ.
     pub fn differing_bytes(&self, from: Option<SnapshotId>, to: SnapshotId) -> Result<u64> {
         let objects = self.stages().pool.on(StreamId::MISC);
+        let _in_use = self.stages().pool.in_use();
         let before = from.map(|from| self.seal(from)).transpose()?.and_then(|sealed| sealed.root);
         let after = self.seal(to)?.root;
         let mut bytes: u64 = 0;

@@ -36,6 +36,9 @@ pub mod pool;
 /// Stage 7: describing: trees of content-addressed nodes.
 pub mod tree;
 
+/// Stage 10: forgetting: what nobody needs gives its room back.
+pub mod reclaim;
+
 /// The one public door.
 pub mod store;
 

@@ -4,13 +4,10 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
 use super::show::{count, size};
-use super::{Context, Outcome};
+use super::{Context, DAMAGED, Outcome};
 use crate::control::reports::Check;
 use crate::control::{Failed, Request, api, client};
 use crate::units::duration;
-
-/// The exit code for damage.
-const DAMAGED: u8 = 4;
 
 pub(super) fn check(context: &Context, deep: bool) -> Outcome {
     let mut line = super::ProgressLine::default();

@@ -9,6 +9,7 @@ mod limit;
 mod lock;
 mod peer;
 mod plan;
+mod reclaim;
 mod replication;
 mod restore;
 mod retention;
@@ -80,6 +81,8 @@ Then every hour:
 With `freeze = [\"psql\", \"-c\", \"checkpoint\"]` it keeps running, and has little to recover after a rewind. Several volumes
 of one database are marked at one moment: narrowboat mark disk1 noon --with log1 --hook postgres";
 
+/// The exit code for damage.
+const DAMAGED: u8 = 4;
 /// The exit code of what was done although a hook failed.
 const HOOK_FAILED: u8 = 5;
 
@@ -281,6 +284,15 @@ enum Command {
         #[arg(long)]
         deep: bool,
     },
+    /// Give back the room of what nobody needs any more: deleted files, snapshots and datasets. Works with or without a running box.
+    ///
+    /// A running box does this by itself once a day, paced; everybody goes on meanwhile. What lies among needed things in a container of 16 MiB
+    /// stays until less than half of that container is needed.
+    Reclaim {
+        /// Only tell how much that would be.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// End the running box in order, and wait until it has ended.
     Stop,
 }
@@ -328,6 +340,7 @@ pub fn run() -> ExitCode {
         }
         Command::Probe { peer } => peer::probe(&context, peer),
         Command::Check { deep } => check::check(&context, deep),
+        Command::Reclaim { dry_run } => reclaim::reclaim(&context, dry_run),
         Command::Stop => serve::stop(&context),
     };
     outcome.unwrap_or_else(|failed| {

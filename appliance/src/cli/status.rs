@@ -49,6 +49,14 @@ fn show(status: &Status) {
             status.damaged_objects
         );
     }
+    match (&status.reclaiming, &status.reclaim) {
+        (Some(now), _) => say!("  reclaim      {}: {} {}", now.what, count(now.done), now.unit),
+        (None, Some(last)) => say!("  reclaim      {} given back at {}", size(last.freed_bytes), last.ended),
+        (None, None) => {}
+    }
+    if let Some(why) = &status.unreclaimed {
+        say!("  PROBLEM      what is deleted gives no room back: {why}");
+    }
     if let Some(why) = &status.stalled {
         say!("  PROBLEM      {why}");
     }

@@ -143,6 +143,10 @@ pub fn handle(
         Request::ScrubStart => done(scrub::start(node)?),
         Request::ScrubPause { paused } => done(scrub::pause(node, paused)?),
         Request::Check { deep } => done(check(&node.store, deep, gone, tell)?),
+        Request::Reclaim { dry_run } => {
+            let stop = || node.is_stopping() || gone.load(Ordering::Relaxed);
+            done(node.reclaims.run(dry_run, None, &stop, tell)?)
+        }
         Request::Stop => {
             node.ask_to_stop();
             done(Acknowledged { message: "the box is stopping".into() })
@@ -256,6 +260,9 @@ fn status(node: &Node) -> Result<reports::Status, Failed> {
         disk_free_bytes: stats.disk_free_bytes,
         stalled: node.stalled(),
         unsplit: node.store.split_problem(),
+        reclaim: node.reclaims.last(),
+        reclaiming: node.reclaims.progress(),
+        unreclaimed: node.reclaims.failed(),
         owed_thaws: node.hooks.owed(),
         ahead_seconds: time::ahead_seconds(&node.store),
         datasets,

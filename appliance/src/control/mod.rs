@@ -366,6 +366,11 @@ pub enum Request {
         /// Whether every byte is read, too.
         deep: bool,
     },
+    /// Gives the room back of what nobody needs.
+    Reclaim {
+        /// Only tells how much that would be.
+        dry_run: bool,
+    },
     /// Ends the box in order.
     Stop,
 }

@@ -67,6 +67,15 @@ pub struct Status {
     /// Why the journal is kept whole that windows need only a part of, if it can't be split: it grows with all that is written.
     #[serde(default)]
     pub unsplit: Option<String>,
+    /// What came of the last run of reclaim.
+    #[serde(default)]
+    pub reclaim: Option<Reclaim>,
+    /// How far the run is that is under way.
+    #[serde(default)]
+    pub reclaiming: Option<crate::jobs::Progress>,
+    /// Why the last run of reclaim let nothing go, if so it was.
+    #[serde(default)]
+    pub unreclaimed: Option<String>,
     /// Thaws that are owed: applications that may stand still.
     #[serde(default)]
     pub owed_thaws: Vec<OwedThaw>,
@@ -564,6 +573,44 @@ pub struct Replication {
     pub root_there: Option<String>,
     /// True where both are the same and the peer shows the snapshot.
     pub proved: bool,
+}
+
+/// What a run of reclaim came to.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reclaim {
+    /// True where it only told what it would do.
+    pub preview: bool,
+    /// When it ended.
+    pub ended: String,
+    /// The same in nanoseconds since 1970.
+    pub ended_nanoseconds: i64,
+    /// How long it took.
+    pub seconds: f64,
+    /// Bytes that it found to be needed by nobody, and that can be given back.
+    pub freeable_bytes: u64,
+    /// Bytes on the disk that were given back.
+    pub freed_bytes: u64,
+    /// Bytes needed by nobody in containers of which at least half is needed.
+    pub left_bytes: u64,
+    /// Bytes that were written anew.
+    pub moved_bytes: u64,
+    /// Bytes that were read.
+    pub read_bytes: u64,
+    /// Containers that are gone.
+    pub containers_removed: u64,
+    /// Thin containers whose rest was moved.
+    pub containers_rewritten: u64,
+    /// Tree nodes that are needed.
+    pub nodes_needed: u64,
+    /// Tree nodes that are gone; of a preview, that would go.
+    pub nodes_freed: u64,
+    /// Chunks that are gone.
+    pub chunks_freed: u64,
+    /// Why nothing was let go of, if so it was.
+    pub stopped: Option<String>,
+    /// Containers that were left as they are, for they can't be read.
+    pub problems: Vec<String>,
 }
 
 /// What a check found.

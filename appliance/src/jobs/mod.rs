@@ -2,6 +2,8 @@
 
 /// A volume as a raw image.
 pub mod image;
+/// Room that nobody needs.
+pub mod reclaim;
 /// Files out of a snapshot, into a folder.
 pub mod restore;
 

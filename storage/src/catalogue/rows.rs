@@ -300,6 +300,16 @@ impl Change {
         }
     }
 
+    /// The roots that the row names, once this change is made.
+    pub fn roots(&self) -> Result<Vec<Name>, Malformed> {
+        Ok(match self.row()? {
+            Some(Row::Head(_, head)) => head.root.into_iter().collect(),
+            Some(Row::Snapshot(row)) => row.sealed.and_then(|sealed| sealed.root).into_iter().collect(),
+            Some(Row::Checkpoints(_, all)) => all.iter().filter_map(|checkpoint| checkpoint.root).collect(),
+            _ => Vec::new(),
+        })
+    }
+
     pub(super) fn row_key(&self) -> Result<RowKey, Malformed> {
         row_key(&self.key)
     }

@@ -168,6 +168,7 @@ impl Dataset {
     }
 
     fn cut_claim(&self, inode: Inode, claim: Claim) -> Result<()> {
+        let _in_use = self.stages.pool.in_use();
         let pieces = self.find_cuts(&claim);
         let cut_end = claim.offset + pieces.iter().map(Piece::len).sum::<u64>();
         self.give_back(inode, &claim, cut_end, claim.offset + claim.len());

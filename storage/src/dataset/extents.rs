@@ -198,6 +198,14 @@ impl Extents {
         })
     }
 
+    /// The chunks that extents lie in, in order, with repetitions.
+    pub fn chunks(&self) -> impl Iterator<Item = Name> + '_ {
+        self.map.values().filter_map(|extent| match &extent.place {
+            Place::Chunk { chunk, .. } => Some(chunk.name),
+            _ => None,
+        })
+    }
+
     /// Puts an extent over whatever was there.
     pub fn insert(&mut self, offset: u64, extent: Extent) {
         if extent.len == 0 {

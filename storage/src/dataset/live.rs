@@ -28,7 +28,7 @@ use crate::error::{Damage, Refusal, Result};
 use crate::id::{DatasetId, SnapshotId};
 use crate::journal::{self, Appended};
 use crate::name::Name;
-use crate::pool::StreamId;
+use crate::pool::{HeldTree, StreamId};
 use crate::stages::Stages;
 use crate::store::stream_of;
 use crate::tree::Objects;
@@ -52,6 +52,8 @@ pub(crate) struct Dataset {
     pub(super) cutters: Cutters,
     pub(super) hours: Hours,
     calls: Mutex<Calls>,
+    /// Of a snapshot: keeps its tree while this is read.
+    _held_tree: Option<HeldTree>,
 }
 
 /// What a dataset does with what is written to it.
@@ -115,7 +117,13 @@ impl Dataset {
             cutters: Cutters::default(),
             hours: Hours::default(),
             calls: Mutex::default(),
+            _held_tree: None,
         }
+    }
+
+    /// Keeps a tree for as long as this lives.
+    pub fn hold_tree(&mut self, tree: Option<HeldTree>) {
+        self._held_tree = tree;
     }
 
     /// The size of a volume as it is known, without a look at the map.

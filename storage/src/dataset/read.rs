@@ -21,6 +21,7 @@ impl Dataset {
     /// Makes a plan under the lock and fetches it without, and again where the drain has merged these bytes and the journal
     /// that held them was trimmed: they are in the tree now.
     pub(super) fn fetch_patiently<T>(&self, plan: impl Fn() -> Result<(T, Plan)>) -> Result<(T, Vec<Bytes>)> {
+        let _in_use = self.stages.pool.in_use();
         let mut attempts = 0;
         loop {
             let (found, plan) = plan()?;

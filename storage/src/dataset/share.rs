@@ -134,6 +134,7 @@ impl FileTree for Dataset {
 
     fn next_data(&self, caller: &Credentials, inode: Inode, offset: u64) -> Result<Option<Range<u64>>> {
         let objects = self.objects();
+        let _in_use = self.stages.pool.in_use();
         let (mut at, mut len) = (offset, LOOK_BYTES);
         loop {
             let (attributes, _, plan) = self.plan(caller, inode, at, len)?;

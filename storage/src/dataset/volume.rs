@@ -236,6 +236,8 @@ impl BlockDevice for Dataset {
             return Ok(self.look()?.active.last);
         }
         self.admit(len as u64)?;
+        // From the first chunk that is found to be known until the record names it.
+        let _in_use = self.stages.pool.in_use();
         let draft = self.draft(offset, len as u64, data)?;
         self.stages.relieve_journal()?;
         self.write_draft(now, draft)
@@ -295,6 +297,7 @@ impl BlockDevice for Dataset {
         let size = self.size_bytes();
         self.check_range(offset, 1)?;
         let objects = self.objects();
+        let _in_use = self.stages.pool.in_use();
         let end = size.min(offset.saturating_add(LOOK_BYTES));
         let plan = self.look()?.plan(&objects, Inode::ROOT, offset, end)?;
         let mut run = Allocation { allocated: false, len: 0 };

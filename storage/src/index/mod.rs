@@ -289,6 +289,47 @@ impl Index {
         Ok(())
     }
 
+    /// Takes names out that still lead to these places, notes `records` of containers anew, and forgets the containers `gone`, in
+    /// one durable transaction. `names` must be sorted. Returns how many names went.
+    pub fn remove_names(
+        &self,
+        names: &[(Name, Location)],
+        records: &[(ContainerId, Record)],
+        gone: &[ContainerId],
+        next_container: u64,
+    ) -> Result<u64> {
+        let generation = self.generation.load(Ordering::Relaxed) + 1;
+        let written = self.database.write(|transaction| {
+            let mut table = transaction.open_table(NAMES)?;
+            let mut removed = 0;
+            for (name, location) in names {
+                let leads_there = table
+                    .get(&name.0)?
+                    .is_some_and(|value| format::decode_location(name, value.value()) == Some(*location));
+                if leads_there {
+                    table.remove(&name.0)?;
+                    removed += 1;
+                }
+            }
+            let mut kept = transaction.open_table(CONTAINERS)?;
+            for (id, record) in records {
+                kept.insert(id.0, &format::encode_record(record))?;
+            }
+            for id in gone {
+                kept.remove(id.0)?;
+            }
+            let mut meta = transaction.open_table(META)?;
+            // The numbers of what is gone are never given out again.
+            meta.insert("next container", next_container.to_le_bytes().as_slice())?;
+            meta.insert("generation", generation.to_le_bytes().as_slice())?;
+            Ok((removed, table.len()?))
+        });
+        let (removed, len) = self.noted(written)?;
+        self.names.store(len, Ordering::Relaxed);
+        self.generation.store(generation, Ordering::Relaxed);
+        Ok(removed)
+    }
+
     /// The containers whose names are in the index.
     pub fn containers(&self) -> Result<BTreeMap<ContainerId, Record>> {
         let mut rotten = None;

@@ -44,6 +44,13 @@ impl<K: Hash + Eq + Copy, V: Clone> Clock<K, V> {
         Some(held.value.clone())
     }
 
+    /// The key may stay in the queue: it is passed over there.
+    fn remove(&mut self, key: &K) {
+        if let Some(held) = self.map.remove(key) {
+            self.used -= held.cost;
+        }
+    }
+
     fn insert(&mut self, key: K, value: V, cost: usize) {
         if cost > self.max {
             return;
@@ -139,6 +146,11 @@ impl FileCache {
         let file = media.open(&path).map_err(|error| missing_or_io(&path, error))?;
         lock(&self.files).insert(id, file.clone(), 1);
         Ok(file)
+    }
+
+    /// Closes the file of a container that is gone, once nobody reads it.
+    pub fn forget(&self, id: ContainerId) {
+        lock(&self.files).remove(&id);
     }
 }
 

@@ -64,6 +64,7 @@ impl Pool {
     /// meanwhile; what is put during the check is not part of it.
     pub fn check(&self, deep: bool, mut visit: impl FnMut(&Progress) -> bool) -> Result<CheckReport> {
         let inner = &*self.0;
+        let _stays = self.checking();
         inner.close_all();
         match inner.settle(true) {
             Ok(()) | Err(Error::Environment(Environment::Full)) => {}

@@ -70,7 +70,7 @@ impl Pool {
 
     /// Which of these objects were kept after `mark`, in their order. False for what is not here.
     pub fn kept_since(&self, mark: &Mark, kind: Kind, names: &[Name]) -> Result<Vec<bool>> {
-        let places = self.0.locate(kind, names)?;
+        let places = self.0.find(kind, names)?;
         Ok(places.iter().map(|place| place.is_some_and(|at| mark.precedes(at.container, at.offset))).collect())
     }
 }

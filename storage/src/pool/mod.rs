@@ -15,7 +15,8 @@
 //! * A full disk refuses what is new and loses nothing; once there is room, work goes on.
 //! * Memory stays within [`PoolOptions`], whatever is put and read.
 //!
-//! It never deletes anything, and starts no threads: many may call it at once.
+//! It deletes nothing but what a run of reclaim condemned (`condemn.rs`, `let_go.rs`; the story is told in `crate::reclaim`), and
+//! starts no threads: many may call it at once.
 //!
 //! Who may run beside whom:
 //!
@@ -25,6 +26,8 @@
 //! | read | | yes | yes | yes | yes |
 //! | sync | | | they share work | yes | yes |
 //! | settle | | | | one after the other | yes |
+//!
+//! Letting go runs beside all of them but the check; `docs/concurrency.md` has its table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
@@ -47,17 +50,25 @@ use recent::Recent;
 use run::Scratch;
 use stats::Counters;
 use streams::Streams;
+use usage::{Epochs, Held};
+use watch::Door;
 use wounds::Wounds;
 
 pub use check::{CheckReport, Progress};
+pub(crate) use condemn::{Condemned, Survey};
+pub(crate) use let_go::{LetGo, Step as LetGoStep};
 pub use mark::Mark;
 pub use recover::PoolReport;
 pub use scrub::Scrubbed;
 pub use stats::{Lookups, PoolStats};
+pub use usage::{HeldTree, InUse};
+pub(crate) use watch::Watch;
 pub use wounds::Wound;
 
 mod cache;
 mod check;
+mod condemn;
+mod let_go;
 mod mark;
 mod put;
 mod read;
@@ -70,6 +81,8 @@ mod sketches;
 mod stats;
 mod streams;
 mod sync;
+mod usage;
+mod watch;
 mod wounds;
 
 /// Whose data lies together: each stream has an open container of its own.
@@ -191,6 +204,14 @@ struct Inner {
     poison: OnceLock<String>,
     counters: Counters,
     wounds: Wounds,
+    /// Who holds names that no root tells of.
+    epochs: Epochs,
+    /// Trees that are read whatever becomes of their snapshots.
+    held: Held,
+    /// What every "present" goes through.
+    door: RwLock<Door>,
+    /// How many checks are under way; held by whoever lets go of something.
+    checks: Mutex<usize>,
 }
 
 impl Pool {

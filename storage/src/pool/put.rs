@@ -20,20 +20,20 @@ use super::recent::Claim;
 use super::{Inner, Pool, Put, Stored, StreamId};
 
 /// An object that is ready to be appended.
-struct Ready {
+pub(super) struct Ready {
     /// Which of the objects of a batch it is.
-    nth: usize,
-    name: Name,
-    codec: Codec,
-    raw_len: u32,
-    sketch: Sketch,
+    pub nth: usize,
+    pub name: Name,
+    pub codec: Codec,
+    pub raw_len: u32,
+    pub sketch: Sketch,
     /// Where its stored bytes are in the batch's buffer.
-    range: Range<usize>,
+    pub range: Range<usize>,
 }
 
 /// What an append does with a name that is present.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Present {
+pub(super) enum Present {
     /// Leaves it. Names were looked up when so many moves of names into the index had been counted.
     Keep { settles: u64 },
     /// Stores the object again and points the name to the new place.
@@ -51,6 +51,7 @@ impl Pool {
     /// it fails, some of the first may have been kept, which does no harm.
     pub fn put_batch(&self, stream: StreamId, kind: Kind, contents: &[&[u8]]) -> Result<Vec<Put>> {
         let inner = &*self.0;
+        let _in_use = self.in_use();
         let names = inner.name_all(kind, contents)?;
         let settles = inner.settles.load(Ordering::Acquire);
         let known = inner.known(kind, &names);
@@ -61,9 +62,10 @@ impl Pool {
     /// second copy does no harm but takes room.
     pub fn put_whole(&self, stream: StreamId, kind: Kind, content: &[u8]) -> Result<Put> {
         let inner = &*self.0;
+        let _in_use = self.in_use();
         let names = inner.name_all(kind, &[content])?;
         let settles = inner.settles.load(Ordering::Acquire);
-        let known = [inner.recent.get(kind, &names[0]).is_some()];
+        let known = [inner.is_recent(kind, &names[0])];
         inner.put_named(stream, kind, &[content], &names, &known, settles).map(|puts| puts[0])
     }
 
@@ -71,6 +73,7 @@ impl Pool {
     /// to what is not here.
     pub fn put_stored(&self, stream: StreamId, kind: Kind, name: &Name, stored: &Stored) -> Result<Put> {
         let inner = &*self.0;
+        let _in_use = self.in_use();
         let raw_len = stored.raw_len as usize;
         check_length(raw_len)?;
         let content = codec::decompress(stored.codec, raw_len, &stored.bytes).map_err(Refusal::Invalid)?;
@@ -99,6 +102,7 @@ impl Pool {
     /// Repairs an object: where its copy here is damaged, `content` is stored in its place. True where that was needed.
     pub fn mend(&self, stream: StreamId, kind: Kind, content: &[u8]) -> Result<bool> {
         let inner = &*self.0;
+        let _in_use = self.in_use();
         let names = inner.name_all(kind, &[content])?;
         match inner.read_from_disk(kind, &names[0]) {
             Ok(_) => return Ok(false),
@@ -151,8 +155,17 @@ impl Inner {
                 let sound = |(place, name): (&Option<_>, &Name)| place.is_some() && !self.wounds.has(kind, name);
                 places.iter().zip(names).map(sound).collect()
             }
-            Err(_) => names.iter().map(|name| self.recent.get(kind, name).is_some()).collect(),
+            Err(_) => names.iter().map(|name| self.is_recent(kind, name)).collect(),
         }
+    }
+
+    /// True where an object is present and not in the index yet.
+    fn is_recent(&self, kind: Kind, name: &Name) -> bool {
+        let found = self.recent.get(kind, name).is_some();
+        if found && let Some(watch) = self.watching() {
+            watch.note(kind, name);
+        }
+        found
     }
 
     /// Compresses and appends what is not known. `settles` was read before the look-up.
@@ -217,7 +230,7 @@ impl Inner {
     }
 
     /// Appends in order; returns those that have to be looked up again first.
-    fn append<'a>(
+    pub(super) fn append<'a>(
         &self,
         stream: StreamId,
         kind: Kind,
@@ -261,6 +274,8 @@ impl Inner {
         present: Present,
         puts: &mut [Put],
     ) -> Result<(&'a [Ready], bool)> {
+        // Whoever puts is in use of the pool: a watch that begins later waits until he has ended, and then sees what he made.
+        let watch = self.watching();
         for (nth, item) in ready.iter().enumerate() {
             if appender.len() >= self.options.container_bytes {
                 return Ok((&ready[nth..], false));
@@ -269,6 +284,7 @@ impl Inner {
             let payload = &stored[item.range.clone()];
             let (offset, stored_len) = (appender.len() as u32, payload.len() as u32);
             let location = Location { container: writer.id(), offset, stored_len, kind };
+            watch.iter().for_each(|watch| watch.note(kind, &item.name));
             match present {
                 Present::Keep { settles } => {
                     let moved = || self.settles.load(Ordering::Acquire) != settles;

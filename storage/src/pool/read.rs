@@ -1,13 +1,13 @@
 //! Finding and reading. Every object is verified against its name, every time that it comes from a container.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
 use crate::container::format::Slot;
 use crate::container::{Class, codec, path, reader};
-use crate::error::{Damage, Result};
+use crate::error::{Damage, Error, Result};
 use crate::id::ContainerId;
 use crate::index::Location;
 use crate::name::{Kind, Name};
@@ -51,12 +51,12 @@ impl Pool {
         if let Some(content) = inner.objects.get(kind, name) {
             return Ok(content);
         }
-        let place = inner.locate(kind, &[*name])?[0];
+        let place = inner.find(kind, &[*name])?[0];
         if let Some(content) = place.and_then(|place| inner.fetch_run(kind, &[*name], &[place])?.pop()) {
             return Ok(content);
         }
         let content = inner.read_from_disk(kind, name).inspect_err(|_| {
-            if inner.locate(kind, &[*name]).is_ok_and(|places| places[0].is_none()) {
+            if inner.find(kind, &[*name]).is_ok_and(|places| places[0].is_none()) {
                 // Whoever reads got the name from something that is present, so the index lost it.
                 inner.index.suspect();
             }
@@ -94,8 +94,18 @@ fn only(kind: Kind, all: &[(Name, Location)]) -> Option<Name> {
 }
 
 impl Inner {
-    /// Where objects lie. The way of a look-up: recent names, the filter, directories met lately, the index.
+    /// Where objects lie, for whoever goes by it that they are present: the one door. A run of reclaim hears what was asked for,
+    /// and keeps it.
     pub(super) fn locate(&self, kind: Kind, names: &[Name]) -> Result<Vec<Option<Location>>> {
+        let door = self.door.read().unwrap_or_else(PoisonError::into_inner);
+        let mut found = self.find(kind, names)?;
+        door.answer(kind, names, &mut found);
+        Ok(found)
+    }
+
+    /// Where objects lie, for whoever reads them and knows already that they are needed, or does not care. The way of a look-up: recent
+    /// names, the filter, directories met lately, the index.
+    pub(super) fn find(&self, kind: Kind, names: &[Name]) -> Result<Vec<Option<Location>>> {
         let mut found: Vec<_> = names.iter().map(|name| self.recent.get(kind, name)).collect();
         let asked: Vec<_> = (0..names.len()).filter(|nth| found[*nth].is_none()).collect();
         let maybe: Vec<_> =
@@ -150,6 +160,18 @@ impl Inner {
 
     /// As [`Inner::locate`], by prefix.
     fn find_prefixes(&self, kind: Kind, prefixes: &[u64]) -> Result<Vec<Option<Name>>> {
+        let door = self.door.read().unwrap_or_else(PoisonError::into_inner);
+        let mut found = self.find_names(kind, prefixes)?;
+        if let Some(watch) = &door.watch {
+            for found in &mut found {
+                *found = found.filter(|name| !door.hidden.contains_key(name));
+                found.iter().for_each(|name| watch.note(kind, name));
+            }
+        }
+        Ok(found)
+    }
+
+    fn find_names(&self, kind: Kind, prefixes: &[u64]) -> Result<Vec<Option<Name>>> {
         let mut found = vec![None; prefixes.len()];
         let (mut open, mut new) = (Vec::new(), 0);
         for (nth, prefix) in prefixes.iter().enumerate() {
@@ -222,12 +244,21 @@ impl Inner {
     }
 
     fn fetch_named(&self, kind: Kind, name: &Name) -> Result<(Location, Slot, Vec<u8>)> {
-        let Some(location) = self.locate(kind, &[*name])?[0] else {
-            let expected = format!("{kind:?} {name}");
-            return Err(Damage::new(crate::container::CONTAINERS_DIR, 0, expected, "no such object").into());
-        };
-        let (slot, payload) = self.note_wound(kind, name, location.container, self.fetch_as(kind, name, &location))?;
-        Ok((location, slot, payload))
+        let mut tried = None;
+        loop {
+            let Some(location) = self.find(kind, &[*name])?[0] else {
+                let expected = format!("{kind:?} {name}");
+                return Err(Damage::new(crate::container::CONTAINERS_DIR, 0, expected, "no such object").into());
+            };
+            match self.fetch_as(kind, name, &location) {
+                // It may have been moved out of a thin container meanwhile.
+                Err(Error::Damage(_)) if tried != Some(location) => tried = Some(location),
+                fetched => {
+                    let (slot, payload) = self.note_wound(kind, name, location.container, fetched)?;
+                    return Ok((location, slot, payload));
+                }
+            }
+        }
     }
 
     /// What lies at a place, where that is the object that it should be.
@@ -263,16 +294,23 @@ impl Inner {
         Ok(Bytes::from(content))
     }
 
-    /// True where everything that a node refers to is present.
+    /// True where everything that a node refers to is present; it is needed from now on.
     pub(super) fn closed(&self, kind: Kind, content: &[u8]) -> Result<bool> {
-        Ok(self.first_missing((self.options.references)(kind, content)?)?.is_none())
+        let references = (self.options.references)(kind, content)?;
+        for kind in Kind::ALL {
+            let names: Vec<_> = references.iter().filter(|(of, _)| *of == kind).map(|(_, name)| *name).collect();
+            if self.locate(kind, &names)?.iter().any(Option::is_none) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The first of these objects that is not present.
     pub(super) fn first_missing(&self, references: Vec<(Kind, Name)>) -> Result<Option<(Kind, Name)>> {
         for kind in Kind::ALL {
             let names: Vec<_> = references.iter().filter(|(of, _)| *of == kind).map(|(_, name)| *name).collect();
-            let places = self.locate(kind, &names)?;
+            let places = self.find(kind, &names)?;
             if let Some(missing) = places.iter().position(Option::is_none) {
                 return Ok(Some((kind, names[missing])));
             }

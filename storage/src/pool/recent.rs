@@ -96,6 +96,17 @@ impl Recent {
         }
     }
 
+    /// The nodes among them that `wanted` says yes to.
+    pub fn nodes(&self, wanted: impl Fn(Kind, &Name) -> bool) -> Vec<(Kind, Name)> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let nodes = shard.iter().filter(|(name, at)| at.kind.is_node() && wanted(at.kind, name));
+            found.extend(nodes.map(|(name, at)| (at.kind, *name)));
+        }
+        found
+    }
+
     pub fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
     }

@@ -21,6 +21,7 @@ use super::replay::Replay;
 use super::run::Scratch;
 use super::stats::Counters;
 use super::streams::Streams;
+use super::usage::{Epochs, Held};
 use super::{Inner, Pool, PoolOptions};
 
 /// What opening a pool found and did.
@@ -93,6 +94,10 @@ impl Pool {
             poison: OnceLock::new(),
             counters,
             wounds: super::Wounds::default(),
+            epochs: Epochs::default(),
+            held: Held::default(),
+            door: RwLock::default(),
+            checks: Mutex::default(),
             media,
             store,
             realm,

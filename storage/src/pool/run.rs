@@ -50,7 +50,7 @@ impl Pool {
         let missing: Vec<usize> = (0..names.len()).filter(|nth| found[*nth].is_none()).collect();
         let asked: Vec<Name> = missing.iter().map(|nth| names[*nth]).collect();
         // What the index can't answer is answered one by one, with its own error.
-        let places = inner.locate(kind, &asked).unwrap_or_else(|_| vec![None; asked.len()]);
+        let places = inner.find(kind, &asked).unwrap_or_else(|_| vec![None; asked.len()]);
         let mut from = 0;
         while from < places.len() {
             let run = run_at(&places[from..]);

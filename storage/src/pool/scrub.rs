@@ -37,6 +37,8 @@ impl Pool {
     /// Puts, reads and the rest go on meanwhile. An error only where the machine can't read at all.
     pub fn scrub(&self, after: Option<u64>, bytes: u64) -> Result<Scrubbed> {
         let inner = &*self.0;
+        // What is let go of in between is no damage.
+        let _stays = self.checking();
         let behind = (after.map_or(Bound::Unbounded, |after| Bound::Excluded(ContainerId(after))), Bound::Unbounded);
         let waiting: Vec<(ContainerId, Record)> = {
             let indexed = inner.indexed.read().unwrap_or_else(PoisonError::into_inner);
@@ -59,11 +61,6 @@ impl Inner {
     fn scrub_container(&self, id: ContainerId, record: &Record, done: &mut Scrubbed) -> Result<()> {
         let mut report = CheckReport::default();
         self.check_container(id, record, true, &mut report)?;
-        let is_there = || self.indexed.read().unwrap_or_else(PoisonError::into_inner).contains_key(&id);
-        if !report.is_sound() && !is_there() {
-            // It was let go of meanwhile.
-            return Ok(());
-        }
         done.containers += 1;
         done.objects += report.progress.objects;
         // One that can't be read at all counts as something, or a step would go through thousands of them.

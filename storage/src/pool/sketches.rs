@@ -19,7 +19,7 @@ impl Pool {
         let inner = &*self.0;
         let mut sketches = vec![Sketch::NONE; names.len()];
         let mut by_container: BTreeMap<ContainerId, Vec<(usize, Location)>> = BTreeMap::new();
-        for (nth, place) in inner.locate(Kind::Chunk, names)?.into_iter().enumerate() {
+        for (nth, place) in inner.find(Kind::Chunk, names)?.into_iter().enumerate() {
             if let Some(place) = place {
                 by_container.entry(place.container).or_default().push((nth, place));
             }

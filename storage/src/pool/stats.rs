@@ -81,6 +81,11 @@ impl Counters {
         self.raw_bytes.fetch_add(raw_bytes, Ordering::Relaxed);
         self.stored_bytes.fetch_add(stored_bytes, Ordering::Relaxed);
     }
+    /// What lay in a container that is gone.
+    pub fn gone(&self, raw_bytes: u64, stored_bytes: u64) {
+        self.raw_bytes.fetch_sub(raw_bytes, Ordering::Relaxed);
+        self.stored_bytes.fetch_sub(stored_bytes, Ordering::Relaxed);
+    }
     pub fn filtered(&self, recent: usize, new: usize) {
         add(&self.recent, recent);
         add(&self.filter_new, new);

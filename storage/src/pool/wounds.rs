@@ -69,8 +69,8 @@ impl Wounds {
         }
     }
 
-    /// No damage after all, or healed: where it lay.
-    fn remove(&self, kind: Kind, name: &Name) -> Option<ContainerId> {
+    /// No damage after all, or healed, or gone: where it lay.
+    pub fn remove(&self, kind: Kind, name: &Name) -> Option<ContainerId> {
         if self.count.load(Ordering::Acquire) == 0 {
             return None;
         }
@@ -91,6 +91,11 @@ impl Pool {
         };
         let mut wounds = Vec::new();
         for (kind, name) in known {
+            if self.0.find(kind, &[name]).is_ok_and(|places| places[0].is_none()) {
+                // Nobody needed it, and its room was given back.
+                self.0.wounds.remove(kind, &name);
+                continue;
+            }
             match self.0.read_from_disk(kind, &name) {
                 Ok(_) => drop(self.0.wounds.remove(kind, &name)),
                 Err(Error::Damage(damage)) => wounds.push(Wound { kind, name, damage }),

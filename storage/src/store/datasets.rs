@@ -13,6 +13,7 @@ use crate::dataset::state::{Base, State};
 use crate::dataset::table::Transaction;
 use crate::error::{Damage, Error, Refusal, Result};
 use crate::id::{DatasetId, SnapshotId};
+use crate::name::{Kind, Name};
 use crate::pool::{PoolStats, StreamId};
 use crate::tree::map;
 use crate::units::{Inode, Lsn, Space, Timestamp};
@@ -81,6 +82,7 @@ impl Store {
         format: &dyn Fn(&mut Transaction),
     ) -> Result<DatasetInfo> {
         self.refuse_taken(name)?;
+        let _in_use = self.stages.pool.in_use();
         let id = DatasetId::new(&self.stages.ids);
         let stream = self.stages.pool.on(StreamId(stream_of(id)));
         let state = State { next_inode: Inode::ROOT.0 + 1, ..State::default() };
@@ -104,6 +106,8 @@ impl Store {
         more: &[Change],
         now: Timestamp,
     ) -> Result<DatasetInfo> {
+        // From here on the tree is in use, or it is found out now that it is gone.
+        self.refuse_lost(head.root.as_ref())?;
         let head = Head { lsn: self.stages.journal.last(), ..head };
         let mut changes = vec![Change::dataset(&row), Change::head(row.id, head)];
         changes.extend_from_slice(more);
@@ -112,6 +116,16 @@ impl Store {
         let dataset = Dataset::new(&row, self.stages.clone(), mode_of(&row), base, head.next_inode);
         self.datasets.write().unwrap_or_else(PoisonError::into_inner).insert(row.id, Arc::new(dataset));
         self.info(row)
+    }
+
+    /// Refuses a root that is not here any more. To be asked, while using the pool, before a root is named anew.
+    pub(super) fn refuse_lost(&self, root: Option<&Name>) -> Result<()> {
+        match root {
+            Some(root) if !self.stages.pool.contains(Kind::MapNode, root)? => {
+                Err(Refusal::NotFound(format!("the tree {root}")).into())
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn refuse_taken(&self, name: &str) -> Result<()> {

@@ -18,8 +18,10 @@ mod lock;
 mod open;
 mod past;
 mod pump;
+mod receiving;
 mod replica;
 mod retain;
+mod roots;
 mod snapshots;
 mod split;
 mod time;
@@ -48,6 +50,7 @@ pub use lock::{KEPT_EVERY, LONGEST, LockScope};
 pub use open::OpenReport;
 pub use replica::ReplicaSnapshot;
 pub use retain::{Limit, Reach};
+pub(crate) use roots::Needed;
 pub use time::{Marked, Moment, Timeline, Written};
 
 /// The setting that says how far the journal's changes of the catalogue were applied.

@@ -183,7 +183,7 @@ fn damage_of(outcome: Result<()>) -> Result<Option<Damage>> {
 }
 
 /// The last journal record whose change of the catalogue is in the catalogue.
-fn applied(catalogue: &Catalogue) -> Result<Lsn> {
+pub(super) fn applied(catalogue: &Catalogue) -> Result<Lsn> {
     let Some(value) = catalogue.setting(APPLIED) else { return Ok(Lsn(0)) };
     let bytes = <[u8; 8]>::try_from(&value[..]);
     let bytes = bytes.map_err(|_| Damage::new("catalogue.redb", 0, "an LSN of eight bytes", value.len()))?;

@@ -323,6 +323,8 @@ impl Store {
     }
 
     fn drain_claimed(&self, dataset: &Arc<Dataset>) -> Result<Step> {
+        // Until its tree is the head: parts of it are old, and named by nothing else meanwhile.
+        let _in_use = self.stages.pool.in_use();
         let drained = dataset.drain_oldest().inspect_err(|error| dataset.stick(error))?;
         let Some(drained) = drained else { return Ok(Step::NothingFrozen) };
         self.stages.pool.settle()?;
@@ -402,7 +404,7 @@ impl Store {
 
     /// Removes what of the journal is owed to nobody. Before that, an image of the catalogue takes over what the removed
     /// records knew of it, and heads of datasets that rest move up to what is kept.
-    fn trim_journal(&self) -> Result<()> {
+    pub(super) fn trim_journal(&self) -> Result<()> {
         let _no_changes = self.administration();
         // In this order: the record is at least as late as the time.
         let time = self.stages.journal.time();

@@ -74,6 +74,7 @@ impl Store {
     pub fn publish(&self, replica: &ReplicaSnapshot, now: Timestamp) -> Result<()> {
         check_label("snapshot", &replica.name, 1)?;
         let pool = &self.stages.pool;
+        let _in_use = pool.in_use();
         if let Some(root) = &replica.sealed.root
             && !pool.contains(Kind::MapNode, root)?
         {
@@ -105,15 +106,12 @@ impl Store {
         snapshot.name = free_name(&replica.name, |name| existing.iter().any(|other| other.name == name));
         let newest = existing.iter().all(|other| other.time <= replica.time);
         let head = Head { root: replica.sealed.root, lsn: Lsn(0), next_inode: replica.sealed.next_inode };
+        let mut changes = vec![Change::snapshot(&snapshot)];
+        changes.extend(self.received(replica.dataset));
+        changes.extend(self.locks_of_new(&row, snapshot.id));
         match self.dataset(replica.dataset) {
-            Err(_) => {
-                let changes =
-                    [&[Change::snapshot(&snapshot)], self.locks_of_new(&row, snapshot.id).as_slice()].concat();
-                drop(self.add_dataset(row, head, &changes, now)?);
-            }
+            Err(_) => drop(self.add_dataset(row, head, &changes, now)?),
             Ok(dataset) => {
-                let mut changes = vec![Change::snapshot(&snapshot)];
-                changes.extend(self.locks_of_new(&row, snapshot.id));
                 if newest {
                     changes.push(Change::head(replica.dataset, head));
                     changes.push(Change::dataset(&DatasetRow { size: replica.size, ..row }));

@@ -29,6 +29,7 @@ impl Store {
         live.cut_everything()?;
         let _administration = self.administration();
         let row = self.row_named(dataset)?;
+        let _in_use = self.stages.pool.in_use();
         if row.id != live.id {
             return Err(Refusal::Busy.into());
         }
@@ -103,7 +104,10 @@ impl Store {
         let live = live.ok_or_else(|| Refusal::NotFound(format!("dataset {}", snapshot.dataset)))?;
         let row = DatasetRow { size: sealed.volume_bytes(live.kind), ..live };
         let base = Base { root: sealed.root, lsn: snapshot.lsn };
-        Ok(Arc::new(Dataset::new(&row, self.stages.clone(), Mode::ReadOnly, base, sealed.next_inode)))
+        let mut dataset = Dataset::new(&row, self.stages.clone(), Mode::ReadOnly, base, sealed.next_inode);
+        // Whoever reads it goes on reading when the snapshot is deleted.
+        dataset.hold_tree(sealed.root.map(|root| self.stages.pool.hold(&root)).transpose()?);
+        Ok(Arc::new(dataset))
     }
 
     /// Deletes a snapshot. Refused while it is held or locked.

@@ -98,6 +98,8 @@ impl Store {
             return Split::Nothing;
         }
         let Some(_alone) = self.try_splitting() else { return Split::Busy };
+        // Until the catalogue knows of the records that name chunks of a checkpoint.
+        let _in_use = self.stages.pool.in_use();
         let Some(mut plan) = self.plan_split(whole_bytes, now) else { return Split::Nothing };
         let first = plan.span.first;
         match self.split(&mut plan).and_then(|files| self.note_split(&plan, files)) {

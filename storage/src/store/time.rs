@@ -233,6 +233,7 @@ impl Store {
         check_label("dataset", name, 2)?;
         self.refuse_taken(name)?;
         let source = self.row_named(dataset)?;
+        let _in_use = self.stages.pool.in_use();
         let then = self.then(&source, moment, now)?;
         let _administration = self.administration();
         self.refuse_taken(name)?;
@@ -254,6 +255,7 @@ impl Store {
     pub fn rewind(&self, dataset: &str, moment: &Moment, before: &str, now: Timestamp) -> Result<SnapshotRow> {
         let row = self.row_named(dataset)?;
         let live = self.dataset(row.id)?;
+        let _in_use = self.stages.pool.in_use();
         let then = self.then(&row, moment, now)?;
         let _nobody_writes = live.hold()?;
         let snapshot = self.create_snapshot(dataset, before, now)?;
@@ -262,6 +264,7 @@ impl Store {
             if row.id != live.id {
                 return Err(Refusal::Busy.into());
             }
+            self.refuse_lost(then.base.root.as_ref())?;
             let base = live.rewind_to(then.base, then.sealed.next_inode, now)?;
             let time = self.stages.journal.time();
             self.stages.make_stable(base.lsn)?;

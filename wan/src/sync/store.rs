@@ -123,6 +123,8 @@ impl Sink for StoreSink {
         if row.is_some_and(|row| row.origin != Some(*source)) {
             return Err(Refusal::NotPermitted.into());
         }
+        // What arrives is named by nothing until the snapshot is shown, maybe weeks and many sessions later.
+        self.store.begin_receiving(*dataset, (self.clock)())?;
         self.stream.store(self.store.stream(*dataset).0, Ordering::Relaxed);
         Ok(self.store.newest_shared(*dataset, offered))
     }

@@ -64,15 +64,15 @@ impl World {
         })
     }
 
-    fn store(&self) -> &Store {
+    pub fn store(&self) -> &Store {
         self.store.as_ref().expect("open")
     }
 
-    fn roll(&mut self, below: u64) -> u64 {
+    pub fn roll(&mut self, below: u64) -> u64 {
         self.rng.random_range(0..below)
     }
 
-    fn now(&mut self) -> Timestamp {
+    pub fn now(&mut self) -> Timestamp {
         self.clock += 1;
         Timestamp(self.clock)
     }

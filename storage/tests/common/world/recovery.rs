@@ -64,6 +64,28 @@ impl World {
         self.store = Some(store);
     }
 
+    /// Compares everything that the open store shows with what is known, and checks every invariant. Panics on any difference.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub fn expect_all(&self) {
+        let store = self.store();
+        let check = store.check(true, &mut |_| true).expect("a sound machine");
+        assert!(check.is_sound(), "{:#?}", check.problems);
+        for share in self.shares.values() {
+            let (found, known) = (image(&*store.tree(share.id).expect("open")), share.image());
+            let names = |image: &Image| image.iter().map(|(path, (node, _))| (path.clone(), *node)).collect::<Names>();
+            assert_eq!(names(&found), names(&known), "{}", share.name);
+            for (path, (_, bytes)) in &found {
+                assert!(*bytes == known[path].1, "{}{path} has other bytes", share.name);
+            }
+        }
+        for (key, snapshot) in &self.snapshots {
+            let (share, label) = key.split_once('@').expect("a key");
+            let row = store.snapshot_named(share, label).expect("a snapshot that was made is there");
+            expect_image(store, row.id, snapshot, key);
+        }
+    }
+
+    #[allow(dead_code, reason = "not every test needs it")]
     /// Changes one byte of what is believed to be stable: a harness that does not notice is worth nothing.
     pub fn lie(&mut self) -> bool {
         for share in self.shares.values_mut() {

@@ -1,0 +1,275 @@
+//! Giving room back, a few containers a step: one without anything that is needed goes, a thin one has what is needed moved out
+//! of it first.
+//!
+//! ```text
+//! hidden (door shut) ─▶ moved, synced, in the index ─▶ names and container leave the index ─▶ file removed ─▶ folder synced
+//! ```
+//!
+//! * Nodes that nobody needs have left the index before (`condemn.rs`).
+//! * A chunk that somebody asks for is safe until its container is looked at with the door shut, and is unknown from then on:
+//!   then it is stored again.
+//! * A crash leaves the container as it was, or copies of what is needed in another one, or a file that the index does not know, whose
+//!   chunks come back and whose nodes only with all that they refer to.
+//! * What can't be read whole is neither moved nor removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use crate::chunk::Sketch;
+use crate::container::format::{SLOT_BYTES, Slot};
+use crate::container::reader::{self, Directory};
+use crate::container::{Class, dir, path};
+use crate::error::{Damage, Error, Result, io_error};
+use crate::id::ContainerId;
+use crate::index::{Location, Record};
+use crate::name::Name;
+
+use super::condemn::is_thin;
+use super::put::{Present, Ready};
+use super::watch::Watch;
+use super::{Inner, Pool, Put, StreamId};
+
+/// What is moved lies together: it was written at about one time and is of about one age.
+const MOVED: StreamId = StreamId(u64::MAX);
+
+/// What letting go of containers came to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LetGo {
+    /// Containers without anything that was needed, removed.
+    pub removed: u64,
+    /// Thin ones, removed after what was needed was moved.
+    pub rewritten: u64,
+    /// Bytes of files that are gone.
+    pub removed_bytes: u64,
+    /// Bytes of slots that were written anew.
+    pub moved_bytes: u64,
+    /// Bytes that were read.
+    pub read_bytes: u64,
+    /// Objects that are gone.
+    pub objects: u64,
+    /// Why containers were left as they are.
+    pub damage: Vec<Damage>,
+}
+
+/// What became of a step.
+pub(crate) enum Step {
+    /// So many of the containers were dealt with.
+    Did(usize),
+    /// A check is under way.
+    Checked,
+}
+
+/// A container that is about to go.
+struct Going {
+    id: ContainerId,
+    record: Record,
+    /// What is needed of it.
+    kept: Vec<(Slot, Sketch)>,
+    /// What is not.
+    dead: Vec<(Name, Location)>,
+}
+
+impl Going {
+    fn kept_bytes(&self) -> u64 {
+        self.kept.iter().map(|(slot, _)| slot.total_bytes()).sum()
+    }
+}
+
+impl Pool {
+    /// Deals with some of these containers, in their order, until `bytes` were moved or `most` of them are done.
+    pub(crate) fn let_go(
+        &self,
+        watch: &Watch,
+        containers: &[ContainerId],
+        most: usize,
+        bytes: u64,
+        sum: &mut LetGo,
+    ) -> Result<Step> {
+        let inner = &*self.0;
+        let Some(_no_check) = self.no_check() else { return Ok(Step::Checked) };
+        let mut going: BTreeMap<ContainerId, Going> = BTreeMap::new();
+        let (mut done, mut moving) = (0, 0);
+        for id in containers.iter().take(most) {
+            match inner.look_into(watch, *id, sum) {
+                Ok(Some(found)) => {
+                    moving += found.kept_bytes();
+                    going.insert(*id, found);
+                }
+                Ok(None) => {}
+                Err(Error::Damage(damage)) => sum.damage.push(damage),
+                Err(error) => return Err(inner.give_back(error)),
+            }
+            done += 1;
+            if moving >= bytes {
+                break;
+            }
+        }
+        inner.empty(&mut going, sum).and_then(|()| inner.remove(going, sum)).map_err(|error| inner.give_back(error))?;
+        Ok(Step::Did(done))
+    }
+}
+
+impl Inner {
+    /// Nothing more goes: what was hidden is found again.
+    fn give_back(&self, error: Error) -> Error {
+        self.door.write().unwrap_or_else(PoisonError::into_inner).hidden.clear();
+        error
+    }
+
+    /// What is needed of a container, and what is not and hidden from now on; `None` where it stays.
+    fn look_into(&self, watch: &Watch, id: ContainerId, sum: &mut LetGo) -> Result<Option<Going>> {
+        let record = self.indexed.read().unwrap_or_else(PoisonError::into_inner).get(&id).copied();
+        let Some(record) = record.filter(|_| id < watch.end()) else { return Ok(None) };
+        let (directory, sketches) = self.directory_with_sketches(id, record.class)?;
+        sum.read_bytes += directory.footer.file_bytes() - directory.footer.slots_end();
+        let names: Vec<Name> = directory.slots.iter().map(|slot| slot.name).collect();
+        let places = self.index.probe(&names)?;
+        let mut going = Going { id, record, kept: Vec::new(), dead: Vec::new() };
+        let mut door = self.door.write().unwrap_or_else(PoisonError::into_inner);
+        for (nth, (slot, place)) in directory.slots.iter().zip(places).enumerate() {
+            let here = Location { container: id, offset: slot.offset, stored_len: slot.stored_len, kind: slot.kind };
+            if place != Some(here) {
+                // Another copy counts, or none.
+            } else if watch.is_needed(slot.kind, &slot.name) || slot.kind.is_node() {
+                going.kept.push((*slot, sketches.get(nth).copied().unwrap_or_default()));
+            } else {
+                going.dead.push((slot.name, here));
+            }
+        }
+        if !is_thin(going.kept_bytes(), &record) {
+            return Ok(None);
+        }
+        door.hidden.extend(going.dead.iter().copied());
+        self.distrust(&BTreeSet::from([id]));
+        Ok(Some(going))
+    }
+
+    fn directory_with_sketches(&self, id: ContainerId, class: Class) -> Result<(Directory, Vec<Sketch>)> {
+        let (file, path) = (self.files.open(self.media.as_ref(), id, class)?, path(id, class));
+        let directory = reader::read_directory(file.as_ref(), &path, id)?;
+        // Hints: what can't be read is computed anew by nobody, and is missed by nobody much.
+        let sketches = reader::read_sketches(file.as_ref(), &path, &directory.footer).unwrap_or_default();
+        Ok((directory, sketches))
+    }
+
+    /// Moves what is needed of these containers, so that the index has it elsewhere, durably. Those that can't be read stay.
+    fn empty(&self, going: &mut BTreeMap<ContainerId, Going>, sum: &mut LetGo) -> Result<()> {
+        let mut moved_to = BTreeSet::new();
+        let mut unreadable = Vec::new();
+        for (id, container) in going.iter().filter(|(_, container)| !container.kept.is_empty()) {
+            match self.move_all(container, &mut moved_to, sum) {
+                Ok(()) => {}
+                Err(Error::Damage(damage)) => {
+                    sum.damage.push(damage);
+                    unreadable.push(*id);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        for id in unreadable {
+            if going.remove(&id).is_some() {
+                let mut door = self.door.write().unwrap_or_else(PoisonError::into_inner);
+                door.hidden.retain(|_, place| place.container != id);
+            }
+        }
+        if moved_to.is_empty() { Ok(()) } else { self.settle_moved(&moved_to) }
+    }
+
+    fn move_all(&self, container: &Going, moved_to: &mut BTreeSet<ContainerId>, sum: &mut LetGo) -> Result<()> {
+        let class = container.record.class;
+        for (slot, sketch) in &container.kept {
+            let place =
+                Location { container: container.id, offset: slot.offset, stored_len: slot.stored_len, kind: slot.kind };
+            let file = path(container.id, class);
+            let (found, payload) = self.fetch(&place)?;
+            sum.read_bytes += slot.total_bytes();
+            if found != *slot {
+                let expected = format!("{:?} {}", slot.kind, slot.name);
+                return Err(Damage::new(file, slot.offset.into(), expected, format!("{found:?}")).into());
+            }
+            // Its last look before the other copy goes.
+            self.open_payload(&file, &found, payload.clone())?;
+            let ready = Ready {
+                nth: 0,
+                name: slot.name,
+                codec: slot.codec,
+                raw_len: slot.raw_len,
+                sketch: *sketch,
+                range: 0..payload.len(),
+            };
+            let mut puts = [Put { name: slot.name, new: false, stored_bytes: 0 }];
+            self.append(MOVED, slot.kind, &[ready], &payload, Present::Replace, &mut puts)?;
+            sum.moved_bytes += slot.total_bytes();
+            moved_to.extend(self.recent.get(slot.kind, &slot.name).map(|place| place.container));
+        }
+        Ok(())
+    }
+
+    /// Seals these containers, and moves their names into the index.
+    fn settle_moved(&self, containers: &BTreeSet<ContainerId>) -> Result<()> {
+        for writer in containers.iter().filter_map(|id| self.streams.find(*id)) {
+            let mut appender = writer.lock();
+            self.appends.fetch_add(1, Ordering::SeqCst);
+            appender.close();
+            self.streams.retire(writer.id());
+        }
+        self.sync()?;
+        let _turn = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = self.sealed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        batch.retain(|id, _| containers.contains(id));
+        self.index_containers(batch)
+    }
+
+    /// Removes containers that hold nothing any more that the index leads to.
+    fn remove(&self, going: BTreeMap<ContainerId, Going>, sum: &mut LetGo) -> Result<()> {
+        if going.is_empty() {
+            return Ok(());
+        }
+        let _turn = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        for container in going.values() {
+            self.refuse_if_led_to(container)?;
+        }
+        let ids: BTreeSet<ContainerId> = going.keys().copied().collect();
+        let gone: Vec<ContainerId> = ids.iter().copied().collect();
+        let mut names: Vec<(Name, Location)> = going.values().flat_map(|container| &container.dead).copied().collect();
+        names.sort_unstable_by_key(|(name, _)| *name);
+        sum.objects += self.index.remove_names(&names, &[], &gone, self.streams.next_id())?;
+        self.open_door(&ids);
+        for (name, place) in &names {
+            self.wounds.remove(place.kind, name);
+        }
+        self.indexed.write().unwrap_or_else(PoisonError::into_inner).retain(|id, _| !ids.contains(id));
+        self.amended.lock().unwrap_or_else(PoisonError::into_inner).retain(|id| !ids.contains(id));
+        let mut dirs = BTreeSet::new();
+        for container in going.values() {
+            let (id, record) = (container.id, container.record);
+            let path = path(id, record.class);
+            // Handles that are open stay readable; whoever opens it now looks again where its object is.
+            self.files.forget(id);
+            self.media.remove(&path).map_err(|error| io_error("remove", &path, error))?;
+            dirs.insert(dir(id));
+            self.counters.gone(record.raw_bytes, record.stored_bytes);
+            match container.kept.is_empty() {
+                true => sum.removed += 1,
+                false => sum.rewritten += 1,
+            }
+            sum.removed_bytes += record.file_bytes;
+        }
+        dirs.iter().try_for_each(|dir| self.media.sync_dir(dir).map_err(|error| io_error("sync", dir, error)))
+    }
+
+    /// The last look: nothing that was needed of a container may be led to there any more.
+    fn refuse_if_led_to(&self, container: &Going) -> Result<()> {
+        let names: Vec<Name> = container.kept.iter().map(|(slot, _)| slot.name).collect();
+        let places = self.index.probe(&names)?;
+        for (name, place) in names.iter().zip(places) {
+            if place.is_none_or(|place| place.container == container.id) {
+                let expected = format!("another place for {name}, which was moved");
+                let file = path(container.id, container.record.class);
+                return Err(Damage::new(file, SLOT_BYTES as u64, expected, format!("{place:?}")).into());
+            }
+        }
+        Ok(())
+    }
+}
