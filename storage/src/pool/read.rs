@@ -26,11 +26,15 @@ impl Pool {
         Ok(self.0.locate(kind, &[*name])?[0].is_some())
     }
 
-    /// Which of the objects are present, in their order. Those that are known to be damaged here are not: whoever has them may send
-    /// them.
+    /// Which of the objects are present, in their order.
     pub fn contains_batch(&self, kind: Kind, names: &[Name]) -> Result<Vec<bool>> {
-        let places = self.0.locate(kind, names)?;
-        Ok(names.iter().zip(places).map(|(name, place)| place.is_some() && !self.0.wounds.has(kind, name)).collect())
+        Ok(self.0.locate(kind, names)?.iter().map(Option::is_some).collect())
+    }
+
+    /// Which of the objects are present and not known to be damaged here, in their order: of the others, whoever has them may send them.
+    pub fn sound_batch(&self, kind: Kind, names: &[Name]) -> Result<Vec<bool>> {
+        let present = self.contains_batch(kind, names)?;
+        Ok(names.iter().zip(present).map(|(name, present)| present && !self.0.wounds.has(kind, name)).collect())
     }
 
     /// The names of the objects of a kind that begin with these prefixes ([`Name::prefix`]), in their order. None where there

@@ -95,7 +95,7 @@ impl StoreSink {
 
 impl Sink for StoreSink {
     fn has(&self, kind: Kind, names: &[Name]) -> Result<Vec<bool>> {
-        self.store.pool().contains_batch(kind, names)
+        self.store.pool().sound_batch(kind, names)
     }
     fn named_by_prefix(&self, prefixes: &[u64]) -> Result<Vec<Option<Name>>> {
         self.store.pool().named_by_prefix(Kind::Chunk, prefixes)

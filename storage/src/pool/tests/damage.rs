@@ -215,7 +215,8 @@ fn mended_objects_are_read_from_their_new_place_for_good() {
     };
     assert_eq!((damage.file, damage.offset), (path(id, Class::Data), u64::from(slot.offset)));
     assert_eq!(pool.wounds().iter().map(|wound| wound.name).collect::<Vec<_>>(), [slot.name]);
-    assert_eq!(pool.contains_batch(Kind::Chunk, &[slot.name]).unwrap(), [false], "a peer that asks may send it");
+    assert_eq!(pool.sound_batch(Kind::Chunk, &[slot.name]).unwrap(), [false], "a peer that asks may send it");
+    assert_eq!(pool.contains_batch(Kind::Chunk, &[slot.name]).unwrap(), [true], "what names it stays whole");
     assert!(pool.put(StreamId(1), Kind::Chunk, content).unwrap().new, "stored once more");
     assert!(!pool.put(StreamId(1), Kind::Chunk, content).unwrap().new, "sound now");
     assert_eq!((pool.wounds().len(), pool.healed()), (0, 1));
