@@ -41,6 +41,7 @@ impl Transfer {
         }
         .into();
         self.report.error = error;
+        self.report.trouble = None;
         self.report.bits_per_second = 0;
         let report = &self.report;
         tracing::info!(
@@ -165,7 +166,7 @@ impl Transfers {
         node.spawn(async move {
             let _held = held;
             let source = Arc::new(owner.store.pool().clone());
-            let progress = |now: Progress| owner.transfers.note(id, &now.report, now.bits_per_second);
+            let progress = |now: Progress| owner.transfers.note(id, &now);
             let work = async {
                 let shared = || ledger::take_mark(&owner.store, &peer, &dataset, clock::now());
                 // Without it everything is asked for, which is as right.
@@ -236,10 +237,11 @@ impl Transfers {
         self.end(id, outcome);
     }
 
-    fn note(&self, id: u64, report: &Report, rate: u64) {
+    fn note(&self, id: u64, now: &Progress) {
         self.change(id, |into| {
-            fill(into, report);
-            into.bits_per_second = rate;
+            fill(into, &now.report);
+            into.bits_per_second = now.bits_per_second;
+            into.trouble = now.trouble.clone();
         });
     }
 

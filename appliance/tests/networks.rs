@@ -5,81 +5,17 @@
 //! measured is printed.
 
 mod common;
+
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::net::{Site, forward, ip, is_alone};
-use common::{Served, check_deep, facts, fine, noise, until, write_volume};
+use common::office::{MIB, Office, bytes};
+use common::{check_deep, until};
 use narrowboat_lines::relay;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
-
-const MIB: usize = 1 << 20;
-
-/// A box in a namespace of its own.
-struct Office {
-    site: Site,
-    data: PathBuf,
-    served: Option<Served>,
-}
-
-impl Office {
-    fn open(folder: &Path, number: u8, name: &str, lines: u8, more: &str) -> Office {
-        let site = Site::new(number, lines);
-        let data = site.data(folder, name, more);
-        let served = Some(site.start(&data));
-        Office { site, data, served }
-    }
-
-    fn served(&self) -> &Served {
-        self.served.as_ref().expect("it runs")
-    }
-
-    fn kill(&mut self) {
-        self.served.take().expect("it runs").kill();
-    }
-
-    fn start(&mut self) {
-        self.served = Some(self.site.start(&self.data));
-    }
-
-    /// Writes noise from a seed to a volume, synchronised.
-    fn write(&self, volume: &str, at: usize, seed: u64, len: usize) {
-        write_volume(self.served(), volume, at, &noise(seed, len));
-    }
-
-    fn say(&self, words: &str) -> String {
-        fine(&self.data, &words.split_whitespace().collect::<Vec<_>>())
-    }
-
-    fn ask(&self, words: &str) -> Value {
-        facts(&self.data, &words.split_whitespace().collect::<Vec<_>>())
-    }
-
-    fn root(&self, dataset: &str, snapshot: &str) -> Option<Value> {
-        let list = self.ask("snapshot list");
-        let rows = list.as_array().expect("a list").clone();
-        let found = rows.into_iter().find(|row| row["dataset"] == dataset && row["name"] == snapshot)?;
-        Some(found["root"].clone()).filter(|root| !root.is_null())
-    }
-
-    fn peer(&self, name: &str) -> Value {
-        let peers = self.ask("peer list");
-        peers.as_array().expect("a list").iter().find(|peer| peer["name"] == name).cloned().expect("a peer")
-    }
-
-    /// Makes this box and the one that is reached at `address` peers.
-    fn join(&self, other: &Office, address: &str) {
-        let code = other.ask("peer invite")["code"].as_str().expect("a code").to_owned();
-        self.say(&format!("peer join {code} {address}"));
-    }
-}
-
-fn bytes(report: &Value, field: &str) -> u64 {
-    report[field].as_u64().unwrap_or_else(|| panic!("{field} of {report}"))
-}
 
 /// What payload may be on the wire, with headers and what is lost on the way.
 const fn with_headers(payload: u64) -> u64 {

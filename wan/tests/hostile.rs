@@ -19,15 +19,18 @@ use std::time::Duration;
 use common::office::Office;
 use common::{at, simulate};
 use narrowboat_lines::simnet::{Line, SimNet};
-use narrowboat_storage::name::{Kind, Name};
+use narrowboat_storage::error::Result;
+use narrowboat_storage::id::{DatasetId, SnapshotId, StoreId};
+use narrowboat_storage::name::{Kind, Name, Realm};
 use narrowboat_wan::link::identity::Identity;
 use narrowboat_wan::link::tls::{Doorkeeper, Tls};
 use narrowboat_wan::link::transport::transport;
 use narrowboat_wan::link::{Host, Link};
-use narrowboat_wan::sync::{Failure, Input, Limits, Room};
+use narrowboat_wan::sync::seam::{Hello, Sink, SnapshotOffer, Stored};
+use narrowboat_wan::sync::{Failure, Input, Limits, OwnSnapshots, Room, Session, Worker};
 use narrowboat_wan::wire::{
     Answer, Ask, AskPrefixes, Bundle, CONTROL_BYTES_MAX, Channel, Commit, DATA_BYTES_MAX, FEATURES_KNOWN, FrameDecoder,
-    Item, Message, Origin, Packing, Preface, ProbeMessage, Proof, ProveWays, Stop, StreamClass, Way,
+    Item, Message, Origin, Packing, Preface, ProbeMessage, Proof, ProveWays, Role, Stop, StreamClass, Way,
 };
 use quinn::{Connection, Endpoint, EndpointConfig, TokioRuntime};
 use sessions::{ROOM, Shelf, Side, office, replication, stage, whole};
@@ -114,8 +117,19 @@ fn say(victim: &mut Side, message: Message) {
 
 /// A receiver that has begun, as an honest sender of these features makes it begin.
 fn begun(shelf: &Arc<Shelf>, features: u64, limits: Limits) -> Side {
-    let mut victim = Side::receiver(limits, features, shelf.clone());
-    let mut puppet = Side::sender(Limits::default(), FEATURES_KNOWN, replication(true));
+    begin(Side::receiver(limits, features, shelf.clone()))
+}
+
+/// The same with a worker of its own.
+fn begun_with(worker: Worker, features: u64, limits: Limits) -> Side {
+    let mut hello = Hello::new(Role::Receiver, Realm::published().id(), StoreId([2; 16]));
+    hello.features_ignore = features;
+    begin(Side::new(Session::receive(hello, limits, Duration::ZERO), worker))
+}
+
+fn begin(mut victim: Side) -> Side {
+    let generous = Limits { window_bytes: 1 << 30, window_objects: 1 << 20, ..Limits::default() };
+    let mut puppet = Side::sender(generous, FEATURES_KNOWN, replication(true));
     puppet.pump(Room { control: true, data: false });
     for (channel, bytes) in puppet.said.drain(..) {
         victim.hear(channel, &bytes);
@@ -230,6 +244,105 @@ fn questions_without_end_fill_no_more_than_their_window() {
             assert_refused(&mut victim, "questions without end");
         }
     }
+}
+
+/// A store that keeps nothing, and says that it has everything.
+struct Forgetful;
+
+impl Sink for Forgetful {
+    fn has(&self, _: Kind, names: &[Name]) -> Result<Vec<bool>> {
+        Ok(vec![true; names.len()])
+    }
+    fn fetch(&self, kind: Kind, name: &Name) -> Result<bytes::Bytes> {
+        Sink::fetch(&*office(), kind, name)
+    }
+    fn admit(&self, _: Kind, _: &Name, _: Stored) -> Result<()> {
+        Ok(())
+    }
+    fn sync(&self) -> Result<()> {
+        Ok(())
+    }
+    fn newest_shared(
+        &self,
+        _: &StoreId,
+        _: &DatasetId,
+        _: &[(SnapshotId, Name)],
+    ) -> Result<Option<(SnapshotId, Name)>> {
+        Ok(None)
+    }
+    fn shows(&self, _: &DatasetId, _: &Name) -> Result<bool> {
+        Ok(false)
+    }
+    fn publish(&self, _: &SnapshotOffer) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What a box remembers of a peer's possessions, however much that sends: some 30 MB, caches beside them included.
+#[test]
+fn possessions_without_end_are_forgotten() {
+    let worker = Worker::sink(Arc::new(Forgetful), sessions::spans, Realm::published(), Arc::new(OwnSnapshots));
+    let mut victim = begun_with(worker, FEATURES_KNOWN, Limits { window_objects: 1 << 20, ..Limits::default() });
+    let ((), bytes) = most(|| {
+        let mut number = 0_u64;
+        for turn in 0..120 {
+            let kind = [Kind::Chunk, Kind::SequenceNode, Kind::MapNode][turn % 3];
+            let mut content = Vec::with_capacity(4096 * 33);
+            for _ in 0..4096 {
+                // A node refers to a chunk that was never sent: it stays open, which costs most.
+                content.push(Kind::Chunk as u8);
+                content.extend_from_slice(&name(number).0);
+                number += 1;
+            }
+            let items = vec![Item { origin: Origin::Unasked(kind), len: 33 }; 4096];
+            let message = Bundle { items, ..bundle(4096 * turn as u64, vec![], Packing::Raw, content) };
+            say(&mut victim, Message::Bundle(message));
+            victim.pump(ROOM);
+            victim.work(usize::MAX);
+            victim.said.clear();
+        }
+        assert!(victim.session.outcome().is_none(), "{:?}", victim.session.outcome());
+    });
+    println!("{bytes} bytes for 491,520 objects");
+    assert!(bytes < 32_000_000, "{bytes} bytes");
+}
+
+/// Sixteen sessions at a hub, each as full as its peer can make it: of questions that wait, and of objects that wait behind a gap. What they hold besides
+/// the windows of bytes that were dealt out is bounded, too.
+#[test]
+fn sixteen_sessions_as_full_as_can_be_fit_in_a_hub() {
+    const WHOLE: u64 = 16 << 20;
+    const NAMES: u64 = 128 << 10;
+    let shelf = office();
+    let mut victims = Vec::new();
+    let mut dealt = 0;
+    let ((), bytes) = most(|| {
+        for _ in 0..16 {
+            // As `link::places` deals windows out, and names with them.
+            let window_bytes = ((8 * WHOLE - dealt) / 5).clamp(WHOLE / 16, WHOLE);
+            dealt += window_bytes;
+            let window_names = (NAMES * window_bytes / WHOLE) as u32;
+            let limits = Limits { window_bytes, window_names, ..Limits::default() };
+            let mut victim = begun(&shelf, FEATURES_KNOWN, limits.clone());
+            let names = u64::from(limits.window_names) + u64::from(limits.window_objects) - 1;
+            for first in (1..names - 1024).step_by(1024) {
+                let names = (first..first + 1024).map(|number| (Kind::Chunk, name(number))).collect();
+                say(&mut victim, Message::Ask(Ask { first, names }));
+                victim.pump(NO_ROOM);
+            }
+            let piece = window_bytes / 64;
+            for seq in 1..64 {
+                let content = vec![seq as u8; piece as usize];
+                say(&mut victim, Message::Bundle(bundle(seq, vec![piece as u32], Packing::Raw, content)));
+                victim.pump(NO_ROOM);
+            }
+            assert!(victim.session.outcome().is_none(), "{:?}", victim.session.outcome());
+            victims.push(victim);
+        }
+    });
+    let besides = bytes as u64 - dealt * 63 / 64;
+    println!("sixteen sessions: {dealt} bytes of windows, {besides} besides");
+    assert!(dealt <= 8 * WHOLE && besides < 100 << 20, "{besides} bytes besides windows of {dealt}");
 }
 
 /// Four megabytes from some hundred bytes, as often as the window takes them: unpacked one after the other.

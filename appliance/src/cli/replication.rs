@@ -85,13 +85,19 @@ fn show_list(list: &[Replication]) {
     };
     let rows: Vec<_> = list.iter().map(row).collect();
     table(&["NUMBER", "SNAPSHOT", "TO", "CLASS", "STATE", "SENT", "BEGUN"], &rows);
+    for (sent, trouble) in list.iter().filter_map(|sent| Some((sent, sent.trouble.as_ref()?))) {
+        say!("{} to {} was interrupted, and is tried again: {trouble}", sent.snapshot, sent.peer);
+    }
 }
 
 fn show(report: &Replication) {
     match report.state.as_str() {
         "done" => say!("{} is at {}, whole and verified", report.snapshot, report.peer),
         "running" => {
-            say!("{} is on its way to {}: `narrowboat status` shows how far it is", report.snapshot, report.peer)
+            say!("{} is on its way to {}: `narrowboat status` shows how far it is", report.snapshot, report.peer);
+            if let Some(trouble) = &report.trouble {
+                say!("  interrupted   {trouble}; it is tried again and again");
+            }
         }
         state => {
             let why = report.error.as_deref().unwrap_or("nothing is known of it");

@@ -57,6 +57,11 @@ fn show(status: &Status) {
     if let Some(why) = &status.unreclaimed {
         say!("  PROBLEM      what is deleted gives no room back: {why}");
     }
+    if status.full {
+        say!(
+            "  PROBLEM      the disk is full, or nearly: writes are refused, and what peers send waits, until there is room"
+        );
+    }
     if let Some(why) = &status.stalled {
         say!("  PROBLEM      {why}");
     }

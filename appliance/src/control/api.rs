@@ -29,6 +29,9 @@ use crate::refusals::{Record, Refused};
 use crate::replicas::{self, refuse_return, replication};
 use crate::units::rfc3339;
 
+/// With less room than a container takes, what comes next may be refused.
+const ROOM_BYTES: u64 = 16 << 20;
+
 /// Does what was asked. `gone` is set once nobody waits for the answer any more: long work that changes nothing ends then.
 pub fn handle(
     node: &Arc<Node>,
@@ -258,6 +261,7 @@ fn status(node: &Node) -> Result<reports::Status, Failed> {
         overlay_bytes: stats.overlay_bytes,
         disk_bytes: stats.disk_bytes,
         disk_free_bytes: stats.disk_free_bytes,
+        full: stats.disk_free_bytes < ROOM_BYTES,
         stalled: node.stalled(),
         unsplit: node.store.split_problem(),
         reclaim: node.reclaims.last(),

@@ -62,6 +62,9 @@ pub struct Status {
     pub disk_bytes: u64,
     /// Free on the disk.
     pub disk_free_bytes: u64,
+    /// True where so little is free beyond the reserve that writes are refused, or will be soon, and what peers send waits.
+    #[serde(default)]
+    pub full: bool,
     /// What the last drain step failed with, if it did.
     pub stalled: Option<String>,
     /// Why the journal is kept whole that windows need only a part of, if it can't be split: it grows with all that is written.
@@ -529,6 +532,9 @@ pub struct Replication {
     pub state: String,
     /// Why it failed.
     pub error: Option<String>,
+    /// While it goes on: why it was interrupted, as long as nothing has arrived since.
+    #[serde(default)]
+    pub trouble: Option<String>,
     /// When it began.
     pub begun: String,
     /// Bytes that clients see in the snapshot.

@@ -5,6 +5,7 @@
 pub mod iscsi;
 pub mod net;
 pub mod nfs;
+pub mod office;
 pub mod seeded;
 pub mod suite;
 

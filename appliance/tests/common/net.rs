@@ -29,7 +29,7 @@ pub fn is_alone(test: &str) -> bool {
     }
     let enter = || {
         let mut command = Command::new("unshare");
-        command.arg("--net").stdin(Stdio::null());
+        command.args(["--net", "--mount"]).stdin(Stdio::null());
         if !rustix::process::geteuid().is_root() {
             command.arg("--map-root-user");
         }
@@ -38,7 +38,10 @@ pub fn is_alone(test: &str) -> bool {
     let possible = enter().arg("true").output().expect("unshare (Debian: util-linux)");
     if !possible.status.success() {
         let why = String::from_utf8_lossy(&possible.stderr);
-        eprintln!("{test} is skipped: this machine lets nobody make network namespaces ({})", why.trim());
+        eprintln!(
+            "{test} is skipped: this machine lets nobody make namespaces of networks and mounts ({})",
+            why.trim()
+        );
         return false;
     }
     let mut command = enter();
@@ -152,9 +155,13 @@ impl Site {
         data
     }
 
-    /// Starts its box and waits until it answers.
-    pub fn start(&self, data: &Path) -> Served {
+    /// Starts its box with these variables in its environment, and waits until it answers.
+    pub fn start_in(&self, data: &Path, environment: &[(&str, std::path::PathBuf)]) -> Served {
         let mut command = self.enter();
+        command.arg("env");
+        for (name, value) in environment {
+            command.arg(format!("{name}={}", value.display()));
+        }
         command.arg(PROGRAM);
         Served::start_as(data, command)
     }

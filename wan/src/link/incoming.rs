@@ -31,6 +31,9 @@ const PREFACE: Duration = Duration::from_secs(30);
 const ADDRESS: Duration = Duration::from_millis(500);
 /// How often a session that waits for its place says that it does.
 const WAITING: Duration = Duration::from_secs(20);
+/// Names that a session with a whole window may have asked, or lacking: eight times as many chunks as a sender asks ahead. Of each this box notes up to a hundred bytes,
+/// so all sessions together take 100 MB for them at most.
+const NAMES_MAX: u32 = 128 << 10;
 /// A stream that nobody asked for.
 const UNWANTED: VarInt = VarInt::from_u32(3);
 
@@ -280,7 +283,11 @@ async fn run(
     if config.require_proofs {
         hello.features_read_only |= FEATURE_PROOFS;
     }
-    let limits = Limits { window_bytes: place.window_bytes(), ..config.limits.clone() };
+    let limits = Limits {
+        window_bytes: place.window_bytes(),
+        window_names: place.part_of(config.limits.window_names.min(NAMES_MAX)),
+        ..config.limits.clone()
+    };
     let session = Session::receive(hello, limits, inner.began.elapsed());
     let counting = Counting::begin(inner.shaper.clone(), peer, inner.began);
     let conversation =

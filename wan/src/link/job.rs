@@ -45,6 +45,8 @@ pub struct Progress {
     pub attempts: u32,
     /// What was moved so far, all attempts together.
     pub report: Report,
+    /// Why the last attempt broke off, until something arrives again.
+    pub trouble: Option<String>,
     /// Bits per second on the wire to the peer in the second that ends now, whatever they are for.
     pub bits_per_second: u64,
 }
@@ -83,6 +85,7 @@ pub(super) async fn replicate(
         },
         attempts: 0,
         broken: 0,
+        trouble: None,
         delta: inner.config.limits.delta,
         prefixes: inner.config.limits.prefixes,
         began: Instant::now(),
@@ -131,6 +134,8 @@ pub(super) async fn replicate(
             return Err(job.stopped(error.into()));
         }
         tracing::info!(peer = %peer.name(), %error, "replication interrupted, going on");
+        job.trouble = Some((error.to_string(), job.total.kept));
+        job.tell(true, None, true);
         // Where there is another connection already nothing is to be waited for.
         if at_once || peer.current().is_some_and(|other| !is_same(&other, &used)) {
             continue;
@@ -151,6 +156,8 @@ struct Running<'a> {
     attempts: u32,
     /// Those of them that broke.
     broken: u32,
+    /// Why the last attempt broke off, and what was kept by then.
+    trouble: Option<(String, u64)>,
     /// Whether objects may be sent as differences.
     delta: bool,
     /// Whether chunks may be asked for by the first bytes of their names.
@@ -277,7 +284,9 @@ impl Running<'_> {
         self.told = Some(Instant::now());
         let report = self.report(session);
         let bits_per_second = self.inner.shaper.bits_per_second(self.peer.node);
-        (self.progress)(Progress { connected, attempts: self.attempts, report, bits_per_second });
+        self.trouble = self.trouble.take().filter(|(_, kept)| report.kept <= *kept);
+        let trouble = self.trouble.as_ref().map(|(why, _)| why.clone());
+        (self.progress)(Progress { connected, attempts: self.attempts, report, trouble, bits_per_second });
     }
 
     /// What was moved so far, with what was on the wire.

@@ -160,6 +160,12 @@ impl Table {
 }
 
 impl Place<'_> {
+    /// Its part of something, as its window is one of a whole window.
+    pub(super) fn part_of(&self, whole: u32) -> u32 {
+        let part = u128::from(whole) * u128::from(self.window_bytes) / u128::from(self.places.window_bytes.max(1));
+        u32::try_from(part).unwrap_or(whole).min(whole)
+    }
+
     /// The window that a session in this place may have.
     pub(super) fn window_bytes(&self) -> u64 {
         self.window_bytes
