@@ -67,7 +67,7 @@ fn a_disk_that_fills_at_the_receiver() {
     branch.write("disk", 0, 1, 8 * MIB);
     branch.say("snapshot create disk --name monday");
     branch.say("replicate disk@monday --to head --wait");
-    // Something else takes the room: what is left beyond the reserve of 64 MiB is less than what comes.
+    // Something else takes the room: what is left above the reserve of 64 MiB is less than what comes.
     let ballast = small.join("ballast");
     let left = free_bytes(&small) - (64 << 20);
     let takes = usize::try_from(left).expect("small").saturating_sub(8 * MIB);

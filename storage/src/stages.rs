@@ -250,11 +250,17 @@ impl Stages {
 
     /// Refuses new data where the disk is nearly full, and waits where the pump has to catch up first.
     pub fn admit_data(&self, len: u64) -> Result<()> {
+        self.admit_objects(len)?;
+        self.pressure.wait_for_room()
+    }
+
+    /// Refuses what a peer sends where the disk is nearly full, as it does what clients write. The pump has nothing to do with it.
+    pub fn admit_objects(&self, len: u64) -> Result<()> {
         let cost = i64::try_from(len + ADMISSION_BYTES).unwrap_or(i64::MAX);
         if self.admissible.fetch_sub(cost, Ordering::Relaxed) < cost {
             self.measure_room(len)?;
         }
-        self.pressure.wait_for_room()
+        Ok(())
     }
 
     /// Refuses where `len` bytes more have no room, and notes how many may be admitted until it looks again: asking the

@@ -251,6 +251,12 @@ impl Store {
         })
     }
 
+    /// Makes sure that `len` bytes more of what a peer sends have room above the reserve, which is for what clients wrote and was accepted, for deleting, and for
+    /// publishing. Refused with [`Environment::Full`](crate::error::Environment::Full); windows give way before it comes to that.
+    pub fn admit_received(&self, len: u64) -> Result<()> {
+        self.stages.admit_objects(len)
+    }
+
     /// Room on the disk; what is kept in reserve does not count as free. Cheap: one question to the file system.
     pub fn space(&self) -> Result<Space> {
         self.stages.space()

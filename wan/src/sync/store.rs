@@ -107,6 +107,7 @@ impl Sink for StoreSink {
         self.store.pool().read(kind, name)
     }
     fn admit(&self, kind: Kind, name: &Name, object: Stored) -> Result<()> {
+        self.store.admit_received(object.bytes.len() as u64)?;
         let stream = StreamId(self.stream.load(Ordering::Relaxed));
         self.store.pool().put_stored(stream, kind, name, &object).map(|_| ())
     }
