@@ -38,12 +38,14 @@ impl Pool {
     }
 
     /// The names of the objects of a kind that begin with these prefixes ([`Name::prefix`]), in their order. None where there
-    /// is no such object, or where what begins so is seen to be more than one name: then only the full name tells. What costs
+    /// is no such object, where it is known to be damaged here, or where what begins so is seen to be more than one name: then only the full name tells. What costs
     /// nothing to overlook is overlooked: another name may begin so, too.
     pub fn named_by_prefix(&self, kind: Kind, prefixes: &[u64]) -> Result<Vec<Option<Name>>> {
         let mut found = Vec::with_capacity(prefixes.len());
         for part in prefixes.chunks(LOOKUP_RUN) {
-            found.extend(self.0.find_prefixes(kind, part)?);
+            let named = self.0.find_prefixes(kind, part)?;
+            let sound = |name: &Name| !self.0.wounds.has(kind, name);
+            found.extend(named.into_iter().map(|name| name.filter(sound)));
         }
         Ok(found)
     }
