@@ -11,38 +11,35 @@
 //! * **Round trip**: where the shortest was not seen for five seconds, a round at 0.75 BDP begins at once and shows both it and the
 //!   usual one, the mean. What is in the mean above the shortest, beyond what acknowledgements and timers
 //!   take, is not ours (a busy host, radio, other traffic), and a window that ignored it would shrink from round to round.
-//!   It is believed up to a round trip and 100 ms. Others of our kind on the line see the same shortest round trip at the same
+//!   It is believed up to a round trip and 100 ms; where the line delivers less than it can, so that nothing of ours waits, it is learned from
+//!   other rounds, too, for a few packets meet less jitter than many. Others of our kind on the line see the same shortest round trip at the same
 //!   moment, and so drain with us five seconds later: then no queue of theirs or ours passes for the line's, as in BBR.
 //! * **Usual loss**: the lowest loss of any of the last ten rounds that had enough packets to tell. One such round in each
 //!   cycle sends less than the line takes, so what is lost in it is the line's own doing. The window is enlarged by that
 //!   share, and only by it.
 //! * **Cycle**: one round at 1.25 BDP (is there more?), one at 0.9 (empty the queue), six at 1.06.
 //!   A probing round that finds more is followed by another. Where the probing round met no
-//!   queue, as under a cap, there is nothing to drain, and the round is like the others.
+//!   queue and lost little, as under a cap, there is nothing to drain, and the round is like the others.
 //! * **Start**: the window doubles every round until the rate stops growing, a queue appears, or much is lost. A queue shows
 //!   one round trip late, when the window is twice what made it; so it is halved, and held for two rounds to be measured.
 //! * **Yielding**: a queue that stays (half a round trip and 50 ms over two rounds) drops the remembered rates for the
-//!   present one. Loss of a tenth beyond the usual, or of 4 % beyond it for three rounds, lowers a ceiling on the window by
-//!   15 %, which rises again by 1 %, 2 %, 4 %, … a round without such loss. When everything was lost for long ("persistent
+//!   present one. Loss of a tenth beyond the usual, or of some percent beyond it for three rounds (the less, the more packets
+//!   tell), lowers a ceiling on the window by 15 %, which after a second rises again by 1 %, 2 %, 4 %, … a round without such loss. When everything was lost for long ("persistent
 //!   congestion", RFC 9002, 7.6), it starts anew.
 //!
 //! It never asks for the time, and what it does follows from its calls alone. Measured in `docs/performance/wan.md`.
 
-use std::any::Any;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
-use quinn_proto::RttEstimator;
+use super::law::{Law, Round, TELLING_PACKETS};
+use drain::{DRAIN_PACKETS, Drain};
+use past::Past;
 
-/// Rounds whose rate and loss are remembered.
-const MEMORY_ROUNDS: usize = 10;
-/// They are remembered at least this long, however short the rounds are.
-const MEMORY: Duration = Duration::from_secs(1);
-/// Most rounds that are ever remembered: a second of the shortest rounds.
-const MEMORY_ROUNDS_MAX: usize = 64;
+mod drain;
+mod past;
+
 /// A round trip that is longer by less than this, by a 64th, or by what a packet takes, is the same.
 const SAME_MIN: Duration = Duration::from_millis(1);
 /// No round is shorter: on a fast local network acknowledgements come in lumps that would look like rates.
@@ -58,7 +55,9 @@ const QUEUE_MIN: Duration = Duration::from_millis(8);
 const QUEUE_SAMPLES: u32 = 8;
 /// How much the ceiling rises after the first round without excess loss, in thousandths; then twice as much each round.
 const RISE_MILLI: u64 = 10;
-const RISE_MILLI_MAX: u64 = 250;
+const RISE_MILLI_MAX: u64 = 80;
+/// But not before it has held for so long: a shallow queue overflows whenever it has risen.
+const CEILING_HOLDS: Duration = Duration::from_secs(1);
 /// The cycle of gains, in percent of the BDP; one a round.
 const CYCLE: [u64; 8] = [125, 90, 106, 106, 106, 106, 106, 106];
 const PROBE: usize = 0;
@@ -74,17 +73,15 @@ const ROUND_TRIP_STALE: Duration = Duration::from_secs(5);
 const GROWTH_PERCENT: u64 = 10;
 /// Loss beyond the usual that is taken for an overflowing queue or a policer, in thousandths.
 const EXCESS_LOSS_MILLI: u64 = 100;
-/// The same, where it lasts for [`LASTING_ROUNDS`].
-const LASTING_LOSS_MILLI: u64 = 40;
 const LASTING_ROUNDS: u32 = 3;
-/// Packets that a round needs before its loss says anything.
-const TELLING_PACKETS: u64 = 20;
+/// Where more is lost, it has to be told whose doing that is: by a round that leaves the queue empty.
+const NEEDLESS_LOSS_MILLI: u64 = 20;
+/// A rate below this much of what the line delivers (percent) leaves it free.
+const FREE_PERCENT: u64 = 90;
 /// What is above the shortest round trip while little is under way, up to this and as much again, is jitter.
 const JITTER_MAX: Duration = Duration::from_millis(100);
 /// What is above the usual round trip by this, and half of the shortest, is a queue that stays.
 const QUEUE_MAX: Duration = Duration::from_millis(50);
-/// Packets of a draining round that tell the usual round trip.
-const DRAIN_PACKETS: u32 = 4;
 /// A train that goes on after so long is another one.
 const PASS_AGAIN: Duration = Duration::from_secs(1);
 const WINDOW_MIN_PACKETS: u64 = 4;
@@ -92,14 +89,9 @@ const WINDOW_INITIAL_PACKETS: u64 = 10;
 /// 1 GiB: beyond every line that this is made for (1 Gbit/s times 600 ms is 75 MB).
 const WINDOW_MAX: u64 = 1 << 30;
 
-/// Makes a [`Steady`] for every connection.
-#[derive(Debug, Default)]
-pub struct SteadyFactory;
-
-impl ControllerFactory for SteadyFactory {
-    fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        Box::new(Steady::new(now, current_mtu))
-    }
+/// The same, where it lasts for [`LASTING_ROUNDS`] of so many packets: the more there are, the less is chance.
+fn lasting_loss_milli(packets: u64) -> u64 {
+    12 + 550 / packets.isqrt().max(1)
 }
 
 /// The controller. See the module.
@@ -109,7 +101,7 @@ pub struct Steady {
     window: u64,
     phase: Phase,
     round: Round,
-    rounds: VecDeque<Past>,
+    past: Past,
     round_trip: Option<(Duration, Instant)>,
     /// In the last deep draining round that had enough packets, on average.
     drained_round_trip: Option<Duration>,
@@ -120,6 +112,8 @@ pub struct Steady {
     ceiling: Option<u64>,
     /// By how much the ceiling rises next, in thousandths.
     rise_milli: u64,
+    /// When it sank last.
+    ceiling_since: Option<Instant>,
     /// Samples in a row that showed a queue at the start.
     queue_samples: u32,
     /// Rounds in a row that had a queue which should not be there.
@@ -144,73 +138,6 @@ enum Phase {
     Cycle { place: usize, best: u64 },
 }
 
-/// The round trip under way.
-#[derive(Clone, Debug)]
-struct Round {
-    began: Instant,
-    delivered: u64,
-    lost: u64,
-    packets: u64,
-    round_trips: Duration,
-    round_trip_min: Option<Duration>,
-    app_limited: bool,
-    /// A packet sent in this round has been acknowledged.
-    over: bool,
-}
-
-/// The packets that were sent in the last draining round.
-#[derive(Clone, Debug, Default)]
-struct Drain {
-    /// It is to show the shortest round trip anew.
-    deep: bool,
-    /// Nothing waited in the probing round: there is nothing to drain.
-    needless: bool,
-    began: Option<Instant>,
-    ended: Option<Instant>,
-    round_trips: Duration,
-    shortest: Option<Duration>,
-    packets: u32,
-}
-
-/// What a round that is over has shown.
-#[derive(Clone, Copy, Debug)]
-struct Past {
-    ended: Instant,
-    bytes_per_second: u64,
-    /// In thousandths; None where there were too few packets to tell.
-    loss_milli: Option<u64>,
-}
-
-impl Round {
-    fn new(began: Instant, app_limited: bool) -> Self {
-        let (round_trips, round_trip_min) = (Duration::ZERO, None);
-        Round { began, delivered: 0, lost: 0, packets: 0, round_trips, round_trip_min, app_limited, over: false }
-    }
-
-    fn mean_round_trip(&self) -> Duration {
-        u32::try_from(self.packets).ok().and_then(|packets| self.round_trips.checked_div(packets)).unwrap_or_default()
-    }
-
-    fn loss_milli(&self) -> u64 {
-        self.lost * 1000 / (self.lost + self.delivered).max(1)
-    }
-}
-
-impl Drain {
-    fn see(&mut self, sent: Instant, now: Instant) {
-        if self.began.is_some_and(|began| sent >= began) && self.ended.is_none_or(|ended| sent < ended) {
-            let round_trip = now.saturating_duration_since(sent);
-            self.round_trips += round_trip;
-            self.shortest = Some(self.shortest.map_or(round_trip, |shortest| shortest.min(round_trip)));
-            self.packets = self.packets.saturating_add(1);
-        }
-    }
-
-    fn mean(&self) -> Option<Duration> {
-        (self.packets >= DRAIN_PACKETS).then(|| self.round_trips / self.packets)
-    }
-}
-
 impl Steady {
     /// A controller that knows nothing of the line yet.
     pub fn new(now: Instant, mtu: u16) -> Self {
@@ -220,13 +147,14 @@ impl Steady {
             window: WINDOW_INITIAL_PACKETS * mtu,
             phase: Phase::Start { best: 0, stale: 0 },
             round: Round::new(now, true),
-            rounds: VecDeque::new(),
+            past: Past::default(),
             round_trip: None,
             drained_round_trip: None,
             calm: None,
             drain: Drain::default(),
             ceiling: None,
             rise_milli: RISE_MILLI,
+            ceiling_since: None,
             queue_samples: 0,
             queued_rounds: 0,
             much_rounds: 0,
@@ -238,11 +166,7 @@ impl Steady {
 
     /// What the line delivers, in bytes per second, as far as is known; zero before the first round.
     pub fn bytes_per_second(&self) -> u64 {
-        self.rounds.iter().map(|past| past.bytes_per_second).max().unwrap_or(0)
-    }
-
-    fn usual_loss_milli(&self) -> u64 {
-        self.rounds.iter().filter_map(|past| past.loss_milli).min().unwrap_or(0).min(EXCESS_LOSS_MILLI)
+        self.past.bytes_per_second()
     }
 
     fn round_trip(&self) -> Duration {
@@ -268,8 +192,6 @@ impl Steady {
     }
 
     fn see_round_trip(&mut self, now: Instant, sample: Duration) {
-        let round_min = self.round.round_trip_min.get_or_insert(sample);
-        *round_min = sample.min(*round_min);
         match self.round_trip {
             Some((shortest, _)) if sample > shortest + self.same(shortest) => {}
             // As good as seen again.
@@ -284,24 +206,21 @@ impl Steady {
         let nanos = now.saturating_duration_since(round.began).as_nanos().max(1);
         let rate = u64::try_from(u128::from(round.delivered) * 1_000_000_000 / nanos).unwrap_or(u64::MAX);
         let best_before = self.bytes_per_second();
-        let usual = self.usual_loss_milli();
+        let usual = self.past.usual_loss_milli();
         // A round in which there was little to send may show a higher rate, but no lower one.
         if !round.app_limited || rate > best_before {
-            self.remember(Past {
-                ended: now,
-                bytes_per_second: rate,
-                loss_milli: (round.packets >= TELLING_PACKETS).then(|| round.loss_milli()),
-            });
+            self.past.remember(now, rate, round.telling_loss_milli());
         }
         if round.packets >= u64::from(DRAIN_PACKETS) {
-            let mean = round.mean_round_trip();
+            let mean = round.mean();
             self.calm = Some(self.calm.map_or(mean, |calm| calm.min(mean)));
         }
         if round.app_limited {
             return;
         }
         self.watch_queue(&round, rate);
-        let lossy = self.watch_loss(&round, usual, rate);
+        self.watch_jitter(&round, rate);
+        let lossy = self.watch_loss(now, &round, usual, rate);
         let needless = self.is_empty_of_ours(&round);
         self.next_phase(now, rate, best_before, lossy, needless);
     }
@@ -309,38 +228,33 @@ impl Steady {
     /// True where the packets of a round took no longer than the shortest: nothing of ours waits on the line, as under a cap.
     fn is_empty_of_ours(&self, round: &Round) -> bool {
         let slack = SLACK + ACK_DELAY.min(self.time_of_packets(ACK_PACKETS, self.bytes_per_second()));
-        round.packets >= u64::from(DRAIN_PACKETS) && round.mean_round_trip() <= self.round_trip() + slack
-    }
-
-    fn remember(&mut self, past: Past) {
-        self.rounds.push_back(past);
-        while self.rounds.len() > MEMORY_ROUNDS
-            && (self.rounds.len() > MEMORY_ROUNDS_MAX
-                || self.rounds.front().is_some_and(|old| past.ended.saturating_duration_since(old.ended) > MEMORY))
-        {
-            self.rounds.pop_front();
-        }
-    }
-
-    /// Forgets the rates of the past for the present one: the line has become slower.
-    fn believe_only(&mut self, rate: u64) {
-        if let Some(last) = self.rounds.back().copied() {
-            self.rounds.clear();
-            self.rounds.push_back(Past { bytes_per_second: rate, ..last });
-        }
+        round.packets >= u64::from(DRAIN_PACKETS)
+            && round.loss_milli() <= NEEDLESS_LOSS_MILLI
+            && round.mean() <= self.round_trip() + slack
     }
 
     /// Where a queue has stayed, the remembered rates go.
     fn watch_queue(&mut self, round: &Round, rate: u64) {
-        let Some(fastest) = round.round_trip_min else { return };
+        let Some(fastest) = round.shortest else { return };
         let queue = fastest.saturating_sub(self.usual_round_trip());
         if queue > self.round_trip() / 2 + QUEUE_MAX + self.time_of_packets(4, rate) {
             self.queued_rounds += 1;
             if self.queued_rounds >= 2 {
-                self.believe_only(rate);
+                self.past.believe_only(rate);
             }
         } else {
             self.queued_rounds = 0;
+        }
+    }
+
+    /// Where the line delivers less than it can, nothing of ours waits, and what packets take all the same is jitter: more than the few
+    /// packets of a draining round met.
+    fn watch_jitter(&mut self, round: &Round, rate: u64) {
+        let Phase::Cycle { place, .. } = self.phase else { return };
+        let (Some(usual), mean) = (self.drained_round_trip, round.mean()) else { return };
+        let is_free = rate < self.bytes_per_second() / 100 * FREE_PERCENT && round.packets >= TELLING_PACKETS;
+        if is_free && place > AFTER_DRAIN && mean > usual {
+            self.drained_round_trip = Some(usual + (mean - usual) / 4);
         }
     }
 
@@ -366,22 +280,23 @@ impl Steady {
 
     /// True where more was lost than usual: much more once, or some more over and over. Then the ceiling sinks; else it
     /// rises and in the end goes.
-    fn watch_loss(&mut self, round: &Round, usual_milli: u64, rate: u64) -> bool {
+    fn watch_loss(&mut self, now: Instant, round: &Round, usual_milli: u64, rate: u64) -> bool {
         let lost_packets = round.lost / self.mtu.max(1);
         let excess_milli = round.loss_milli().saturating_sub(usual_milli);
         let much = lost_packets >= 8 && excess_milli > EXCESS_LOSS_MILLI;
-        let some = lost_packets >= 4 && excess_milli > LASTING_LOSS_MILLI;
+        let some = lost_packets >= 4 && excess_milli > lasting_loss_milli(round.packets + lost_packets);
         self.much_rounds = if much { self.much_rounds + 1 } else { 0 };
         self.some_rounds = if some { self.some_rounds + 1 } else { 0 };
         if self.much_rounds >= 2 {
-            self.believe_only(rate);
+            self.past.believe_only(rate);
         }
         if much || self.some_rounds >= LASTING_ROUNDS {
             let from = self.ceiling.map_or(self.window, |ceiling| ceiling.min(self.window));
             self.ceiling = Some((from * 85 / 100).max(WINDOW_MIN_PACKETS * self.mtu));
-            self.rise_milli = RISE_MILLI;
+            (self.rise_milli, self.ceiling_since) = (RISE_MILLI, Some(now));
             self.some_rounds = 0;
-        } else if !some {
+        } else if !some && self.ceiling_since.is_none_or(|since| now.saturating_duration_since(since) >= CEILING_HOLDS)
+        {
             let risen = self.ceiling.map(|ceiling| ceiling + ceiling * self.rise_milli / 1000);
             self.ceiling = risen.filter(|ceiling| *ceiling < 2 * self.window);
             self.rise_milli = (self.rise_milli * 2).min(RISE_MILLI_MAX);
@@ -410,7 +325,7 @@ impl Steady {
         match self.phase {
             Phase::Cycle { place: DRAIN, .. } => {
                 let deep = self.drained_round_trip.is_none();
-                self.drain = Drain { deep, needless: needless && !deep, began: Some(now), ..Drain::default() };
+                self.drain = Drain::begin(now, deep, needless && !deep);
             }
             Phase::Cycle { place: AFTER_DRAIN, .. } => self.drain.ended = Some(now),
             Phase::Cycle { place: DRAIN_KNOWN, .. } if self.drain.deep => {
@@ -432,7 +347,7 @@ impl Steady {
         }
         self.round = Round::new(now, app_limited);
         self.phase = Phase::Cycle { place: DRAIN, best };
-        self.drain = Drain { deep: true, began: Some(now), ..Drain::default() };
+        self.drain = Drain::begin(now, true, false);
         self.window = self.bounded(self.target().min(self.window));
     }
 
@@ -443,7 +358,7 @@ impl Steady {
         let bytes_in = |time: Duration| rate * time.as_nanos() / 1_000_000_000;
         let acks = bytes_in(ACK_DELAY).min(u128::from(ACK_PACKETS * self.mtu));
         let enlarged = |round_trip: Duration, percent: u64| {
-            bytes_in(round_trip) * u128::from(percent) / 100 * 1000 / u128::from(1000 - self.usual_loss_milli())
+            bytes_in(round_trip) * u128::from(percent) / 100 * 1000 / u128::from(1000 - self.past.usual_loss_milli())
         };
         let target = match place {
             // Draining goes by the shortest: a queue of our own must not pass for the line's. But enough is under way to be
@@ -454,34 +369,6 @@ impl Steady {
             _ => enlarged(self.usual_round_trip(), CYCLE[place]) + acks + bytes_in(SLACK),
         };
         u64::try_from(target).unwrap_or(WINDOW_MAX) + 3 * self.mtu
-    }
-
-    /// One packet was acknowledged.
-    fn acked(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool) {
-        if self.is_passed(sent) {
-            self.round.over |= sent >= self.round.began;
-            return;
-        }
-        self.round.delivered += bytes;
-        self.round.packets += 1;
-        self.round.app_limited &= app_limited;
-        self.round.round_trips += now.saturating_duration_since(sent);
-        self.see_round_trip(now, now.saturating_duration_since(sent));
-        self.round.over |= sent >= self.round.began;
-        self.drain.see(sent, now);
-        match self.phase {
-            Phase::Start { .. } if app_limited => {}
-            Phase::Start { .. } => {
-                if self.queue_at_start(now.saturating_duration_since(sent)) {
-                    self.settle();
-                } else {
-                    self.window = self.bounded(self.window + bytes);
-                }
-            }
-            Phase::Settle { .. } => {}
-            // Grow no faster than the line delivers; shrink at once.
-            Phase::Cycle { .. } => self.window = self.bounded(self.target().min(self.window + bytes)),
-        }
     }
 
     /// Lets so many bytes that are sent next pass at once, whatever the window says, for a probe. What is sent meanwhile teaches
@@ -500,8 +387,14 @@ impl Steady {
     }
 }
 
-impl Controller for Steady {
-    fn on_sent(&mut self, now: Instant, bytes: u64, _last: u64) {
+impl Law for Steady {
+    const INITIAL_PACKETS: u64 = WINDOW_INITIAL_PACKETS;
+
+    fn begin(now: Instant, mtu: u16) -> Self {
+        Steady::new(now, mtu)
+    }
+
+    fn sent(&mut self, now: Instant, bytes: u64) {
         let passing = self.passing.load(Ordering::Relaxed);
         if passing > 0 {
             let goes_on = |(_, last): &(Instant, Instant)| now.saturating_duration_since(*last) < PASS_AGAIN;
@@ -511,11 +404,30 @@ impl Controller for Steady {
         }
     }
 
-    fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, _rtt: &RttEstimator) {
-        self.acked(now, sent, bytes, app_limited);
+    fn acked(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool) {
+        if self.is_passed(sent) {
+            self.round.over |= sent >= self.round.began;
+            return;
+        }
+        let sample = self.round.acked(now, sent, bytes, app_limited);
+        self.see_round_trip(now, sample);
+        self.drain.see(sent, now);
+        match self.phase {
+            Phase::Start { .. } if app_limited => {}
+            Phase::Start { .. } => {
+                if self.queue_at_start(sample) {
+                    self.settle();
+                } else {
+                    self.window = self.bounded(self.window + bytes);
+                }
+            }
+            Phase::Settle { .. } => {}
+            // Grow no faster than the line delivers; shrink at once.
+            Phase::Cycle { .. } => self.window = self.bounded(self.target().min(self.window + bytes)),
+        }
     }
 
-    fn on_end_acks(&mut self, now: Instant, _in_flight: u64, app_limited: bool, _largest: Option<u64>) {
+    fn heard(&mut self, now: Instant, app_limited: bool) {
         self.drain_deep_if_stale(now, app_limited);
         if self.round.over && now.saturating_duration_since(self.round.began) >= ROUND_MIN {
             self.end_round(now, app_limited);
@@ -523,7 +435,7 @@ impl Controller for Steady {
         }
     }
 
-    fn on_congestion_event(&mut self, now: Instant, sent: Instant, persistent: bool, lost_bytes: u64) {
+    fn lost(&mut self, now: Instant, sent: Instant, persistent: bool, lost_bytes: u64) {
         if self.is_passed(sent) {
             return;
         }
@@ -540,8 +452,8 @@ impl Controller for Steady {
         }
     }
 
-    fn on_mtu_update(&mut self, new_mtu: u16) {
-        self.mtu = u64::from(new_mtu);
+    fn set_mtu(&mut self, mtu: u16) {
+        self.mtu = u64::from(mtu);
         self.window = self.bounded(self.window);
     }
 
@@ -550,23 +462,12 @@ impl Controller for Steady {
         if self.passing.load(Ordering::Relaxed) > 0 { u64::MAX / 4 } else { self.window }
     }
 
-    fn metrics(&self) -> ControllerMetrics {
-        let mut metrics = ControllerMetrics::default();
-        metrics.congestion_window = self.window;
-        metrics.ssthresh = self.ceiling;
-        metrics
+    fn ceiling(&self) -> Option<u64> {
+        self.ceiling
     }
 
-    fn clone_box(&self) -> Box<dyn Controller> {
-        Box::new(self.clone())
-    }
-
-    fn initial_window(&self) -> u64 {
-        WINDOW_INITIAL_PACKETS * self.mtu
-    }
-
-    fn into_any(self: Box<Self>) -> Box<dyn Any> {
-        self
+    fn mtu(&self) -> u64 {
+        self.mtu
     }
 }
 

@@ -97,10 +97,10 @@ impl World {
                 }
             }
             if any {
-                self.steady.on_end_acks(self.now, 0, false, None);
+                self.steady.heard(self.now, false);
             }
             if lost > 0 {
-                self.steady.on_congestion_event(self.now, self.now, false, lost);
+                self.steady.lost(self.now, self.now, false, lost);
             }
             self.send();
         }
@@ -206,7 +206,7 @@ fn a_dead_line_starts_anew() {
     let mut world = World::new(20_000_000, 50, 0.0);
     world.run(5);
     let now = world.now;
-    world.steady.on_congestion_event(now, now, true, 100_000);
+    world.steady.lost(now, now, true, 100_000);
     assert_eq!(world.steady.window(), WINDOW_MIN_PACKETS * MTU);
     assert_eq!(world.steady.bytes_per_second(), 0);
     world.run(4);
@@ -218,7 +218,7 @@ fn a_mark_of_a_router_makes_it_smaller() {
     let mut world = World::new(20_000_000, 50, 0.0);
     world.run(5);
     let (before, now) = (world.steady.window(), world.now);
-    world.steady.on_congestion_event(now, now, false, 0);
+    world.steady.lost(now, now, false, 0);
     assert!(world.steady.window() <= before * 85 / 100);
 }
 
@@ -230,9 +230,9 @@ fn the_window_is_never_zero_and_never_boundless() {
     for _ in 0..200_000 {
         now += Duration::from_micros(rng.random_range(0..50_000));
         match rng.random_range(0..8) {
-            0 => steady.on_congestion_event(now, now, rng.random_bool(0.01), rng.random_range(0..3_000_000)),
-            1 => steady.on_mtu_update(rng.random_range(1200..9000)),
-            2 => steady.on_end_acks(now, 0, rng.random(), None),
+            0 => steady.lost(now, now, rng.random_bool(0.01), rng.random_range(0..3_000_000)),
+            1 => steady.set_mtu(rng.random_range(1200..9000)),
+            2 => steady.heard(now, rng.random()),
             _ => {
                 let sent = now.checked_sub(Duration::from_micros(rng.random_range(0..2_000_000))).unwrap_or(now);
                 steady.acked(now, sent, rng.random_range(0..20_000), rng.random());

@@ -9,7 +9,7 @@
 //!
 //! * [`endpoint`]: [`Link`], what the box around it calls; [`host`]: what it is told and what it asks of the box.
 //! * [`socket`]: every datagram, both ways, is counted and held under the caps; [`udp`]: and marked by its class.
-//! * [`congestion`]: how much may be under way on a thin, long, lossy line; [`scavenger`]: how much for what yields to everybody.
+//! * [`congestion`]: how much may be under way on a thin, long, lossy line; [`scavenger`]: how much for what yields to everybody; [`law`]: how quinn asks them.
 //! * [`identity`], [`tls`]: who may connect; [`pairing`]: how two boxes learn one another's keys.
 //! * [`lane`], `lanes`: which class a connection has, and connections of classes other than normal.
 //! * `grants`: caps of what is received, which peers are told and keep.
@@ -49,6 +49,7 @@ mod job;
 mod keeper;
 pub mod lane;
 mod lanes;
+pub mod law;
 mod pair;
 pub mod pairing;
 mod paths;

@@ -6,21 +6,21 @@
 //! * **The target is low**: 5 ms, and what three packets and a 32nd of the round trip take, instead of 60 ms. Branch lines often have queues shorter than 60 ms, in
 //!   which LEDBAT would never see its target; and our own controller ([`super::congestion`]) keeps a queue of some ten milliseconds. The delay is the *least* of a
 //!   round, not of single packets, so jitter does not look like company.
-//! * **Loss** by itself says nothing on a lossy line. It counts where it is above the usual of the line by 4 %, or where a queue goes with it, which in a shallow one only the mean of a round shows.
-//! * **Growth** doubles from round to round while the line is empty, up to a 16th of the window, and begins anew with one packet after every shrinking: so a line
-//!   that was left is filled within some twenty rounds, and beside company every attempt is small.
+//! * **Loss** by itself says nothing on a lossy line. It counts where it is above the usual of the line by 4 %, or where some packet of the same round
+//!   waited for longer than the target: in a queue much shorter than the round trip that is all that is seen of a loss-based flow.
+//! * **Room** is made for who is there: when such a loss comes, or the delay has driven the window below a quarter, it holds the least for half a second, and for
+//!   twice as long, up to six seconds, each time that growing again meets somebody. What comes and goes, as the queue of such a flow does, is not mistaken for a line that was left.
+//! * **Growth** doubles its step from round to round while the line is empty, up to a 16th of what the line holds, less the nearer the target is, and begins anew
+//!   with one packet after every shrinking. Steps do not depend on the window: two scavengers come to equal shares, as senders do whose increase is additive (Chiu, Jain 1989).
 //! * **Slowdowns** (LEDBAT++, section 4.4): after the start, and then after nine times as long as the last one took, it holds two packets for two rounds, so
 //!   that who came later sees the true round trip, and so does it. That costs a tenth of an otherwise empty line.
 //!
 //! It never goes below two packets a round trip: QUIC's own rule, and a trickle that shows when the line is empty again.
 
-use std::any::Any;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
-use quinn_proto::RttEstimator;
+use super::law::{Law, Round};
 
 /// The queue that is tolerated, besides what packets and the line's length make.
 const TARGET: Duration = Duration::from_millis(5);
@@ -39,22 +39,18 @@ const SLOW_ROUNDS: u32 = 2;
 const SLOW_EVERY: u32 = 9;
 /// Loss beyond the usual that is taken for an overflowing queue, in thousandths.
 const EXCESS_LOSS_MILLI: u64 = 40;
-/// Packets that a round needs before its loss says anything.
-const TELLING_PACKETS: u64 = 20;
 /// Rounds whose loss is remembered.
 const LOSS_ROUNDS: usize = 16;
 /// No round is shorter: acknowledgements come in lumps.
 const ROUND_MIN: Duration = Duration::from_millis(10);
 
-/// Makes a [`Yielding`] for every connection.
-#[derive(Debug, Default)]
-pub struct YieldingFactory;
-
-impl ControllerFactory for YieldingFactory {
-    fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        Box::new(Yielding::new(now, current_mtu))
-    }
-}
+/// Losses of the start, and its queue, are its own doing for so many rounds.
+const SETTLING_ROUNDS: u32 = 3;
+/// How long it makes room for somebody, at first and at most.
+const PATIENCE_MIN: Duration = Duration::from_millis(500);
+const PATIENCE_MAX: Duration = Duration::from_secs(6);
+/// Growing takes about so long; who is there again within this and twice the patience never left.
+const GROWS_WITHIN: Duration = Duration::from_secs(4);
 
 /// The controller. See the module.
 #[derive(Clone, Debug)]
@@ -76,6 +72,16 @@ pub struct Yielding {
     bytes_per_second: u64,
     /// The most that any round delivered: what a packet takes on this line.
     fastest: u64,
+    /// Rounds in which what the start did is still heard of.
+    settling: u32,
+    /// The largest window since it began to grow.
+    top: u64,
+    /// Somebody was there: the window stays the least until then.
+    held: Option<Instant>,
+    /// When it began to grow last.
+    grows_since: Instant,
+    /// How long somebody is waited for next.
+    patience: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,42 +94,6 @@ enum Phase {
     Slow { rounds: u32, since: Instant },
 }
 
-#[derive(Clone, Debug)]
-struct Round {
-    began: Instant,
-    delivered: u64,
-    lost: u64,
-    packets: u64,
-    round_trip: Option<Duration>,
-    round_trips: Duration,
-    app_limited: bool,
-    over: bool,
-}
-
-impl Round {
-    fn new(began: Instant) -> Round {
-        let round_trips = Duration::ZERO;
-        Round {
-            began,
-            delivered: 0,
-            lost: 0,
-            packets: 0,
-            round_trip: None,
-            round_trips,
-            app_limited: true,
-            over: false,
-        }
-    }
-
-    fn mean(&self) -> Duration {
-        u32::try_from(self.packets).ok().and_then(|packets| self.round_trips.checked_div(packets)).unwrap_or_default()
-    }
-
-    fn loss_milli(&self) -> Option<u64> {
-        (self.packets >= TELLING_PACKETS).then(|| self.lost * 1000 / (self.lost + self.delivered).max(1))
-    }
-}
-
 impl Yielding {
     /// A controller that knows nothing of the line yet.
     pub fn new(now: Instant, mtu: u16) -> Yielding {
@@ -132,7 +102,7 @@ impl Yielding {
             mtu,
             window: WINDOW_INITIAL_PACKETS * mtu,
             phase: Phase::Start { slowed: None },
-            round: Round::new(now),
+            round: Round::new(now, true),
             bases: VecDeque::new(),
             losses: VecDeque::new(),
             step: mtu,
@@ -140,6 +110,11 @@ impl Yielding {
             slow_at: None,
             bytes_per_second: 0,
             fastest: 0,
+            settling: 0,
+            top: 0,
+            held: None,
+            grows_since: now,
+            patience: PATIENCE_MIN,
         }
     }
 
@@ -157,7 +132,6 @@ impl Yielding {
             Some(newest) => *newest = sample.min(*newest),
             None => self.bases.push_back(sample),
         }
-        self.round.round_trip = Some(self.round.round_trip.map_or(sample, |least| least.min(sample)));
     }
 
     /// How long the queue may make a packet wait.
@@ -167,21 +141,22 @@ impl Yielding {
     }
 
     fn end_round(&mut self, now: Instant) {
-        let round = std::mem::replace(&mut self.round, Round::new(now));
+        let round = std::mem::replace(&mut self.round, Round::new(now, true));
         let nanos = now.saturating_duration_since(round.began).as_nanos().max(1);
         self.bytes_per_second = u64::try_from(u128::from(round.delivered) * 1_000_000_000 / nanos).unwrap_or(u64::MAX);
         self.fastest = self.fastest.max(self.bytes_per_second);
         let usual = self.losses.iter().min().copied();
-        if let Some(loss) = round.loss_milli() {
+        if let Some(loss) = round.telling_loss_milli() {
             self.losses.push_back(loss);
             if self.losses.len() > LOSS_ROUNDS {
                 self.losses.pop_front();
             }
         }
-        let (Some(base), Some(least)) = (self.base(), round.round_trip) else { return };
+        let (Some(base), Some(least)) = (self.base(), round.shortest) else { return };
         let (queue, target) = (least.saturating_sub(base), self.target(base));
-        let excess = round.loss_milli().unwrap_or(0).saturating_sub(usual.unwrap_or(0));
-        let crowded = excess > EXCESS_LOSS_MILLI || (round.lost > 0 && round.mean().saturating_sub(base) > target);
+        let excess = round.telling_loss_milli().unwrap_or(0).saturating_sub(usual.unwrap_or(0));
+        let crowded =
+            excess > EXCESS_LOSS_MILLI || (round.lost > 0 && round.longest.saturating_sub(base) > target * 5 / 4);
         match self.phase {
             Phase::Slow { rounds: 0 | 1, since } => self.phase = Phase::Start { slowed: Some(since) },
             Phase::Slow { rounds, since } => self.phase = Phase::Slow { rounds: rounds - 1, since },
@@ -201,6 +176,8 @@ impl Yielding {
         }
         self.phase = Phase::Follow;
         self.step = self.mtu;
+        self.settling = SETTLING_ROUNDS;
+        self.top = self.window;
         let round_trip = self.base().unwrap_or_default();
         self.slow_at = Some(match slowed {
             Some(since) => now + now.saturating_duration_since(since) * SLOW_EVERY,
@@ -209,6 +186,12 @@ impl Yielding {
     }
 
     fn follow(&mut self, now: Instant, queue: Duration, target: Duration, crowded: bool) {
+        if self.held.is_some_and(|until| now < until) {
+            return;
+        }
+        if self.held.take().is_some() {
+            (self.top, self.grows_since, self.step) = (self.window, now, self.mtu);
+        }
         if self.slow_at.is_some_and(|slow_at| now >= slow_at) {
             self.before = self.window;
             self.phase = Phase::Slow { rounds: SLOW_ROUNDS, since: now };
@@ -223,33 +206,38 @@ impl Yielding {
             }
             return;
         }
+        self.top = self.top.max(self.window);
+        self.settling = self.settling.saturating_sub(1);
         if queue > target || crowded {
             // By half at twice the target and beyond.
             let over = (queue.as_nanos() * 1000 / target.as_nanos().max(1)).clamp(1000, 2000);
             let keeps = if crowded { 500 } else { 1500 - u64::try_from(over).unwrap_or(2000) / 2 };
             self.window = self.bounded(self.window * keeps.min(900) / 1000);
             self.step = self.mtu;
-        } else if queue < target * 3 / 4 {
-            self.window = self.bounded(self.window + self.step);
-            self.step = (self.step * 2).min((self.window / 16).max(self.mtu));
+            if self.settling == 0 && (crowded || self.window < self.top / 4) {
+                self.make_room(now);
+            }
         } else {
-            self.step = self.mtu;
+            // The nearer the target, the less: two that share the line take the same steps.
+            let left = (target - queue).as_nanos() * 1000 / target.as_nanos().max(1);
+            let grown = self.step * u64::try_from(left).unwrap_or(1000) / 1000;
+            self.window = self.bounded(self.window + grown);
+            self.step = (self.step * 2).min(self.step_max());
         }
     }
 
-    /// One packet was acknowledged.
-    fn acked(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool) {
-        self.round.delivered += bytes;
-        self.round.packets += 1;
-        self.round.app_limited &= app_limited;
-        self.round.over |= sent >= self.round.began;
-        let sample = now.saturating_duration_since(sent);
-        self.round.round_trips += sample;
-        self.see(sample);
-        if matches!(self.phase, Phase::Start { .. }) && !app_limited {
-            let most = self.before.max(WINDOW_INITIAL_PACKETS * self.mtu);
-            self.window = self.bounded((self.window + bytes).min(most));
-        }
+    /// Somebody else is there: the least, for a while that doubles as long as they are there whenever it is over.
+    fn make_room(&mut self, now: Instant) {
+        let in_vain = now.saturating_duration_since(self.grows_since) < 2 * self.patience + GROWS_WITHIN;
+        self.patience = if in_vain { (self.patience * 2).min(PATIENCE_MAX) } else { PATIENCE_MIN };
+        self.held = Some(now + self.patience);
+        self.window = self.bounded(0);
+    }
+
+    /// A 16th of what the line holds.
+    fn step_max(&self) -> u64 {
+        let line = u128::from(self.fastest) * self.base().unwrap_or_default().as_nanos() / 1_000_000_000;
+        u64::try_from(line / 16).unwrap_or(u64::MAX).max(self.mtu)
     }
 
     fn bounded(&self, window: u64) -> u64 {
@@ -257,18 +245,29 @@ impl Yielding {
     }
 }
 
-impl Controller for Yielding {
-    fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, _rtt: &RttEstimator) {
-        self.acked(now, sent, bytes, app_limited);
+impl Law for Yielding {
+    const INITIAL_PACKETS: u64 = WINDOW_INITIAL_PACKETS;
+
+    fn begin(now: Instant, mtu: u16) -> Self {
+        Yielding::new(now, mtu)
     }
 
-    fn on_end_acks(&mut self, now: Instant, _in_flight: u64, _app_limited: bool, _largest: Option<u64>) {
+    fn acked(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool) {
+        let sample = self.round.acked(now, sent, bytes, app_limited);
+        self.see(sample);
+        if matches!(self.phase, Phase::Start { .. }) && !app_limited {
+            let most = self.before.max(WINDOW_INITIAL_PACKETS * self.mtu);
+            self.window = self.bounded((self.window + bytes).min(most));
+        }
+    }
+
+    fn heard(&mut self, now: Instant, _app_limited: bool) {
         if self.round.over && now.saturating_duration_since(self.round.began) >= ROUND_MIN {
             self.end_round(now);
         }
     }
 
-    fn on_congestion_event(&mut self, now: Instant, _sent: Instant, persistent: bool, lost_bytes: u64) {
+    fn lost(&mut self, now: Instant, _sent: Instant, persistent: bool, lost_bytes: u64) {
         self.round.lost += lost_bytes;
         if persistent {
             let fresh = Yielding::new(now, u16::try_from(self.mtu).unwrap_or(u16::MAX));
@@ -280,8 +279,8 @@ impl Controller for Yielding {
         }
     }
 
-    fn on_mtu_update(&mut self, new_mtu: u16) {
-        self.mtu = u64::from(new_mtu);
+    fn set_mtu(&mut self, mtu: u16) {
+        self.mtu = u64::from(mtu);
         self.window = self.bounded(self.window);
     }
 
@@ -289,22 +288,8 @@ impl Controller for Yielding {
         self.window
     }
 
-    fn metrics(&self) -> ControllerMetrics {
-        let mut metrics = ControllerMetrics::default();
-        metrics.congestion_window = self.window;
-        metrics
-    }
-
-    fn clone_box(&self) -> Box<dyn Controller> {
-        Box::new(self.clone())
-    }
-
-    fn initial_window(&self) -> u64 {
-        WINDOW_INITIAL_PACKETS * self.mtu
-    }
-
-    fn into_any(self: Box<Self>) -> Box<dyn Any> {
-        self
+    fn mtu(&self) -> u64 {
+        self.mtu
     }
 }
 
@@ -322,9 +307,9 @@ mod tests {
         for _ in 0..200_000 {
             now += Duration::from_micros(rng.random_range(0..50_000));
             match rng.random_range(0..8) {
-                0 => yielding.on_congestion_event(now, now, rng.random_bool(0.01), rng.random_range(0..3_000_000)),
-                1 => yielding.on_mtu_update(rng.random_range(1200..9000)),
-                2 => yielding.on_end_acks(now, 0, rng.random(), None),
+                0 => yielding.lost(now, now, rng.random_bool(0.01), rng.random_range(0..3_000_000)),
+                1 => yielding.set_mtu(rng.random_range(1200..9000)),
+                2 => yielding.heard(now, rng.random()),
                 _ => {
                     let sent = now.checked_sub(Duration::from_micros(rng.random_range(0..2_000_000))).unwrap_or(now);
                     yielding.acked(now, sent, rng.random_range(0..20_000), rng.random());
@@ -344,7 +329,7 @@ mod tests {
             let last = now.checked_sub(takes).unwrap_or(*now);
             yielding.see(now.saturating_duration_since(last));
         }
-        yielding.on_end_acks(*now, 0, false, None);
+        yielding.heard(*now, false);
     }
 
     #[test]

@@ -32,6 +32,7 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 
 use super::congestion::Steady;
 use super::identity::Identity;
+use super::law::Governed;
 use crate::peer::PeerId;
 use crate::shape::Class;
 
@@ -187,8 +188,9 @@ pub fn alpn_of(connection: &quinn::Connection) -> Option<Vec<u8>> {
 }
 
 /// What the congestion controller of a connection knows of the line.
-pub(super) fn controller_of(connection: &quinn::Connection) -> Option<Box<Steady>> {
-    connection.congestion_state().into_any().downcast().ok()
+pub(super) fn controller_of(connection: &quinn::Connection) -> Option<Steady> {
+    let governed = connection.congestion_state().into_any().downcast::<Governed<Steady>>();
+    governed.ok().map(|governed| governed.0)
 }
 
 fn key_of(spki: &CertificateDer<'_>) -> Option<PeerId> {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use quinn::{AckFrequencyConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 
-use super::congestion::SteadyFactory;
-use super::scavenger::YieldingFactory;
+use super::congestion::Steady;
+use super::law::Laws;
+use super::scavenger::Yielding;
 use crate::shape::Class;
 
 /// What one stream may have under way. quinn gives a connection up when a stream has more than 1024 gaps; on a line that
@@ -54,7 +55,7 @@ pub fn transport() -> TransportConfig {
         .max_idle_timeout(Some(VarInt::from_u32(IDLE.as_millis() as u32).into()))
         .datagram_receive_buffer_size(Some(PROBE_BYTES))
         .ack_frequency_config(Some(acks))
-        .congestion_controller_factory(Arc::new(SteadyFactory));
+        .congestion_controller_factory(Arc::new(Laws::<Steady>::default()));
     transport
 }
 
@@ -66,7 +67,7 @@ pub fn transport_of(class: Class) -> TransportConfig {
         let mut acks = AckFrequencyConfig::default();
         acks.ack_eliciting_threshold(VarInt::from_u32(1));
         acks.reordering_threshold(VarInt::from_u32(2));
-        transport.ack_frequency_config(Some(acks)).congestion_controller_factory(Arc::new(YieldingFactory));
+        transport.ack_frequency_config(Some(acks)).congestion_controller_factory(Arc::new(Laws::<Yielding>::default()));
     }
     transport
 }
