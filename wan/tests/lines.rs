@@ -159,6 +159,7 @@ async fn bulk_with(
         println!("of the rate, in each second, in hundredths of a percent: {:?}", shares.collect::<Vec<_>>());
     }
     assert!(connection.close_reason().is_none(), "{:?}", connection.close_reason());
+    connection.close(0_u32.into(), b"done");
     receiver.abort();
     outcome
 }
@@ -206,7 +207,10 @@ async fn table() {
         ("satellite: 10 Mbit/s, 600 ms, 1 %", 10_000_000, 600, Loss::Random(0.01), 0),
         ("rural: 2 Mbit/s, 80 ms, 3 %", 2_000_000, 80, Loss::Random(0.03), 0),
         ("thin: 64 kbit/s, 300 ms, 0 %", 64_000, 300, Loss::Random(0.0), 0),
-        ("radio: 50 Mbit/s, 20 ms, 1 %, up to 20 ms late each way", 50_000_000, 20, Loss::Random(0.01), 20),
+        ("radio: 50 Mbit/s, 20 ms, 1 %, up to 20 ms late", 50_000_000, 20, Loss::Random(0.01), 20),
+        ("radio: 20 Mbit/s, 20 ms, 1 %, up to 60 ms late", 20_000_000, 20, Loss::Random(0.01), 60),
+        ("radio: 20 Mbit/s, 100 ms, 1 %, up to 50 ms late", 20_000_000, 100, Loss::Random(0.01), 50),
+        ("radio: 100 Mbit/s, 5 ms, 1 %, up to 20 ms late", 100_000_000, 5, Loss::Random(0.01), 20),
         ("LAN: 1 Gbit/s, 1 ms, 0 %", 1_000_000_000, 1, Loss::Random(0.0), 0),
     ] {
         if !name.contains(&filter) {
@@ -214,7 +218,14 @@ async fn table() {
         }
         let (round_trip, jitter) = (Duration::from_millis(milli), Duration::from_millis(jitter));
         let line = Line { jitter, loss, ..Line::new(bits, round_trip, 0.0) };
-        let seconds = Duration::from_secs(if bits > 500_000_000 { 10 } else { 60 });
+        // On a slow line what is under way at the end is a part of all that was sent.
+        let seconds = Duration::from_secs(if bits > 500_000_000 {
+            10
+        } else if bits < 500_000 {
+            600
+        } else {
+            60
+        });
         let cap = Rate::from_bits(bits / 100 * 95).expect("a rate");
         let free = bulk_with(7, line.clone(), None, seconds, transport).await;
         let capped = bulk_with(7, line.clone(), Some(cap), seconds, transport).await;
@@ -434,61 +445,74 @@ async fn only_pinned_keys_shake_hands() {
 #[tokio::test(start_paused = true)]
 #[ignore = "a measurement for docs/performance/wan.md"]
 async fn company() {
+    println!("| line | two of ours | round trip | dropped | ours beside Cubic | round trip | dropped |");
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
     for (mbit, milli, queue_bdp) in [(20, 50, 1.0), (20, 50, 4.0), (20, 50, 0.3), (5, 200, 1.0), (100, 10, 1.0)] {
-        for beside_cubic in [false, true] {
-            let mut line = Line::new(mbit * 1_000_000, Duration::from_millis(milli), 0.0);
-            line.queue_bytes = ((line.queue_bytes as f64) * queue_bdp) as u64;
-            let net = SimNet::new(9);
-            let (a, b) = (Node::new(&net, 1, None), Node::new(&net, 2, None));
-            net.connect(a.address, b.address, line.clone());
-            a.know(&b, None);
-            b.know(&a, None);
-            let accept = b.endpoint.clone();
+        let mut line = Line::new(mbit * 1_000_000, Duration::from_millis(milli), 0.0);
+        line.queue_bytes = ((line.queue_bytes as f64) * queue_bdp) as u64;
+        let cells = [shared(&line, transport).await, shared(&line, cubic).await].map(|shared| {
+            let [first, second] = shared.megabits;
+            let milli = shared.round_trip.as_millis();
+            format!("{first:.1} and {second:.1} | {milli} ms | {:.1} %", shared.dropped * 100.0)
+        });
+        println!("| {mbit} Mbit/s, {milli} ms, queue of {queue_bdp} BDP | {} |", cells.join(" | "));
+    }
+}
+
+/// What became of two connections on a line.
+struct Shared {
+    megabits: [f64; 2],
+    /// The mean of what the first one saw, once a second.
+    round_trip: Duration,
+    /// Of all packets, by the queue.
+    dropped: f64,
+}
+
+/// Two connections that always have something to send, the second one five seconds younger and with this transport.
+async fn shared(line: &Line, second: fn() -> TransportConfig) -> Shared {
+    let net = SimNet::new(9);
+    let (a, b) = (Node::new(&net, 1, None), Node::new(&net, 2, None));
+    net.connect(a.address, b.address, line.clone());
+    a.know(&b, None);
+    b.know(&a, None);
+    let accept = b.endpoint.clone();
+    tokio::spawn(async move {
+        while let Some(incoming) = accept.accept().await {
+            let connection = incoming.await.expect("connects");
+            connection.set_receive_window(peer_window(1));
             tokio::spawn(async move {
-                while let Some(incoming) = accept.accept().await {
-                    let connection = incoming.await.expect("connects");
-                    connection.set_receive_window(peer_window(1));
-                    tokio::spawn(async move {
-                        while let Ok(mut stream) = connection.accept_uni().await {
-                            tokio::spawn(
-                                async move { while let Ok(Some(_)) = stream.read_chunk(1 << 20, false).await {} },
-                            );
-                        }
-                    });
+                while let Ok(mut stream) = connection.accept_uni().await {
+                    tokio::spawn(async move { while let Ok(Some(_)) = stream.read_chunk(1 << 20, false).await {} });
                 }
             });
-            let mut connections = Vec::new();
-            for second in [false, true] {
-                let mut config = a.tls.dial(b.identity.id()).expect("sound");
-                let transport = if second && beside_cubic { cubic() } else { transport() };
-                config.transport_config(Arc::new(transport));
-                let connection =
-                    a.endpoint.connect_with(config, b.address, "narrowboat").expect("sound").await.expect("connects");
-                for _ in 0..4 {
-                    let mut stream = connection.open_uni().await.expect("open");
-                    tokio::spawn(async move { while stream.write_all(&[0; 4096]).await.is_ok() {} });
-                }
-                connections.push(connection);
-                tokio::time::sleep(Duration::from_secs(5)).await;
-            }
-            let before: Vec<u64> = connections.iter().map(|connection| connection.stats().udp_tx.bytes).collect();
-            let wire_before = net.wire(a.address, b.address);
-            tokio::time::sleep(Duration::from_secs(40)).await;
-            let sent: Vec<f64> = connections
-                .iter()
-                .zip(before)
-                .map(|(connection, before)| (connection.stats().udp_tx.bytes - before) as f64 * 8e-6 / 40.0)
-                .collect();
-            let wire = net.wire(a.address, b.address);
-            println!(
-                "| {mbit} Mbit/s, {milli} ms, queue {queue_bdp} BDP, beside {} | {:.1} | {:.1} | {:.1} % dropped | RTT {:?} |",
-                if beside_cubic { "Cubic" } else { "its like" },
-                sent[0],
-                sent[1],
-                (wire.dropped_by_queue - wire_before.dropped_by_queue) as f64 * 100.0
-                    / (wire.packets - wire_before.packets) as f64,
-                connections[0].rtt(),
-            );
         }
+    });
+    let mut connections = Vec::new();
+    for transport in [transport, second] {
+        let mut config = a.tls.dial(b.identity.id()).expect("sound");
+        config.transport_config(Arc::new(transport()));
+        let connecting = a.endpoint.connect_with(config, b.address, "narrowboat").expect("sound");
+        let connection = connecting.await.expect("connects");
+        for _ in 0..4 {
+            let mut stream = connection.open_uni().await.expect("open");
+            tokio::spawn(async move { while stream.write_all(&[0; 4096]).await.is_ok() {} });
+        }
+        connections.push(connection);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+    let sent = || [0, 1].map(|at: usize| connections[at].stats().udp_tx.bytes);
+    let (before, wire_before) = (sent(), net.wire(a.address, b.address));
+    let mut round_trip = Duration::ZERO;
+    for _ in 0..40 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        round_trip += connections[0].rtt() / 40;
+    }
+    let (after, wire) = (sent(), net.wire(a.address, b.address));
+    connections.iter().for_each(|connection| connection.close(0_u32.into(), b"done"));
+    Shared {
+        megabits: [0, 1].map(|at| (after[at] - before[at]) as f64 * 8e-6 / 40.0),
+        round_trip,
+        dropped: (wire.dropped_by_queue - wire_before.dropped_by_queue) as f64
+            / (wire.packets - wire_before.packets) as f64,
     }
 }
