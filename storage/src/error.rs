@@ -53,8 +53,8 @@ impl Damage {
 pub enum Environment {
     /// No room is left on the disk, or in the reserve that is kept for deletion.
     #[error(
-        "the disk is full: make the data folder's disk larger, or remove what else is on it (what is deleted in the store \
-         gives no room back yet)"
+        "the disk is full: delete snapshots or datasets that nobody needs and run `narrowboat reclaim`, make the data folder's disk \
+         larger, or remove what else is on it"
     )]
     Full,
     /// Another process has the data folder open.
