@@ -144,3 +144,40 @@ fn cold_reading_reads_what_is_asked_for() {
     });
     assert!(one.read_bytes < 256 << 10, "{} bytes for 4 KiB", one.read_bytes);
 }
+
+/// Brings a run of reclaim to its end.
+fn reclaim(store: &Store) -> narrowboat_storage::reclaim::Reclaimed {
+    let mut run = store.reclaim().expect("no other run");
+    while run.step(store, Timestamp(9)).expect("a sound disk") != narrowboat_storage::reclaim::Stepped::Done {}
+    run.report().clone()
+}
+
+#[test]
+fn to_give_back_one_percent_a_run_reads_and_writes_little() {
+    let (disk, _, store, tree) = counted();
+    let file = |nth: u64| format!("file-{nth}");
+    for nth in 0..100 {
+        let inode = create(&*tree, Inode::ROOT, &file(nth), 2);
+        write(&*tree, inode, 0, &noise(nth, 2 << 20), 3);
+        commit(&*tree, inode).expect("room");
+    }
+    let quiet = |store: &Store| store.close(Timestamp(5)).expect("room");
+    quiet(&store);
+    reclaim(&store);
+    // One whole file, and half a percent here and there.
+    for nth in [7, 50] {
+        tree.remove(&at(6), Inode::ROOT, file(nth).as_bytes()).expect("there");
+    }
+    quiet(&store);
+    drop((tree, store));
+    let (tally, store) = reopen(&disk);
+    let mut report = Default::default();
+    let spent = cost(&tally, || report = reclaim(&store));
+    println!("{report:?}");
+    let kept = 200 * MIB;
+    assert!(spent.read_bytes * 100 < kept * 2, "{} bytes read for a look at {kept}", spent.read_bytes);
+    let written = spent.written_bytes.saturating_sub(report.moved_bytes);
+    assert!(written < 8 * MIB, "{written} bytes written beside what was moved");
+    let found = report.freed_bytes + report.left_bytes;
+    assert!(found > 4 * MIB * 95 / 100, "{report:?}");
+}

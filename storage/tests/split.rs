@@ -70,6 +70,8 @@ fn moments_in_a_history_hold_exactly_the_writes_up_to_them() {
                 disk.power_on();
                 store = open_splitting(&disk).expect("sound").0;
             }
+            let mut reclaim = Beside::default();
+            reclaim.finish(&store, store.time());
             for volume in known.iter().filter(|volume| !volume.log.is_empty()) {
                 expect(&*device(&store, volume.name), &volume.writer.image, "the present");
                 for _ in 0..4 {

@@ -103,13 +103,16 @@ fn five_hundred_random_moments_hold_exactly_the_writes_up_to_them() {
     let (disk, mut store) = with_volume(1, FOR_EVER);
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(7);
     let mut log = Vec::new();
+    let mut reclaim = Beside::default();
     for round in 0..5 {
         stamp_blocks(&store, &mut rng, &mut log, 600);
         for _ in 0..moments / 10 {
             look_back(&store, &mut rng, &log);
+            reclaim.step(&store, log[log.len() - 1].time, 3);
         }
         let stable = log[log.len() - 1 - rng.random_range(0..5)].lsn;
         device(&store, "disk").make_stable(stable).expect("a sound disk");
+        reclaim.stop();
         drop(store);
         if round % 2 == 0 {
             disk.power_cut();
@@ -122,10 +125,12 @@ fn five_hundred_random_moments_hold_exactly_the_writes_up_to_them() {
         let left = left.expect("order is kept");
         assert!(log[..left].last().is_some_and(|last| last.lsn >= stable), "what was stable is there");
         log.truncate(left);
+        reclaim.finish(&store, log[log.len() - 1].time);
         for _ in 0..moments / 10 {
             look_back(&store, &mut rng, &log);
         }
     }
+    assert!(reclaim.runs >= 10 && reclaim.freed > 0, "{} runs, {} objects", reclaim.runs, reclaim.freed);
     let timeline = store.timeline("disk").expect("there");
     assert_eq!(timeline.written.iter().map(|step| step.bytes).sum::<u64>(), log.len() as u64 * BLOCK);
     sound(&store);
@@ -379,7 +384,9 @@ fn shares_come_back_with_renames_and_deletions() {
         }
     };
     let mut crashes = 0;
+    let mut reclaim = Beside::default();
     for now in 10..250 {
+        reclaim.step(&store, Timestamp(now), rng.random_range(0..3));
         let tree = share(&store);
         change(&*tree, &mut rng, now);
         log.push((now, listing(&*tree)));
@@ -388,6 +395,7 @@ fn shares_come_back_with_renames_and_deletions() {
             1 => drop(store.create_snapshot("share", &format!("s{now}"), Timestamp(now)).expect("room")),
             2 => {
                 drop(tree);
+                reclaim.stop();
                 store.close(Timestamp(now)).expect("room");
                 drop(store);
                 store = open(&disk).expect("sound").0;
@@ -395,6 +403,7 @@ fn shares_come_back_with_renames_and_deletions() {
             3 => {
                 // Names are stable when they are answered. The last change is not, so it may be there or not; and right behind
                 // the crash every earlier moment is as it was.
+                reclaim.stop();
                 drop((tree, store));
                 disk.power_cut();
                 disk.power_on();
@@ -409,7 +418,11 @@ fn shares_come_back_with_renames_and_deletions() {
         }
     }
     assert!(crashes >= 3, "{crashes} crashes");
+    reclaim.finish(&store, Timestamp(250));
     look_back(&store, &mut rng, &log, moments / 2);
+    reclaim.finish(&store, Timestamp(251));
+    assert!(reclaim.freed > 0, "{} runs", reclaim.runs);
+    look_back(&store, &mut rng, &log, moments / 4);
     let (time, expected) = &log[log.len() / 2];
     let live = share(&store);
     let newest = create(&*live, Inode::ROOT, "newest", 301);

@@ -92,7 +92,10 @@ struct OpenSnapshots {
 impl OpenSnapshots {
     fn tree(&self, dataset: DatasetId, id: SnapshotId) -> Result<Arc<dyn FileTree>> {
         // Asked every time: a snapshot that was deleted must not be served from here.
-        let row = self.store.snapshot(id).map_err(|_| Refusal::Stale)?;
+        let row = self.store.snapshot(id).map_err(|_| {
+            self.forget_deleted();
+            Refusal::Stale
+        })?;
         if row.dataset != dataset {
             return Err(Refusal::Stale.into());
         }
@@ -100,6 +103,7 @@ impl OpenSnapshots {
             return Ok(tree);
         }
         let tree = self.store.snapshot_tree(id)?;
+        self.forget_deleted();
         let mut trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
         if trees.len() >= OPEN_SNAPSHOTS_MAX
             && let Some(oldest) = trees.iter().min_by_key(|(_, (used, _))| *used).map(|(id, _)| *id)
@@ -108,6 +112,12 @@ impl OpenSnapshots {
         }
         let next = next_use(&trees);
         Ok(trees.entry(id).or_insert((next, tree)).1.clone())
+    }
+
+    /// An open tree keeps its room: those of snapshots that are gone are closed.
+    fn forget_deleted(&self) {
+        let mut trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
+        trees.retain(|id, _| self.store.snapshot(*id).is_ok());
     }
 
     fn used(&self, id: SnapshotId) -> Option<Arc<dyn FileTree>> {

@@ -11,6 +11,8 @@ use crate::units::Timestamp;
 const PREFIX: &str = "receiving/";
 /// Who began and was not heard of for so long has given up: what arrived is garbage then. Counts only while the box runs.
 const PATIENCE_NANOSECONDS: u64 = 30 * 86_400 * 1_000_000_000;
+/// Datasets that something may arrive for at one time.
+const RECEIVING_MAX: usize = 1024;
 /// How finely it is remembered when somebody was heard of last.
 const STEP_NANOSECONDS: u64 = 3_600 * 1_000_000_000;
 
@@ -51,7 +53,22 @@ impl Store {
         let _administration = self.administration();
         let from = known().filter(|known| self.is_awaited(known)).map(|known| known.from);
         let receiving = Receiving { from: from.unwrap_or_else(|| self.stages.pool.next_place()), heard: now };
-        self.administer(&[Change::setting(&name, Some(receiving.encode().as_bytes()))], now)
+        let mut changes = self.given_up(&name);
+        changes.push(Change::setting(&name, Some(receiving.encode().as_bytes())));
+        self.administer(&changes, now)
+    }
+
+    /// Forgets those that nobody waits for, and where there are very many, whoever was not heard of the longest: a peer that begins
+    /// with a new dataset again and again must not grow the catalogue.
+    fn given_up(&self, but: &str) -> Vec<Change> {
+        let all = self.stages.catalogue.settings(PREFIX).into_iter().filter(|(name, _)| name != but);
+        let mut known: Vec<_> = all.map(|(name, value)| (Receiving::decode(&value), name)).collect();
+        known.sort_unstable_by_key(|(receiving, _)| receiving.map(|receiving| receiving.heard));
+        let many = known.len().saturating_sub(RECEIVING_MAX - 1);
+        let gone = known.into_iter().enumerate().filter(|(nth, (receiving, _))| {
+            *nth < many || !receiving.is_some_and(|receiving| self.is_awaited(&receiving))
+        });
+        gone.map(|(_, (_, name))| Change::setting(&name, None)).collect()
     }
 
     /// The change that says that all of it has arrived.

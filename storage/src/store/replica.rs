@@ -98,7 +98,8 @@ impl Store {
         if let Some(known) = catalogue.snapshot(replica.snapshot) {
             let said = SnapshotRow { held: known.held, name: known.name.clone(), ..snapshot };
             return match known == said {
-                true => Ok(()),
+                // It was shown before: nothing more arrives for it.
+                true => self.received(replica.dataset).map_or(Ok(()), |change| self.administer(&[change], now)),
                 false => Err(Refusal::Exists(format!("another snapshot with the id {}", replica.snapshot)).into()),
             };
         }

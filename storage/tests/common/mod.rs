@@ -9,6 +9,7 @@ use narrowboat_storage::catalogue::Policy;
 use narrowboat_storage::dataset::{Attributes, Call, Create, Credentials, FileTree, SetAttributes};
 use narrowboat_storage::id::IdSource;
 use narrowboat_storage::media::{Media, SimDisk};
+use narrowboat_storage::reclaim::{Reclaim, Stepped};
 use narrowboat_storage::store::OpenReport;
 use narrowboat_storage::units::{Inode, Timestamp};
 use narrowboat_storage::{PressureOptions, Result, Store, StoreOptions};
@@ -95,6 +96,45 @@ pub fn read(tree: &dyn FileTree, inode: Inode) -> Vec<u8> {
         read.pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
         if read.end {
             return bytes;
+        }
+    }
+}
+
+/// Runs of reclaim that go on while a test does other things, some steps at a time.
+#[derive(Default)]
+pub struct Beside {
+    run: Option<Reclaim>,
+    /// Runs that came to their end.
+    pub runs: u64,
+    /// Nodes and chunks that they let go of.
+    pub freed: u64,
+}
+
+impl Beside {
+    /// Goes on by so many steps. A run that ends is followed by another one.
+    pub fn step(&mut self, store: &Store, now: Timestamp, steps: u64) {
+        for _ in 0..steps {
+            let run = self.run.get_or_insert_with(|| store.reclaim().expect("no other run"));
+            if run.step(store, now).expect("a sound disk") == Stepped::Done {
+                let report = run.report();
+                assert_eq!((&report.stopped, report.damage.as_slice()), (&None, &[][..]));
+                self.runs += 1;
+                self.freed += report.nodes_freed + report.chunks_freed;
+                self.run = None;
+            }
+        }
+    }
+
+    /// Drops the run that is under way, as a box that ends does.
+    pub fn stop(&mut self) {
+        self.run = None;
+    }
+
+    /// Brings the run that is under way to its end, and another one.
+    pub fn finish(&mut self, store: &Store, now: Timestamp) {
+        let upto = self.runs + 2;
+        while self.runs < upto {
+            self.step(store, now, 1);
         }
     }
 }

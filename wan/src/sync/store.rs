@@ -1,7 +1,7 @@
 //! A [`Store`] at either end: where objects are read and kept, what is offered, what is shown.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use narrowboat_storage::Store;
@@ -83,13 +83,15 @@ pub struct StoreSink {
     /// Put in front of a new replica's name.
     prefix: String,
     stream: AtomicU64,
+    /// The dataset that is being sent, until the first object of it arrives.
+    arriving: Mutex<Option<DatasetId>>,
 }
 
 impl StoreSink {
     /// New replicas are called `prefix` and their name at the peer: `branch-3/` keeps those of different peers apart.
     pub fn new(store: Arc<Store>, prefix: impl Into<String>, clock: Clock) -> Self {
         let stream = AtomicU64::new(StreamId::MISC.0);
-        StoreSink { store, clock, prefix: prefix.into(), stream }
+        StoreSink { store, clock, prefix: prefix.into(), stream, arriving: Mutex::default() }
     }
 }
 
@@ -108,6 +110,10 @@ impl Sink for StoreSink {
     }
     fn admit(&self, kind: Kind, name: &Name, object: Stored) -> Result<()> {
         self.store.admit_received(object.bytes.len() as u64)?;
+        if let Some(dataset) = self.arriving.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // What arrives is named by nothing until the snapshot is shown, maybe weeks and many sessions later.
+            self.store.begin_receiving(dataset, (self.clock)())?;
+        }
         let stream = StreamId(self.stream.load(Ordering::Relaxed));
         self.store.pool().put_stored(stream, kind, name, &object).map(|_| ())
     }
@@ -124,8 +130,7 @@ impl Sink for StoreSink {
         if row.is_some_and(|row| row.origin != Some(*source)) {
             return Err(Refusal::NotPermitted.into());
         }
-        // What arrives is named by nothing until the snapshot is shown, maybe weeks and many sessions later.
-        self.store.begin_receiving(*dataset, (self.clock)())?;
+        *self.arriving.lock().unwrap_or_else(PoisonError::into_inner) = Some(*dataset);
         self.stream.store(self.store.stream(*dataset).0, Ordering::Relaxed);
         Ok(self.store.newest_shared(*dataset, offered))
     }
