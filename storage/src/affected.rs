@@ -6,12 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use crate::compare::Side;
 use crate::dataset::namespace::Key;
 use crate::dataset::state::content_of;
-use crate::error::{Error, Result};
+use crate::error::{Damage, Environment, Error, Result};
 use crate::name::{Kind, Name};
-use crate::pool::{StreamId, Wound};
+use crate::pool::{PoolStream, StreamId, Wound};
 use crate::store::Store;
 use crate::tree::sequence::{self, Content, Entry};
 use crate::tree::{Objects, map, spans};
@@ -50,10 +52,36 @@ impl Hit {
     }
 }
 
+/// Objects as the disk has them: what a cache still holds of a wounded one is gone with the next restart.
+struct AsTheyLie<'a> {
+    objects: &'a PoolStream,
+    wounds: &'a BTreeSet<(Kind, Name)>,
+}
+
+impl Objects for AsTheyLie<'_> {
+    fn read(&self, kind: Kind, name: &Name) -> Result<Bytes> {
+        match self.wounds.contains(&(kind, *name)) {
+            true => Err(Damage::new(format!("{kind:?} {name}"), 0, "an object that is sound", "a wound").into()),
+            false => self.objects.read(kind, name),
+        }
+    }
+    fn put(&self, kind: Kind, content: &[u8]) -> Result<Name> {
+        self.objects.put(kind, content)
+    }
+    fn contains(&self, kind: Kind, name: &Name) -> Result<bool> {
+        self.objects.contains(kind, name)
+    }
+}
+
+/// True for what is wrong with one object, and says nothing of others.
+fn is_of_one(error: &Error) -> bool {
+    matches!(error, Error::Damage(_) | Error::Environment(Environment::Io { operation: "read" | "open", .. }))
+}
+
 /// Looks for wounds in contents.
 struct Search<'a> {
     objects: &'a dyn Objects,
-    wounds: BTreeSet<(Kind, Name)>,
+    wounds: &'a BTreeSet<(Kind, Name)>,
     /// Sequence nodes below which all is sound.
     sound: HashSet<Name>,
 }
@@ -64,8 +92,9 @@ impl Store {
     pub fn affected(&self, wounds: &[Wound], most: usize) -> Result<Vec<Affected>> {
         let objects = self.stages().pool.on(StreamId::MISC);
         let _in_use = self.stages().pool.in_use();
-        let names = wounds.iter().map(|wound| (wound.kind, wound.name)).collect();
-        let mut search = Search { objects: &objects, wounds: names, sound: HashSet::new() };
+        let names: BTreeSet<_> = wounds.iter().map(|wound| (wound.kind, wound.name)).collect();
+        let objects = AsTheyLie { objects: &objects, wounds: &names };
+        let mut search = Search { objects: &objects, wounds: &names, sound: HashSet::new() };
         let mut found = Vec::new();
         if wounds.is_empty() {
             return Ok(found);
@@ -93,9 +122,9 @@ impl Search<'_> {
     fn tree(&mut self, root: Name) -> Result<Vec<(Option<Vec<u8>>, Hit)>> {
         let mut hits: BTreeMap<Inode, Hit> = BTreeMap::new();
         let mut told = Vec::new();
-        let torn = |error| match error {
-            Error::Damage(_) => Ok((None, Hit::default())),
-            error => Err(error),
+        let torn = |error| match is_of_one(&error) {
+            true => Ok((None, Hit::default())),
+            false => Err(error),
         };
         for pair in map::range::<&[u8]>(self.objects, Some(&root), ..) {
             let (key, value) = match pair {
@@ -106,9 +135,10 @@ impl Search<'_> {
                 }
             };
             let Some(Key::Content(inode)) = Key::parse(&key) else { continue };
-            let hit = self.content(&content_of(inode, &value)?)?;
-            if hit.bytes > 0 {
-                hits.insert(inode, hit);
+            match content_of(inode, &value).and_then(|content| self.content(&content)) {
+                Ok(hit) if hit.bytes > 0 => drop(hits.insert(inode, hit)),
+                Ok(_) => {}
+                Err(error) => told.push(torn(error)?),
             }
         }
         match hits.is_empty() {
@@ -153,7 +183,7 @@ impl Search<'_> {
         }
         let bytes = match self.objects.read(Kind::SequenceNode, &name) {
             Ok(bytes) => bytes,
-            Err(Error::Damage(_)) => {
+            Err(error) if is_of_one(&error) => {
                 hit.add(range);
                 return Ok(());
             }

@@ -120,3 +120,20 @@ fn locks_outlive_power_cuts_and_only_grow_by_them() {
         store.delete_snapshot("disk", "one", Timestamp(7)).expect("its time is over at last");
     }
 }
+
+/// A box that is stopped in order keeps how long it ran, however soon that is.
+#[test]
+fn orderly_stops_do_not_make_locks_longer() {
+    let (disk, store) = with_snapshots(&["one"]);
+    store.lock_snapshot("disk", "one", Duration::from_secs(3600), Timestamp(3)).expect("there");
+    let mut store = store;
+    for stops in 0..7 {
+        is_locked(&store, "one");
+        store.run_on(Duration::from_secs(540), Timestamp(4)).expect("room");
+        store.close(Timestamp(4)).expect("room");
+        drop(store);
+        store = open(&disk).expect("sound").0;
+        assert_eq!(store.run_seconds(), (stops + 1) * 540);
+    }
+    store.delete_snapshot("disk", "one", Timestamp(5)).expect("the box ran for an hour and three minutes");
+}

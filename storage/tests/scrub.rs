@@ -8,35 +8,11 @@ use std::ops::Range;
 use common::*;
 use narrowboat_storage::Store;
 use narrowboat_storage::affected::Affected;
-use narrowboat_storage::dataset::FileTree;
-use narrowboat_storage::media::SimDisk;
 use narrowboat_storage::name::Kind;
 use narrowboat_storage::pool::Scrubbed;
 use narrowboat_storage::units::{Inode, Timestamp};
 
 const BIG: usize = 900_000;
-
-/// A share with a large file in a folder and small ones, a snapshot, and a file that came later. All is in containers.
-fn filled() -> (SimDisk, Store, std::sync::Arc<dyn FileTree>) {
-    let (disk, store, tree) = with_share(5);
-    let dir = tree.make_dir(&at(2), Inode::ROOT, b"folder", &Default::default()).expect("a new name").file.inode;
-    let put = |dir, name: &str, data: &[u8], now| {
-        let file = create(&*tree, dir, name, now);
-        write(&*tree, file, 0, data, now);
-        commit(&*tree, file).expect("room");
-    };
-    put(dir, "big", &noise(1, BIG), 3);
-    (0..20).for_each(|nth| put(Inode::ROOT, &format!("small-{nth}"), &noise(50 + nth, 5000), 3));
-    let snapshot = store.create_snapshot("share", "monday", Timestamp(4)).expect("room");
-    store.seal(snapshot.id).expect("room");
-    put(Inode::ROOT, "later", &noise(2, 300_000), 5);
-    store.close(Timestamp(6)).expect("room");
-    drop(store);
-    drop(tree);
-    let (store, _) = open(&disk).expect("sound");
-    let tree = store.tree(store.dataset_named("share").expect("there").row.id).expect("there");
-    (disk, store, tree)
-}
 
 /// A whole scrub in steps of so many bytes.
 fn scrub(store: &Store, step: u64, mut between: impl FnMut()) -> Vec<Scrubbed> {

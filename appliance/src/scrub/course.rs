@@ -43,6 +43,8 @@ pub struct Run {
     pub bytes: u64,
     /// Places of damage that were met.
     pub damaged: u64,
+    /// A person began it: it runs at any hour.
+    pub by_hand: bool,
 }
 
 impl Course {

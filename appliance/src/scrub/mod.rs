@@ -92,7 +92,8 @@ impl Scrubs {
             if !waits.is_zero() {
                 return waits.min(EVERY);
             }
-            if !self.in_hours(now) || !state.course.wants(self.store.run_seconds(), self.every) {
+            let by_hand = state.course.running.as_ref().is_some_and(|run| run.by_hand);
+            if !(by_hand || self.in_hours(now)) || !state.course.wants(self.store.run_seconds(), self.every) {
                 return EVERY;
             }
             state.course.begin(rfc3339(now));
@@ -121,10 +122,11 @@ impl Scrubs {
         state.next.saturating_duration_since(Instant::now()).min(EVERY)
     }
 
-    /// Begins one now, whatever the hours of the next.
+    /// Begins one now, at whatever hour; one that runs goes on at any.
     pub fn start(&self, now: Timestamp) -> Result<(), Error> {
         let mut state = self.lock();
         state.course.begin(rfc3339(now));
+        state.course.running.iter_mut().for_each(|run| run.by_hand = true);
         state.course.paused = false;
         state.next = Instant::now();
         self.store.set_setting(SETTING, Some(&text(&state.course)), now)
@@ -145,7 +147,7 @@ impl Scrubs {
             course: state.course.clone(),
             rate: self.rate,
             hours: self.hours.as_ref().map(ToString::to_string),
-            in_hours: self.in_hours(now),
+            in_hours: self.in_hours(now) || state.course.running.as_ref().is_some_and(|run| run.by_hand),
             problem: state.problem.clone(),
         }
     }

@@ -285,6 +285,8 @@ impl Inner {
             let (offset, stored_len) = (appender.len() as u32, payload.len() as u32);
             let location = Location { container: writer.id(), offset, stored_len, kind };
             watch.iter().for_each(|watch| watch.note(kind, &item.name));
+            // A damaged copy is replaced, wherever its name is.
+            let present = if self.wounds.has(kind, &item.name) { Present::Replace } else { present };
             match present {
                 Present::Keep { settles } => {
                     let moved = || self.settles.load(Ordering::Acquire) != settles;

@@ -260,7 +260,7 @@ impl Inner {
                 // It may have been moved out of a thin container meanwhile.
                 Err(Error::Damage(_)) if tried != Some(location) => tried = Some(location),
                 fetched => {
-                    let (slot, payload) = self.note_wound(kind, name, location.container, fetched)?;
+                    let (slot, payload) = self.note_wound(kind, name, &location, fetched)?;
                     return Ok((location, slot, payload));
                 }
             }
@@ -278,11 +278,18 @@ impl Inner {
         Ok((slot, payload))
     }
 
+    /// True where an object can be read at this place.
+    pub(super) fn is_sound(&self, name: &Name, place: &Location) -> bool {
+        let read = self.fetch_as(place.kind, name, place);
+        let file = path(place.container, Class::of(place.kind));
+        read.and_then(|(slot, payload)| self.open_payload(&file, &slot, payload)).is_ok()
+    }
+
     /// Reads, decompresses and verifies an object, whatever the cache holds.
     pub(super) fn read_from_disk(&self, kind: Kind, name: &Name) -> Result<Bytes> {
         let (location, slot, payload) = self.fetch_named(kind, name)?;
         let opened = self.open_payload(&path(location.container, Class::of(kind)), &slot, payload);
-        self.note_wound(kind, name, location.container, opened)
+        self.note_wound(kind, name, &location, opened)
     }
 
     /// The object in a slot, verified against its name.

@@ -73,15 +73,23 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Points a name to this copy of its object; of several, the one that is met last counts.
+    /// Points a name to this copy of its object; of several, the last one that is sound counts. There are several where one was
+    /// healed, or moved: containers do not tell which is the newer.
     fn admit(&mut self, id: ContainerId, slot: &Slot) -> Result<()> {
         let place = Location { container: id, offset: slot.offset, stored_len: slot.stored_len, kind: slot.kind };
-        if self.inner.index.filter().may_have(slot.name.prefix())
-            && let Some(older) = self.inner.index.probe(&[slot.name])?[0]
-        {
-            self.inner.amend(older.container);
+        let inner = self.inner;
+        let mut older = inner.recent.get(slot.kind, &slot.name);
+        if older.is_none() && inner.index.filter().may_have(slot.name.prefix()) {
+            older = inner.index.probe(&[slot.name])?[0];
         }
-        self.inner.recent.point(&slot.name, place);
+        if let Some(older) = older.filter(|older| *older != place) {
+            if !inner.is_sound(&slot.name, &place) && inner.is_sound(&slot.name, &older) {
+                inner.amend(id);
+                return Ok(());
+            }
+            inner.amend(older.container);
+        }
+        inner.recent.point(&slot.name, place);
         Ok(())
     }
 

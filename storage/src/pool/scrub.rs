@@ -12,6 +12,9 @@ use crate::index::Record;
 
 use super::{CheckReport, Inner, Pool};
 
+/// Containers that a step reads at most.
+const STEP_CONTAINERS: usize = 256;
+
 /// A step of a scrub.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scrubbed {
@@ -37,18 +40,23 @@ impl Pool {
     /// Puts, reads and the rest go on meanwhile. An error only where the machine can't read at all.
     pub fn scrub(&self, after: Option<u64>, bytes: u64) -> Result<Scrubbed> {
         let inner = &*self.0;
+        if after.is_none() {
+            // What was put lately is to be read, too.
+            inner.settle_all()?;
+        }
         // What is let go of in between is no damage.
         let _stays = self.checking();
         let behind = (after.map_or(Bound::Unbounded, |after| Bound::Excluded(ContainerId(after))), Bound::Unbounded);
-        let waiting: Vec<(ContainerId, Record)> = {
+        let (waiting, left): (Vec<(ContainerId, Record)>, usize) = {
             let indexed = inner.indexed.read().unwrap_or_else(PoisonError::into_inner);
-            indexed.range(behind).map(|(id, record)| (*id, *record)).collect()
+            let waiting = indexed.range(behind).take(STEP_CONTAINERS).map(|(id, record)| (*id, *record)).collect();
+            (waiting, indexed.range(behind).count())
         };
-        let mut done = Scrubbed { left: waiting.len() as u64, ..Scrubbed::default() };
-        for (id, record) in waiting {
-            inner.scrub_container(id, &record, &mut done)?;
+        let mut done = Scrubbed { left: left as u64, ..Scrubbed::default() };
+        for (nth, (id, record)) in waiting.iter().enumerate() {
+            inner.scrub_container(*id, record, &mut done)?;
             done.left -= 1;
-            if done.bytes >= bytes && done.left > 0 {
+            if (done.bytes >= bytes || nth + 1 == STEP_CONTAINERS) && done.left > 0 {
                 done.upto = Some(id.0);
                 break;
             }

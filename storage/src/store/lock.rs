@@ -2,7 +2,7 @@
 //!
 //! A lock is an amount of time in which the store *runs*, as its owner saw pass by a clock that can't be set
 //! ([`Store::run_on`]). The time of day is not asked: whoever sets it a year ahead ends no lock. While a box is off, no
-//! lock grows shorter, and after a power cut one is longer by at most [`KEPT_EVERY`].
+//! lock grows shorter, and after a power cut one is longer by at most [`KEPT_EVERY`]; an end in order takes nothing back.
 //!
 //! There is a way to lock and to lock for longer, and none back. A dataset's *lock rule* locks each snapshot from the moment at which it
 //! is made, or arrives, in the same change of the catalogue; a rule that goes away, or becomes shorter, counts for snapshots to come.
@@ -25,6 +25,8 @@ const REPLICAS: &str = "lock/replicas";
 pub const KEPT_EVERY: Duration = Duration::from_secs(600);
 /// The same while nothing is locked, and only scrubs are measured by it.
 const KEPT_EVERY_IDLE: Duration = Duration::from_secs(3600);
+/// So long after it could not be made durable it is tried again.
+const RETRIED_AFTER: Duration = Duration::from_secs(60);
 /// The longest lock. Nobody can take one back, so a slip of the keyboard must not last for ever.
 pub const LONGEST: Duration = Duration::from_secs(30 * 366 * 24 * 3600);
 
@@ -79,10 +81,21 @@ impl Store {
         if owed < KEPT_EVERY || (owed < KEPT_EVERY_IDLE && self.stages.catalogue.locks().is_empty()) {
             return Ok(());
         }
+        self.keep_run(now).inspect_err(|_| {
+            // A full disk is asked again in a minute, not at once.
+            let mut run = self.run();
+            run.kept = run.kept.max(run.seen.saturating_sub(KEPT_EVERY - RETRIED_AFTER));
+        })
+    }
+
+    /// Has the catalogue know how long the store ran.
+    pub(super) fn keep_run(&self, now: Timestamp) -> Result<()> {
         let _administration = self.administration();
-        let seen = *self.run();
-        self.administer(&[seen.change()], now)?;
-        self.run().kept = seen.seen;
+        let run = *self.run();
+        if run.seen.as_secs() > run.kept.as_secs() {
+            self.administer(&[run.change()], now)?;
+            self.run().kept = run.seen;
+        }
         Ok(())
     }
 

@@ -190,6 +190,7 @@ impl Store {
     /// Drains everything and leaves all files as they are best found. The store can be used on.
     pub fn close(&self, now: Timestamp) -> Result<()> {
         self.drain_all(now)?;
+        self.keep_run(now)?;
         self.stages.make_stable(self.stages.journal.last())?;
         self.trim_journal()?;
         self.stages.vouch()?;

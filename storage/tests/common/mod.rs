@@ -146,3 +146,24 @@ pub fn noise(seed: u64, len: usize) -> Vec<u8> {
     blake3::Hasher::new_keyed(key.as_bytes()).finalize_xof().fill(&mut bytes);
     bytes
 }
+
+/// A share with a large file in a folder and small ones, a snapshot, and a file that came later. All is in containers.
+pub fn filled() -> (SimDisk, Store, Arc<dyn FileTree>) {
+    let (disk, store, tree) = with_share(5);
+    let dir = tree.make_dir(&at(2), Inode::ROOT, b"folder", &Default::default()).expect("a new name").file.inode;
+    let put = |dir, name: &str, data: &[u8], now| {
+        let file = create(&*tree, dir, name, now);
+        write(&*tree, file, 0, data, now);
+        commit(&*tree, file).expect("room");
+    };
+    put(dir, "big", &noise(1, 900_000), 3);
+    (0..20).for_each(|nth| put(Inode::ROOT, &format!("small-{nth}"), &noise(50 + nth, 5000), 3));
+    let snapshot = store.create_snapshot("share", "monday", Timestamp(4)).expect("room");
+    store.seal(snapshot.id).expect("room");
+    put(Inode::ROOT, "later", &noise(2, 300_000), 5);
+    store.close(Timestamp(6)).expect("room");
+    drop((store, tree));
+    let (store, _) = open(&disk).expect("sound");
+    let tree = store.tree(store.dataset_named("share").expect("there").row.id).expect("there");
+    (disk, store, tree)
+}

@@ -68,7 +68,9 @@ impl Prover {
     /// The receiver wants proof of some of these; of each once.
     pub fn demanded(&mut self, prove: &Prove) -> Result<(), Failure> {
         let mut objects = Vec::new();
-        for number in (0..).zip(&prove.which).filter(|(_, set)| **set).map(|(place, _)| prove.first + place) {
+        for number in
+            (0..).zip(&prove.which).filter(|(_, set)| **set).map(|(place, _)| prove.first.saturating_add(place))
+        {
             while self.present.front().is_some_and(|(of, _)| *of < number) {
                 self.present.pop_front();
             }
