@@ -56,10 +56,6 @@ fn prefix(peer: &PeerRecord) -> String {
     format!("{}/", peer.name)
 }
 
-/// How far ahead of this box's clock the time of a snapshot may be that is passed on: behind one of next year its maker's own would
-/// never be the newest.
-const AHEAD_NANOSECONDS: i64 = 600 * 1_000_000_000;
-
 /// What one peer may publish: what its own store made, and, where it was said so, what it keeps for other boxes. That goes under
 /// its name, never into what came from elsewhere: who forwards could have changed it. And never beside what its maker publishes
 /// here itself, as long as that is a peer of this box; only what the maker has published may be said again.
@@ -89,9 +85,6 @@ impl Admission for Publishing {
             ));
         }
         match row {
-            _ if snapshot.time.0.saturating_sub(clock::wall().0) > AHEAD_NANOSECONDS => {
-                refused(format!("{name}@{} is of a time to come", snapshot.snapshot_name))
-            }
             _ if snapshot.source == self.store.id() => {
                 refused(format!("{name} was made by the box that you send it to"))
             }
@@ -137,7 +130,8 @@ pub fn forget(store: &Store, dataset: DatasetId) -> Result<()> {
 
 impl Host for Replicas {
     fn sink(&self, peer: &PeerRecord) -> Result<Arc<dyn Sink>> {
-        Ok(Arc::new(StoreSink::new(self.store.clone(), prefix(peer), Arc::new(clock::now))))
+        let sink = StoreSink::new(self.store.clone(), prefix(peer), Arc::new(clock::now));
+        Ok(Arc::new(sink.passed_on_by(peer.store)))
     }
 
     fn admission(&self, peer: &PeerRecord) -> Arc<dyn Admission> {

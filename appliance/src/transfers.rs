@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use narrowboat_storage::id::SnapshotId;
 use narrowboat_wan::link::{Cancel, LinkError, Progress, Stopped};
+use narrowboat_wan::peer::PeerId;
 use narrowboat_wan::shape::Class;
 use narrowboat_wan::sync::{Replication, Report};
 
@@ -26,6 +27,8 @@ pub struct Transfers {
 
 struct Transfer {
     report: reports::Replication,
+    /// Which snapshot goes to which box, whatever they are called.
+    what: (SnapshotId, PeerId),
     cancel: Cancel,
     /// A person asked for its end.
     unwanted: bool,
@@ -126,13 +129,12 @@ impl Transfers {
         what: Replication,
     ) -> Result<u64, LinkError> {
         let link = node.link.clone().ok_or(LinkError::Closed)?;
-        let key = link.find(&peer)?.id;
+        let (key, store) = link.find(&peer).map(|record| (record.id, record.store))?;
+        let it = (what.snapshot.snapshot, key);
         let cancel = Cancel::new();
         let id = {
             let mut list = self.lock();
-            let same = |transfer: &&Transfer| {
-                transfer.report.state == "running" && transfer.report.snapshot == label && transfer.report.peer == peer
-            };
+            let same = |transfer: &&Transfer| transfer.report.state == "running" && transfer.what == it;
             if let Some(running) = list.iter().find(same) {
                 return Ok(running.report.id);
             }
@@ -148,7 +150,7 @@ impl Transfers {
                 root: what.snapshot.root.map(|root| root.to_string()),
                 ..reports::Replication::default()
             };
-            list.push_back(Transfer { report, cancel: cancel.clone(), unwanted: false });
+            list.push_back(Transfer { report, what: it, cancel: cancel.clone(), unwanted: false });
             if list.len() > REMEMBERED
                 && let Some(old) = list.iter().position(|transfer| transfer.report.state != "running")
             {
@@ -192,8 +194,8 @@ impl Transfers {
                     }
                 }
                 // Who removes a peer or a dataset first does that and then forgets what was noted; what is noted still later is
-                // forgotten here. Another box may get the name one day.
-                let is_peer = link.find(&peer).is_ok_and(|record| record.id == key);
+                // forgotten here. Another box may get the name one day, and the same one a new store, by being paired anew.
+                let is_peer = link.find(&peer).is_ok_and(|record| record.id == key && record.store == store);
                 if !is_peer || owner.store.dataset_row(dataset).is_none() {
                     let forget = || ledger::forget(&owner.store, &peer, &dataset, clock::now());
                     if let Err(error) = tokio::task::block_in_place(forget) {
@@ -306,6 +308,7 @@ fn fill(into: &mut reports::Replication, from: &Report) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use narrowboat_wan::link::Identity;
 
     fn running() -> Transfers {
         let transfers = Transfers::default();
@@ -315,7 +318,8 @@ mod tests {
             bits_per_second: 7,
             ..reports::Replication::default()
         };
-        transfers.lock().push_back(Transfer { report, cancel: Cancel::new(), unwanted: false });
+        let what = (SnapshotId([1; 16]), Identity::from_seed([1; 32]).id());
+        transfers.lock().push_back(Transfer { report, what, cancel: Cancel::new(), unwanted: false });
         transfers
     }
 

@@ -500,7 +500,8 @@ fn peer_report(node: &Node, peer: &PeerStatus) -> reports::Peer {
 pub(super) fn lag(node: &Node, peer: &str) -> Vec<reports::Lag> {
     let now = clock::wall();
     let rows = node.store.dataset_rows();
-    let known = rows.iter().filter(|row| row.origin.is_none()).filter_map(|row| {
+    // Replicas too, where they are passed on.
+    let known = rows.iter().filter_map(|row| {
         let id = ledger::proof(&node.store, peer, &row.id)?.snapshot;
         let snapshots = node.store.snapshots(Some(row.id));
         let there = snapshots.iter().find(|snapshot| snapshot.id == id)?;

@@ -27,6 +27,11 @@ pub(super) fn setting(dataset: DatasetId, peer: &PeerRecord) -> String {
     format!("{PREFIX}{dataset}/{}", peer.id)
 }
 
+/// What the settings of all plans of a dataset begin with.
+pub(super) fn of(dataset: DatasetId) -> String {
+    format!("{PREFIX}{dataset}/")
+}
+
 /// The plan of a setting, if there is one. One that can't be read does nothing and says why.
 pub(super) fn find(store: &Store, setting: &str) -> Option<Plan> {
     store.setting(setting).map(|text| read(&text))
@@ -43,7 +48,7 @@ pub(super) fn keep(store: &Store, setting: &str, plan: Option<&Plan>, now: Times
 
 /// Drops all plans of a dataset that is there no more.
 pub(super) fn forget(store: &Store, dataset: DatasetId, now: Timestamp) -> Result<()> {
-    for (setting, _) in store.settings(&format!("{PREFIX}{dataset}/")) {
+    for (setting, _) in store.settings(&of(dataset)) {
         store.set_setting(&setting, None, now)?;
     }
     Ok(())

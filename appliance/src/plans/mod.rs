@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use narrowboat_storage::catalogue::{DatasetRow, SnapshotRow};
-use narrowboat_storage::error::Refusal;
 use narrowboat_storage::id::{DatasetId, SnapshotId};
 use narrowboat_storage::units::Timestamp;
 use narrowboat_storage::{Error, Store};
@@ -29,11 +28,12 @@ use crate::ledger;
 use crate::node::Node;
 use crate::policies::Policies;
 use crate::units::rfc3339;
-use decide::{AUTO, Facts, Past, Step, next};
+use decide::{Facts, Past, Step, next};
 use kept::Entry;
 
 mod decide;
 mod kept;
+mod taking;
 mod tidy;
 
 pub use decide::{Plan, SECONDS_MIN, is_auto};
@@ -45,9 +45,9 @@ const AT_ONCE: usize = 2;
 /// Snapshots by plans that are kept of each replica here.
 pub const KEPT_HERE: usize = 48;
 /// How long a plan believes that the peer still has what it proved to have, before it asks.
-const ASKS_AFTER: Duration = Duration::from_secs(86_400);
+const ASKS_AFTER: Duration = Duration::from_secs(3600);
 /// The same where the peer was away meanwhile, and may have come back with less.
-const ASKS_AFTER_RETURN: Duration = Duration::from_secs(3600);
+const ASKS_AFTER_RETURN: Duration = Duration::from_secs(600);
 /// How often replicas are looked through for snapshots that may go.
 const REPLICAS_EVERY: Duration = Duration::from_secs(10);
 
@@ -71,6 +71,8 @@ struct Watched {
     /// The number of the sending that is under way, and of what; of nothing new where the peer had proved that before.
     running: Option<(u64, Option<SnapshotId>)>,
     queued: bool,
+    /// A snapshot is being taken.
+    taking: bool,
     /// When the peer was heard last about what it has.
     asked: Option<Instant>,
 }
@@ -280,7 +282,8 @@ impl Plans {
         let watched = watched.entry(entry.setting.clone()).or_insert_with(|| Watched::of(&entry.plan));
         end(watched, node);
         watched.queued = false;
-        watched.running.is_none().then(|| (watched.past.clone(), watched.asks(connected)))
+        let idle = watched.running.is_none() && !watched.taking;
+        idle.then(|| (watched.past.clone(), watched.asks(connected)))
     }
 
     fn note(&self, entry: &Entry, change: impl FnOnce(&mut Watched)) {
@@ -298,7 +301,7 @@ impl Plans {
     /// Does the next step of a plan, except for sending: returns the snapshot that is to be sent, and the moment of the one there.
     fn step(
         &self,
-        node: &Node,
+        node: &Arc<Node>,
         entry: &Entry,
         past: &Past,
         ask: bool,
@@ -310,9 +313,7 @@ impl Plans {
                 Ok(snapshot.map(|snapshot| (snapshot, view.moment)))
             }
             Step::Snapshot => {
-                let taken = take(&self.store, &entry.row.name)?;
-                self.note(entry, |watched| watched.past.taken = Some(clock::now()));
-                tracing::debug!(dataset = entry.row.name, snapshot = taken.name, "a plan took a snapshot");
+                self.take(node, entry);
                 Ok(None)
             }
             Step::Rest | Step::Until(_) | Step::Off | Step::Seal => Ok(None),
@@ -356,6 +357,9 @@ impl Plans {
             Ok(Step::Until(_)) => "waiting",
             Ok(Step::Seal | Step::Snapshot | Step::Send(_)) => "preparing",
         };
+        // What it had proved is sent once more, and it turned out to lack it.
+        let again = watched.running.filter(|(_, new)| new.is_none()).and_then(|(id, _)| node.transfers.find(id));
+        let lost = again.is_some_and(|sent| sent.payload_bytes > 0);
         let behind = view.moment.map(|moment| {
             let same =
                 |newest: &SnapshotRow| newest.time <= moment && !self.store.changed_since(newest).unwrap_or(true);
@@ -375,8 +379,8 @@ impl Plans {
                 Ok(Step::Until(then)) => Some(rfc3339(then)),
                 _ => None,
             },
-            newest_there: view.there.map(|there| there.name),
-            behind_seconds: behind,
+            newest_there: view.there.filter(|_| !lost).map(|there| there.name),
+            behind_seconds: behind.filter(|_| !lost),
         }
     }
 
@@ -422,40 +426,4 @@ fn send(node: &Arc<Node>, entry: &Entry, snapshot: &SnapshotRow) -> Result<u64, 
     let label = format!("{}@{}", entry.row.name, snapshot.name);
     let begun = node.transfers.begin(node, label, entry.peer.name.to_string(), entry.plan.class(), what);
     begun.map_err(|error| error.to_string())
-}
-
-/// Takes a snapshot with the time in its name; where that is taken, by a clock that was set back, with more of it.
-fn take(store: &Store, dataset: &str) -> Result<SnapshotRow, Error> {
-    let now = clock::now();
-    let named = |name: &str| store.create_snapshot(dataset, name, now);
-    match named(&name_at(now, false)) {
-        Err(Error::Refused(Refusal::Exists(_))) => named(&name_at(now, true)),
-        outcome => outcome,
-    }
-}
-
-/// The name of a plan's snapshot, as in "auto-2026-11-22-15-04-05Z".
-fn name_at(now: Timestamp, exact: bool) -> String {
-    let text = rfc3339(now);
-    let seconds = text.get(..19).unwrap_or(&text).replace([':', 'T'], "-");
-    match exact {
-        false => format!("{AUTO}{seconds}Z"),
-        true => format!("{AUTO}{seconds}.{:09}Z", now.0.rem_euclid(1_000_000_000)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_tell_the_time_and_differ() {
-        let moment = Timestamp(1_795_392_305_000_000_007);
-        assert_eq!(name_at(moment, false), "auto-2026-11-23-00-05-05Z");
-        assert_eq!(name_at(moment, true), "auto-2026-11-23-00-05-05.000000007Z");
-        assert!(is_auto(&name_at(moment, false)) && is_auto(&name_at(moment, true)));
-        for by_people in ["auto-", "auto-before-upgrade", "auto-2026-11-23", "auto-2026-11-23-00-05-05Z-2", "monday"] {
-            assert!(!is_auto(by_people), "{by_people}");
-        }
-    }
 }

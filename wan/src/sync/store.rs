@@ -82,16 +82,46 @@ pub struct StoreSink {
     clock: Clock,
     /// Put in front of a new replica's name.
     prefix: String,
+    /// The peer's store, where what others made is not taken to be of a time to come.
+    peer: Option<StoreId>,
     stream: AtomicU64,
     /// The dataset that is being sent, until the first object of it arrives.
     arriving: Mutex<Option<DatasetId>>,
 }
 
+/// How far ahead of this box's clock the time of a snapshot may be that is passed on.
+const AHEAD_NANOSECONDS: i64 = 600 * 1_000_000_000;
+
 impl StoreSink {
     /// New replicas are called `prefix` and their name at the peer: `branch-3/` keeps those of different peers apart.
     pub fn new(store: Arc<Store>, prefix: impl Into<String>, clock: Clock) -> Self {
         let stream = AtomicU64::new(StreamId::MISC.0);
-        StoreSink { store, clock, prefix: prefix.into(), stream, arriving: Mutex::default() }
+        StoreSink { store, clock, prefix: prefix.into(), peer: None, stream, arriving: Mutex::default() }
+    }
+
+    /// What comes from this peer and was made by another box is not shown as of a time that is more than ten minutes ahead of this box's clock: it counts as of
+    /// when it arrives, behind what is there. Otherwise the maker's own would not be the newest for as long, once it sends here itself; and a maker whose clock is ahead would
+    /// be cut off from the far end of its chain.
+    #[must_use]
+    pub fn passed_on_by(mut self, peer: StoreId) -> Self {
+        self.peer = Some(peer);
+        self
+    }
+
+    /// The time that a snapshot is shown with.
+    fn time_of(&self, snapshot: &SnapshotOffer) -> Timestamp {
+        if self.peer.is_none_or(|peer| peer == snapshot.source) {
+            return snapshot.time;
+        }
+        if let Ok(known) = self.store.snapshot(snapshot.snapshot) {
+            return known.time;
+        }
+        let now = (self.clock)();
+        if snapshot.time.0.saturating_sub(now.0) <= AHEAD_NANOSECONDS {
+            return snapshot.time;
+        }
+        let newest = self.store.snapshots(Some(snapshot.dataset)).iter().map(|row| row.time.0).max();
+        newest.map_or(now, |newest| now.max(Timestamp(newest.saturating_add(1))))
     }
 }
 
@@ -147,7 +177,7 @@ impl Sink for StoreSink {
             origin: snapshot.source,
             snapshot: snapshot.snapshot,
             name: snapshot.snapshot_name.clone(),
-            time: snapshot.time,
+            time: self.time_of(snapshot),
             sealed: Sealed {
                 root: snapshot.root,
                 next_inode: snapshot.next_inode,
