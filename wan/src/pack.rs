@@ -22,11 +22,29 @@ const PACK_BYTES_MIN: usize = 64;
 
 /// Packs `content` against `base` at a zstd level. `None` where that saves nothing.
 pub fn pack(content: &[u8], base: &[u8], level: i32) -> Option<Vec<u8>> {
+    packed_with(&mut CCtx::create(), content, base, level)
+}
+
+/// What packing takes in memory at most, besides content and base: what comes out, and zstd's tables. These have up to four bytes for each place of a
+/// window and a bit, twice, and no more than the level wants.
+pub(crate) fn memory(content: usize, base: usize, level: i32) -> u64 {
+    let window = 1u64 << window_log(content + base);
+    let tables = match level {
+        ..=3 => 4 << 20,
+        4..=6 => 10 << 20,
+        7..=9 => 24 << 20,
+        10..=12 => 56 << 20,
+        13..=15 => 72 << 20,
+        _ => 120 << 20,
+    };
+    content as u64 + (1 << 20) + (16 * window).min(tables)
+}
+
+fn packed_with<'a>(context: &mut CCtx<'a>, content: &[u8], base: &'a [u8], level: i32) -> Option<Vec<u8>> {
     if content.len() < PACK_BYTES_MIN {
         return None;
     }
     let total = content.len() + base.len();
-    let mut context = CCtx::create();
     let parameters = [
         CParameter::CompressionLevel(level),
         CParameter::WindowLog(window_log(total)),
@@ -100,6 +118,26 @@ mod tests {
         let packed = pack(&content, &base, 3).unwrap();
         assert!(packed.len() < 1500, "{} bytes", packed.len());
         assert_eq!(unpack(&packed, &base, content.len()).unwrap(), content);
+    }
+
+    #[test]
+    fn packing_takes_no_more_memory_than_is_said() {
+        let base = noise(8, BASE_BYTES_MAX);
+        let mut most = 0.0f64;
+        for level in [1, 3, 4, 6, 7, 9, 10, 12, 13, 15, 19] {
+            for (len, base_len) in
+                [(1000, 0), (60_000, 0), (60_000, 200_000), (600_000, 0), (300_000, 8 << 20), (1 << 20, 0)]
+            {
+                let mut context = CCtx::create();
+                let content = [noise(9, len / 2), vec![7; len - len / 2]].concat();
+                let packed =
+                    packed_with(&mut context, &content, &base[..base_len], level).map_or(0, |packed| packed.len());
+                let (took, said) = ((context.sizeof() + packed) as u64, memory(len, base_len, level));
+                assert!(took <= said, "level {level}, {len} against {base_len}: {took} bytes, {said} were said");
+                most = most.max(took as f64 / said as f64);
+            }
+        }
+        assert!(most > 0.6, "it says far too much: {most}");
     }
 
     #[test]

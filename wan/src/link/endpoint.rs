@@ -140,6 +140,7 @@ impl Link {
             probes: probe::Probes::default(),
             sessions: places,
             possessions: Arc::default(),
+            packing: Arc::default(),
             pairing_limiter: door::pairing_limiter(),
             began: Instant::now(),
             closing: Cancel::new(),

@@ -73,7 +73,7 @@ pub(super) async fn replicate(
     cancel: &Cancel,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<Report, Stopped> {
-    let worker = Arc::new(Worker::source(source, inner.config.references));
+    let worker = Arc::new(Worker::source(source, inner.config.references).within(inner.packing.clone()));
     let mut job = Running {
         inner,
         peer,

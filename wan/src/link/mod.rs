@@ -95,6 +95,8 @@ struct Inner {
     sessions: places::Places,
     /// What peers have shown to have, from one session to the next.
     possessions: Arc<crate::sync::Possessions>,
+    /// Memory for packing, all sessions together.
+    packing: Arc<crate::sync::Budget>,
     pairing_limiter: DefaultDirectRateLimiter,
     /// The origin of every time that is handed to a value.
     began: Instant,

@@ -74,6 +74,7 @@
 //! }
 //! ```
 
+mod budget;
 mod choices;
 mod core;
 mod demands;
@@ -107,6 +108,7 @@ mod walk;
 mod ways;
 mod worker;
 
+pub use budget::Budget;
 pub use choices::Choices;
 pub use diff::{Counterpart, Counterparts, Expansion, Fresh};
 pub use effort::Compression;

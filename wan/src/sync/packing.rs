@@ -8,6 +8,7 @@ use narrowboat_storage::container::codec::{self, Codec};
 use narrowboat_storage::error::{Damage, Error, Result};
 use narrowboat_storage::tree::Span;
 
+use super::budget::Budget;
 use super::diff::{Counterpart, Counterparts};
 use super::seam::{Ref, Sink, Source, Stored};
 use super::thrift::{Thrift, Turn};
@@ -97,8 +98,19 @@ impl Loaded {
     }
 }
 
-/// Reads and packs.
-pub(super) fn pack(source: &dyn Source, order: &Order, thrift: &Mutex<Thrift>) -> Result<Parcel> {
+/// What carrying out an order takes in memory at most.
+fn memory(order: &Order) -> u64 {
+    let has_bases = order.delta && order.objects.iter().any(|(_, counterparts)| !counterparts.all.is_empty());
+    let base = if has_bases { BASE_BYTES_MAX } else { 0 };
+    // The first object may be larger than what was asked for.
+    let content = order.bytes_max.max(pack::GROUP_BYTES_MAX / 64);
+    let packing = order.level.map_or(0, |level| pack::memory(content, base, level));
+    (content + base) as u64 + packing
+}
+
+/// Reads and packs, once the budget has room for it.
+pub(super) fn pack(source: &dyn Source, order: &Order, thrift: &Mutex<Thrift>, budget: &Budget) -> Result<Parcel> {
+    let _taken = budget.take(memory(order));
     match order.level {
         None => load(source, order).map(Parcel::Stored),
         Some(level) => group(source, order, level, thrift).map(Parcel::Group),

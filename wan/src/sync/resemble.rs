@@ -17,13 +17,14 @@
 //! hint: a miss costs bytes and is never wrong.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use narrowboat_storage::chunk::{FEATURES, Sketch};
 use narrowboat_storage::error::{Error, Result};
 use narrowboat_storage::name::{Kind, Name};
 use narrowboat_storage::tree::Span;
 
+use super::budget::Held;
 use super::diff::{Counterpart, Counterparts, Expansion};
 use super::seam::{Ref, Source};
 
@@ -41,6 +42,10 @@ const CHAIN_MAX: usize = 8;
 const FOUND_MAX: usize = 8;
 /// Fresh chunks that are so near to each other belong to one run.
 const RUN_GAP_BYTES: u64 = 64 << 10;
+/// What a chunk and a node take in memory, with the room that tables keep free; and chunks that memory is asked for in advance.
+const CHUNK_MEMORY: u64 = 128;
+const NODE_MEMORY: u64 = 160;
+const CHUNKS_AT_ONCE: usize = 1024;
 /// Names whose sketches are asked for together.
 const SKETCH_BATCH: usize = 4096;
 /// No chunk.
@@ -48,27 +53,6 @@ const NOTHING: u32 = u32::MAX;
 
 /// Reads what a node refers to.
 pub(super) type Spans<'a> = dyn FnMut(&Ref) -> Result<Arc<[Span]>> + 'a;
-
-/// Gives the fresh chunks of these nodes' expansions what they resemble in the base with this root. What is known of the base is kept in
-/// `known` from one call to the next.
-pub(super) fn improve_all(
-    known: &Mutex<Option<Resemblance>>,
-    root: Ref,
-    nodes: &[(Ref, Counterparts)],
-    expansions: &mut [Expansion],
-    source: &dyn Source,
-    spans: &mut Spans,
-) -> Result<()> {
-    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-    let resemblance = match known.take() {
-        Some(resemblance) if resemblance.root == root => known.insert(resemblance),
-        _ => known.insert(Resemblance::new(root)),
-    };
-    for ((node, near), expansion) in nodes.iter().zip(expansions) {
-        resemblance.improve(&spans(node)?, near, expansion, source, spans)?;
-    }
-    Ok(())
-}
 
 /// A chunk of the base.
 #[derive(Clone, Copy, Debug)]
@@ -104,11 +88,12 @@ pub(super) struct Resemblance {
     before: Vec<[u32; FEATURES]>,
     /// Fresh chunks that were looked for.
     wanted: usize,
+    memory: Held,
 }
 
 impl Resemblance {
-    /// Of the base with this root. Nothing is read yet.
-    pub fn new(root: Ref) -> Self {
+    /// Of the base with this root. Nothing is read yet. It gets as large as there is memory.
+    pub fn new(root: Ref, memory: Held) -> Self {
         Resemblance {
             root,
             open: vec![(Counterpart::root(root), None)],
@@ -119,7 +104,33 @@ impl Resemblance {
             heads: HashMap::new(),
             before: Vec::new(),
             wanted: 0,
+            memory,
         }
+    }
+
+    /// True where it is about the base with this root.
+    pub fn is_of(&self, root: &Ref) -> bool {
+        self.root == *root
+    }
+
+    /// Gives the fresh chunks of these nodes' expansions what they resemble.
+    pub fn improve_all(
+        &mut self,
+        nodes: &[(Ref, Counterparts)],
+        expansions: &mut [Expansion],
+        source: &dyn Source,
+        spans: &mut Spans,
+    ) -> Result<()> {
+        for ((node, near), expansion) in nodes.iter().zip(expansions) {
+            self.improve(&spans(node)?, near, expansion, source, spans)?;
+        }
+        Ok(())
+    }
+
+    /// True where there is memory for one more node of the base.
+    fn has_room(&mut self) -> bool {
+        let (chunks, nodes) = (self.chunks.len() + CHUNKS_AT_ONCE, self.seen.len() + self.open.len());
+        self.memory.grow_to(chunks as u64 * CHUNK_MEMORY + nodes as u64 * NODE_MEMORY)
     }
 
     /// Gives the fresh chunks of an expansion what they resemble. `here` is what the expanded node refers to, `near` what it was
@@ -170,7 +181,7 @@ impl Resemblance {
     /// Goes on with the base's tree until the table has so many chunks.
     fn walk(&mut self, chunks: usize, source: &dyn Source, spans: &mut Spans) -> Result<()> {
         let mut names = Vec::new();
-        while self.chunks.len() < chunks && self.seen.len() < NODES_MAX {
+        while self.chunks.len() < chunks && self.seen.len() < NODES_MAX && self.has_room() {
             let Some((node, content)) = self.open.pop() else { break };
             if !self.seen.insert(node.at) {
                 continue;

@@ -103,11 +103,16 @@ fn faint(number: u32) -> Sketch {
     Sketch([number << 3 | 1, 0, u32::MAX, u32::MAX - 1])
 }
 
+/// As much memory as a box has.
+fn memory() -> Held {
+    Arc::<super::super::budget::Budget>::default().hold()
+}
+
 #[test]
 fn what_moved_is_found_with_its_neighbours() {
     let mut base = Base::default();
     let root = base.content(1000, 0, 20);
-    let mut resemblance = Resemblance::new(root);
+    let mut resemblance = Resemblance::new(root, memory());
     let found = base.found(&mut resemblance, &[(5000, faint(7), None)]);
     assert_eq!(found, [[6, 7, 8].map(chunk)]);
     let found = base.found(&mut resemblance, &[(5000, faint(0), Some(3))]);
@@ -118,7 +123,7 @@ fn what_moved_is_found_with_its_neighbours() {
 fn what_resembles_its_place_is_not_looked_for() {
     let mut base = Base::default();
     let root = base.content(1000, 0, 20);
-    let mut resemblance = Resemblance::new(root);
+    let mut resemblance = Resemblance::new(root, memory());
     assert_eq!(base.found(&mut resemblance, &[(5000, sketch(7), Some(7))]), [[chunk(7)]]);
     assert!(resemblance.chunks.is_empty(), "the base was not walked");
     assert_eq!(base.found(&mut resemblance, &[(5000, sketch(7), Some(3))]), [[3, 6, 7, 8].map(chunk)]);
@@ -128,7 +133,7 @@ fn what_resembles_its_place_is_not_looked_for() {
 fn a_run_goes_on_over_what_resembles_nothing() {
     let mut base = Base::default();
     let root = base.content(1000, 0, 120);
-    let mut resemblance = Resemblance::new(root);
+    let mut resemblance = Resemblance::new(root, memory());
     let here =
         [(5000, Sketch::NONE, None), (5001, sketch(49), None), (5002, Sketch::NONE, None), (5003, Sketch::NONE, None)];
     let found = base.found(&mut resemblance, &here);
@@ -142,7 +147,7 @@ fn nothing_is_found_without_sketches() {
     let mut base = Base::default();
     let root = base.content(1000, 0, 20);
     base.sketches.clear();
-    let mut resemblance = Resemblance::new(root);
+    let mut resemblance = Resemblance::new(root, memory());
     assert_eq!(base.found(&mut resemblance, &[(5000, sketch(7), Some(3))]), [[chunk(3)]]);
 }
 
@@ -150,7 +155,7 @@ fn nothing_is_found_without_sketches() {
 fn of_a_large_base_no_more_is_looked_at_than_pays() {
     let mut base = Base::default();
     let root = base.content(1_000_000, 0, 20_000);
-    let mut resemblance = Resemblance::new(root);
+    let mut resemblance = Resemblance::new(root, memory());
     base.found(&mut resemblance, &[(50_000, faint(7), None)]);
     assert!((WALK_PER_CHUNK..WALK_PER_CHUNK + 50).contains(&resemblance.chunks.len()), "{}", resemblance.chunks.len());
     assert!(base.asked.load(Ordering::Relaxed) < WALK_PER_CHUNK + 60);
@@ -161,11 +166,24 @@ fn of_a_large_base_no_more_is_looked_at_than_pays() {
 }
 
 #[test]
+fn where_there_is_no_memory_the_table_stays_small() {
+    let mut base = Base::default();
+    let root = base.content(1000, 0, 3000);
+    let little = Arc::new(super::super::budget::Budget::new(500_000));
+    let mut resemblance = Resemblance::new(root, little.hold());
+    let here: Vec<_> = (0..20).map(|nth| (50_001 + nth, sketch(nth), None)).collect();
+    base.found(&mut resemblance, &here);
+    assert!((1..2000).contains(&resemblance.chunks.len()) && little.peak() <= 250_000, "{}", resemblance.chunks.len());
+    drop(resemblance);
+    assert!(little.hold().grow_to(250_000), "it was given back");
+}
+
+#[test]
 fn a_node_that_cannot_be_read_hides_only_what_is_below_it() {
     let mut base = Base::default();
     let root = base.content(1000, 0, 120);
     base.nodes.remove(&node(1001));
-    let mut resemblance = Resemblance::new(root);
+    let mut resemblance = Resemblance::new(root, memory());
     let found = base.found(&mut resemblance, &[(5000, sketch(7), None), (5001, sketch(77), None)]);
     assert!(!found[0].contains(&chunk(7)) && found[1].contains(&chunk(77)), "{found:?}");
 }
@@ -179,7 +197,7 @@ fn whatever_the_sketches_are_counterparts_stay_few() {
         let few = |rng: &mut SmallRng| Sketch([0; FEATURES].map(|_: u32| rng.next_u32() % 5));
         base.sketches.values_mut().for_each(|sketch| *sketch = few(&mut rng));
         let here: Vec<_> = (0..100).map(|nth| (5000 + nth, few(&mut rng), Some(nth % 7))).collect();
-        let found = base.found(&mut Resemblance::new(root), &here);
+        let found = base.found(&mut Resemblance::new(root, memory()), &here);
         assert!(found.iter().all(|found| found.len() <= 1 + FOUND_MAX));
     }
 }

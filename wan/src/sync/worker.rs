@@ -17,12 +17,13 @@ use narrowboat_storage::id::{SnapshotId, StoreId};
 use narrowboat_storage::name::{Kind, Name, Realm};
 use narrowboat_storage::tree::Span;
 
+use super::budget::Budget;
 use super::diff::{self, Counterparts, Expansion};
 use super::jobs::{Arrival, Done, Expected, Job, Reply, Request};
 use super::packing;
 use super::possession::Possessions;
 use super::proving::{self, Cost, Holdings};
-use super::resemble::{self, Resemblance};
+use super::resemble::Resemblance;
 use super::seam::{Admission, Mark, Ref, References, Sink, SnapshotOffer, Source, Stored};
 use super::thrift::Thrift;
 use super::ways::Known;
@@ -41,6 +42,8 @@ pub struct Worker {
     /// What chunks of the base look like.
     resemblance: Mutex<Option<Resemblance>>,
     thrift: Mutex<Thrift>,
+    /// Memory for packing, which others share.
+    budget: Arc<Budget>,
     patience: Patience,
     /// What the sender has shown to have. At the receiver.
     holdings: Holdings,
@@ -70,9 +73,16 @@ impl Worker {
             known: Mutex::default(),
             resemblance: Mutex::default(),
             thrift: Mutex::default(),
+            budget: Arc::default(),
             patience: Patience::default(),
             holdings: Holdings::new(rand::random()),
         }
+    }
+
+    /// Shares the memory for packing with other workers.
+    pub fn within(mut self, budget: Arc<Budget>) -> Self {
+        self.budget = budget;
+        self
     }
 
     /// Remembers what senders have shown to have from one session to the next.
@@ -103,7 +113,7 @@ impl Worker {
                 self.expand(&**source, &nodes, since.as_deref(), resemble)
             }
             (Side::Source(source), Request::Pack(order)) => {
-                packing::pack(&**source, &order, &self.thrift).map(Reply::Packed)
+                packing::pack(&**source, &order, &self.thrift, &self.budget).map(Reply::Packed)
             }
             (Side::Sink { sink, .. }, Request::Has(refs)) => has(&**sink, &refs).map(Reply::Has),
             (Side::Sink { sink, .. }, Request::NamedByPrefix(prefixes)) => {
@@ -163,7 +173,13 @@ impl Worker {
         let expansions = nodes.iter().map(|(node, against)| diff::expand(node, against, &mut read));
         let mut expansions = expansions.collect::<Result<Vec<_>>>()?;
         if let Some(root) = resemble {
-            resemble::improve_all(&self.resemblance, root, nodes, &mut expansions, source, &mut read)?;
+            let mut known = self.resemblance.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.as_ref().is_none_or(|known| !known.is_of(&root)) {
+                *known = Some(Resemblance::new(root, self.budget.hold()));
+            }
+            if let Some(known) = known.as_mut() {
+                known.improve_all(nodes, &mut expansions, source, &mut read)?;
+            }
         }
         if let Some(mark) = since {
             expansions.iter_mut().try_for_each(|expansion| tell_new(source, mark, expansion))?;
