@@ -40,8 +40,7 @@ impl Pace {
     pub fn of(now: Timestamp, seconds: u64, whole: &Schedule, own: &Schedule, backlog: &Backlog) -> Option<Pace> {
         let nanos = i64::try_from(seconds.saturating_mul(1_000_000_000)).unwrap_or(i64::MAX);
         let deadline = Timestamp(backlog.oldest?.0.saturating_add(nanos));
-        let left = deadline.0.saturating_sub(now.0).max(0);
-        let aim = Timestamp(now.0.saturating_add(left / 10 * TENTHS));
+        let aim = aim(now, deadline);
         if let Slowest::Rate(rate) = slowest(now, aim, whole, own, backlog.left_bytes) {
             let floor = Rate::from_bits(SLOWEST_BITS).unwrap_or(Rate::MIN);
             return Some(Pace { deadline, rate: Some(rate.max(floor)), misses_bytes: 0 });
@@ -54,22 +53,58 @@ impl Pace {
     }
 }
 
+/// By when all shall be there that has to be before a deadline.
+fn aim(now: Timestamp, deadline: Timestamp) -> Timestamp {
+    let left = deadline.0.saturating_sub(now.0).max(0);
+    Timestamp(now.0.saturating_add(left / 10 * TENTHS))
+}
+
+/// Each pace was found as if the box's cap were for that peer alone. For what has to be there before each of the deadlines it has to do for all of them: where their rates together
+/// are less than that takes they rise alike, and where no rate is enough each gets all that the calendar allows. With each pace comes what its peer lacks.
+fn together<T>(now: Timestamp, whole: &Schedule, paces: &mut [(Pace, u64, T)]) {
+    paces.sort_by_key(|(pace, ..)| pace.deadline);
+    for count in 2..=paces.len() {
+        let (due, _) = paces.split_at_mut(count);
+        let Some(deadline) = due.last().map(|(pace, ..)| pace.deadline) else { return };
+        let bytes = due.iter().fold(0u64, |sum, (_, left, _)| sum.saturating_add(*left));
+        let Some(sum) = due.iter().map(|(pace, ..)| Some(u128::from(pace.rate?.bits()))).sum::<Option<u128>>() else {
+            continue;
+        };
+        match slowest(now, aim(now, deadline), whole, &Schedule::plain(None), bytes) {
+            Slowest::Rate(needed) if u128::from(needed.bits()) <= sum => {}
+            Slowest::Rate(needed) => due.iter_mut().for_each(|(pace, ..)| {
+                let risen = |rate: Rate| (u128::from(rate.bits()) * u128::from(needed.bits())).div_ceil(sum.max(1));
+                pace.rate = pace.rate.and_then(|rate| Rate::from_bits(u64::try_from(risen(rate)).ok()?).ok());
+            }),
+            Slowest::Misses(_) => due.iter_mut().for_each(|(pace, ..)| pace.rate = None),
+        }
+    }
+}
+
 /// Finds the paces of all peers that have a recovery point, and lets them count.
 pub fn look(node: &Node, link: &Link) {
     let now = clock::wall();
     let whole = node.caps.schedule(Way::Sent, None);
+    let mut paces = Vec::new();
     for peer in link.peers() {
         let Some(seconds) = node.caps.recovery_point(&peer.record) else { continue };
         match backlog(node, &peer.record) {
             Ok(backlog) => {
                 let pace = Pace::of(now, seconds, &whole, &node.caps.schedule(Way::Sent, Some(&peer.record)), &backlog);
-                node.caps.set_pace(&peer.record, pace);
+                match pace {
+                    Some(pace) => paces.push((pace, backlog.left_bytes, peer.record)),
+                    None => node.caps.set_pace(&peer.record, None),
+                }
             }
             Err(error) => {
                 tracing::warn!(peer = %peer.record.name, %error, "what it lacks is not known: it is served as fast as its cap allows");
                 node.caps.set_pace(&peer.record, None);
             }
         }
+    }
+    together(now, &whole, &mut paces);
+    for (pace, _, record) in paces {
+        node.caps.set_pace(&record, Some(pace));
     }
 }
 
@@ -108,6 +143,35 @@ mod tests {
         };
         let late = Pace::of(at(4), 30 * 3600, &whole, &own, &lacks(8_100_000_000, 0)).expect("it lacks some");
         assert!(late.rate.expect("there is time") > pace.rate.expect("there was"), "{late:?}");
+    }
+
+    #[test]
+    fn peers_under_one_cap_are_paced_together() {
+        // By day 2 Mbit/s, by night 20: each for itself counts on all of the day's.
+        let day = Calendar::parse("08:00-20:00 2Mbit", &jiff::tz::TimeZone::UTC).expect("sound");
+        let (whole, own) = (Schedule { calendar: day, ..Schedule::plain(rate("20Mbit")) }, Schedule::plain(None));
+        let alone = |bytes| Pace::of(at(8), 86_400, &whole, &own, &lacks(bytes, 8)).expect("it lacks some");
+        let bits =
+            |paces: &[(Pace, u64, ())]| paces.iter().map(|(pace, ..)| pace.rate.map(Rate::bits)).collect::<Vec<_>>();
+        let of = |all: &[u64]| all.iter().map(|bytes| (alone(*bytes), *bytes, ())).collect::<Vec<_>>();
+        let mut paces = of(&[40_000_000_000, 20_000_000_000]);
+        let before = bits(&paces);
+        together(at(8), &whole, &mut paces);
+        let after = bits(&paces);
+        assert!(after.iter().zip(&before).all(|(after, before)| after > before), "{before:?} {after:?}");
+        let sum: u64 = after.iter().flatten().sum();
+        let needed = alone(60_000_000_000).rate.expect("there is time").bits();
+        assert!((needed..needed + 2).contains(&sum), "{sum}, {needed} for both");
+
+        let mut much = of(&[60_000_000_000, 59_000_000_000]);
+        assert!(bits(&much).iter().all(Option::is_some));
+        together(at(8), &whole, &mut much);
+        assert_eq!(bits(&much), [None, None], "each would do alone, and both get all there is");
+
+        let mut little = of(&[1_000_000, 2_000_000]);
+        let before = bits(&little);
+        together(at(8), &whole, &mut little);
+        assert_eq!(bits(&little), before);
     }
 
     #[test]
