@@ -70,7 +70,7 @@ bench-wire: build ## bytes from day 1 to day 2 beside rsync, restic, borg and ca
 
 .PHONY: test-wan
 test-wan: setup ## whole boxes in network namespaces, with 100 cuts by kill -9 and dead lines (half an hour, root; ARGS="cuts")
-	@NARROWBOAT_CUTS=$${NARROWBOAT_CUTS:-100} cargo test -p narrowboat --test networks -- --nocapture --test-threads=1 $(ARGS)
+	@NARROWBOAT_CUTS=$${NARROWBOAT_CUTS:-100} cargo test -p narrowboat --test networks --test disturbed -- --nocapture --test-threads=1 $(ARGS)
 
 .PHONY: worlds
 worlds: setup ## ten thousand simulated worlds of boxes, of sessions, and of real stores (an hour or two; goes on where it was; ARGS=500)
