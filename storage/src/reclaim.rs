@@ -90,7 +90,7 @@ pub struct Reclaimed {
     pub freeable_bytes: u64,
     /// Bytes on the disk that were given back: those of files that are gone, less what was moved.
     pub freed_bytes: u64,
-    /// Bytes that nobody needs and that stay, in containers of which at least half is needed.
+    /// Bytes that nobody needs and that stay among what is needed: a twentieth of that at most, or where moving would not pay.
     pub left_bytes: u64,
     /// Bytes of objects that were moved.
     pub moved_bytes: u64,

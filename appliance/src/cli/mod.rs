@@ -286,8 +286,8 @@ enum Command {
     },
     /// Give back the room of what nobody needs any more: deleted files, snapshots and datasets. Works with or without a running box.
     ///
-    /// A running box does this by itself once a day, paced; everybody goes on meanwhile. What lies among needed things in a container of 16 MiB
-    /// stays until less than half of that container is needed.
+    /// A running box does this by itself once a day, paced; everybody goes on meanwhile. Of what lies
+    /// among needed things in one container, a twentieth of the whole may stay.
     Reclaim {
         /// Only tell how much that would be.
         #[arg(long)]

@@ -42,7 +42,8 @@ impl Survey {
 /// Which containers are to go, and what for.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// Those without anything that is needed, then thin ones; each in the order of their numbers, which is that of the disk.
+    /// Those without anything that is needed, then those of which less than half is, and of others those that give back most, until little is
+    /// left; each in the order of their numbers, which is that of the disk.
     pub containers: Vec<ContainerId>,
     /// Bytes of their files that are needed by nobody.
     pub freeable_bytes: u64,
@@ -189,20 +190,37 @@ impl Pool {
 
     /// What a survey comes to.
     pub(crate) fn plan(&self, watch: &Watch, survey: &Survey) -> Plan {
-        let (mut plan, mut thin) = (Plan::default(), Vec::new());
+        let (mut plan, mut thin, mut mixed) = (Plan::default(), Vec::new(), Vec::new());
+        let mut needed = 0;
         let indexed = self.0.indexed.read().unwrap_or_else(PoisonError::into_inner);
         for (id, record) in indexed.range(..watch.end()) {
             let live = survey.live.get(id).copied().unwrap_or_default();
+            needed += live;
+            let dead = slots_bytes(record).saturating_sub(live);
             match live {
                 0 => plan.containers.push(*id),
-                _ if is_thin(live, record) => thin.push(*id),
+                _ if 2 * live < slots_bytes(record) => thin.push(*id),
                 _ => {
-                    plan.left_bytes += slots_bytes(record).saturating_sub(live);
+                    plan.left_bytes += dead;
+                    if pays(live, record) {
+                        // In thousandths: what gives back most for what has to be moved goes first.
+                        mixed.push((dead.saturating_mul(1000) / slots_bytes(record).max(1), *id, dead));
+                    }
                     continue;
                 }
             }
             plan.freeable_bytes += record.file_bytes.saturating_sub(live);
         }
+        mixed.sort_unstable_by(|one, other| other.cmp(one));
+        for (_, id, dead) in mixed {
+            if plan.left_bytes <= needed / LEFT_SHARE {
+                break;
+            }
+            plan.left_bytes -= dead;
+            plan.freeable_bytes += dead;
+            thin.push(id);
+        }
+        thin.sort_unstable();
         plan.containers.append(&mut thin);
         plan
     }
@@ -258,9 +276,12 @@ pub(super) fn slots_bytes(record: &Record) -> u64 {
     record.stored_bytes + u64::from(record.slots) * SLOT_BYTES as u64
 }
 
-/// True where less than half of a container's slots, in bytes, is needed.
-pub(super) fn is_thin(live_bytes: u64, record: &Record) -> bool {
-    2 * live_bytes < slots_bytes(record)
+/// Of what is needed, this part at most may lie beside it unneeded: more containers are emptied until it is so.
+const LEFT_SHARE: u64 = 20;
+
+/// True where at least a tenth of a container's slots, in bytes, is not needed: else moving the rest costs more than it is worth.
+pub(super) fn pays(live_bytes: u64, record: &Record) -> bool {
+    10 * live_bytes <= 9 * slots_bytes(record)
 }
 
 /// See [`Pool::checking`].

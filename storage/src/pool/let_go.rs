@@ -25,7 +25,7 @@ use crate::id::ContainerId;
 use crate::index::{Location, Record};
 use crate::name::Name;
 
-use super::condemn::is_thin;
+use super::condemn::pays;
 use super::put::{Present, Ready};
 use super::watch::Watch;
 use super::{Inner, Pool, Put, StreamId};
@@ -137,7 +137,7 @@ impl Inner {
                 going.dead.push((slot.name, here));
             }
         }
-        if !is_thin(going.kept_bytes(), &record) {
+        if !pays(going.kept_bytes(), &record) {
             return Ok(None);
         }
         door.hidden.extend(going.dead.iter().copied());
