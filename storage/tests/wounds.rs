@@ -9,6 +9,7 @@ use narrowboat_storage::container::{Class, path};
 use narrowboat_storage::id::ContainerId;
 use narrowboat_storage::name::{Kind, Name};
 use narrowboat_storage::pool::StreamId;
+use narrowboat_storage::reclaim::Stepped;
 use narrowboat_storage::units::{Inode, Timestamp};
 use narrowboat_storage::{Error, Store};
 
@@ -258,4 +259,35 @@ fn a_scrub_goes_past_what_it_cannot_open() {
         }
     }
     panic!("a hundred steps, and still at {upto:?}");
+}
+
+/// What can't be read of a container that is to go ends no run: it stays, the rest goes.
+#[test]
+fn an_unreadable_sector_does_not_end_reclaim() {
+    let (disk, store, tree) = filled();
+    // All but one of the small ones goes.
+    tree.remove(&at(20), Inode::ROOT, b"later").expect("sound");
+    for nth in 1..20 {
+        tree.remove(&at(20), Inode::ROOT, format!("small-{nth}").as_bytes()).expect("sound");
+    }
+    store.delete_snapshot("share", "monday", Timestamp(21)).expect("sound");
+    let dir =
+        tree.lookup(&narrowboat_storage::dataset::Credentials::ROOT, Inode::ROOT, b"folder").expect("sound").inode;
+    tree.remove(&at(20), dir, b"big").expect("sound");
+    store.close(Timestamp(22)).expect("sound");
+    let containers: Vec<_> =
+        disk.paths().into_iter().filter(|p| p.starts_with("containers/") && p.ends_with(".data")).collect();
+    for file in &containers {
+        let len = disk.contents(file).expect("sound").len() as u64;
+        disk.fail_reads(file, 0..len).expect("sound");
+    }
+    let mut run = store.reclaim().expect("sound");
+    let mut outcome = Ok(Stepped::Worked);
+    for _ in 0..10_000 {
+        outcome = run.step(&store, Timestamp(30));
+        if !matches!(outcome, Ok(Stepped::Worked | Stepped::Waiting)) {
+            break;
+        }
+    }
+    assert!(matches!(outcome, Ok(Stepped::Done)), "{outcome:?} {:?}", run.report());
 }

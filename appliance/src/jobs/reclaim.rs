@@ -41,6 +41,8 @@ pub struct Reclaims {
     running: Mutex<()>,
     now: Mutex<Option<Progress>>,
     failed: Mutex<Option<String>>,
+    /// When a run by itself failed last: a whole walk is not tried again at once.
+    came_to_nothing: Mutex<Option<Instant>>,
     started: Instant,
 }
 
@@ -48,8 +50,8 @@ impl Reclaims {
     /// Those of the box that keeps `store`.
     pub fn new(store: Arc<Store>, config: &Config) -> Reclaims {
         let pace_bytes = config.store.reclaim_pace.map_or(PACE_BYTES, |pace| pace.0.max(1));
-        let (running, now, failed) = Default::default();
-        Reclaims { store, pace_bytes, running, now, failed, started: Instant::now() }
+        let (running, now, failed, came_to_nothing) = Default::default();
+        Reclaims { store, pace_bytes, running, now, failed, came_to_nothing, started: Instant::now() }
     }
 
     /// What came of the last run that was not a preview, if there was one.
@@ -75,12 +77,19 @@ impl Reclaims {
         }
         match self.run(false, Some(self.pace_bytes), stop, &mut |_| {}) {
             Ok(report) => tracing::info!(freed = report.freed_bytes, seconds = report.seconds, "reclaimed"),
-            Err(failed) if !stop() => tracing::warn!(why = failed.message, "reclaim came to no end"),
+            Err(failed) if !stop() => {
+                tracing::warn!(why = failed.message, "reclaim came to no end: it is tried again in an hour");
+                *self.came_to_nothing.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            }
             Err(_) => {}
         }
     }
 
     fn is_due(&self) -> bool {
+        let failed = *self.came_to_nothing.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.is_some_and(|at| at.elapsed().as_nanos() < SHORT_REST_NANOSECONDS as u128) {
+            return false;
+        }
         let little = self.store.space().is_ok_and(|space| space.free_bytes < space.total_bytes / LITTLE_ROOM);
         let rest = if little || self.failed().is_some() { SHORT_REST_NANOSECONDS } else { REST_NANOSECONDS };
         let ended = self.last().map(|last| last.ended_nanoseconds);

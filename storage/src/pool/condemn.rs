@@ -18,6 +18,7 @@ use crate::id::ContainerId;
 use crate::index::{INDEX_FILE, Location, Record};
 use crate::name::{Kind, Name};
 
+use super::check::unreadable;
 use super::watch::{Watch, WatchOptions};
 use super::{Inner, Pool};
 
@@ -153,7 +154,7 @@ impl Pool {
                 Some(content) => content,
                 None => {
                     bytes += SLOT_BYTES as u64 + u64::from(place.stored_len);
-                    inner.read_from_disk(place.kind, &name)?
+                    unreadable(inner.read_from_disk(place.kind, &name))?
                 }
             };
             let file = || path(place.container, Class::Node);

@@ -25,6 +25,7 @@ use crate::id::ContainerId;
 use crate::index::{Location, Record};
 use crate::name::Name;
 
+use super::check::unreadable;
 use super::condemn::pays;
 use super::put::{Present, Ready};
 use super::watch::Watch;
@@ -91,7 +92,7 @@ impl Pool {
         let mut going: BTreeMap<ContainerId, Going> = BTreeMap::new();
         let (mut done, mut moving) = (0, 0);
         for id in containers.iter().take(most) {
-            match inner.look_into(watch, *id, sum) {
+            match unreadable(inner.look_into(watch, *id, sum)) {
                 Ok(Some(found)) => {
                     moving += found.kept_bytes();
                     going.insert(*id, found);
@@ -156,18 +157,18 @@ impl Inner {
     /// Moves what is needed of these containers, so that the index has it elsewhere, durably. Those that can't be read stay.
     fn empty(&self, going: &mut BTreeMap<ContainerId, Going>, sum: &mut LetGo) -> Result<()> {
         let mut moved_to = BTreeSet::new();
-        let mut unreadable = Vec::new();
+        let mut staying = Vec::new();
         for (id, container) in going.iter().filter(|(_, container)| !container.kept.is_empty()) {
-            match self.move_all(container, &mut moved_to, sum) {
+            match unreadable(self.move_all(container, &mut moved_to, sum)) {
                 Ok(()) => {}
                 Err(Error::Damage(damage)) => {
                     sum.damage.push(damage);
-                    unreadable.push(*id);
+                    staying.push(*id);
                 }
                 Err(error) => return Err(error),
             }
         }
-        for id in unreadable {
+        for id in staying {
             if going.remove(&id).is_some() {
                 let mut door = self.door.write().unwrap_or_else(PoisonError::into_inner);
                 door.hidden.retain(|_, place| place.container != id);
