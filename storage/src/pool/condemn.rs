@@ -250,7 +250,10 @@ impl Pool {
         };
         let gone = match condemned.is_empty() {
             true => 0,
-            false => inner.index.remove_names(&condemned, &records, &[], inner.streams.next_id())?,
+            false => {
+                inner.let_go.store(true, Ordering::Relaxed);
+                inner.index.remove_names(&condemned, &records, &[], inner.streams.next_id())?
+            }
         };
         inner.open_door(&containers);
         for (name, place) in &condemned {

@@ -30,7 +30,7 @@
 //! Letting go runs beside all of them but the check; `docs/concurrency.md` has its table.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use bytes::Bytes;
@@ -204,6 +204,8 @@ struct Inner {
     poison: OnceLock<String>,
     counters: Counters,
     wounds: Wounds,
+    /// Something was let go of since the pool was opened: who comes too late for it finds nothing, and nothing is wrong.
+    let_go: AtomicBool,
     /// Who holds names that no root tells of.
     epochs: Epochs,
     /// Trees that are read whatever becomes of their snapshots.

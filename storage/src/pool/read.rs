@@ -62,7 +62,8 @@ impl Pool {
             return Ok(content);
         }
         let content = inner.read_from_disk(kind, name).inspect_err(|_| {
-            if inner.find(kind, &[*name]).is_ok_and(|places| places[0].is_none()) {
+            let is_gone = || inner.find(kind, &[*name]).is_ok_and(|places| places[0].is_none());
+            if !inner.let_go.load(Ordering::Relaxed) && is_gone() {
                 // Whoever reads got the name from something that is present, so the index lost it.
                 inner.index.suspect();
             }
