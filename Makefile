@@ -73,7 +73,7 @@ test-wan: setup ## whole boxes in network namespaces, with 100 cuts by kill -9 a
 	@NARROWBOAT_CUTS=$${NARROWBOAT_CUTS:-100} cargo test -p narrowboat --test networks --test disturbed -- --nocapture --test-threads=1 $(ARGS)
 
 .PHONY: worlds
-worlds: setup ## ten thousand simulated worlds of boxes, of sessions, and of real stores (an hour or two; goes on where it was; ARGS=500)
+worlds: setup ## ten thousand simulated worlds of boxes, of sessions, and of real stores (half an hour of one core; goes on where it was; ARGS=500)
 	@.ci/worlds $(ARGS)
 
 .PHONY: client-vm
