@@ -220,6 +220,30 @@ fn change(rng: &mut SmallRng, objects: &TestObjects, cutter: &Cutter, bytes: &[u
     (patches, after)
 }
 
+#[test]
+fn a_hole_that_a_boundary_ended_goes_on_behind_it() {
+    // One zero byte behind the boundary is a chunk; many are a part of the hole before it, also where that hole ends a node,
+    // as the mark of one length in 64 makes it.
+    let (objects, cutter) = (TestObjects::new(), Cutter::new(ChunkSizes::TINY).with_boundary_every(64 << 10));
+    let mut rng = SmallRng::seed_from_u64(1);
+    for data in (40_000..40_300).chain(100_000..100_300) {
+        let mut bytes = vec![0; data];
+        rng.fill_bytes(&mut bytes);
+        bytes.resize(131_072 + 1, 0);
+        let old = build(&objects, &cutter, &bytes);
+        for len in [131_072 + 4095, 131_072 + 4096, 200_000] {
+            bytes.resize(len, 0);
+            let (grown, _) = apply(&objects, &cutter, &old, None, len as u64);
+            assert_eq!(grown, build(&objects, &cutter, &bytes), "{data} bytes and zeros up to {len}");
+        }
+        bytes.truncate(131_072 + 1);
+        let zeros = Patch { offset: 131_073, len: 10_000, source: Source::Bytes(vec![0; 10_000].into()) };
+        bytes.resize(131_073 + 10_000, 0);
+        let (written, _) = apply(&objects, &cutter, &old, Some(zeros), bytes.len() as u64);
+        assert_eq!(written, build(&objects, &cutter, &bytes), "{data} bytes, zeros written");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(cases(48)))]
 

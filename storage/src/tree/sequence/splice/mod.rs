@@ -123,7 +123,7 @@ impl<'a> Splice<'a, '_> {
                 self.output.keep(from.at(), self.old_len, true)?;
                 break;
             };
-            let restart = restart_before(&from, edit, self.old_len)?;
+            let restart = restart_before(&from, edit, self.old_len, self.cutter)?;
             self.output.keep(from.at(), restart.at(), false)?;
             clean = self.cut_from(restart)?;
         }
@@ -185,7 +185,7 @@ impl<'a> Splice<'a, '_> {
         }
         match self.next_edit() {
             None => Ok(true),
-            Some(edit) => Ok(edit > at && restart_before(old, edit, self.old_len)?.at() > at),
+            Some(edit) => Ok(edit > at && restart_before(old, edit, self.old_len, self.cutter)?.at() > at),
         }
     }
 
@@ -273,10 +273,11 @@ impl<'a> Splice<'a, '_> {
 ///
 /// What a cut between two entries depends on (see `docs/formats/cutting.md`):
 /// * before a hole: on the zeros that make the hole one, 4 KiB of them;
-/// * behind a hole: on the byte that is not zero;
+/// * behind a hole: on the byte that is not zero; where a forced boundary ended the hole, on that byte's being among the first
+///   4 KiB, for with more zeros there both sides of the boundary are one hole;
 /// * between chunks: on nothing behind it, because the chunk's own bytes ended it (or a forced boundary did);
 /// * at the end of the content: on nothing following. It is never answered.
-fn restart_before<'a>(from: &Cursor<'a>, edit: u64, old_len: u64) -> Result<Cursor<'a>> {
+fn restart_before<'a>(from: &Cursor<'a>, edit: u64, old_len: u64, cutter: &Cutter) -> Result<Cursor<'a>> {
     let run = ZERO_RUN_BYTES as u64;
     let mut cursor = from.clone();
     cursor.seek(edit.saturating_sub(run).max(from.at()))?;
@@ -291,6 +292,7 @@ fn restart_before<'a>(from: &Cursor<'a>, edit: u64, old_len: u64) -> Result<Curs
         before = cursor.entry()?;
         let stays = match (&entry, &before) {
             (_, Some(Entry::Hole(_))) => cut + run <= edit,
+            (Entry::Hole(_), _) if cutter.is_boundary(cut) => cut + run <= edit,
             (Entry::Hole(_), _) => cut < edit,
             _ => true,
         };

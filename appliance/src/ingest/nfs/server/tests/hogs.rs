@@ -69,9 +69,12 @@ fn who_holds_memory_leaves_some_to_others() {
         other.send(&[5, ECHO], &[9; 1 << 20]);
         assert_eq!(other.receive().unwrap().len(), 4 + (1 << 20));
     }
+    // How many calls there were depends on how much the kernel took for the hogs: each is let go when it is here.
     drop(hogs);
-    (0..64).for_each(|_| rig.release.send(()).unwrap());
-    rig.until("all is given back", |status| status.connections == 1 && status.bytes_under_way == 0);
+    rig.until("all is given back", |status| {
+        rig.entered.try_iter().for_each(|_| rig.release.send(()).unwrap());
+        status.connections == 1 && status.bytes_under_way == 0
+    });
 }
 
 #[test]
