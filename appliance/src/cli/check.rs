@@ -5,8 +5,9 @@ use std::sync::atomic::AtomicBool;
 
 use super::show::{count, size};
 use super::{Context, DAMAGED, Outcome};
+use crate::control::check::check_store;
 use crate::control::reports::Check;
-use crate::control::{Failed, Request, api, client};
+use crate::control::{Failed, Request, client};
 use crate::units::duration;
 
 pub(super) fn check(context: &Context, deep: bool) -> Outcome {
@@ -15,7 +16,7 @@ pub(super) fn check(context: &Context, deep: bool) -> Outcome {
     line.clear();
     let value = match asked {
         Err(failed) if failed.kind == "absent" => context.with_store(|store, tell| {
-            let report = api::check(store, deep, &AtomicBool::new(false), tell)?;
+            let report = check_store(store, deep, &AtomicBool::new(false), tell)?;
             serde_json::to_value(report).map_err(|error| Failed::refused(error.to_string()))
         })?,
         asked => asked?,

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use super::show::{count, size};
 use super::{Context, Outcome};
-use crate::control::api::restore_from;
 use crate::control::reports::RestoreReport;
+use crate::control::restore::restore_from;
 use crate::control::{Failed, Request, client};
 use crate::units::duration;
 

@@ -6,7 +6,7 @@ use narrowboat_wan::peer::PeerRecord;
 use narrowboat_wan::shape::{Arrival, Calendar, Load, Override, Rate, Reason, Schedule, forecast, parse_limit};
 
 use super::Failed;
-use super::api::link;
+use super::peer::link;
 use super::reports::{CaughtUp, Explained, ExplainedPeer, Limit, Recovery};
 use crate::backlog::{Backlog, backlog};
 use crate::caps::{Change, Way};

@@ -7,15 +7,17 @@ use narrowboat_storage::store::LockScope;
 
 use super::Failed;
 use super::reports::{Acknowledged, LockRule};
+use super::snapshot::split;
 use crate::clock;
 use crate::node::Node;
 use crate::units::duration;
 
 /// Locks one snapshot.
-pub(super) fn snapshot(node: &Node, dataset: &str, name: &str, seconds: u64) -> Result<Acknowledged, Failed> {
+pub(super) fn snapshot(node: &Node, snapshot: &str, seconds: u64) -> Result<Acknowledged, Failed> {
+    let (dataset, name) = split(snapshot)?;
     let length = node.store.lock_snapshot(dataset, name, Duration::from_secs(seconds), clock::now())?;
     let until = duration(length.as_secs_f64());
-    Ok(Acknowledged { message: format!("nobody can delete {dataset}@{name} before this box has run for {until}") })
+    Ok(Acknowledged { message: format!("nobody can delete {snapshot} before this box has run for {until}") })
 }
 
 /// Says for how long snapshots to come are locked.

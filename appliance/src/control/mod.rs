@@ -4,15 +4,21 @@
 //! control socket (`control.sock` in the data folder, for its owner alone) each is one line.
 
 pub mod api;
+pub mod check;
 pub mod client;
+mod dataset;
 mod limit;
 mod lock;
 mod peer;
 mod plan;
+mod replicate;
 pub mod reports;
+pub mod restore;
 mod retention;
 mod scrub;
 pub mod server;
+mod snapshot;
+mod status;
 mod time;
 
 use std::os::fd::AsRawFd;

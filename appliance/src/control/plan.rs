@@ -6,7 +6,7 @@ use narrowboat_wan::peer::PeerRecord;
 use narrowboat_wan::shape::{Class, Hours};
 
 use super::Failed;
-use super::api::link;
+use super::peer::link;
 use super::reports::{self, Acknowledged};
 use crate::node::Node;
 use crate::plans::{Plan, SECONDS_MIN};

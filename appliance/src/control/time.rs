@@ -143,6 +143,12 @@ pub(super) fn mark(
     })
 }
 
+/// Forgets that a thaw is owed.
+pub(super) fn forget_thaw(node: &Node, hook: &str) -> Result<reports::Acknowledged, Failed> {
+    node.hooks.forget(hook)?;
+    Ok(reports::Acknowledged { message: format!("no thaw of {hook} is owed any more") })
+}
+
 /// The moment that `text` names: a snapshot, a mark, a time, or `now`.
 pub(super) fn moment(store: &Store, dataset: &str, text: &str) -> Result<Moment, Failed> {
     if store.snapshot_named(dataset, text).is_ok() {

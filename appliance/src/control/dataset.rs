@@ -1,0 +1,99 @@
+//! What is asked about shares and volumes.
+
+use narrowboat_storage::catalogue::{DatasetKind, Policy};
+use narrowboat_storage::store::DatasetInfo;
+
+use super::reports::{self, Acknowledged};
+use super::{Failed, time};
+use crate::ingest::volumes::place_of;
+use crate::node::Node;
+use crate::units::rfc3339;
+use crate::{clock, ledger, replicas};
+
+/// Creates a share.
+pub(super) fn create_share(node: &Node, name: &str, dedup: &str) -> Result<reports::Dataset, Failed> {
+    Ok(report(node, &node.store.create_share(name, policy(dedup)?, clock::now())?))
+}
+
+/// Creates a volume of `size` bytes.
+pub(super) fn create_volume(node: &Node, name: &str, size: u64, dedup: &str) -> Result<reports::Dataset, Failed> {
+    Ok(report(node, &node.store.create_volume(name, size, policy(dedup)?, clock::now())?))
+}
+
+/// Makes a volume larger.
+pub(super) fn resize(node: &Node, name: &str, size: u64) -> Result<reports::Dataset, Failed> {
+    Ok(report(node, &node.store.resize_volume(name, size, clock::now())?))
+}
+
+/// Makes a dataset that starts as `source` (`DATASET@MOMENT`) was.
+pub(super) fn clone(node: &Node, source: &str, name: &str) -> Result<reports::Dataset, Failed> {
+    let (source, moment) = super::snapshot::split(source)?;
+    let moment = time::moment(&node.store, source, moment)?;
+    Ok(report(node, &node.store.clone_at(source, &moment, name, clock::now())?))
+}
+
+/// Deletes a dataset with its snapshots, and what is kept about it: plans, rules, what peers have of it.
+pub(super) fn delete(node: &Node, name: &str) -> Result<Acknowledged, Failed> {
+    let id = node.store.dataset_named(name)?.row.id;
+    node.store.delete_dataset(name, clock::now())?;
+    for peer in node.store.peers() {
+        ledger::forget(&node.store, &peer.0, &id, clock::now())?;
+    }
+    node.plans.forget(id)?;
+    node.retention.set(id, None)?;
+    replicas::forget(&node.store, id)?;
+    Ok(Acknowledged { message: format!("deleted {name} and its snapshots") })
+}
+
+/// All of them.
+pub(super) fn all(node: &Node) -> Result<Vec<reports::Dataset>, Failed> {
+    Ok(node.store.datasets()?.iter().map(|info| report(node, info)).collect())
+}
+
+fn report(node: &Node, info: &DatasetInfo) -> reports::Dataset {
+    let row = &info.row;
+    let snapshots = node.store.snapshots(Some(row.id));
+    let is_share = row.kind == DatasetKind::Share;
+    let place = (!is_share && !node.iscsi_addresses.is_empty()).then(|| place_of(&node.config, row));
+    reports::Dataset {
+        name: row.name.clone(),
+        id: row.id.to_string(),
+        kind: if is_share { "share" } else { "volume" }.into(),
+        dedup: match row.policy {
+            Policy::Inline => "inline",
+            Policy::Deferred => "deferred",
+            Policy::Off => "off",
+        }
+        .into(),
+        read_only: row.read_only,
+        origin: row.origin.map(|store| store.to_string()),
+        created: rfc3339(row.created),
+        logical_bytes: if is_share { info.totals.logical_bytes } else { row.size },
+        used_bytes: used_bytes(node, info),
+        files: info.totals.files,
+        directories: info.totals.directories,
+        snapshots: snapshots.len(),
+        newest_snapshot: snapshots.last().map(|row| row.name.clone()),
+        target: place.as_ref().map(|(target, _)| target.clone()),
+        lun: place.map(|(_, lun)| lun),
+        export: node.nfs_address.filter(|_| is_share).map(|_| format!("/{}", row.name)),
+        damage: info.damage.as_ref().map(|damage| damage.to_string()),
+        window: node.store.reach(row.id).map(|reach| time::window(&reach)),
+        deferred: time::deferred(node, row),
+    }
+}
+
+/// What a volume takes; `None` for shares, and where damage keeps it from being counted.
+fn used_bytes(node: &Node, info: &DatasetInfo) -> Option<u64> {
+    let counted = info.row.kind == DatasetKind::Volume && info.damage.is_none();
+    counted.then(|| node.store.volume(info.row.id).and_then(|volume| volume.used_bytes()).ok()).flatten()
+}
+
+fn policy(text: &str) -> Result<Policy, Failed> {
+    match text {
+        "inline" => Ok(Policy::Inline),
+        "deferred" => Ok(Policy::Deferred),
+        "off" => Ok(Policy::Off),
+        other => Err(Failed::refused(format!("dedup is inline, deferred or off, not {other:?}"))),
+    }
+}
