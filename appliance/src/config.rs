@@ -96,7 +96,10 @@
 
 mod dscp;
 mod hook;
+mod iscsi;
+mod nfs;
 mod scrub;
+mod wan;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -105,24 +108,23 @@ use std::path::{Path, PathBuf};
 use jiff::tz::TimeZone;
 use narrowboat_storage::chunk::ChunkSizes;
 use narrowboat_wan::peer::PeerName;
-use narrowboat_wan::shape::{Calendar, Hours, parse_limit, zone_named};
-use narrowboat_wan::sync::Compression;
+use narrowboat_wan::shape::{Hours, zone_named};
 use serde::{Deserialize, Deserializer};
 
-use crate::units::{ByteSize, parse_duration};
+use crate::units::ByteSize;
 
 pub use dscp::Marking;
 pub use hook::{Call, Hook};
+pub use iscsi::{Iscsi, IscsiUser, TargetRules, Volume};
+pub use nfs::{Nfs, ShareRules};
 pub use scrub::Scrub;
+pub use wan::{CapRules, Wan};
 
 /// Least memory for data that waits for the drain: below it each drain would move less than it costs.
 pub const OVERLAY_BYTES_MIN: u64 = 16 << 20;
 
 /// Least journal that may wait for hours: below it, waiting would be over before it began.
 pub const DEFERRED_BYTES_MIN: u64 = 64 << 20;
-
-/// How long a recovery point may be.
-const RECOVERY_SECONDS: std::ops::RangeInclusive<u64> = 60..=366 * 86_400;
 
 /// What the config file may say.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -154,240 +156,6 @@ pub struct Config {
     pub peer: BTreeMap<String, CapRules>,
     /// What quiets applications around a mark, by name.
     pub hook: BTreeMap<String, Hook>,
-}
-
-/// `[nfs]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Nfs {
-    /// Address and port, or empty for off.
-    pub listen: String,
-    /// Where to answer portmapper calls, or empty for off.
-    pub portmap: String,
-    /// Client networks that may mount.
-    pub allow: Vec<String>,
-    /// Whether a client's root is nobody.
-    pub root_squash: bool,
-    /// Whether clients may only read.
-    pub read_only: bool,
-    /// Whether clients must call from a port below 1024.
-    pub privileged_ports: bool,
-}
-
-impl Default for Nfs {
-    fn default() -> Self {
-        Nfs {
-            listen: "127.0.0.1:2049".into(),
-            portmap: String::new(),
-            allow: vec!["127.0.0.0/8".into(), "::1/128".into()],
-            root_squash: true,
-            read_only: false,
-            privileged_ports: false,
-        }
-    }
-}
-
-/// `[share.NAME]`: what differs from `[nfs]`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ShareRules {
-    /// Client networks that may mount.
-    pub allow: Option<Vec<String>>,
-    /// Whether a client's root is nobody.
-    pub root_squash: Option<bool>,
-    /// Whether clients may only read.
-    pub read_only: Option<bool>,
-    /// When it is deduplicated, if it waits for that.
-    #[serde(deserialize_with = "hours")]
-    pub drain_hours: Option<Hours>,
-}
-
-/// `[iscsi]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Iscsi {
-    /// Addresses and ports, each a portal; none for off.
-    pub listen: Vec<String>,
-    /// Networks of initiators that may log in.
-    pub allow: Vec<String>,
-    /// Names of initiators that may log in; any where there are none.
-    pub initiators: Vec<String>,
-    /// What names of targets begin with.
-    pub iqn: String,
-    /// How full the disk may be, in percent, before initiators are warned; what is kept in reserve counts as used. 0 never
-    /// warns.
-    pub threshold_percent: u8,
-    /// CHAP accounts by user name; where there are some, everybody has to have one.
-    pub user: BTreeMap<String, IscsiUser>,
-}
-
-impl Default for Iscsi {
-    fn default() -> Self {
-        Iscsi {
-            listen: vec!["127.0.0.1:3260".into()],
-            allow: vec!["127.0.0.0/8".into(), "::1/128".into()],
-            initiators: Vec::new(),
-            iqn: "iqn.2026-11.net.narrowboat".into(),
-            threshold_percent: 90,
-            user: BTreeMap::new(),
-        }
-    }
-}
-
-/// `[iscsi.user.NAME]`: a CHAP account.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct IscsiUser {
-    /// File with the initiator's secret.
-    pub secret_file: PathBuf,
-    /// The name under which this box proves itself to initiators that ask it to.
-    pub mutual_name: Option<String>,
-    /// File with the secret by which it does; another than the initiator's.
-    pub mutual_secret_file: Option<PathBuf>,
-}
-
-/// `[volume.NAME]`: what differs from `[iscsi]`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Volume {
-    /// Networks of initiators that may log in.
-    pub allow: Option<Vec<String>>,
-    /// Names of initiators that may log in.
-    pub initiators: Option<Vec<String>>,
-    /// Bytes of a block: 512 (the default) or 4096.
-    pub block_bytes: Option<u32>,
-    /// Bytes of a physical block, to which initiators align: 512 or 4096 (the default).
-    pub physical_block_bytes: Option<u32>,
-    /// Whether writes may be stable only after SYNCHRONIZE CACHE, as initiators are told: true where nothing is said.
-    pub write_cache: Option<bool>,
-    /// When it is deduplicated, if it waits for that.
-    #[serde(deserialize_with = "hours")]
-    pub drain_hours: Option<Hours>,
-}
-
-/// `[target.NAME]`: a target with several volumes. They have no targets of their own then.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TargetRules {
-    /// The volumes: the first is unit 0, and so on.
-    pub volumes: Vec<String>,
-    /// Networks of initiators that may log in; those of `[iscsi]` where nothing is said.
-    pub allow: Option<Vec<String>>,
-    /// Names of initiators that may log in; likewise.
-    pub initiators: Option<Vec<String>>,
-}
-
-/// `[wan]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Wan {
-    /// Address and port, or empty for off.
-    pub listen: String,
-    /// Cap of the whole box, as in "20Mbit".
-    pub rate: Option<String>,
-    /// What counts instead in some hours of the week and on some dates, as [`Calendar::parse`] takes it.
-    pub calendar: Option<String>,
-    /// Cap of everything that is received, which peers are told and keep.
-    pub receive: Option<String>,
-    /// The calendar of that.
-    pub receive_calendar: Option<String>,
-    /// What the line adds to each datagram beyond IP and UDP headers, in bytes.
-    pub overhead_bytes: u32,
-    /// How datagrams are marked for routers, by class.
-    pub dscp: Marking,
-    /// How objects are packed: "adaptive", "stored", or a zstd level.
-    pub compression: String,
-    /// Whether what changed is sent as its difference from what the peer has.
-    pub delta: bool,
-    /// Whether differences are also looked for from what lies elsewhere in the base, by resemblance.
-    pub resemblance: bool,
-    /// Whether snapshots are taken only from peers that prove to have what they do not send.
-    pub require_proofs: bool,
-}
-
-impl Wan {
-    /// How objects are packed.
-    pub fn compression(&self) -> Result<Compression, String> {
-        self.compression.parse().map_err(|refusal| format!("wan.compression: {refusal}"))
-    }
-}
-
-impl Default for Wan {
-    fn default() -> Self {
-        let compression = Compression::Adaptive.to_string();
-        let listen = "127.0.0.1:4433".into();
-        let dscp = Marking::default();
-        Wan {
-            listen,
-            rate: None,
-            calendar: None,
-            receive: None,
-            receive_calendar: None,
-            overhead_bytes: 0,
-            dscp,
-            compression,
-            delta: true,
-            resemblance: true,
-            require_proofs: true,
-        }
-    }
-}
-
-impl Wan {
-    /// What it says about the cap of the box.
-    pub fn caps(&self) -> CapRules {
-        CapRules {
-            rate: self.rate.clone(),
-            calendar: self.calendar.clone(),
-            receive: self.receive.clone(),
-            receive_calendar: self.receive_calendar.clone(),
-            ..CapRules::default()
-        }
-    }
-}
-
-/// `[peer.NAME]`: what is said about a peer, most of it about its cap.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CapRules {
-    /// The cap where the calendar says nothing, as in "20Mbit".
-    pub rate: Option<String>,
-    /// What counts instead in some hours of the week and on some dates, as [`Calendar::parse`] takes it.
-    pub calendar: Option<String>,
-    /// The same two of what is received from it, as far as it keeps them.
-    pub receive: Option<String>,
-    /// See `receive`.
-    pub receive_calendar: Option<String>,
-    /// How old a snapshot may be when it is there, as in "24h". What is sent is slowed down as far as that allows.
-    pub recovery_point: Option<String>,
-    /// The peer may pass on what other boxes made and it keeps.
-    pub forwards: bool,
-}
-
-impl CapRules {
-    /// The recovery point in seconds; one that can't be meant was refused when the config was read.
-    pub fn recovery_seconds(&self) -> Option<u64> {
-        self.recovery_point.as_deref().and_then(|text| parse_duration(text).ok())
-    }
-
-    /// Finds what can't be meant. `key` is where it stands in the file.
-    fn validate(&self, key: &str, zone: &TimeZone) -> Result<(), String> {
-        for (what, rate) in [("rate", &self.rate), ("receive", &self.receive)] {
-            let read = rate.as_deref().map(parse_limit).transpose();
-            read.map_err(|refusal| format!("{key}.{what} = {:?}: {refusal}", rate.as_deref().unwrap_or_default()))?;
-        }
-        for (what, text) in [("calendar", &self.calendar), ("receive_calendar", &self.receive_calendar)] {
-            let read = text.as_deref().map(|text| Calendar::parse(text, zone)).transpose();
-            read.map_err(|refusal| format!("{key}.{what}: {refusal}"))?;
-        }
-        if let Some(point) = &self.recovery_point {
-            let seconds = parse_duration(point).map_err(|why| format!("{key}.recovery_point: {why}"))?;
-            if !RECOVERY_SECONDS.contains(&seconds) {
-                return Err(format!("{key}.recovery_point = {point:?}: from 1min to 366d"));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// `[store]`.
