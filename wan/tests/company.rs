@@ -1,75 +1,37 @@
 //! Traffic of the class scavenger beside others on a simulated line: what is left for it, and what it takes alone.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+#[path = "common/node.rs"]
+mod node;
+
 use std::time::Duration;
 
 use narrowboat_lines::simnet::{Line, SimNet};
-use narrowboat_wan::link::identity::Identity;
-use narrowboat_wan::link::socket::{ShapedSocket, Shaper};
-use narrowboat_wan::link::tls::{Doorkeeper, Tls};
-use narrowboat_wan::link::transport::{peer_window, transport, transport_of};
+use narrowboat_wan::link::transport::{transport, transport_of};
 use narrowboat_wan::shape::Class;
-use quinn::{Connection, Endpoint, EndpointConfig, TokioRuntime, TransportConfig};
+use node::{Node, always_send, cubic};
+use quinn::{Connection, TransportConfig};
 
 /// A sender and a receiver with a line between them.
 struct Office {
-    a: Endpoint,
-    tls: Arc<Tls>,
-    there: (narrowboat_wan::peer::PeerId, SocketAddr),
-    _b: Endpoint,
-}
-
-fn endpoint(net: &SimNet, number: u8) -> (Endpoint, Arc<Tls>, Arc<Doorkeeper>, Identity, SocketAddr) {
-    let address = SocketAddr::from(([10, 0, 0, number], 7420));
-    let identity = Identity::from_seed([number; 32]);
-    let door = Arc::new(Doorkeeper::default());
-    let tls = Arc::new(Tls::new(&identity, door.clone()).expect("a sound key"));
-    let shaper = Shaper::new(None, 0);
-    let peer = shaper.add_peer(None);
-    (1..=2).for_each(|other| shaper.route(SocketAddr::from(([10, 0, 0, other], 7420)), peer));
-    let socket = ShapedSocket::new(net.socket(address), shaper);
-    let mut server = tls.answer().expect("a server");
-    server.transport_config(Arc::new(transport()));
-    let mut config = EndpointConfig::default();
-    config.rng_seed(Some([number; 32]));
-    let endpoint = Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime));
-    (endpoint.expect("an endpoint"), tls, door, identity, address)
+    a: Node,
+    b: Node,
 }
 
 impl Office {
     fn new(line: Line) -> Office {
         let net = SimNet::new(9);
-        let (a, tls, a_door, a_id, a_at) = endpoint(&net, 1);
-        let (b, _, b_door, b_id, b_at) = endpoint(&net, 2);
-        net.connect(a_at, b_at, line);
-        a_door.pin(b_id.id());
-        b_door.pin(a_id.id());
-        let accept = b.clone();
-        tokio::spawn(async move {
-            while let Some(incoming) = accept.accept().await {
-                let connection = incoming.await.expect("connects");
-                connection.set_receive_window(peer_window(1));
-                tokio::spawn(async move {
-                    while let Ok(mut stream) = connection.accept_uni().await {
-                        tokio::spawn(async move { while let Ok(Some(_)) = stream.read_chunk(1 << 20, false).await {} });
-                    }
-                });
-            }
-        });
-        Office { a, tls, there: (b_id.id(), b_at), _b: b }
+        let (a, b) = (Node::new(&net, 1, None), Node::new(&net, 2, None));
+        net.connect(a.address, b.address, line);
+        a.know(&b, None);
+        b.know(&a, None);
+        b.take_all();
+        Office { a, b }
     }
 
     /// A connection that always has something to send.
     async fn sender(&self, transport: TransportConfig) -> Connection {
-        let mut config = self.tls.dial(self.there.0).expect("sound");
-        config.transport_config(Arc::new(transport));
-        let connecting = self.a.connect_with(config, self.there.1, "narrowboat").expect("sound");
-        let connection = connecting.await.expect("connects");
-        for _ in 0..4 {
-            let mut stream = connection.open_uni().await.expect("open");
-            tokio::spawn(async move { while stream.write_all(&[0; 4096]).await.is_ok() {} });
-        }
+        let connection = self.a.dial_with(&self.b, transport).await;
+        always_send(&connection).await;
         connection
     }
 }
@@ -84,12 +46,6 @@ async fn rates(connections: &[&Connection], time: Duration) -> Vec<f64> {
 
 fn scavenger() -> TransportConfig {
     transport_of(Class::Scavenger)
-}
-
-fn cubic() -> TransportConfig {
-    let mut transport = transport();
-    transport.congestion_controller_factory(Arc::new(quinn::congestion::CubicConfig::default()));
-    transport
 }
 
 fn line(mbit: u64, milli: u64, loss: f64, queue_bdp: f64) -> Line {

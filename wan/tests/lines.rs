@@ -3,67 +3,18 @@
 //! `cargo test -p narrowboat-wan --test lines -- --ignored --nocapture` prints the whole table of
 //! `docs/performance/wan.md`.
 
+#[path = "common/node.rs"]
+mod node;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use narrowboat_lines::simnet::{Line, Loss, SimNet, Wire};
-use narrowboat_wan::link::identity::Identity;
-use narrowboat_wan::link::socket::{ShapedSocket, Shaper};
-use narrowboat_wan::link::tls::{Doorkeeper, Tls};
-use narrowboat_wan::link::transport::{fill, peer_window, stripes, transport};
-use narrowboat_wan::shape::{NodeId, Rate};
-use quinn::{Endpoint, EndpointConfig, TokioRuntime, TransportConfig};
-
-/// A box on a simulated network.
-struct Node {
-    endpoint: Endpoint,
-    shaper: Arc<Shaper>,
-    tls: Arc<Tls>,
-    identity: Identity,
-    door: Arc<Doorkeeper>,
-    address: SocketAddr,
-    transport: fn() -> TransportConfig,
-}
-
-impl Node {
-    fn new(net: &SimNet, number: u8, limit: Option<Rate>) -> Node {
-        Node::with(net, number, limit, transport)
-    }
-
-    fn with(net: &SimNet, number: u8, limit: Option<Rate>, transport: fn() -> TransportConfig) -> Node {
-        let address = SocketAddr::from(([10, 0, 0, number], 7420));
-        let identity = Identity::from_seed([number; 32]);
-        let door = Arc::new(Doorkeeper::default());
-        let tls = Arc::new(Tls::new(&identity, door.clone()).expect("a sound key"));
-        let shaper = Shaper::new(limit, 0);
-        let socket = ShapedSocket::new(net.socket(address), shaper.clone());
-        let mut server = tls.answer().expect("a server");
-        server.transport_config(Arc::new(transport()));
-        let mut config = EndpointConfig::default();
-        config.rng_seed(Some([number; 32]));
-        let endpoint = Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime))
-            .expect("an endpoint");
-        Node { endpoint, shaper, tls, identity, door, address, transport }
-    }
-
-    fn know(&self, other: &Node, limit: Option<Rate>) -> NodeId {
-        self.door.pin(other.identity.id());
-        let node = self.shaper.add_peer(limit);
-        self.shaper.route(other.address, node);
-        node
-    }
-
-    async fn dial(&self, other: &Node) -> quinn::Connection {
-        let mut config = self.tls.dial(other.identity.id()).expect("a client");
-        let mut transport = (self.transport)();
-        if let Some(payloads) = self.shaper.filling_payloads(other.address) {
-            fill(&mut transport, payloads);
-        }
-        config.transport_config(Arc::new(transport));
-        self.endpoint.connect_with(config, other.address, "narrowboat").expect("sound").await.expect("connects")
-    }
-}
+use narrowboat_wan::link::transport::{peer_window, stripes, transport};
+use narrowboat_wan::shape::Rate;
+use node::{Node, always_send, cubic};
+use quinn::TransportConfig;
 
 /// What a stretch of bulk data over a line came to.
 #[derive(Debug)]
@@ -181,13 +132,6 @@ fn row(name: &str, line: &Line, limit: Option<Rate>, outcome: &Outcome) -> Strin
             outcome.wire.worst_second() as f64 * 800.0 / limit.bits() as f64
         )),
     )
-}
-
-/// quinn as it comes: a transport like ours but for the controller, which is Cubic.
-fn cubic() -> TransportConfig {
-    let mut transport = transport();
-    transport.congestion_controller_factory(Arc::new(quinn::congestion::CubicConfig::default()));
-    transport
 }
 
 /// The table of docs/performance/wan.md; `NARROWBOAT_ROW` picks the rows whose name has it.
@@ -475,28 +419,11 @@ async fn shared(line: &Line, second: fn() -> TransportConfig) -> Shared {
     net.connect(a.address, b.address, line.clone());
     a.know(&b, None);
     b.know(&a, None);
-    let accept = b.endpoint.clone();
-    tokio::spawn(async move {
-        while let Some(incoming) = accept.accept().await {
-            let connection = incoming.await.expect("connects");
-            connection.set_receive_window(peer_window(1));
-            tokio::spawn(async move {
-                while let Ok(mut stream) = connection.accept_uni().await {
-                    tokio::spawn(async move { while let Ok(Some(_)) = stream.read_chunk(1 << 20, false).await {} });
-                }
-            });
-        }
-    });
+    b.take_all();
     let mut connections = Vec::new();
     for transport in [transport, second] {
-        let mut config = a.tls.dial(b.identity.id()).expect("sound");
-        config.transport_config(Arc::new(transport()));
-        let connecting = a.endpoint.connect_with(config, b.address, "narrowboat").expect("sound");
-        let connection = connecting.await.expect("connects");
-        for _ in 0..4 {
-            let mut stream = connection.open_uni().await.expect("open");
-            tokio::spawn(async move { while stream.write_all(&[0; 4096]).await.is_ok() {} });
-        }
+        let connection = a.dial_with(&b, transport()).await;
+        always_send(&connection).await;
         connections.push(connection);
         tokio::time::sleep(Duration::from_secs(5)).await;
     }
