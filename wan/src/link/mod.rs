@@ -57,6 +57,7 @@ mod peers;
 mod places;
 mod probe;
 pub mod scavenger;
+mod shaper;
 mod shares;
 pub mod socket;
 mod standing;

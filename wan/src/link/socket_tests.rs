@@ -1,6 +1,14 @@
 //! What is counted, whose it is, and what a stranger may do.
 
+use std::sync::Mutex;
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::shaper::STRANGERS_MAX;
 use super::*;
+use crate::shape::{Rate, Tally};
 
 /// Takes everything and keeps it.
 #[derive(Debug, Default)]
