@@ -27,7 +27,7 @@ use narrowboat::ingest::iscsi::wire::{Bhs, Command, Digests, Encoder, Frame, Pdu
 use narrowboat::ingest::iscsi::{Access, Target, Targets};
 use narrowboat::ingest::nfs::record::Buffers;
 
-#[path = "sessions.rs"]
+#[path = "sessions/mod.rs"]
 mod sessions;
 #[path = "wan.rs"]
 mod wan;
