@@ -187,6 +187,17 @@ fn clocks_that_jump_at_either_end() {
     }
 }
 
+/// Kills a box and starts it under another address of its network, from which the network `other` is reached.
+fn come_back_elsewhere(office: &mut Office, old: &str, new: &str, other: u8) {
+    office.kill();
+    office.site.run(&format!("ip addr add {new}/24 dev wan0"));
+    office.site.run(&format!("ip addr del {old}/24 dev wan0"));
+    // The kernel takes the second address of a network away together with the first.
+    office.site.run(&format!("ip addr replace {new}/24 dev wan0"));
+    office.site.route(other, 0);
+    office.start();
+}
+
 /// A box that is killed in the middle and comes back under another address, first the one that calls, then the one that is called.
 #[test]
 fn restarts_under_other_addresses() {
@@ -202,12 +213,7 @@ fn restarts_under_other_addresses() {
     branch.write("disk", 0, 1, 16 * MIB);
     branch.say("snapshot create disk --name one");
     until("something to arrive", || begun(&branch, 0));
-    branch.kill();
-    branch.site.run("ip addr add 10.1.0.77/24 dev wan0");
-    branch.site.run("ip addr del 10.1.0.2/24 dev wan0");
-    branch.site.run("ip addr replace 10.1.0.77/24 dev wan0");
-    branch.site.route(2, 0);
-    branch.start();
+    come_back_elsewhere(&mut branch, "10.1.0.2", "10.1.0.77", 2);
     until("the first", || head.root("branch/disk", "one").is_some());
     equal(&branch, &head, "one");
     // It may all have been there before the cut: then nothing says yet that the branch calls from elsewhere.
@@ -218,12 +224,7 @@ fn restarts_under_other_addresses() {
     branch.write("disk", 32 * MIB, 2, 16 * MIB);
     branch.say("snapshot create disk --name two");
     until("something to arrive", || begun(&branch, before));
-    head.kill();
-    head.site.run("ip addr add 10.2.0.88/24 dev wan0");
-    head.site.run("ip addr del 10.2.0.2/24 dev wan0");
-    head.site.run("ip addr replace 10.2.0.88/24 dev wan0");
-    head.site.route(1, 0);
-    head.start();
+    come_back_elsewhere(&mut head, "10.2.0.2", "10.2.0.88", 1);
     until("the second", || head.root("branch/disk", "two").is_some());
     equal(&branch, &head, "two");
     assert_eq!(branch.peer("head")["path"]["address"], "10.2.0.88:7420");

@@ -115,35 +115,32 @@ impl World {
     /// Writes to the front of a file what others have, or had, and commits it: the store knows these bytes, maybe as garbage.
     #[allow(dead_code, reason = "not every test needs it")]
     pub fn write_again(&mut self, share: &str) -> Result<()> {
+        let Some(file) = self.some_file(share) else { return Ok(()) };
         let tree = self.store().tree(self.shares[share].id)?;
-        let names = self.shares[share].names();
-        let files: Vec<Inode> = names.values().filter(|node| node.1 == FileType::Regular).map(|node| node.0).collect();
-        if files.is_empty() {
-            return Ok(());
-        }
-        let file = files[self.roll(files.len() as u64) as usize];
         let (data, now) = (noise(self.roll(3), 250_000), self.now());
         let call = Call { caller: &Credentials::ROOT, now, tag: None };
         let mut bytes = self.shares[share].bytes(file).to_vec();
         bytes.resize(bytes.len().max(data.len()), 0);
         bytes[..data.len()].copy_from_slice(&data);
         tree.write(&call, file, 0, Bytes::from(data))?;
-        self.wrote(share, file, None, bytes.clone());
-        let lsn = tree.commit(file)?.lsn;
-        self.wrote(share, file, Some(lsn), bytes);
-        tree.make_stable(lsn)?;
-        self.stable(lsn);
-        Ok(())
+        self.wrote(share, file, None, bytes);
+        self.commit_file(share, &*tree, file)
     }
 
     pub fn commit(&mut self, share: &str) -> Result<()> {
+        let Some(file) = self.some_file(share) else { return Ok(()) };
         let tree = self.store().tree(self.shares[share].id)?;
+        self.commit_file(share, &*tree, file)
+    }
+
+    /// A regular file of a share, if it has one.
+    fn some_file(&mut self, share: &str) -> Option<Inode> {
         let names = self.shares[share].names();
         let files: Vec<Inode> = names.values().filter(|node| node.1 == FileType::Regular).map(|node| node.0).collect();
-        if files.is_empty() {
-            return Ok(());
-        }
-        let file = files[self.roll(files.len() as u64) as usize];
+        (!files.is_empty()).then(|| files[self.roll(files.len() as u64) as usize])
+    }
+
+    fn commit_file(&mut self, share: &str, tree: &dyn FileTree, file: Inode) -> Result<()> {
         let lsn = tree.commit(file)?.lsn;
         let bytes = self.shares[share].bytes(file).to_vec();
         self.wrote(share, file, Some(lsn), bytes);
