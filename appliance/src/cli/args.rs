@@ -1,0 +1,267 @@
+//! What the command line takes: its commands and arguments, and the help that goes with them. A command's first sentence is what lists of commands
+//! show; what follows teaches whoever asks for `--help`.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use super::{dataset, limit, peer, plan, replication, retention, scrub};
+use crate::units::{ByteSize, parse_duration};
+
+/// Backup for branch offices on thin lines: keeps backups deduplicated, and ships only what is new.
+#[derive(Parser)]
+#[command(name = "narrowboat", version, max_term_width = 100, after_help = AFTER_HELP)]
+pub(super) struct Cli {
+    /// Data folder: it picks the box.
+    #[arg(long, global = true, env = "NARROWBOAT_DATA", default_value = "/var/lib/narrowboat", value_name = "DIR")]
+    pub(super) data: PathBuf,
+    /// Print facts as JSON, for programs.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const AFTER_HELP: &str = r#"A first backup:
+  narrowboat serve --data /srv/box &           the box itself
+  narrowboat share create office               a share; mount it: mount -t nfs -o port=2049,mountport=2049,nolock HOST:/office /mnt
+  narrowboat snapshot create office            holds this moment
+  narrowboat peer join CODE head-office:4433   CODE comes from `narrowboat peer invite` over there
+  narrowboat replicate office --to head-office --wait
+  narrowboat plan create office --to head-office --every 1h
+
+narrowboat.toml in the data folder says who may do what; without it the box is there for this machine alone:
+  nfs.listen = "0.0.0.0:2049"                  where clients reach it
+  nfs.allow = ["192.168.7.0/24"]               who may mount
+  share.office.root_squash = false             lets a client's root be root: backups keep their owners
+  wan.listen = "0.0.0.0:4433"                  where other boxes reach it
+  store.drain_hours = "22:00-06:00"            when datasets with --dedup deferred are deduplicated
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong use, 3 no box runs there, 4 damage was found, 5 done, but a hook failed."#;
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Run the box in the foreground: NFS, replication and the control socket.
+    Serve {
+        /// Config file [default: narrowboat.toml in the data folder]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// What the box holds, what it saves, and how far each peer is behind.
+    Status,
+    /// Shares: file trees that are exported over NFS.
+    #[command(subcommand)]
+    Share(dataset::ShareCommand),
+    /// Volumes: disks of a fixed size that take only the room of what is on them.
+    #[command(subcommand)]
+    Volume(dataset::VolumeCommand),
+    /// Datasets: shares, volumes and replicas.
+    #[command(subcommand)]
+    Dataset(dataset::DatasetCommand),
+    /// Snapshots: moments of a dataset, held fast.
+    #[command(subcommand)]
+    Snapshot(dataset::SnapshotCommand),
+    /// Show or set how far back a dataset can be taken to any moment, not only to snapshots.
+    ///
+    /// What was written is kept for so long, or as long as that takes no more than --bytes, whichever ends first: its part of the
+    /// journal, and behind that its history, in which deduplicated data is by reference. What was written before the window was set is not in it. Where the disk gets full, the oldest of it goes before writes are refused.
+    /// Shown is how far back the dataset can be taken now, what that costs, and why it ends there.
+    Window {
+        /// The dataset.
+        dataset: String,
+        /// How long, as in 24h or 7d.
+        #[arg(long, value_parser = parse_duration, value_name = "TIME")]
+        keep: Option<u64>,
+        /// How much history and journal at most, as in 20GiB.
+        #[arg(long)]
+        bytes: Option<ByteSize>,
+        /// Keep nothing any more.
+        #[arg(long, conflicts_with_all = ["keep", "bytes"])]
+        off: bool,
+    },
+    /// Mark this moment of a dataset, or of several at once, so that it can be named later.
+    ///
+    /// A mark is what a power cut would leave at that moment, unless the applications had nothing under way: say so
+    /// with --quiet, or let a hook of the config file see to it. A hook is a command on the box, a command on a
+    /// server over ssh, or an HTTP call. It freezes before and thaws after; a thaw that fails is tried again until it is done,
+    /// also when the box was killed in between. Where a freeze fails the mark is set all the same, counts
+    /// as crash-consistent and says so, and the exit code is 5.
+    #[command(after_help = MARK_HELP)]
+    Mark {
+        /// The dataset.
+        dataset: String,
+        /// The mark's name.
+        name: String,
+        /// A dataset that is marked at the same moment; may be said again.
+        #[arg(long = "with", value_name = "DATASET")]
+        with: Vec<String>,
+        /// The applications have nothing under way: the moment is consistent for them, too.
+        #[arg(long)]
+        quiet: bool,
+        /// A hook that freezes the applications first and thaws them afterwards; several are frozen in this order.
+        #[arg(long = "hook", value_name = "HOOK", conflicts_with = "quiet")]
+        hooks: Vec<String>,
+    },
+    /// Call the thaw of a hook now, whether one is owed or not (`status` shows those that are).
+    Thaw {
+        /// The hook.
+        hook: String,
+        /// Call nothing: you have seen to it that nothing is frozen.
+        #[arg(long)]
+        forget: bool,
+    },
+    /// Show what a dataset can be taken back to: snapshots, marks, its window and what was written when.
+    ///
+    /// The chart has a row for each piece of the window: how much was written then, and which snapshots (s), consistent
+    /// marks (M) and marks that are like a crash (m) lie in it. Any time in the window can be named where a MOMENT is asked for,
+    /// as in `narrowboat rewind DATASET --to 2026-11-22T07:30:00Z`.
+    Timeline {
+        /// The dataset.
+        dataset: String,
+    },
+    /// Take a dataset back to a moment. What the box has is not lost: a snapshot holds the present first.
+    ///
+    /// Whoever has the dataset mounted remembers the present, and would write it over the past: that damages a file system on a
+    /// volume. So a volume that initiators are logged in to, and a share that connected clients have mounted, is not taken
+    /// back: unmount it there (and log out), or make a new one with --as. What clients have not written yet is in no
+    /// snapshot.
+    Rewind {
+        /// The dataset.
+        dataset: String,
+        /// A snapshot, a mark, a time such as 2026-11-22T07:30:00Z, or `now`.
+        #[arg(long, value_name = "MOMENT")]
+        to: String,
+        /// Leave the dataset as it is, and make a new writable one as it was.
+        #[arg(long = "as", value_name = "NEW", conflicts_with = "force")]
+        new: Option<String>,
+        /// Take it back although somebody uses it. Initiators are told (a unit attention); file systems take no notice.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Make a writable dataset that starts as another one was at a moment. Takes no room.
+    Clone {
+        /// DATASET@MOMENT: a snapshot, a mark, a time such as 2026-11-22T07:30:00Z, or `now`
+        snapshot: String,
+        /// The new dataset's name.
+        name: String,
+    },
+    /// What changed between two snapshots, by path.
+    Diff {
+        /// The earlier, DATASET@NAME.
+        from: String,
+        /// The later, DATASET@NAME.
+        to: String,
+    },
+    /// Bring files back out of the store, without a mount, or a volume as a raw image. Works with or without a running box.
+    ///
+    /// Every byte is verified before it is written. DEST must not exist or be an empty folder; for a volume it must not
+    /// exist.
+    Restore {
+        /// DATASET[@MOMENT][:PATH]: the newest state where no snapshot, mark or time is named, everything where no path is.
+        source: String,
+        /// Where to.
+        dest: PathBuf,
+    },
+    /// Peers: other boxes that this one trusts.
+    #[command(subcommand)]
+    Peer(peer::PeerCommand),
+    /// Send a snapshot to a peer: only what it lacks travels, and a broken transfer goes on where it stopped.
+    Replicate {
+        /// DATASET[@NAME]: the newest snapshot where none is named.
+        source: String,
+        /// The peer.
+        #[arg(long, value_name = "PEER")]
+        to: String,
+        /// What it is to other traffic to the peer: `urgent` goes before, `scavenger` takes what others leave.
+        #[arg(long, value_parser = ["urgent", "normal", "scavenger"], default_value = "normal")]
+        class: String,
+        /// Wait for the end, with progress; otherwise it goes on by itself and `status` shows it.
+        #[arg(long)]
+        wait: bool,
+        /// Wait for the end, and say what was chosen by itself, and why.
+        #[arg(long)]
+        explain: bool,
+    },
+    /// Plans: datasets that go to peers by themselves.
+    #[command(subcommand)]
+    Plan(plan::PlanCommand),
+    /// What is being sent, and was.
+    #[command(subcommand)]
+    Replication(replication::ReplicationCommand),
+    /// Which snapshots stay, and for how long.
+    #[command(subcommand)]
+    Retention(retention::RetentionCommand),
+    /// Read everything that is kept, slowly, and find what is damaged before somebody needs it.
+    #[command(subcommand)]
+    Scrub(scrub::ScrubCommand),
+    /// Cap what is sent on the wire, headers and repetitions included. Counts from the next datagram on.
+    ///
+    /// Three things can be said about a cap, and the first that applies counts: an override (--rate with --for), which is over by
+    /// itself; a calendar of the week with exceptions by date; and the plain rate (--rate), for all other hours. What is said
+    /// here is kept, and outranks the config file. A peer's cap counts below that of the box. The same can be said about what is received
+    /// (--receive), which peers keep that are as new as this box.
+    #[command(after_help = limit::HELP)]
+    Limit {
+        /// The peer; all traffic of the box where none is named.
+        peer: Option<String>,
+        /// As in 20Mbit, 512kbit, pause or unlimited; where nothing is to be changed, the present cap is shown.
+        #[arg(long)]
+        rate: Option<String>,
+        /// Let the rate outrank everything else for so long, as in 30min, 2h or 3d, and then be forgotten.
+        #[arg(long = "for", value_parser = parse_duration, value_name = "TIME", requires = "rate")]
+        seconds: Option<u64>,
+        /// A file with the calendar, `-` for standard input; `none` for no calendar.
+        #[arg(long, value_name = "FILE")]
+        calendar: Option<PathBuf>,
+        /// End the override now.
+        #[arg(long, conflicts_with = "seconds")]
+        resume: bool,
+        /// Forget everything that was said here: the config file counts again.
+        #[arg(long, conflicts_with_all = ["rate", "calendar", "resume"])]
+        as_configured: bool,
+        /// Cap what is received instead of what is sent: peers are told, and keep it.
+        #[arg(long, conflicts_with = "explain")]
+        receive: bool,
+        /// Say which rule holds now and until when, and when peers will have caught up.
+        #[arg(long, conflicts_with_all = ["rate", "calendar", "resume", "as_configured"])]
+        explain: bool,
+    },
+    /// Measure the line to a peer: round trip, loss, capacity both ways. Takes seconds, and little traffic.
+    Probe {
+        /// The peer.
+        peer: String,
+    },
+    /// Prove every invariant of the store. Works with or without a running box.
+    Check {
+        /// Read and verify every byte, too.
+        #[arg(long)]
+        deep: bool,
+    },
+    /// Give back the room of what nobody needs any more: deleted files, snapshots and datasets. Works with or without a running box.
+    ///
+    /// A running box does this by itself once a day, paced; everybody goes on meanwhile. Of what lies
+    /// among needed things in one container, a twentieth of the whole may stay.
+    Reclaim {
+        /// Only tell how much that would be.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// End the running box in order, and wait until it has ended.
+    Stop,
+}
+
+const MARK_HELP: &str = r#"A database on a volume: PostgreSQL on the server db1, its data on /var/lib/postgresql, a file system on the volume disk1.
+In narrowboat.toml, read when the box starts:
+
+  [hook.postgres]
+  ssh = "root@db1"
+  freeze = ["fsfreeze", "--freeze", "/var/lib/postgresql"]
+  thaw = ["fsfreeze", "--unfreeze", "/var/lib/postgresql"]
+  freeze_timeout = "20s"
+
+Then every hour:
+
+  narrowboat mark disk1 "$(date +%F-%H)" --hook postgres
+
+With `freeze = ["psql", "-c", "checkpoint"]` it keeps running, and has little to recover after a rewind. Several volumes
+of one database are marked at one moment: narrowboat mark disk1 noon --with log1 --hook postgres"#;
