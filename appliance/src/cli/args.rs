@@ -41,13 +41,21 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong use, 3 no box runs there, 4 dam
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Run the box in the foreground: NFS, replication and the control socket.
+    /// Run the box in the foreground: NFS, iSCSI, replication and the control socket.
+    ///
+    /// The data folder is made where there is none. Without a config file the box is there for this machine alone. `narrowboat stop`, SIGTERM or
+    /// Ctrl-C end it in order: what was written is brought to its end first. A box that is killed, or loses power, loses nothing that a
+    /// client was told is stable, and takes up the rest when it is started again.
     Serve {
         /// Config file [default: narrowboat.toml in the data folder]
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
     /// What the box holds, what it saves, and how far each peer is behind.
+    ///
+    /// Lines that begin with PROBLEM want somebody to do something, those with NOTICE are worth knowing. `live data` is what clients see
+    /// now, `snapshots` what all of them would take if each were kept whole, `unique` what of that is left after deduplication, `stored` what that takes on
+    /// the disk. Below are the datasets, the peers with their plans, and what is being sent.
     Status,
     /// Shares: file trees that are exported over NFS.
     #[command(subcommand)]
@@ -139,6 +147,9 @@ pub(super) enum Command {
         force: bool,
     },
     /// Make a writable dataset that starts as another one was at a moment. Takes no room.
+    ///
+    /// What both have in common is kept once; what is written to the one is not seen in the other. It is a share or a volume as its source is, has no
+    /// window, plan or rules of its own yet, and can be made from a replica, too: so a lost office goes on where its backups are.
     Clone {
         /// DATASET@MOMENT: a snapshot, a mark, a time such as 2026-11-22T07:30:00Z, or `now`
         snapshot: String,
@@ -146,6 +157,9 @@ pub(super) enum Command {
         name: String,
     },
     /// What changed between two snapshots, by path.
+    ///
+    /// A line a change: + added, - removed, M content, with the bytes that differ, a attributes alone, > renamed. Both have to be snapshots of
+    /// datasets of this box. Takes as long as there are changes, however large the datasets are.
     Diff {
         /// The earlier, DATASET@NAME.
         from: String,
@@ -155,7 +169,8 @@ pub(super) enum Command {
     /// Bring files back out of the store, without a mount, or a volume as a raw image. Works with or without a running box.
     ///
     /// Every byte is verified before it is written. DEST must not exist or be an empty folder; for a volume it must not
-    /// exist.
+    /// exist. Owners, modes, times, links and holes come back as they were, where whoever restores may set them. A replica is
+    /// restored in the same way: `narrowboat restore branch/office@monday:/projects /srv/restored`.
     Restore {
         /// DATASET[@MOMENT][:PATH]: the newest state where no snapshot, mark or time is named, everything where no path is.
         source: String,
@@ -166,6 +181,10 @@ pub(super) enum Command {
     #[command(subcommand)]
     Peer(peer::PeerCommand),
     /// Send a snapshot to a peer: only what it lacks travels, and a broken transfer goes on where it stopped.
+    ///
+    /// It goes on by itself, over breaks of the line and restarts of the peer, until the peer has proved that it holds the same by an equal root; there it is the snapshot of a
+    /// replica, called after this box. `narrowboat replication list` tells how far it is, and `narrowboat limit` how fast
+    /// it may go. For what is to be sent again and again there are plans.
     Replicate {
         /// DATASET[@NAME]: the newest snapshot where none is named.
         source: String,
@@ -192,6 +211,9 @@ pub(super) enum Command {
     #[command(subcommand)]
     Retention(retention::RetentionCommand),
     /// Read everything that is kept, slowly, and find what is damaged before somebody needs it.
+    ///
+    /// The box begins one by itself every 30 days unless [scrub] in the config file says otherwise. What is damaged is no longer taken for known: the next
+    /// backup of the same data brings it again, and heals it in every snapshot. `status` says so while there is any.
     #[command(subcommand)]
     Scrub(scrub::ScrubCommand),
     /// Cap what is sent on the wire, headers and repetitions included. Counts from the next datagram on.
@@ -227,11 +249,19 @@ pub(super) enum Command {
         explain: bool,
     },
     /// Measure the line to a peer: round trip, loss, capacity both ways. Takes seconds, and little traffic.
+    ///
+    /// It takes half a megabyte each way at most, far less where the line is thin, and stays below all caps; a cap is therefore the most
+    /// that it can find, and it says so. A box that is asked too often answers that it was probed just now. Of a peer whose software knows no probes it
+    /// tells what traffic has shown.
     Probe {
         /// The peer.
         peer: String,
     },
     /// Prove every invariant of the store. Works with or without a running box.
+    ///
+    /// Every snapshot and every dataset is walked from its root: each object that is referred to has to be there, and each file's record to agree
+    /// with its name. Everybody goes on meanwhile. The exit code is 4 where anything is wrong; what it is is listed.
+    /// With --deep it takes as long as reading the whole store; `narrowboat scrub` does that slowly instead.
     Check {
         /// Read and verify every byte, too.
         #[arg(long)]
@@ -247,6 +277,9 @@ pub(super) enum Command {
         dry_run: bool,
     },
     /// End the running box in order, and wait until it has ended.
+    ///
+    /// Applications that a hook has frozen are thawed first, clients get their last answers, and what was written is brought to its end. When this returns,
+    /// the data folder may be copied, or the box be started again.
     Stop,
 }
 

@@ -13,6 +13,10 @@ use crate::units::{ByteSize, duration, parse_duration};
 #[derive(Subcommand)]
 pub(super) enum ShareCommand {
     /// Create an empty share. It can be mounted at once.
+    ///
+    /// mount -t nfs -o vers=3,proto=tcp,mountproto=tcp,nolock,port=2049,mountport=2049 BOX:/NAME /mnt
+    ///
+    /// Who may mount it is said in the config file ([nfs], [share.NAME]).
     Create {
         /// Its name, which is also what clients mount.
         name: String,
@@ -29,6 +33,9 @@ pub(super) enum ShareCommand {
 #[derive(Subcommand)]
 pub(super) enum VolumeCommand {
     /// Create a volume of zeros, which takes no room yet.
+    ///
+    /// Initiators find it at once, as a target of its own, whose name is told here; `narrowboat status` says where iSCSI is served. Who may
+    /// log in is said in the config file ([iscsi], [volume.NAME]).
     Create {
         /// Its name.
         name: String,
@@ -44,6 +51,8 @@ pub(super) enum VolumeCommand {
         dedup: String,
     },
     /// Make a volume larger, while it is in use. It can't be made smaller.
+    ///
+    /// Initiators are told; the file system on it has to be grown there, as with `resize2fs` or `xfs_growfs`.
     Resize {
         /// Its name.
         name: String,
@@ -55,9 +64,12 @@ pub(super) enum VolumeCommand {
 
 #[derive(Subcommand)]
 pub(super) enum DatasetCommand {
-    /// List all datasets.
+    /// List all datasets: shares, volumes, and replicas of what peers have sent.
     List,
     /// Delete a dataset and all its snapshots.
+    ///
+    /// Refused while one of its snapshots is held or locked. Its plans, rules and window go, too; replicas at peers stay. There is no way back here; the
+    /// room comes back within a day, or at once by `narrowboat reclaim`.
     Delete {
         /// Its name.
         name: String,
@@ -67,6 +79,9 @@ pub(super) enum DatasetCommand {
 #[derive(Subcommand)]
 pub(super) enum SnapshotCommand {
     /// Hold this moment fast. Instant: everything written before is in, nothing later is.
+    ///
+    /// It takes room only for what is changed later. Clients read it in `.snapshot/NAME` of the share; `narrowboat restore DATASET@NAME` brings it back,
+    /// `narrowboat clone` makes something writable of it. What clients hold back in their own caches is not in it: see `narrowboat mark --help` for hooks.
     Create {
         /// The dataset.
         dataset: String,
@@ -80,11 +95,13 @@ pub(super) enum SnapshotCommand {
         dataset: Option<String>,
     },
     /// Delete a snapshot. Others are not touched.
+    ///
+    /// Refused while it is held or locked. The room of what nothing else shares comes back within a day, or at once by `narrowboat reclaim`.
     Delete {
         /// DATASET@NAME
         snapshot: String,
     },
-    /// Keep a snapshot from being deleted.
+    /// Keep a snapshot from being deleted, by rules of retention or by hand, until it is released.
     Hold {
         /// DATASET@NAME
         snapshot: String,
@@ -102,7 +119,7 @@ pub(super) enum SnapshotCommand {
         #[arg(long)]
         years: bool,
     },
-    /// Allow a held snapshot to be deleted again.
+    /// Allow a held snapshot to be deleted again. A lock is not ended by this.
     Release {
         /// DATASET@NAME
         snapshot: String,

@@ -14,12 +14,17 @@ use crate::units::{bit_rate, duration};
 #[derive(Subcommand)]
 pub(super) enum PeerCommand {
     /// Let one other box pair with this one: prints a code to be read out over the telephone.
+    ///
+    /// The code is good once, for some minutes. Nobody who listens on the line, or stands in it, learns anything from the pairing without the code; from then on
+    /// the boxes know one another by their keys.
     Invite {
         /// What the other box will be called here [default: what it calls itself]
         #[arg(long)]
         name: Option<String>,
     },
     /// Pair with the box that gave out a code.
+    ///
+    /// From then on either may send to the other, over whichever connection there is: it is enough that one can reach the other. Both have to be of the same realm.
     Join {
         /// The code.
         code: String,
@@ -27,13 +32,21 @@ pub(super) enum PeerCommand {
         address: String,
     },
     /// List all peers, and how each is reached.
+    ///
+    /// With the cap that counts now, what is sent and received now and in all since the box started, and whether the peer proves to have what it does
+    /// not send (older software does not). What a peer was refused last stands below.
     List,
     /// Where a peer is dialled: several addresses, best first.
     #[command(subcommand)]
     Address(AddressCommand),
     /// What peers were refused: what was wrong, how often, since when, and when last.
+    ///
+    /// A peer is refused where it breaks the protocol, sends what is not what it says, claims what it does not have, or asks for what it may not: look at its
+    /// software and its disks, or at who has its key. The list outlives restarts, and the peer's removal.
     Refusals,
     /// Forget a peer. Its replicas here stay.
+    ///
+    /// Its key counts for nothing any more: to send again, the boxes are paired anew. Plans that send to it go, and so does what was said about its cap.
     Remove {
         /// Its name.
         name: String,

@@ -36,6 +36,9 @@ pub(super) enum PlanCommand {
         class: Option<String>,
     },
     /// List all plans: what each does now, and how far its peer is behind.
+    ///
+    /// Behind means: how old what the peer has is, where there is anything newer here. A plan that is `retrying` or `failing` says why, and goes on
+    /// by itself when it can; one that is `outside its hours` waits for them.
     List,
     /// Stop for a while. What is under way stops, too, and goes on where it was.
     Pause(Which),
