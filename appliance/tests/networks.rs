@@ -211,7 +211,8 @@ fn a_path_that_goes_dead_is_left_for_the_other() {
     }
     branch.join(&head, &head.site.address(0));
     branch.say(&format!("peer address add head {}", head.site.address(1)));
-    until("the first path", || branch.peer("head")["path"]["address"] == head.site.address(0).as_str());
+    // Whichever of the two has dialled: after pairing both do.
+    until("the first path", || branch.peer("head")["connected_from"] == head.site.address(0).as_str());
     branch.say("volume create disk --size 64MiB");
     branch.write("disk", 0, 4, 24 * MIB);
     branch.say("snapshot create disk --name one");
@@ -235,7 +236,7 @@ fn a_path_that_goes_dead_is_left_for_the_other() {
     // And back, when the better one works again.
     ip(&format!("link set {} up", Site::outside(1, 0)));
     branch.site.route(2, 0);
-    until("the better path", || branch.peer("head")["path"]["address"] == head.site.address(0).as_str());
+    until("the better path", || branch.peer("head")["connected_from"] == head.site.address(0).as_str());
     println!("failover: back after {:.0} s", cut.elapsed().as_secs_f64());
 }
 

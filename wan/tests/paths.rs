@@ -200,6 +200,95 @@ fn a_silent_path_is_left_and_a_better_one_comes_back() {
     });
 }
 
+/// The last datagram of a transfer is an acknowledgement, which nobody answers. That the line is quiet then is no silence.
+#[test]
+fn a_path_that_is_quiet_after_a_transfer_is_kept() {
+    for seed in 0..8 {
+        within_an_hour(async move {
+            let net = SimNet::new(seed);
+            let (branch, head) = (Office::new(1), Office::new(2));
+            head.pin(&branch.record(vec![at(4).into()])).unwrap();
+            branch.pin(&head.record(vec![at(2).into()])).unwrap();
+            net.connect(at(1), at(2), line(FIRST));
+            net.alias(at(4), at(1));
+            let (head_link, branch_link) = (open(&net, &head, at(2)), open(&net, &branch, at(1)));
+            until("a connection", || why(&head_link) == Some(Why::Called)).await;
+            tokio::time::sleep(15 * SECOND).await;
+            // It has given up dialling; from now on the head office would reach the branch by another path, if it needed one.
+            net.connect(at(2), at(4), line(SECOND_PATH));
+            let snapshot = dataset(seed, 1).0.snapshot(&branch.store, 1, branch.id());
+            let job = send(&branch_link, "box-2", &branch, &snapshot);
+            assert!(job.await.unwrap().report.published);
+            for _ in 0..600 {
+                tokio::time::sleep(SECOND / 10).await;
+                let ways = [why(&head_link), why(&branch_link)];
+                assert_eq!(ways, [Some(Why::Called), Some(Why::First)], "seed {seed}");
+            }
+        });
+    }
+}
+
+/// A head office that calls over what is the branch's second choice, since the first line does not work yet.
+async fn called_over_the_second(net: &SimNet, its_addresses: &[u8]) -> (Arc<Office>, Link, Arc<Office>, Link) {
+    let (branch, head) = (Office::new(1), Office::new(2));
+    head.pin(&branch.record(its_addresses.iter().map(|number| at(*number).into()).collect())).unwrap();
+    branch.pin(&head.record([FIRST, SECOND_PATH].map(|number| at(number).into()).to_vec())).unwrap();
+    // What the head office sends of itself comes from its second address.
+    net.alias(at(FIRST), at(SECOND_PATH));
+    net.alias(at(4), at(1));
+    let head_link = open(net, &head, at(SECOND_PATH));
+    let branch_link = open(net, &branch, at(1));
+    tokio::time::sleep(SECOND / 10).await;
+    net.connect(at(SECOND_PATH), at(its_addresses[0]), line(SECOND_PATH));
+    until("a call", || why(&branch_link) == Some(Why::Called)).await;
+    net.connect(at(1), at(FIRST), line(FIRST));
+    (branch, branch_link, head, head_link)
+}
+
+#[test]
+fn who_was_called_over_a_worse_path_goes_to_the_better_one() {
+    within_an_hour(async {
+        let net = SimNet::new(5);
+        let (branch, branch_link, head, head_link) = called_over_the_second(&net, &[1]).await;
+        let began = net.now();
+        let snapshot = dataset(5, 24).0.snapshot(&head.store, 1, head.id());
+        let job = send(&head_link, "box-1", &head, &snapshot);
+        until("the first path", || why(&branch_link) == Some(Why::Better)).await;
+        let took = net.now() - began;
+        assert!((29 * SECOND..35 * SECOND).contains(&took), "{took:?}");
+        assert!(!job.is_finished(), "it is still sent");
+        let sent = job.await.unwrap();
+        assert!(sent.report.published && sent.attempts == 1, "what ran went on");
+        branch.store.check().unwrap();
+        tokio::time::sleep(300 * SECOND).await;
+        assert_eq!((why(&branch_link), why(&head_link)), (Some(Why::Better), Some(Why::Called)));
+    });
+}
+
+/// Each would rather have a path that is not the other's choice: they move less and less often.
+#[test]
+fn boxes_that_want_different_paths_settle() {
+    simulate(async {
+        let net = SimNet::new(6);
+        let (_branch, branch_link, _head, head_link) = called_over_the_second(&net, &[4, 1]).await;
+        let mut moves = Vec::new();
+        for hour in 0..8 {
+            let (mut before, mut count) = (why(&branch_link), 0);
+            for _ in 0..7200 {
+                tokio::time::sleep(SECOND / 2).await;
+                let now = why(&branch_link);
+                assert!(now.is_some() && why(&head_link).is_some(), "hour {hour}: nobody was left without a path");
+                count += u32::from(now != before);
+                before = now;
+            }
+            moves.push(count);
+        }
+        println!("moves in each hour: {moves:?}");
+        assert!(moves[0] >= 4, "they do want different paths: {moves:?}");
+        assert!(moves[0] <= 20 && moves[3..].iter().all(|moves| *moves <= 3), "{moves:?}");
+    });
+}
+
 #[test]
 fn what_the_called_side_sends_leaves_a_silent_path_too() {
     within_an_hour(async {

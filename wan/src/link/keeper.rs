@@ -7,10 +7,11 @@ use std::time::Duration;
 use quinn::{Connection, Side, VarInt};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::connections::is_same;
+use super::connections::{is_same, is_up};
 use super::dial::{candidates, race};
 use super::paths::{Candidate, Path, Patience, Silence, Why};
 use super::peers::Peer;
+use super::shaper::canonical;
 use super::{Inner, incoming};
 
 const FIRST: Duration = Duration::from_secs(1);
@@ -122,10 +123,16 @@ async fn watch_over(
     let mut silence = Silence::default();
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut better_at = Instant::now() + patience.wait();
+    let mut better_after = patience.wait();
+    let mut better_at = Instant::now() + better_after;
     let mut others_at = Instant::now();
     loop {
-        if peer.in_use().is_none_or(|(in_use, ..)| !is_same(&in_use, connection)) {
+        let in_use = peer.in_use();
+        if in_use.as_ref().is_none_or(|(in_use, ..)| !is_same(in_use, connection)) {
+            let called = in_use.is_some_and(|(other, ..)| other.side() == Side::Server);
+            if called && path.why == Why::Better && is_up(connection) {
+                patience.overruled();
+            }
             return;
         }
         tokio::select! {
@@ -156,18 +163,41 @@ async fn watch_over(
             }
             return;
         }
-        // Whoever was called cannot tell what its peer prefers.
-        if connection.side() == Side::Client && Instant::now() >= better_at {
-            let rank = peer.rank_of(path);
-            let better = |candidate: &Candidate| candidate.rank < rank;
-            if let Some((other, candidate)) = dial_some(inner, peer, connection, better).await {
-                tracing::info!(peer = %peer.name(), to = %candidate.of, "a better path answers again");
+        if Instant::now() >= better_at {
+            if let Some((other, candidate)) = dial_better(inner, peer, connection, path).await {
+                tracing::info!(peer = %peer.name(), to = %candidate.of, "a better path answers");
                 incoming::adopt(inner, peer, other, Path { address: Some(candidate.of), why: Why::Better });
                 return;
             }
-            better_at = Instant::now() + patience.wait();
+            if connection.side() == Side::Server {
+                // Who calls may be behind a NAT, where no address of it ever answers.
+                better_after = Patience::longer(better_after);
+            }
+            better_at = Instant::now() + better_after;
         }
     }
+}
+
+/// Dials the addresses that come before the one in use. Where the peer has called, that is the one that it called from; where only one
+/// is known, nobody has said which is better.
+async fn dial_better(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    connection: &Connection,
+    path: &Path,
+) -> Option<(Connection, Candidate)> {
+    if connection.side() == Side::Client {
+        let rank = peer.rank_of(path);
+        return dial_some(inner, peer, connection, |candidate| candidate.rank < rank).await;
+    }
+    if peer.addresses().len() < 2 {
+        return None;
+    }
+    let from = canonical(connection.remote_address());
+    let found = candidates(peer).await;
+    let its =
+        found.iter().filter(|candidate| canonical(candidate.address) == from).map(|candidate| candidate.rank).min();
+    dial_some(inner, peer, connection, |candidate| candidate.rank < its.unwrap_or(usize::MAX)).await
 }
 
 /// Dials those addresses that are wanted, as long as the connection that is there is up.

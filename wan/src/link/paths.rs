@@ -5,9 +5,10 @@
 //!
 //! * dialling tries the address that worked last, then the others in their order, each a little after the one before it and
 //!   beside it, as in RFC 8305 ("happy eyeballs"); the first that proves the peer's key is used;
-//! * a path is silent when nothing has come over it for [`Silence::patience`] since something was sent; then the other
-//!   addresses are dialled, and the first that answers is used;
-//! * as long as a path is used that is not the first of the list, those before it are tried again after [`Patience`].
+//! * a path is silent when nothing has come over it for [`Silence::patience`] since something was sent that is to be acknowledged;
+//!   then the other addresses are dialled, and the first that answers is used;
+//! * as long as a path is used that is not the first of the list, whichever side has dialled it, those before it are tried again
+//!   after [`Patience`]; where the two boxes would have different paths, each moves less and less often.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -104,10 +105,13 @@ pub(super) fn head_start(round_trip: Option<Duration>) -> Duration {
     answer.clamp(Duration::from_millis(250), Duration::from_secs(2))
 }
 
-/// Datagrams over a path so far.
+/// What went over a path so far, as far as it shows whether the path is alive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Traffic {
-    pub sent: u64,
+    /// Frames that the other end acknowledges (RFC 9000, section 13.2.1). Acknowledgements are none of them: the last one after a
+    /// transfer is answered by nobody, and says nothing about the path.
+    pub asked: u64,
+    /// Datagrams that came.
     pub received: u64,
 }
 
@@ -115,7 +119,32 @@ impl Traffic {
     /// Of one connection.
     pub(super) fn of(connection: &Connection) -> Traffic {
         let stats = connection.stats();
-        Traffic { sent: stats.udp_tx.datagrams, received: stats.udp_rx.datagrams }
+        let frames = stats.frame_tx;
+        // All but ACK, CONNECTION_CLOSE, and HANDSHAKE_DONE, of which there is one.
+        let asked = [
+            frames.ack_frequency,
+            frames.crypto,
+            frames.data_blocked,
+            frames.datagram,
+            frames.immediate_ack,
+            frames.max_data,
+            frames.max_stream_data,
+            frames.max_streams_bidi,
+            frames.max_streams_uni,
+            frames.new_connection_id,
+            frames.new_token,
+            frames.path_challenge,
+            frames.path_response,
+            frames.ping,
+            frames.reset_stream,
+            frames.retire_connection_id,
+            frames.stop_sending,
+            frames.stream,
+            frames.stream_data_blocked,
+            frames.streams_blocked_bidi,
+            frames.streams_blocked_uni,
+        ];
+        Traffic { asked: asked.into_iter().sum(), received: stats.udp_rx.datagrams }
     }
 }
 
@@ -123,11 +152,11 @@ impl std::ops::Add for Traffic {
     type Output = Traffic;
 
     fn add(self, other: Traffic) -> Traffic {
-        Traffic { sent: self.sent + other.sent, received: self.received + other.received }
+        Traffic { asked: self.asked + other.asked, received: self.received + other.received }
     }
 }
 
-/// Notices when nothing comes any more.
+/// Notices when nothing comes any more, though something was asked.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
     seen: Option<Traffic>,
@@ -152,7 +181,7 @@ impl Silence {
             self.unanswered_since = None;
             return false;
         }
-        if traffic.sent == seen.sent {
+        if traffic.asked == seen.asked {
             return false;
         }
         now.duration_since(*self.unanswered_since.get_or_insert(now)) >= Self::patience(round_trip)
@@ -160,7 +189,7 @@ impl Silence {
 }
 
 /// How long a better path is left alone after it was left: 30 s, and twice as long each time that it fails again within ten
-/// minutes of being used, up to an hour.
+/// minutes of being used, or that the peer calls over another one while it works, up to an hour.
 #[derive(Debug)]
 pub(super) struct Patience {
     wait: Duration,
@@ -185,10 +214,20 @@ impl Patience {
     /// A path was lost that had been used for so long.
     pub(super) fn lost(&mut self, why: Why, used: Duration) {
         self.wait = match used < Self::LASTING && why == Why::Better {
-            true => (self.wait * 2).min(Self::LONGEST),
+            true => Self::longer(self.wait),
             false if used < Self::LASTING => self.wait,
             false => Self::FIRST,
         };
+    }
+
+    /// The peer has called over another path while the better one worked: it would rather have that one.
+    pub(super) fn overruled(&mut self) {
+        self.wait = Self::longer(self.wait);
+    }
+
+    /// Twice as long, up to an hour.
+    pub(super) fn longer(wait: Duration) -> Duration {
+        (wait * 2).min(Self::LONGEST)
     }
 }
 
@@ -227,7 +266,7 @@ mod tests {
     async fn silence_is_what_is_not_answered_and_not_what_is_not_asked() {
         let mut silence = Silence::default();
         let round_trip = Duration::from_millis(100);
-        let mut look = |sent, received| silence.look(Instant::now(), Traffic { sent, received }, round_trip);
+        let mut look = |asked, received| silence.look(Instant::now(), Traffic { asked, received }, round_trip);
         assert!(!look(5, 5));
         tokio::time::advance(Duration::from_secs(100)).await;
         assert!(!look(5, 5), "nobody asked");
@@ -258,5 +297,13 @@ mod tests {
             waits.push(patience.wait().as_secs());
         }
         assert_eq!(waits, [30, 60, 120, 120, 30]);
+        // Two boxes that want different paths: so often each moves, until somebody changes the addresses.
+        let waits: Vec<u64> = std::iter::repeat_with(|| {
+            patience.overruled();
+            patience.wait().as_secs()
+        })
+        .take(8)
+        .collect();
+        assert_eq!(waits, [60, 120, 240, 480, 960, 1920, 3600, 3600]);
     }
 }
