@@ -46,6 +46,37 @@ fn an_unreadable_header_does_not_stop_scrubs() {
     assert!(step.is_ok(), "{step:?}");
 }
 
+/// A sector that can't be read, wherever it is in a container, while the index is built anew from containers, sealed or not: the box
+/// starts, and all that lies elsewhere is there.
+#[test]
+fn a_box_starts_with_sectors_that_can_not_be_read() {
+    let (disk, store, _) = filled();
+    let slots = slots(&store);
+    drop(store);
+    disk.lose("index.redb").expect("there");
+    let mut files: Vec<String> = slots.iter().map(|slot| slot.2.clone()).collect();
+    files.dedup();
+    for (nth, file) in files.iter().enumerate() {
+        let len = disk.contents(file).expect("a file").len() as u64;
+        for (place, unsealed) in (0..len).step_by(4096).flat_map(|place| [(place, false), (place, true)]) {
+            let (disk, bad) = (disk.fork(nth as u64 ^ place), place..place + 4096);
+            if unsealed {
+                disk.truncate(file, len - 1).expect("there");
+            }
+            disk.fail_reads(file, bad.clone()).expect("there");
+            let (store, _) = open(&disk).unwrap_or_else(|error| panic!("{file} at {place}, {unsealed}: {error}"));
+            let lost = |slot: &(Kind, Name, String, Range<u64>)| {
+                // Who refers to what is lost is lost with it.
+                slot.0.is_node() || (slot.2 == *file && slot.3.start < bad.end && bad.start < slot.3.end)
+            };
+            for (kind, name, ..) in slots.iter().filter(|slot| !lost(slot)) {
+                let read = store.pool().read(*kind, name);
+                assert!(read.is_ok(), "{file} at {place}, {unsealed}: {kind:?} {name}: {read:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_truncated_container_wounds_its_objects() {
     let (disk, store, _) = filled();

@@ -10,6 +10,11 @@ use crate::id::ContainerId;
 use crate::media::MediaFile;
 use crate::name::{Kind, Name};
 
+/// What a disk can fail to read alone, in bytes.
+const SECTOR_BYTES: u64 = 4096;
+/// A file with more sectors that can't be read is given up: each of them may take a disk seconds.
+const BAD_SECTORS_MAX: usize = 64;
+
 /// Reads exactly `len` bytes. A file that ends before is damage at that place.
 fn read_exact(file: &dyn MediaFile, path: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
     let mut bytes = vec![0; len];
@@ -102,7 +107,7 @@ pub fn scan(file: &dyn MediaFile, path: &str, name_of: &dyn Fn(Kind, &[u8]) -> N
     let mut scan = Scan { end: HEADER_BYTES as u64, ..Scan::default() };
     let mut at = HEADER_BYTES as u64;
     while let Some(offset) = u32::try_from(at).ok().filter(|_| at + SLOT_BYTES as u64 <= len) {
-        match sound_slot(file, path, offset, len, name_of)? {
+        match sound_slot(file, path, offset, len, name_of) {
             Some((slot, sketch)) => {
                 scan.gap_bytes += at - scan.end;
                 at = slot.end();
@@ -110,7 +115,7 @@ pub fn scan(file: &dyn MediaFile, path: &str, name_of: &dyn Fn(Kind, &[u8]) -> N
                 scan.slots.push(slot);
                 scan.sketches.push(sketch);
             }
-            None => match next_magic(file, path, at + 1, len)? {
+            None => match next_magic(file, at + 1, len)? {
                 Some(next) => at = next,
                 None => break,
             },
@@ -126,37 +131,64 @@ fn sound_slot(
     offset: u32,
     len: u64,
     name_of: &dyn Fn(Kind, &[u8]) -> Name,
-) -> Result<Option<(Slot, Sketch)>> {
-    let header = read_exact(file, path, offset.into(), SLOT_BYTES)?;
-    let Ok((slot, checksum)) = Slot::decode(path, offset, &header) else { return Ok(None) };
+) -> Option<(Slot, Sketch)> {
+    // What can't be read is not sound.
+    let Ok(header) = read_exact(file, path, offset.into(), SLOT_BYTES) else { return None };
+    let Ok((slot, checksum)) = Slot::decode(path, offset, &header) else { return None };
     if slot.end() > len {
-        return Ok(None);
+        return None;
     }
-    let payload = read_exact(file, path, u64::from(offset) + SLOT_BYTES as u64, slot.stored_len as usize)?;
+    let payload = read_exact(file, path, u64::from(offset) + SLOT_BYTES as u64, slot.stored_len as usize);
+    let Ok(payload) = payload else { return None };
     if crc32c::crc32c(&payload) != checksum {
-        return Ok(None);
+        return None;
     }
     let content = codec::decompress(slot.codec, slot.raw_len as usize, &payload);
     let content = content.ok().filter(|content| name_of(slot.kind, content) == slot.name);
-    Ok(content.map(|content| (slot, if slot.kind.is_node() { Sketch::NONE } else { Sketch::of(&content) })))
+    content.map(|content| (slot, if slot.kind.is_node() { Sketch::NONE } else { Sketch::of(&content) }))
 }
 
 /// Where the next bytes stand that a slot could begin with.
-fn next_magic(file: &dyn MediaFile, path: &str, from: u64, len: u64) -> Result<Option<u64>> {
-    let mut window = vec![0; 64 << 10];
-    let mut at = from;
-    while at + SLOT_BYTES as u64 <= len {
-        let got = file.read_at(&mut window, at).map_err(|error| io_error("read", path, error))?;
-        let found = window[..got].windows(SLOT_MAGIC.len()).position(|bytes| bytes == SLOT_MAGIC);
-        if let Some(found) = found {
-            return Ok(Some(at + found as u64));
+fn next_magic(file: &dyn MediaFile, from: u64, len: u64) -> Result<Option<u64>> {
+    let (mut found, overlap) = (None, SLOT_MAGIC.len() as u64 - 1);
+    each_readable(file, from, len.saturating_sub(SLOT_BYTES as u64 - overlap - 1), 64 << 10, &mut |at, bytes| {
+        let place = bytes.windows(SLOT_MAGIC.len()).position(|bytes| bytes == SLOT_MAGIC);
+        found = place.map(|place| at + place as u64);
+        // What begins in one piece may end in the next one.
+        let end = at + bytes.len() as u64;
+        Ok(found.is_none().then(|| (end - overlap.min(end)).max(at + 1)))
+    })?;
+    Ok(found)
+}
+
+/// Hands out the bytes of a file from `from` up to `len`, in pieces of up to `window` bytes. Sectors that can't be read are left out;
+/// where more than [`BAD_SECTORS_MAX`] can't be, the rest is. `visit` says where to go on, if at all.
+pub fn each_readable(
+    file: &dyn MediaFile,
+    from: u64,
+    len: u64,
+    window: usize,
+    visit: &mut dyn FnMut(u64, &[u8]) -> Result<Option<u64>>,
+) -> Result<()> {
+    let mut buffer = vec![0; window];
+    // Up to here it goes sector by sector, for one of them can't be read.
+    let (mut at, mut bad_until, mut bad) = (from, from, 0);
+    while at < len && bad <= BAD_SECTORS_MAX {
+        // Little before the end of a sector is no use alone.
+        let sector = SECTOR_BYTES - at % SECTOR_BYTES;
+        let sector = if sector < SLOT_BYTES as u64 { sector + SECTOR_BYTES } else { sector };
+        let most = if at < bad_until { sector } else { window as u64 };
+        match file.read_at(&mut buffer[..most.min(len - at) as usize], at) {
+            Ok(0) => return Ok(()),
+            Ok(got) => match visit(at, &buffer[..got])? {
+                Some(next) => at = next,
+                None => return Ok(()),
+            },
+            Err(_) if at >= bad_until => bad_until = at + window as u64,
+            Err(_) => (at, bad) = (at + sector, bad + 1),
         }
-        if got < window.len() {
-            break;
-        }
-        at += (got - SLOT_MAGIC.len() + 1) as u64;
     }
-    Ok(None)
+    Ok(())
 }
 
 /// Writes sketches, directory and footer behind the last slot, and cuts what is behind them. `sketches` are one for each

@@ -15,6 +15,7 @@ use crate::index::{Location, Record};
 use crate::media::{Media, MediaFile};
 use crate::name::{Kind, Name};
 
+use super::check::unreadable;
 use super::recover::{PoolReport, SET_ASIDE};
 use super::{Inner, sync::record_of};
 
@@ -118,7 +119,7 @@ impl<'a> Replay<'a> {
 
     fn missing(&self, id: ContainerId, slot: &Slot) -> Result<Option<Name>> {
         let place = Location { container: id, offset: slot.offset, stored_len: slot.stored_len, kind: slot.kind };
-        let (found, payload) = self.inner.fetch(&place)?;
+        let (found, payload) = unreadable(self.inner.fetch(&place))?;
         let content = self.inner.open_payload(&path(id, Class::Node), &found, payload)?;
         let references = (self.inner.options.references)(slot.kind, &content)?;
         Ok(self.inner.first_missing(references)?.map(|(_, name)| name))
@@ -232,7 +233,7 @@ impl<'a> Replay<'a> {
         len: u64,
     ) -> Result<Option<(Vec<Slot>, Option<Record>)>> {
         let media = self.inner.media.as_ref();
-        if is_only_header(file.as_ref(), &ours.encode(), len).map_err(|error| io_error("read", path, error))? {
+        if is_only_header(file.as_ref(), &ours.encode(), len).unwrap_or(false) {
             media.remove(path).map_err(|error| io_error("remove", path, error))?;
             self.report.removed += 1;
         } else {
@@ -271,18 +272,14 @@ fn is_only_header(file: &dyn MediaFile, header: &[u8], len: u64) -> io::Result<b
 /// Writes once more what is there: after a sync that failed the kernel may show bytes that are not on the disk and
 /// think them clean, so that no later sync would bring them there.
 fn write_again(file: &dyn MediaFile, path: &str) -> Result<()> {
-    let (mut window, mut at) = (vec![0; 1 << 20], 0);
-    loop {
-        let got = file.read_at(&mut window, at).map_err(|error| io_error("read", path, error))?;
-        if got == 0 {
-            return Ok(());
-        }
-        match file.write_at(&[IoSlice::new(&window[..got])], at).map_err(|error| io_error("write", path, error)) {
+    let len = file.len().map_err(|error| io_error("measure", path, error))?;
+    reader::each_readable(file, 0, len, 1 << 20, &mut |at, bytes| {
+        match file.write_at(&[IoSlice::new(bytes)], at).map_err(|error| io_error("write", path, error)) {
             // A file system that never writes in place has no room for it: what is there is all there is.
-            Ok(()) | Err(Error::Environment(Environment::Full)) => at += got as u64,
-            Err(error) => return Err(error),
+            Ok(()) | Err(Error::Environment(Environment::Full)) => Ok(Some(at + bytes.len() as u64)),
+            Err(error) => Err(error),
         }
-    }
+    })
 }
 
 fn sync(media: &dyn Media, id: ContainerId, path: &str, file: &Arc<dyn MediaFile>) -> Result<()> {
@@ -293,7 +290,7 @@ fn sync(media: &dyn Media, id: ContainerId, path: &str, file: &Arc<dyn MediaFile
 
 /// Keeps damage apart from what makes opening impossible.
 fn damage_or<T>(result: Result<T>) -> Result<Result<T, Damage>> {
-    match result {
+    match unreadable(result) {
         Ok(value) => Ok(Ok(value)),
         Err(Error::Damage(damage)) => Ok(Err(damage)),
         Err(error) => Err(error),
