@@ -76,6 +76,10 @@ test-wan: setup ## whole boxes in network namespaces, with 100 cuts by kill -9 a
 worlds: setup ## ten thousand simulated worlds of boxes, of sessions, and of real stores (half an hour of one core; goes on where it was; ARGS=500)
 	@.ci/worlds $(ARGS)
 
+.PHONY: sim
+sim: setup ## whole lives of stores with faults of their disks, 100,000 (an hour; goes on where it was; ARGS=2000; SEED=N: that one again)
+	@SEED=$(SEED) .ci/sim $(ARGS)
+
 .PHONY: client-vm
 client-vm: build ## the kernel's own NFS client and iSCSI initiator, in a QEMU guest, against a box (an hour; ARGS="--steps iscsi")
 	@hw-tests/client-vm/run $(ARGS)

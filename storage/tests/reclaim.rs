@@ -3,38 +3,28 @@
 //! `NARROWBOAT_SEEDS` gives the number of worlds.
 
 mod common;
+#[path = "common/garbage.rs"]
+mod garbage;
 #[path = "common/received.rs"]
 mod received;
+#[path = "common/sending.rs"]
+mod sending;
 #[path = "common/world/mod.rs"]
 mod world;
 
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use common::*;
+use garbage::*;
 use narrowboat_storage::Store;
 use narrowboat_storage::media::SimDisk;
-use narrowboat_storage::name::{Kind, Name};
-use narrowboat_storage::pool::StreamId;
-use narrowboat_storage::reclaim::{Reclaim, Reclaimed, Stepped};
-use narrowboat_storage::tree::walk;
+use narrowboat_storage::reclaim::{Reclaim, Stepped};
 use narrowboat_storage::units::Timestamp;
 use received::Branch;
 use world::World;
 
 fn seeds(default: u64) -> u64 {
     std::env::var("NARROWBOAT_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(default)
-}
-
-/// A run that nobody disturbs.
-fn reclaim(store: &Store) -> Reclaimed {
-    let mut run = store.reclaim().expect("no other run");
-    for _ in 0..100_000 {
-        if run.step(store, Timestamp(1)).expect("a sound disk") == Stepped::Done {
-            return run.report().clone();
-        }
-    }
-    panic!("a run that never ends");
 }
 
 /// A store that others work on while runs of reclaim go on, and a branch that sends to it.
@@ -71,7 +61,7 @@ impl Busy {
             }
             _ => {
                 let (steps, now) = (1 + self.world.roll(20), self.world.now());
-                self.branch.send(self.world.store(), steps, now);
+                self.branch.send(self.world.store(), steps, now).expect("a sound disk");
             }
         }
     }
@@ -101,40 +91,6 @@ impl Busy {
         self.world.expect_all();
         self.branch.expect_all(self.world.store());
     }
-}
-
-/// The nodes that can be reached, by a walk of their own, and all nodes that are present.
-fn reached_and_present(store: &Store) -> (BTreeSet<Name>, BTreeSet<Name>) {
-    let objects = store.pool().on(StreamId::MISC);
-    let heads = store.datasets().expect("readable").into_iter().filter_map(|info| info.head.root);
-    let snapshots = store.snapshots(None).into_iter().filter_map(|row| row.sealed.and_then(|sealed| sealed.root));
-    let mut reached = BTreeSet::new();
-    for root in heads.chain(snapshots) {
-        walk(&objects, Kind::MapNode, &root, &mut |kind, name| Ok(kind.is_node() && reached.insert(*name)))
-            .expect("every root is whole");
-    }
-    let mut present = BTreeSet::new();
-    store.pool().for_each_slot(|_, slot| {
-        if slot.kind.is_node() && store.pool().contains(slot.kind, &slot.name).expect("readable") {
-            present.insert(slot.name);
-        }
-    });
-    (reached, present)
-}
-
-/// Nothing but what can be reached is left, once nobody is at it.
-fn expect_nothing_left(store: &Store, now: Timestamp) {
-    store.close(now).expect("a sound disk");
-    reclaim(store);
-    store.close(now).expect("a sound disk");
-    let second = reclaim(store);
-    let (reached, present) = reached_and_present(store);
-    let (lost, left) = (reached.difference(&present).count(), present.difference(&reached).count());
-    assert_eq!((lost, left), (0, 0), "of {} nodes; {second:?}", reached.len());
-    let mut preview = store.reclaim_preview().expect("no other run");
-    while preview.step(store, now).expect("a sound disk") != Stepped::Done {}
-    let report = preview.report();
-    assert_eq!((report.nodes_freed, report.containers_total), (0, 0), "{report:?}");
 }
 
 /// A world with runs of reclaim in it; whatever is wrong is a panic.

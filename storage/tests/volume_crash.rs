@@ -5,6 +5,8 @@
 #[path = "common/blocks.rs"]
 mod blocks;
 mod common;
+#[path = "common/versions.rs"]
+mod versions;
 
 use std::sync::Arc;
 
@@ -13,9 +15,10 @@ use common::*;
 use narrowboat_storage::catalogue::{Policy, Window};
 use narrowboat_storage::id::IdSource;
 use narrowboat_storage::media::{Media, SimDisk};
-use narrowboat_storage::store::{Moment, OpenReport};
+use narrowboat_storage::store::OpenReport;
 use narrowboat_storage::units::{Lsn, Timestamp};
 use narrowboat_storage::{Result, Store, StoreOptions};
+use versions::Versions;
 
 const SIZE: u64 = 2 << 20;
 const STEPS: u64 = 60;
@@ -29,64 +32,8 @@ fn open(disk: &SimDisk) -> Result<(Store, OpenReport)> {
     Store::open(Arc::new(disk.clone()) as Arc<dyn Media>, options)
 }
 
-/// What a crash may leave.
-struct Known {
-    /// The volume when everything was stable last.
-    stable: Vec<u8>,
-    /// Changes since, in order.
-    since: Vec<(Patch, Lsn)>,
-    /// The last change that outlives the process.
-    written: Lsn,
-    /// Changes that were made stable.
-    count: u64,
-    /// All changes that are part of the present, from the first on.
-    log: Vec<(Patch, Lsn)>,
-}
-
-impl Known {
-    fn made_stable(&mut self, lsn: Lsn) {
-        while self.since.first().is_some_and(|(_, at)| *at <= lsn) {
-            let change = self.since.remove(0);
-            change.0.apply(&mut self.stable);
-            self.log.push(change);
-            self.count += 1;
-        }
-    }
-
-    /// Finds the state among those that may be, and takes it for the truth.
-    fn recovered(&mut self, found: Vec<u8>, what: &str) {
-        let mut image = self.stable.clone();
-        let mut fits = (image == found).then_some(0);
-        for (nth, (patch, _)) in self.since.iter().enumerate() {
-            patch.apply(&mut image);
-            fits = if image == found { Some(nth + 1) } else { fits };
-        }
-        let Some(left) = fits else {
-            panic!("{what}: not what the volume was after any of {} changes", self.since.len());
-        };
-        self.log.extend(self.since.drain(..).take(left));
-        self.stable = found;
-    }
-
-    /// Looks at two moments of the past: other ones in every world.
-    fn look_back(&self, store: &Store, world: u64, what: &str) {
-        let apart = 1 + self.log.len() / 2;
-        let first = world as usize % apart;
-        let mut image = vec![0; SIZE as usize];
-        for (nth, (patch, lsn)) in self.log.iter().enumerate() {
-            patch.apply(&mut image);
-            if nth % apart != first {
-                continue;
-            }
-            store.clone_at("disk", &Moment::Lsn(*lsn), "past", Timestamp(1)).expect("within the window");
-            expect(&*device(store, "past"), &image, &format!("{what}, record {lsn}"));
-            store.delete_dataset("past", Timestamp(1)).expect("just made");
-        }
-    }
-}
-
 /// Makes changes until the steps are done or the power is gone.
-fn run(disk: &SimDisk, writer: &mut Writer, known: &mut Known, steps: u64, from: i64) {
+fn run(disk: &SimDisk, writer: &mut Writer, known: &mut Versions, steps: u64, from: i64) {
     let Ok((store, _)) = open(disk) else { return };
     if store.dataset_named("disk").is_err() && store.create_volume("disk", SIZE, Policy::Inline, Timestamp(1)).is_err()
     {
@@ -138,12 +85,12 @@ fn crash(disk: &SimDisk) {
     disk.power_on();
 }
 
-fn look(disk: &SimDisk, known: &mut Known, world: u64, what: &str) {
+fn look(disk: &SimDisk, known: &mut Versions, world: u64, what: &str) {
     let (store, report) = open(disk).expect("opens");
     assert!(report.set_aside.is_empty(), "{what}: {:?}", report.set_aside);
     if store.dataset_named("disk").is_ok() {
         known.recovered(all(&*device(&store, "disk")), what);
-        known.look_back(&store, world, what);
+        known.look_back(&store, "disk", world, what);
     } else {
         assert!(known.count == 0, "{what}: the volume is gone");
     }
@@ -161,8 +108,7 @@ fn cut_at(seed: u64, sync: u64) -> (u64, u64, u64) {
     let disk = SimDisk::new(seed ^ sync << 32);
     disk.cut_power_at_sync(sync);
     let mut writer = Writer::new(SIZE, seed);
-    let mut known =
-        Known { stable: vec![0; SIZE as usize], since: Vec::new(), written: Lsn(0), count: 0, log: Vec::new() };
+    let mut known = Versions::new(SIZE);
     run(&disk, &mut writer, &mut known, STEPS, 2);
     let syncs = disk.syncs();
     crash(&disk);
@@ -196,8 +142,7 @@ fn what_a_box_shows_after_a_failed_sync_is_really_on_the_disk() {
             let disk = SimDisk::new(seed ^ sync << 32);
             disk.fail_sync_at(sync);
             let mut writer = Writer::new(SIZE, seed);
-            let mut known =
-                Known { stable: vec![0; SIZE as usize], since: Vec::new(), written: Lsn(0), count: 0, log: Vec::new() };
+            let mut known = Versions::new(SIZE);
             run(&disk, &mut writer, &mut known, STEPS / 2, 2);
             let syncs = disk.syncs();
             known.made_stable(known.written);
@@ -222,8 +167,7 @@ fn a_kill_takes_nothing_that_was_answered() {
     for seed in 0..seeds {
         let disk = SimDisk::new(seed);
         let mut writer = Writer::new(SIZE, seed);
-        let mut known =
-            Known { stable: vec![0; SIZE as usize], since: Vec::new(), written: Lsn(0), count: 0, log: Vec::new() };
+        let mut known = Versions::new(SIZE);
         for life in 0..4 {
             run(&disk, &mut writer, &mut known, STEPS / 2, 2 + 1000 * life);
             known.made_stable(known.written);

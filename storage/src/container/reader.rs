@@ -161,15 +161,12 @@ fn next_magic(file: &dyn MediaFile, from: u64, len: u64) -> Result<Option<u64>> 
     Ok(found)
 }
 
+/// Is told where some bytes of a file stand, and says where to go on, if at all.
+type Visit<'a> = &'a mut dyn FnMut(u64, &[u8]) -> Result<Option<u64>>;
+
 /// Hands out the bytes of a file from `from` up to `len`, in pieces of up to `window` bytes. Sectors that can't be read are left out;
-/// where more than [`BAD_SECTORS_MAX`] can't be, the rest is. `visit` says where to go on, if at all.
-pub fn each_readable(
-    file: &dyn MediaFile,
-    from: u64,
-    len: u64,
-    window: usize,
-    visit: &mut dyn FnMut(u64, &[u8]) -> Result<Option<u64>>,
-) -> Result<()> {
+/// where more than [`BAD_SECTORS_MAX`] can't be, the rest is.
+pub fn each_readable(file: &dyn MediaFile, from: u64, len: u64, window: usize, visit: Visit<'_>) -> Result<()> {
     let mut buffer = vec![0; window];
     // Up to here it goes sector by sector, for one of them can't be read.
     let (mut at, mut bad_until, mut bad) = (from, from, 0);

@@ -4,22 +4,26 @@
 //! for the journal keeps order. File contents are modelled byte by byte: each byte must be from the stable state or
 //! from a later one, in a file whose length some such state had.
 
+mod locks;
 mod recovery;
 mod share;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use narrowboat_storage::Store;
 use narrowboat_storage::catalogue::Policy;
 use narrowboat_storage::media::SimDisk;
 use narrowboat_storage::name::Name;
+use narrowboat_storage::store::OpenReport;
 use narrowboat_storage::units::{Lsn, Timestamp};
+use narrowboat_storage::{Result, Store};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
 use super::open;
-use share::{Image, Share};
+use locks::Locks;
+use share::Share;
+pub use share::{Image, Names, image};
 
 /// What is known of one snapshot.
 #[derive(Clone)]
@@ -28,6 +32,9 @@ pub struct Snapshot {
     pub image: Image,
     pub root: Option<Option<Name>>,
 }
+
+/// How a world's store is opened.
+pub type Opens = fn(&SimDisk) -> Result<(Store, OpenReport)>;
 
 /// The store under test, and the model of it.
 pub struct World {
@@ -40,6 +47,8 @@ pub struct World {
     pub unsure: BTreeSet<String>,
     /// Snapshots whose creation failed, as they must be if they are there.
     pub unsure_snapshots: BTreeMap<String, Snapshot>,
+    pub locks: Locks,
+    opens: Opens,
     rng: Xoshiro256PlusPlus,
     clock: i64,
     /// Changes that were stable.
@@ -48,8 +57,14 @@ pub struct World {
 
 impl World {
     /// A new store with one share on a disk.
+    #[allow(dead_code, reason = "not every test needs it")]
     pub fn new(disk: SimDisk, seed: u64) -> Option<World> {
-        let (store, _) = open(&disk).ok()?;
+        World::opened_by(open, disk, seed)
+    }
+
+    /// The same, with a store that is opened in another way.
+    pub fn opened_by(opens: Opens, disk: SimDisk, seed: u64) -> Option<World> {
+        let (store, _) = opens(&disk).ok()?;
         Some(World {
             disk,
             store: Some(store),
@@ -58,6 +73,8 @@ impl World {
             settings: BTreeMap::new(),
             unsure: BTreeSet::new(),
             unsure_snapshots: BTreeMap::new(),
+            locks: Locks::default(),
+            opens,
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
             clock: 1,
             stable_changes: 0,
@@ -75,6 +92,12 @@ impl World {
     pub fn now(&mut self) -> Timestamp {
         self.clock += 1;
         Timestamp(self.clock)
+    }
+
+    /// Somebody sets the clock.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub fn set_clock(&mut self, to: Timestamp) {
+        self.clock = to.0;
     }
 
     /// Makes up to `steps` random steps; ends early where the power is gone. Errors are fine: the model then knows of

@@ -182,6 +182,9 @@ impl World {
         let now = self.now();
         let Some((key, share, label)) = self.any_snapshot() else { return };
         let outcome = self.store().delete_snapshot(&share, &label, now);
+        if self.locks.holds(&key) {
+            return assert!(outcome.is_err(), "{key} is locked, and was deleted");
+        }
         let snapshot = self.snapshots.remove(&key);
         if outcome.is_err() {
             self.unsure_snapshots.extend(snapshot.map(|snapshot| (key, snapshot)));
@@ -218,6 +221,9 @@ impl World {
         let now = self.now();
         let Some(name) = self.shares.keys().find(|name| *name != "main").cloned() else { return };
         let outcome = self.store().delete_dataset(&name, now);
+        if self.snapshots.iter().any(|(key, snapshot)| snapshot.share == name && self.locks.holds(key)) {
+            return assert!(outcome.is_err(), "a snapshot of {name} is locked, and the share was deleted");
+        }
         self.shares.remove(&name);
         self.snapshots.retain(|_, snapshot| snapshot.share != name);
         if outcome.is_err() {
