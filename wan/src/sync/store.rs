@@ -201,3 +201,89 @@ impl Admission for OwnSnapshots {
         Err(Refusal::NotPermitted.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicI64;
+
+    use narrowboat_storage::StoreOptions;
+    use narrowboat_storage::catalogue::{DatasetKind, Policy};
+    use narrowboat_storage::media::SimDisk;
+
+    use super::*;
+
+    const MAKER: StoreId = StoreId([1; 16]);
+    const HUB: StoreId = StoreId([2; 16]);
+    const SECOND: i64 = 1_000_000_000;
+    const DAY: i64 = 86_400 * SECOND;
+
+    /// The far end of a chain, at a time that can be set. The tree of an empty share is there already.
+    struct Vault {
+        store: Arc<Store>,
+        empty: Sealed,
+        now: Arc<AtomicI64>,
+    }
+
+    impl Vault {
+        fn new() -> Vault {
+            let options = StoreOptions { reserve_bytes: 1 << 20, ..StoreOptions::default() };
+            let store = Arc::new(Store::open(Arc::new(SimDisk::new(1)), options).expect("a store").0);
+            store.create_share("own", Policy::Inline, Timestamp(1)).expect("a share");
+            let own = store.create_snapshot("own", "empty", Timestamp(2)).expect("a snapshot");
+            let empty = store.seal(own.id).expect("a root");
+            Vault { store, empty, now: Arc::new(AtomicI64::new(100 * DAY)) }
+        }
+
+        /// What a snapshot that the maker took at `time` is shown with, once it has come from `peer`.
+        fn shown(&self, peer: Option<StoreId>, number: u8, time: i64) -> i64 {
+            let now = self.now.clone();
+            let sink =
+                StoreSink::new(self.store.clone(), "hub/", Arc::new(move || Timestamp(now.load(Ordering::Relaxed))));
+            let sink = peer.into_iter().fold(sink, StoreSink::passed_on_by);
+            let snapshot = SnapshotId([number; 16]);
+            let offer = SnapshotOffer {
+                dataset: DatasetId([7; 16]),
+                dataset_name: "empty".into(),
+                kind: DatasetKind::Share,
+                size: 0,
+                snapshot,
+                snapshot_name: format!("snapshot-{number}"),
+                time: Timestamp(time),
+                root: self.empty.root,
+                logical_bytes: 0,
+                files: 0,
+                next_inode: self.empty.next_inode,
+                source: MAKER,
+            };
+            sink.publish(&offer).expect("shown");
+            self.store.snapshot(snapshot).expect("it is there").time.0
+        }
+    }
+
+    #[test]
+    fn what_is_passed_on_is_not_of_a_time_to_come() {
+        let vault = Vault::new();
+        let now = 100 * DAY;
+        assert_eq!(vault.shown(Some(HUB), 1, now - DAY), now - DAY, "of the past");
+        assert_eq!(vault.shown(Some(HUB), 2, now + 600 * SECOND), now + 600 * SECOND, "clocks differ a little");
+        // Behind what is there, in the order in which they come.
+        let third = vault.shown(Some(HUB), 3, now + DAY);
+        assert_eq!(third, now + 600 * SECOND + 1);
+        assert_eq!(vault.shown(Some(HUB), 4, now + DAY + 1), third + 1);
+        vault.now.store(now + DAY / 2, Ordering::Relaxed);
+        let fifth = vault.shown(Some(HUB), 5, now + DAY + 2);
+        assert_eq!(fifth, now + DAY / 2, "as of when it arrives");
+        // What is shown keeps its time, however often it comes, and also when that time has come.
+        vault.now.store(now + 2 * DAY, Ordering::Relaxed);
+        assert_eq!(vault.shown(Some(HUB), 5, now + DAY + 2), fifth);
+        assert_eq!(vault.shown(Some(HUB), 6, now + DAY + 3), now + DAY + 3);
+    }
+
+    #[test]
+    fn what_its_maker_sends_keeps_the_makers_time() {
+        let vault = Vault::new();
+        let ahead = 200 * DAY;
+        assert_eq!(vault.shown(Some(MAKER), 1, ahead), ahead);
+        assert_eq!(vault.shown(None, 2, ahead + 1), ahead + 1);
+    }
+}

@@ -27,14 +27,16 @@ const TWO_BDP: u64 = SATELLITE.bits_per_second / 8 * 2 * ROUND_TRIP_US / 1_000_0
 const WINDOW: u64 = (4 << 20) + TWO_BDP;
 const NAMES_AHEAD: usize = (TWO_BDP / (16 << 10)) as usize;
 
-/// What happens to the receiver between two attempts.
+/// What happens between two attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Break {
     /// The line alone is cut.
     Line,
     /// The receiver starts anew.
     Restart,
-    /// It loses its power, and with it what it had not acknowledged.
+    /// The sender starts anew, and knows no more how far it was.
+    SenderRestart,
+    /// The receiver loses its power, and with it what it had not acknowledged.
     Power,
 }
 
@@ -71,11 +73,15 @@ fn broken(cut_us: u64, what: Break, names_ahead: usize) -> (f64, u64) {
     let first = boxes.attempt(Some(cut_us), Frontier::default(), names_ahead);
     assert!(first.sender.0.is_err());
     match what {
-        Break::Line => {}
+        Break::Line | Break::SenderRestart => {}
         Break::Restart => boxes.sink.possessions.forget(),
         Break::Power => boxes.sink.restart(0),
     }
-    let second = boxes.attempt(None, first.sender.1.frontier.clone(), names_ahead);
+    let frontier = match what {
+        Break::SenderRestart => Frontier::default(),
+        _ => first.sender.1.frontier.clone(),
+    };
+    let second = boxes.attempt(None, frontier, names_ahead);
     second.sender.0.as_ref().unwrap();
     let root = boxes.dataset.snapshot(&boxes.source, 1, BRANCH).root;
     assert_eq!(boxes.sink.closure(root), boxes.source.closure(root));
@@ -111,4 +117,13 @@ fn after_a_break_new_bytes_travel_within_two_round_trips() {
     }
     let (one_by_one, _) = broken(6_300_000, Break::Line, 0);
     assert!(one_by_one > 5.0, "the tree has levels: {one_by_one}");
+}
+
+/// Then nobody knows where the first copy broke off: questions from the top find it, and nothing is sent again but what was under way.
+#[test]
+fn a_sender_that_starts_anew_finds_where_it_was() {
+    let (round_trips, twice) = broken(6_300_000, Break::SenderRestart, NAMES_AHEAD);
+    let (one_by_one, _) = broken(6_300_000, Break::Line, 0);
+    assert!(round_trips + 1.0 < one_by_one, "{round_trips} round trips, {one_by_one} without guesses");
+    assert!(twice <= WINDOW, "{twice} bytes twice");
 }
