@@ -5,6 +5,7 @@ mod common;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use common::{Served, check_deep, data_folder, facts, fine, noise, until, write_volume};
 
@@ -94,24 +95,56 @@ fn what_rots_is_found_told_and_healed_by_the_next_backup() {
     assert_eq!(facts(&data, &["scrub", "show"])["history"].as_array().map(Vec::len), Some(1));
 }
 
-/// A scrub that is slow goes on after a kill, stands still while it is paused, and reads at its rate.
+fn containers(data: &Path) -> u64 {
+    facts(data, &["status"])["containers"].as_u64().expect("a count")
+}
+
+/// A scrub that is slow goes on where it was after a kill, and stands still while it is paused: in the end each container was read once.
 #[test]
 fn a_scrub_goes_on_after_a_kill_and_can_be_paused() {
     let folder = tempfile::tempdir().expect("a folder");
     let (data, served) = filled(folder.path(), "every = ''\nrate = '1KiB'");
+    let all = containers(&data);
+    assert!(all >= 2, "{all} containers");
     fine(&data, &["scrub", "start"]);
     // A container is read whole, and then the rate is waited for: longer than this test takes.
     until("a step", || facts(&data, &["scrub", "show"])["running"]["containers"] == 1);
-    let began = facts(&data, &["scrub", "show"])["running"]["began"].clone();
+    fine(&data, &["scrub", "pause"]);
+    let paused = facts(&data, &["scrub", "show"]);
+    assert_eq!(paused["state"], "paused");
     served.kill();
     let mut served = Served::start(&data);
-    assert_eq!(facts(&data, &["scrub", "show"])["running"]["began"], began);
-    fine(&data, &["scrub", "pause"]);
-    assert_eq!(facts(&data, &["scrub", "show"])["state"], "paused");
+    let show = || facts(&data, &["scrub", "show"]);
+    assert_eq!((&show()["state"], &show()["running"]), (&"paused".into(), &paused["running"]), "over a kill, too");
+    fine(&data, &["stop"]);
+    assert!(served.wait().success());
+    let file = data.join("narrowboat.toml");
+    let slow = fs::read_to_string(&file).expect("a config");
+    fs::write(&file, slow.replace("1KiB", "1GiB")).expect("written");
+    let _served = Served::start(&data);
+    assert_eq!((&show()["state"], &show()["running"]), (&"paused".into(), &paused["running"]), "over a restart, too");
+    fine(&data, &["scrub", "resume"]);
+    until("the end", || show()["state"] == "idle");
+    let ended = show()["history"][0].clone();
+    assert_eq!((&ended["began"], ended["containers"].as_u64()), (&paused["running"]["began"], Some(all)), "{ended}");
+    assert_eq!(ended["damaged"], 0);
+}
+
+/// It reads no more in a second than it may, however fast the disk is.
+#[test]
+fn a_scrub_reads_at_its_rate() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, mut served) = filled(folder.path(), "every = ''\nrate = '4MiB'");
+    // A second container of 12 MiB: whichever comes last, the other is waited for.
+    write_volume(&served, "disk", 16 * MIB, &noise(2, 12 * MIB));
     fine(&data, &["stop"]);
     assert!(served.wait().success());
     let _served = Served::start(&data);
-    assert_eq!(facts(&data, &["scrub", "show"])["state"], "paused", "over a restart, too");
-    fine(&data, &["scrub", "resume"]);
-    assert_eq!(facts(&data, &["scrub", "show"])["state"], "running");
+    let since = Instant::now();
+    fine(&data, &["scrub", "start"]);
+    until("the end", || facts(&data, &["scrub", "show"])["state"] == "idle");
+    let took = since.elapsed();
+    let read = facts(&data, &["scrub", "show"])["history"][0]["bytes"].as_u64().expect("a count");
+    assert!(read > 24 * MIB as u64, "{read}");
+    assert!(took >= Duration::from_secs(3), "{read} bytes in {took:?}");
 }
