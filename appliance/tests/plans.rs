@@ -265,6 +265,36 @@ fn a_replica_that_was_deleted_there_is_sent_again() {
     until("an end", || is_up_to_date(&branch));
 }
 
+/// While what was lost there is sent again, nobody is told that it is there.
+#[test]
+fn what_was_lost_there_is_not_said_to_be_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
+    let (_head, served) = (Served::start(&head), Served::start(&branch));
+    pair(&head, &branch);
+    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    write_noise(&served);
+    fine(&branch, &["plan", "create", "disk", "--to", "head"]);
+    until("the first copy", || is_up_to_date(&branch));
+    assert!(plan(&branch)["newest_there"].is_string());
+    // 4 MiB take some minutes then: long enough to be looked at.
+    fine(&branch, &["limit", "head", "--rate", "256kbit"]);
+    served.kill();
+    fine(&head, &["dataset", "delete", "branch/disk"]);
+    // Its chunks are still there, and nobody would have to send them.
+    fine(&head, &["reclaim"]);
+    let _served = Served::start(&branch);
+    let sent = || facts(&branch, &["replication", "list"])[0].clone();
+    until("it to be sent again", || sent()["payload_bytes"].as_u64() > Some(0));
+    let told = plan(&branch);
+    assert_eq!((&told["state"], &told["newest_there"]), (&"sending".into(), &Value::Null), "{told}");
+    assert!(told["behind_seconds"].is_null(), "{told}");
+    fine(&branch, &["limit", "head", "--rate", "unlimited"]);
+    until("an end", || is_up_to_date(&branch));
+    let newest = plan(&branch)["newest_there"].as_str().expect("a snapshot").to_owned();
+    assert_eq!(root(&head, "branch/disk", &newest), root(&branch, "disk", &newest));
+}
+
 /// The store's disk was lost, the box's key was not.
 #[test]
 fn a_peer_with_a_new_store_gets_everything() {
@@ -283,6 +313,48 @@ fn a_peer_with_a_new_store_gets_everything() {
     let _head = Served::start(&head);
     pair(&head, &branch);
     until("it to be there", || !snapshots(&head, "branch/disk").is_empty());
+}
+
+/// Both boxes lost their keys and kept their stores, one after the other: they are paired anew once the old key was forgotten, and nothing is sent twice.
+#[test]
+fn boxes_with_new_keys_are_paired_anew_and_go_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
+    let (mut served_head, mut served) = (Served::start(&head), Served::start(&branch));
+    pair(&head, &branch);
+    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    write_noise(&served);
+    fine(&branch, &["plan", "create", "disk", "--to", "head"]);
+    until("the first copy", || is_up_to_date(&branch));
+    let names = snapshots(&head, "branch/disk");
+    for (which, at, peer) in [(&head, &branch, "head"), (&branch, &head, "branch")] {
+        let running = if peer == "head" { &mut served_head } else { &mut served };
+        let key = |list: Value| list[0]["id"].clone();
+        let old = key(facts(at, &["peer", "list"]));
+        fine(which, &["stop"]);
+        assert!(running.wait().success());
+        std::fs::remove_file(which.join("identity.key")).expect("a key");
+        *running = Served::start(which);
+        // Somebody who only says that he has this store is not believed.
+        let invitation = facts(&head, &["peer", "invite"]);
+        let (code, listen) =
+            (invitation["code"].as_str().expect("a code"), invitation["listen"].as_str().expect("where"));
+        let refused = narrowboat(&branch, &["peer", "join", code, listen]);
+        assert_ne!(refused.code, 0, "{refused:?}");
+        fine(at, &["peer", "remove", peer]);
+        // The branch's plan is for the key that it was made for.
+        let plans = if peer == "head" { 0 } else { 1 };
+        assert_eq!(facts(&branch, &["plan", "list"]).as_array().map(Vec::len), Some(plans));
+        pair(&head, &branch);
+        fine(&branch, &["plan", "create", "disk", "--to", "head"]);
+        assert_ne!(key(facts(at, &["peer", "list"])), old);
+        assert_eq!(facts(at, &["peer", "list"])[0]["name"], peer, "it has its name again");
+    }
+    assert_eq!(snapshots(&head, "branch/disk"), names, "replicas stay");
+    fine(&branch, &["snapshot", "create", "disk", "--name", "after"]);
+    let sent = facts(&branch, &["replicate", "disk@after", "--to", "head", "--wait"]);
+    assert!(sent["payload_bytes"].as_u64() < Some(64 << 10) && sent["proved"] == true, "{sent}");
+    assert_eq!(root(&head, "branch/disk", "after"), root(&branch, "disk", "after"), "in the same replica");
 }
 
 #[test]
