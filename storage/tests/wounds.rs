@@ -338,3 +338,32 @@ fn whoever_comes_late_does_not_make_the_index_suspect() {
     assert!(late.is_err() || !store.pool().contains(Kind::MapNode, &root).expect("a disk"));
     assert!(!disk.paths().iter().any(|path| path.contains("suspect")), "{:?}", late.err());
 }
+
+/// A directory that comes into memory between the healing of an object and the settling of its new place must not bring the damaged
+/// copy back.
+#[test]
+fn a_healed_object_is_found_where_it_was_healed() {
+    let (disk, store, _) = filled();
+    let pool = store.pool();
+    let (kind, name, file, range) = chunk(&store);
+    let neighbours: Vec<Name> =
+        slots(&store).into_iter().filter(|slot| slot.2 == file && slot.1 != name).map(|slot| slot.1).collect();
+    let stored = pool.read_stored(kind, &name).expect("sound");
+    disk.rot(&file, range.start + 100, 4).expect("there");
+    pool.scrub(None, u64::MAX).expect("a disk");
+    pool.put_stored(StreamId(8), kind, &name, &stored).expect("room");
+    // Other containers fill and are settled, while the one with the new copy is open.
+    for nth in 0..300 {
+        pool.put(StreamId(9), Kind::Chunk, &noise(7000 + nth, 20_000)).expect("room");
+    }
+    pool.settle().expect("room");
+    // Somebody meets the old container again and again, until its directory is read.
+    for _ in 0..20 {
+        for neighbour in &neighbours {
+            assert!(pool.contains(kind, neighbour).expect("a disk"));
+        }
+    }
+    pool.close().expect("room");
+    assert!(pool.read(kind, &name).is_ok(), "{:?}", pool.read(kind, &name));
+    assert_eq!(pool.wounds(), []);
+}

@@ -234,9 +234,16 @@ impl Inner {
                 places.next().flatten().is_some_and(|place| (place.container, place.offset) == (id, slot.offset))
             });
         }
+        // Names that were healed, or moved, and whose new places the index does not have yet.
+        slots.retain(|slot| {
+            let recent = self.recent.get(slot.kind, &slot.name);
+            recent.is_none_or(|place| (place.container, place.offset) == (id, slot.offset))
+        });
         self.counters.directory_read();
-        if self.settles.load(Ordering::Acquire) == settles {
-            self.locality.hold(id, slots);
+        self.locality.hold(id, slots);
+        if self.settles.load(Ordering::Acquire) != settles {
+            // Some names may lead elsewhere since they were looked at.
+            self.locality.forget(id);
         }
     }
 

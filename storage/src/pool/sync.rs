@@ -191,6 +191,8 @@ impl Inner {
             self.amended.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
         }
         drop(indexed);
+        // Counted before the directory is forgotten: who reads it meanwhile forgets it again.
+        self.settles.fetch_add(1, Ordering::AcqRel);
         self.locality.forget(id);
     }
 }
