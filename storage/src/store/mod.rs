@@ -25,6 +25,7 @@ mod roots;
 mod snapshots;
 mod split;
 mod time;
+mod trim;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
