@@ -21,6 +21,28 @@ pub(super) fn status(context: &Context) -> Outcome {
 }
 
 fn show(status: &Status) {
+    show_doors(status);
+    show_room(status);
+    show_problems(status);
+    if !status.datasets.is_empty() {
+        say!();
+        show_datasets(&status.datasets);
+        show_time(&status.datasets);
+    }
+    if !status.peers.is_empty() {
+        say!();
+        show_peers(&status.peers);
+        show_lag(status);
+    }
+    if !status.plans.is_empty() {
+        say!();
+        show_plans(&status.plans);
+    }
+    show_running(status);
+}
+
+/// Where it is reached, and how fast it may send.
+fn show_doors(status: &Status) {
     let off = || "off".to_owned();
     say!("{} (narrowboat {})", status.name, status.version);
     say!("  NFS          {}", status.nfs.clone().unwrap_or_else(off));
@@ -33,6 +55,10 @@ fn show(status: &Status) {
     if let Some(cap) = &status.receive_cap {
         say!("  receives     {} at most", limit_line(cap));
     }
+}
+
+/// What it holds, and what that takes.
+fn show_room(status: &Status) {
     say!("  live data    {}", size(status.logical_bytes));
     say!("  snapshots    {} if each were kept whole", size(status.protected_bytes));
     say!(
@@ -43,16 +69,20 @@ fn show(status: &Status) {
     );
     say!("  stored       {} in {} containers", size(status.stored_bytes), count(status.containers));
     say!("  disk         {} free of {}", size(status.disk_free_bytes), size(status.disk_bytes));
+    match (&status.reclaiming, &status.reclaim) {
+        (Some(now), _) => say!("  reclaim      {}: {} {}", now.what, count(now.done), now.unit),
+        (None, Some(last)) => say!("  reclaim      {} given back at {}", size(last.freed_bytes), last.ended),
+        (None, None) => {}
+    }
+}
+
+/// What somebody should do something about.
+fn show_problems(status: &Status) {
     if status.damaged_objects > 0 {
         say!(
             "  PROBLEM      {} objects are damaged: `narrowboat scrub show` says whom it hits",
             status.damaged_objects
         );
-    }
-    match (&status.reclaiming, &status.reclaim) {
-        (Some(now), _) => say!("  reclaim      {}: {} {}", now.what, count(now.done), now.unit),
-        (None, Some(last)) => say!("  reclaim      {} given back at {}", size(last.freed_bytes), last.ended),
-        (None, None) => {}
     }
     if let Some(why) = &status.unreclaimed {
         say!("  PROBLEM      what is deleted gives no room back: {why}");
@@ -86,28 +116,23 @@ fn show(status: &Status) {
         );
         say!("               it is tried again and again; `narrowboat thaw {}` tries it now", owed.hook);
     }
-    if !status.datasets.is_empty() {
-        say!();
-        show_datasets(&status.datasets);
-        show_time(&status.datasets);
+}
+
+/// How far each peer is behind with what was sent to it.
+fn show_lag(status: &Status) {
+    for (peer, lag) in status.peers.iter().flat_map(|peer| peer.lag.iter().map(move |lag| (peer, lag))) {
+        let behind = match lag.snapshots_behind {
+            0 => "has the newest snapshot".to_owned(),
+            1 => "is 1 snapshot behind".to_owned(),
+            snapshots => format!("is {snapshots} snapshots behind"),
+        };
+        let age = duration(lag.seconds);
+        say!("  {} {behind} of {}: {} from {age} ago", peer.name, lag.dataset, lag.newest_there);
     }
-    if !status.peers.is_empty() {
-        say!();
-        show_peers(&status.peers);
-        for (peer, lag) in status.peers.iter().flat_map(|peer| peer.lag.iter().map(move |lag| (peer, lag))) {
-            let behind = match lag.snapshots_behind {
-                0 => "has the newest snapshot".to_owned(),
-                1 => "is 1 snapshot behind".to_owned(),
-                snapshots => format!("is {snapshots} snapshots behind"),
-            };
-            let age = duration(lag.seconds);
-            say!("  {} {behind} of {}: {} from {age} ago", peer.name, lag.dataset, lag.newest_there);
-        }
-    }
-    if !status.plans.is_empty() {
-        say!();
-        show_plans(&status.plans);
-    }
+}
+
+/// What is being sent.
+fn show_running(status: &Status) {
     let running = status.replications.iter().filter(|replication| replication.state == "running");
     for replication in running {
         let (wire, rate) = (size(replication.wire_bytes_sent), bit_rate(replication.bits_per_second as f64));
