@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use narrowboat_storage::id::SnapshotId;
-use narrowboat_wan::link::{Cancel, LinkError, Progress, Stopped};
+use narrowboat_storage::id::{DatasetId, SnapshotId, StoreId};
+use narrowboat_wan::link::{Cancel, Link, LinkError, Progress, Stopped};
 use narrowboat_wan::peer::PeerId;
 use narrowboat_wan::shape::Class;
 use narrowboat_wan::sync::{Replication, Report};
@@ -130,82 +130,53 @@ impl Transfers {
     ) -> Result<u64, LinkError> {
         let link = node.link.clone().ok_or(LinkError::Closed)?;
         let (key, store) = link.find(&peer).map(|record| (record.id, record.store))?;
-        let it = (what.snapshot.snapshot, key);
-        let cancel = Cancel::new();
-        let id = {
-            let mut list = self.lock();
-            let same = |transfer: &&Transfer| transfer.report.state == "running" && transfer.what == it;
-            if let Some(running) = list.iter().find(same) {
-                return Ok(running.report.id);
-            }
-            let id = list.back().map_or(1, |last| last.report.id + 1);
-            let report = reports::Replication {
-                id,
-                snapshot: label,
-                peer: peer.clone(),
-                class: class.to_string(),
-                state: "running".into(),
-                begun: rfc3339(clock::now()),
-                logical_bytes: what.snapshot.logical_bytes,
-                root: what.snapshot.root.map(|root| root.to_string()),
-                ..reports::Replication::default()
-            };
-            list.push_back(Transfer { report, what: it, cancel: cancel.clone(), unwanted: false });
-            if list.len() > REMEMBERED
-                && let Some(old) = list.iter().position(|transfer| transfer.report.state != "running")
-            {
-                list.remove(old);
-            }
-            id
+        let report = reports::Replication {
+            snapshot: label,
+            peer: peer.clone(),
+            class: class.to_string(),
+            state: "running".into(),
+            begun: rfc3339(clock::now()),
+            logical_bytes: what.snapshot.logical_bytes,
+            root: what.snapshot.root.map(|root| root.to_string()),
+            ..reports::Replication::default()
         };
-        let owner = node.clone();
-        let dataset = what.snapshot.dataset;
+        let cancel = Cancel::new();
+        let id = match self.enlist(report, (what.snapshot.snapshot, key), &cancel) {
+            Ok(id) => id,
+            Err(running) => return Ok(running),
+        };
         self.measure(node, id, &peer, &what);
-        let proof = Proof { snapshot: what.snapshot.snapshot, mark: what.mark.clone() };
         // What is sent, and what differences are taken from, stays to the end of it, whatever is deleted meanwhile.
         let roots = what.snapshot.root.iter().chain(what.bases.iter().map(|(_, root)| root));
         let held: Vec<_> = roots.filter_map(|root| node.store.pool().hold(root).ok()).collect();
+        let sending = Sending { owner: node.clone(), link, id, peer, key, store, dataset: what.snapshot.dataset };
         node.spawn(async move {
             let _held = held;
-            let source = Arc::new(owner.store.pool().clone());
-            let progress = |now: Progress| owner.transfers.note(id, &now);
-            let work = async {
-                let shared = || ledger::take_mark(&owner.store, &peer, &dataset, clock::now());
-                // Without it everything is asked for, which is as right.
-                let shared = tokio::task::block_in_place(shared).unwrap_or_else(|error| {
-                    tracing::warn!(%error, "the ledger could not be changed");
-                    None
-                });
-                let what = Replication { shared: shared.clone(), ..what };
-                let outcome = link.replicate_as(class, &peer, what, source, &cancel, progress).await;
-                if outcome.as_ref().is_err_and(|stopped| stopped.report.payload_bytes == 0)
-                    && let Some(taken) = &shared
-                {
-                    // Nothing left, so nothing can have arrived.
-                    let note = || ledger::give_back(&owner.store, &peer, &dataset, taken, clock::now());
-                    if let Err(error) = tokio::task::block_in_place(note) {
-                        tracing::warn!(%error, "the ledger could not be changed");
-                    }
-                }
-                if outcome.as_ref().is_ok_and(|report| report.published) {
-                    let note = || ledger::advance(&owner.store, &peer, &dataset, &proof, shared.as_ref(), clock::now());
-                    if let Err(error) = tokio::task::block_in_place(note) {
-                        tracing::warn!(%error, "what the peer has could not be noted");
-                    }
-                }
-                // Who removes a peer or a dataset first does that and then forgets what was noted; what is noted still later is
-                // forgotten here. Another box may get the name one day, and the same one a new store, by being paired anew.
-                let is_peer = link.find(&peer).is_ok_and(|record| record.id == key && record.store == store);
-                if !is_peer || owner.store.dataset_row(dataset).is_none() {
-                    let forget = || ledger::forget(&owner.store, &peer, &dataset, clock::now());
-                    if let Err(error) = tokio::task::block_in_place(forget) {
-                        tracing::warn!(%error, "the ledger could not be changed");
-                    }
-                }
-                outcome
-            };
-            owner.transfers.follow(id, work).await;
+            sending.owner.transfers.follow(id, sending.carry_out(class, what, &cancel)).await;
         });
+        Ok(id)
+    }
+
+    /// Gives a new one its number; the number of the one that does the same, where that is under way.
+    fn enlist(
+        &self,
+        report: reports::Replication,
+        what: (SnapshotId, PeerId),
+        cancel: &Cancel,
+    ) -> std::result::Result<u64, u64> {
+        let mut list = self.lock();
+        let same = |transfer: &&Transfer| transfer.report.state == "running" && transfer.what == what;
+        if let Some(running) = list.iter().find(same) {
+            return Err(running.report.id);
+        }
+        let id = list.back().map_or(1, |last| last.report.id + 1);
+        let report = reports::Replication { id, ..report };
+        list.push_back(Transfer { report, what, cancel: cancel.clone(), unwanted: false });
+        if list.len() > REMEMBERED
+            && let Some(old) = list.iter().position(|transfer| transfer.report.state != "running")
+        {
+            list.remove(old);
+        }
         Ok(id)
     }
 
@@ -269,6 +240,67 @@ impl Transfers {
         let patience = std::time::Duration::from_millis(500);
         let (list, _) = self.changed.wait_timeout(list, patience).unwrap_or_else(PoisonError::into_inner);
         list.iter().find(|transfer| transfer.report.id == id).map(|transfer| transfer.report.clone())
+    }
+}
+
+/// One replication as its task carries it out: between link and ledger.
+struct Sending {
+    owner: Arc<Node>,
+    link: Link,
+    id: u64,
+    peer: String,
+    /// Whose name that is now.
+    key: PeerId,
+    store: StoreId,
+    dataset: DatasetId,
+}
+
+impl Sending {
+    /// Sends, and keeps in the ledger what the peer has then.
+    async fn carry_out(&self, class: Class, what: Replication, cancel: &Cancel) -> Result<Report, Stopped> {
+        let (store, peer) = (&self.owner.store, self.peer.as_str());
+        let proof = Proof { snapshot: what.snapshot.snapshot, mark: what.mark.clone() };
+        let taken = self
+            .note("the ledger could not be changed", || ledger::take_mark(store, peer, &self.dataset, clock::now()));
+        // Without it everything is asked for, which is as right.
+        let shared = taken.flatten();
+        let what = Replication { shared: shared.clone(), ..what };
+        let progress = |now: Progress| self.owner.transfers.note(self.id, &now);
+        let source = Arc::new(store.pool().clone());
+        let outcome = self.link.replicate_as(class, peer, what, source, cancel, progress).await;
+        if outcome.as_ref().is_err_and(|stopped| stopped.report.payload_bytes == 0)
+            && let Some(taken) = &shared
+        {
+            // Nothing left, so nothing can have arrived.
+            self.note("the ledger could not be changed", || {
+                ledger::give_back(store, peer, &self.dataset, taken, clock::now())
+            });
+        }
+        if outcome.as_ref().is_ok_and(|report| report.published) {
+            self.note("what the peer has could not be noted", || {
+                ledger::advance(store, peer, &self.dataset, &proof, shared.as_ref(), clock::now())
+            });
+        }
+        self.forget_strangers();
+        outcome
+    }
+
+    /// Who removes a peer or a dataset first does that and then forgets what was noted; what is noted still later is
+    /// forgotten here. Another box may get the name one day, and the same one a new store, by being paired anew.
+    fn forget_strangers(&self) {
+        let store = &self.owner.store;
+        let is_peer =
+            self.link.find(&self.peer).is_ok_and(|record| record.id == self.key && record.store == self.store);
+        if !is_peer || store.dataset_row(self.dataset).is_none() {
+            self.note("the ledger could not be changed", || {
+                ledger::forget(store, &self.peer, &self.dataset, clock::now())
+            });
+        }
+    }
+
+    /// Changes the ledger, which may wait for the disk. Where that fails the log says `what`.
+    fn note<T>(&self, what: &str, change: impl FnOnce() -> narrowboat_storage::error::Result<T>) -> Option<T> {
+        tokio::task::block_in_place(change).inspect_err(|error| tracing::warn!(peer = self.peer, %error, "{what}")).ok()
     }
 }
 
