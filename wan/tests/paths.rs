@@ -59,13 +59,6 @@ fn why(link: &Link) -> Option<Why> {
     status(link).path.map(|(path, _)| path.why)
 }
 
-/// What a box has, as it is stored.
-fn bytes(office: &Office) -> u64 {
-    use narrowboat_wan::sync::Source;
-    let stored = |(kind, name)| office.store.stored(kind, &name).unwrap().bytes.len() as u64;
-    office.store.refs().into_iter().map(stored).sum()
-}
-
 async fn until(what: &str, so: impl Fn() -> bool) {
     let began = tokio::time::Instant::now();
     while !so() {
@@ -192,7 +185,7 @@ fn a_silent_path_is_left_and_a_better_one_comes_back() {
         assert!(sent.report.published);
         assert_eq!(sent.attempts, 2, "one break, by the cut");
         let again = 4 << 20;
-        let whole = bytes(&world.branch);
+        let whole = world.branch.stored_bytes();
         assert!(sent.report.payload_bytes < whole + again, "{} sent of {whole}", sent.report.payload_bytes);
         world.head.store.check().unwrap();
         until("one connection", || status(&world.branch_link).replaced + status(&world.head_link).replaced == 0).await;
@@ -251,6 +244,8 @@ fn who_was_called_over_a_worse_path_goes_to_the_better_one() {
         let net = SimNet::new(5);
         let (branch, branch_link, head, head_link) = called_over_the_second(&net, &[1]).await;
         let began = net.now();
+        // So that it is in the middle of it when the time has come: it takes some half a minute.
+        tokio::time::sleep(24 * SECOND).await;
         let snapshot = dataset(5, 24).0.snapshot(&head.store, 1, head.id());
         let job = send(&head_link, "box-1", &head, &snapshot);
         until("the first path", || why(&branch_link) == Some(Why::Better)).await;

@@ -58,6 +58,13 @@ impl Office {
         StoreId([self.claims; 16])
     }
 
+    /// What it has, as it is stored.
+    pub fn stored_bytes(&self) -> u64 {
+        use narrowboat_wan::sync::Source;
+        let stored = |(kind, name)| self.store.stored(kind, &name).unwrap().bytes.len() as u64;
+        self.store.refs().into_iter().map(stored).sum()
+    }
+
     /// What another box would have pinned of this one.
     pub fn record(&self, addresses: Vec<PeerAddress>) -> PeerRecord {
         PeerRecord {
