@@ -223,3 +223,40 @@ fn two_replications_at_a_time_share_what_is_on_the_wire() {
     // To whom what belongs to nobody goes is no more than a guess.
     assert!(shares.iter().all(|share| *share > 3 << 19), "each has its own: {shares:?}");
 }
+
+/// Longer than QUIC waits for a sign of life.
+#[test]
+fn a_pause_of_what_is_received_keeps_the_connection() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
+    let (_head, served) = (Served::start(&head), Served::start(&branch));
+    pair(&head, &branch);
+    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    write_noise(&served);
+    fine(&branch, &["snapshot", "create", "disk", "--name", "full"]);
+    fine(&branch, &["limit", "head", "--rate", "2Mbit"]);
+    fine(&branch, &["replicate", "disk", "--to", "head"]);
+    let peer = || facts(&branch, &["peer", "list"])[0].clone();
+    let sent = || peer()["wire_bytes_sent"].as_u64().expect("bytes");
+    let used = || peer()["path"]["seconds"].as_f64().unwrap_or(0.0);
+    until("something to be sent", || sent() > 1 << 20);
+    // Both have called; by now one connection is left, or will be: the one in use.
+    fine(&head, &["limit", "--receive", "--rate", "pause"]);
+    until("the pause", || peer()["granted"] == 0);
+    let (began, before) = (used(), sent());
+    // By then the session is broken off, and waits.
+    until("the session to wait", || used() > began + 20.0);
+    assert!(sent() - before < 40_000, "{} bytes of what was under way", sent() - before);
+    let quiet = sent();
+    until("the end of QUIC's patience", || used() > began + 60.0);
+    assert!(sent() - quiet < 3000, "{} bytes in forty seconds", sent() - quiet);
+    assert_eq!(facts(&branch, &["replication", "list"])[0]["state"], "running");
+    // The other way all goes on.
+    fine(&head, &["volume", "create", "other", "--size", "64MiB"]);
+    fine(&head, &["snapshot", "create", "other", "--name", "empty"]);
+    fine(&head, &["replicate", "other", "--to", "branch", "--wait"]);
+    fine(&head, &["limit", "--receive", "--rate", "unlimited"]);
+    fine(&branch, &["limit", "head", "--rate", "unlimited"]);
+    until("the end", || facts(&branch, &["replication", "list"])[0]["state"] == "done");
+    assert!(used() > began + 60.0, "the same connection: {}", peer());
+}

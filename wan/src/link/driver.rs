@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::cancel::Cancel;
+use super::hold::Hold;
 use super::streams::{Heard, Shared, Way, Writer, read_frames};
 use crate::sync::{Done, Failure, Input, Job, Lane, Output, Report, Room, Session, Worker};
 use crate::wire::{Channel, Frame, Preface};
@@ -50,6 +51,8 @@ pub(super) struct Ends<'a> {
     pub cancel: &'a Cancel,
     /// The link shuts down: to the peer it is a broken connection, after which it tries again.
     pub closing: &'a Cancel,
+    /// The peer wants nothing for a while: a session that sends ends, and what it has written with it.
+    pub hold: Option<&'a Hold>,
     /// Others wait for the place of a session that receives.
     pub make_room: &'a Cancel,
 }
@@ -64,6 +67,13 @@ pub(super) async fn drive(
     mut observe: impl FnMut(&Session),
 ) -> (Result<(), Failure>, Report) {
     let Conversation { mut session, worker, connection, control, data_out, mut data_in } = conversation;
+    let outlasted = async {
+        match ends.hold {
+            Some(hold) => hold.outlasts().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(outlasted);
     let data_out = data_out.into_iter().map(|preface| Way::Later(connection.clone(), preface)).collect();
     let mut rim = Rim::new(worker, control, data_out);
     let mut leaving = false;
@@ -86,6 +96,8 @@ pub(super) async fn drive(
             biased;
             () = ends.cancel.cancelled() => Input::Cancel,
             () = ends.closing.cancelled() => Input::Lost(Failure::Lost),
+            // Once: the session has an outcome then.
+            () = &mut outlasted => Input::Lost(Failure::Busy("the peer has paused what it receives".to_owned())),
             () = ends.make_room.cancelled(), if !leaving => {
                 leaving = true;
                 Input::MakeRoom
@@ -107,7 +119,8 @@ pub(super) async fn drive(
             _ = connection.closed() => Input::Lost(Failure::Lost),
             () = rim.shared.room.notified() => continue,
             () = sleep_until(deadline) => match borne {
-                true => continue,
+                // Silence begins anew when the pause is over.
+                true => Input::Heard,
                 false => Input::Time,
             },
         };

@@ -89,6 +89,13 @@ impl Link {
     }
 }
 
+impl Grants {
+    /// True while a peer is granted nothing: that it is silent is not its fault.
+    pub(super) fn pause(&self, node: NodeId) -> bool {
+        lock(&self.0).receive.granted(node).is_some_and(Rate::is_paused)
+    }
+}
+
 /// Deals out anew, and says what is to be told.
 fn look(inner: &Inner) {
     let peers = inner.peers.all();
@@ -191,6 +198,7 @@ async fn mind(inner: &Inner, peer: &Peer, mut stream: RecvStream) {
             Ok(Grant(granted)) => {
                 tracing::debug!(peer = %peer.name(), ?granted, "the peer grants us");
                 inner.shaper.set_granted(granting, granted);
+                settle(inner, peer);
                 last = granted;
                 tokio::time::sleep(CALM).await;
             }
@@ -201,14 +209,16 @@ async fn mind(inner: &Inner, peer: &Peer, mut stream: RecvStream) {
             }
         }
     }
-    forget(inner, granting, last).await;
+    forget(inner, peer, granting, last).await;
 }
 
-/// The stream has ended: what was granted last counts for a while, but lets a connection come about.
-async fn forget(inner: &Inner, granting: Granting, last: Option<Rate>) {
-    if last.is_some_and(Rate::is_paused) {
-        inner.shaper.set_granted(granting, Some(Rate::MIN));
-    }
+/// Holds back data for the peer, or no longer: as it says.
+fn settle(inner: &Inner, peer: &Peer) {
+    peer.hold.set(inner.shaper.granted(peer.node).is_some_and(Rate::is_paused));
+}
+
+/// The stream has ended: what was granted last counts for a while.
+async fn forget(inner: &Inner, peer: &Peer, granting: Granting, last: Option<Rate>) {
     if last.is_some() {
         tokio::select! {
             () = tokio::time::sleep(LASTS) => {}
@@ -216,4 +226,5 @@ async fn forget(inner: &Inner, granting: Granting, last: Option<Rate>) {
         }
     }
     inner.shaper.end_granting(granting);
+    settle(inner, peer);
 }

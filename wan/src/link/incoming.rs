@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::cancel::Cancel;
 use super::connections::Watch;
 use super::driver::{Conversation, Ends, drive};
+use super::hold::Opener;
 use super::paths::Path;
 use super::peers::Peer;
 use super::places::Place;
@@ -67,6 +68,7 @@ async fn serve(inner: Arc<Inner>, peer: Arc<Peer>, connection: Connection) {
     let mut address = connection.remote_address();
     let mut look = tokio::time::interval(ADDRESS);
     let mut watch = Watch::default();
+    let mut opener = Opener::of(&connection, &peer.hold);
     let ended = loop {
         while tasks.try_join_next().is_some() {}
         tokio::select! {
@@ -84,6 +86,7 @@ async fn serve(inner: Arc<Inner>, peer: Arc<Peer>, connection: Connection) {
                 }
                 Err(error) => break Some(error),
             },
+            () = peer.hold.changed() => opener.look(&connection),
             () = inner.closing.cancelled() => break None,
             () = peer.removed.cancelled() => {
                 connection.close(VarInt::from_u32(0), b"removed");
@@ -91,6 +94,7 @@ async fn serve(inner: Arc<Inner>, peer: Arc<Peer>, connection: Connection) {
             }
             _ = look.tick() => {
                 peer.look_after(&connection, &mut watch, inner.config.identity.id());
+                opener.look(&connection);
                 let seen = connection.remote_address();
                 inner.shaper.route(seen, peer.node);
                 if seen != address {
@@ -293,8 +297,8 @@ async fn run(
     let conversation =
         Conversation { session, worker, connection, control, data_out: Vec::new(), data_in: Some(data_in) };
     let began = Instant::now();
-    let ends = Ends { cancel: &Cancel::new(), closing: &inner.closing, make_room: place.wanted() };
-    let patient = || peer.is_paused(&inner.shaper);
+    let ends = Ends { cancel: &Cancel::new(), closing: &inner.closing, make_room: place.wanted(), hold: None };
+    let patient = || peer.stands_still(&inner.shaper) || inner.grants.pause(peer.node);
     let mut watched = Watched { greeted: false, told: began };
     let observe = |session: &Session| watched.look(peer, session, &counting);
     let (outcome, mut report) = drive(conversation, inner.began, ends, patient, observe).await;

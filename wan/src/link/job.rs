@@ -108,8 +108,8 @@ pub(super) async fn replicate(
             }
             Err(error) => return Err(job.stopped(error)),
         };
-        // A peer that is busy is there, and will have a place, however long that takes.
-        if job.total.kept > kept_before || error.is_busy() {
+        // A peer that is busy is there, and will have a place, however long that takes; so is one that wants nothing just now.
+        if job.total.kept > kept_before || error.is_busy() || peer.stands_still(&inner.shaper) {
             moved_at = Instant::now();
             backoff = Backoff::default();
         }
@@ -173,7 +173,10 @@ impl Running<'_> {
     async fn connect(&mut self, cancel: &Cancel, since: &mut Instant) -> Result<Connection, LinkError> {
         self.tell(false, None, true);
         let (inner, peer) = (self.inner, self.peer);
-        let connected = peer.connected();
+        let connected = async {
+            peer.hold.released().await;
+            peer.connected().await
+        };
         tokio::pin!(connected);
         loop {
             tokio::select! {
@@ -182,7 +185,7 @@ impl Running<'_> {
                 () = inner.closing.cancelled() => return Err(LinkError::Closed),
                 () = tokio::time::sleep(LOOK) => {}
             }
-            if peer.is_paused(&inner.shaper) {
+            if peer.stands_still(&inner.shaper) {
                 *since = Instant::now();
             } else if since.elapsed() >= inner.config.retry_for {
                 return Err(LinkError::Unreachable {
@@ -227,11 +230,12 @@ impl Running<'_> {
             Conversation { session, worker: worker.clone(), connection, control, data_out, data_in: None };
         let (inner, peer) = (self.inner, self.peer);
         let mut greeted = false;
+        let sending = peer.hold.begin_sending();
         let (outcome, report) = drive(
             conversation,
             inner.began,
-            Ends { cancel, closing: &inner.closing, make_room: &Cancel::new() },
-            || peer.is_paused(&inner.shaper),
+            Ends { cancel, closing: &inner.closing, make_room: &Cancel::new(), hold: Some(&peer.hold) },
+            || peer.stands_still(&inner.shaper) || inner.grants.pause(peer.node),
             |session| {
                 if let Some(hello) = session.peer().filter(|_| !greeted) {
                     greeted = true;
@@ -241,6 +245,7 @@ impl Running<'_> {
             },
         )
         .await;
+        drop(sending);
         self.total.add(&report);
         self.tell(true, None, true);
         if let Err(failure) = &outcome
@@ -271,7 +276,8 @@ impl Running<'_> {
     /// Bytes per second that the line may be expected to take; none where neither a cap nor what was seen says anything.
     fn rate_expected(&self, connection: &Connection) -> Option<u64> {
         let limits = [None, Some(self.peer.node)].map(|of| self.inner.shaper.limit(of));
-        let capped = limits.into_iter().flatten().min().map(|limit| limit.bits() / 8);
+        let capped =
+            limits.into_iter().flatten().filter(|limit| !limit.is_paused()).min().map(|limit| limit.bits() / 8);
         let seen = tls::controller_of(connection).map(|steady| steady.bytes_per_second()).filter(|rate| *rate > 0);
         // What was seen says little while little was sent, so a cap outranks it.
         capped.or(seen)
@@ -312,7 +318,7 @@ async fn opens_for_too_long(inner: &Inner, peer: &Peer) {
     let mut waited = Duration::ZERO;
     while waited < OPENS {
         tokio::time::sleep(LOOK).await;
-        if !peer.is_paused(&inner.shaper) {
+        if !peer.stands_still(&inner.shaper) {
             waited += LOOK;
         }
     }

@@ -141,7 +141,8 @@ async fn watch_over(
             () = peer.addresses_changed() => (better_at, others_at) = (Instant::now(), Instant::now()),
             _ = look.tick() => {}
         }
-        if peer.is_paused(&inner.shaper) {
+        // A peer that is told to send nothing may say nothing for a while: QUIC's idle timeout is enough then.
+        if peer.is_paused(&inner.shaper) || inner.grants.pause(peer.node) {
             silence = Silence::default();
             continue;
         }

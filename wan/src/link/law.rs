@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
 use quinn_proto::RttEstimator;
 
+use super::hold::Gate;
+
 /// Packets that a round needs before its loss says anything.
 pub(super) const TELLING_PACKETS: u64 = 20;
 
@@ -51,54 +53,65 @@ pub trait Law: Clone + Debug + Send + Sync + 'static {
     }
 }
 
-/// Makes a law for every connection.
+/// Makes the law of a connection, and another one behind the same gate for every path that it moves to. For one connection each.
 #[derive(Debug)]
-pub struct Laws<L>(PhantomData<fn() -> L>);
+pub struct Laws<L> {
+    gate: Arc<Gate>,
+    law: PhantomData<fn() -> L>,
+}
 
 impl<L> Default for Laws<L> {
     fn default() -> Self {
-        Laws(PhantomData)
+        Laws { gate: Arc::default(), law: PhantomData }
     }
 }
 
 impl<L: Law> ControllerFactory for Laws<L> {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        Box::new(Governed(L::begin(now, current_mtu)))
+        Box::new(Governed { law: L::begin(now, current_mtu), gate: self.gate.clone() })
     }
 }
 
+/// Less than any packet: nothing more may be under way.
+const SHUT: u64 = 1;
+
 /// A law as quinn's controller.
 #[derive(Clone, Debug)]
-pub struct Governed<L>(pub L);
+pub struct Governed<L> {
+    /// It says how much may be under way,
+    pub(super) law: L,
+    /// unless the peer wants nothing.
+    pub(super) gate: Arc<Gate>,
+}
 
 impl<L: Law> Controller for Governed<L> {
     fn on_sent(&mut self, now: Instant, bytes: u64, _last: u64) {
-        self.0.sent(now, bytes);
+        self.law.sent(now, bytes);
     }
 
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, _rtt: &RttEstimator) {
-        self.0.acked(now, sent, bytes, app_limited);
+        self.law.acked(now, sent, bytes, app_limited || self.gate.is_shut());
     }
 
     fn on_end_acks(&mut self, now: Instant, _in_flight: u64, app_limited: bool, _largest: Option<u64>) {
-        self.0.heard(now, app_limited);
+        self.law.heard(now, app_limited || self.gate.is_shut());
     }
 
     fn on_congestion_event(&mut self, now: Instant, sent: Instant, persistent: bool, lost_bytes: u64) {
-        self.0.lost(now, sent, persistent, lost_bytes);
+        self.law.lost(now, sent, persistent, lost_bytes);
     }
 
     fn on_mtu_update(&mut self, new_mtu: u16) {
-        self.0.set_mtu(new_mtu);
+        self.law.set_mtu(new_mtu);
     }
 
     fn window(&self) -> u64 {
-        self.0.window()
+        if self.gate.is_shut() { SHUT } else { self.law.window() }
     }
 
     fn metrics(&self) -> ControllerMetrics {
         let mut metrics = ControllerMetrics::default();
-        (metrics.congestion_window, metrics.ssthresh) = (self.0.window(), self.0.ceiling());
+        (metrics.congestion_window, metrics.ssthresh) = (self.law.window(), self.law.ceiling());
         metrics
     }
 
@@ -107,7 +120,7 @@ impl<L: Law> Controller for Governed<L> {
     }
 
     fn initial_window(&self) -> u64 {
-        L::INITIAL_PACKETS * self.0.mtu()
+        L::INITIAL_PACKETS * self.law.mtu()
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {

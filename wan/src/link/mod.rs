@@ -12,7 +12,7 @@
 //! * [`congestion`]: how much may be under way on a thin, long, lossy line; [`scavenger`]: how much for what yields to everybody; [`law`]: how quinn asks them.
 //! * [`identity`], [`tls`]: who may connect; [`pairing`]: how two boxes learn one another's keys.
 //! * [`lane`], `lanes`: which class a connection has, and connections of classes other than normal.
-//! * `grants`: caps of what is received, which peers are told and keep.
+//! * `grants`: caps of what is received, which peers are told and keep; `hold`: how data stands still while a connection lives.
 //! * `door` answers handshakes, `keeper` sees to it that there is a connection over the best path, with `dial` and what `paths`
 //!   decides; `connections` has the rules for several connections of one peer, whoever dialled them; `standing` is what outlives a restart.
 //! * `probe` measures the line to a peer.
@@ -42,6 +42,7 @@ mod door;
 mod driver;
 pub mod endpoint;
 mod grants;
+mod hold;
 pub mod host;
 pub mod identity;
 mod incoming;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::cancel::Cancel;
 use super::connections::{Changes, Connections, InUse, Watch};
+use super::hold::Hold;
 use super::lanes::Lanes;
 use super::paths::{Candidate, Path, Traffic};
 use super::shares::Shares;
@@ -30,6 +31,8 @@ pub(super) struct Peer {
     pub lanes: Lanes,
     /// What its sessions have sent to it lately.
     pub lately: Arc<Lately>,
+    /// Whether it has paused what it receives from us.
+    pub hold: Arc<Hold>,
     /// Thrown when the peer is removed.
     pub removed: Cancel,
     /// Whose what was on the wire is.
@@ -60,6 +63,7 @@ impl Peer {
             node,
             lanes: Lanes::default(),
             lately: Arc::default(),
+            hold: Arc::default(),
             removed: Cancel::new(),
             shares: Mutex::default(),
             record: Mutex::new(record),
@@ -223,9 +227,14 @@ impl Peer {
         self.sessions.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// True while nothing may be sent to the peer.
+    /// True while nothing at all may be sent to the peer, by a cap of this box.
     pub(super) fn is_paused(&self, shaper: &Shaper) -> bool {
-        [None, Some(self.node)].into_iter().any(|of| shaper.limit(of).is_some_and(|limit| limit.is_paused()))
+        [None, Some(self.node)].into_iter().any(|of| shaper.own_limit(of).is_some_and(|limit| limit.is_paused()))
+    }
+
+    /// True while no data may be sent to the peer, by a cap of this box or because the peer wants none.
+    pub(super) fn stands_still(&self, shaper: &Shaper) -> bool {
+        self.hold.is_held() || self.is_paused(shaper)
     }
 
     /// Remembers why the peer was not reached.

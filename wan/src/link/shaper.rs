@@ -202,6 +202,11 @@ impl Shaper {
         self.lock().tree.limit(of)
     }
 
+    /// The cap of the box (`None`) or of a peer that was set here, whatever the peer grants.
+    pub fn own_limit(&self, of: Option<NodeId>) -> Option<Rate> {
+        self.lock().tree.own_limit(of)
+    }
+
     /// The payload that datagrams to an address should have for them to fill the cap that they are under, where so few fit into a second
     /// that it matters: to begin with, and at most. The former every path takes (1280 bytes with headers, RFC 8200, section 5).
     pub fn filling_payloads(&self, address: SocketAddr) -> Option<(u16, u16)> {

@@ -190,7 +190,7 @@ pub fn alpn_of(connection: &quinn::Connection) -> Option<Vec<u8>> {
 /// What the congestion controller of a connection knows of the line.
 pub(super) fn controller_of(connection: &quinn::Connection) -> Option<Steady> {
     let governed = connection.congestion_state().into_any().downcast::<Governed<Steady>>();
-    governed.ok().map(|governed| governed.0)
+    governed.ok().map(|governed| governed.law)
 }
 
 fn key_of(spki: &CertificateDer<'_>) -> Option<PeerId> {

@@ -137,7 +137,9 @@ impl Node {
     }
 
     fn settle(&mut self, now: Duration) {
-        let limit = [self.own, self.granted].into_iter().flatten().min();
+        // Without data, but for a trickle: what keeps a connection alive.
+        let granted = self.granted.map(|granted| if granted.is_paused() { Rate::MIN } else { granted });
+        let limit = [self.own, granted].into_iter().flatten().min();
         if limit != self.bucket.limit() {
             self.bucket.set_limit(now, limit);
         }
@@ -239,9 +241,18 @@ impl Tree {
         self.nodes.get(&id).and_then(|node| node.granted)
     }
 
-    /// The cap of the box (`None`) or of one peer: the lower of what this side has set and what the peer grants.
+    /// The cap of the box (`None`) or of one peer: the lower of what this side has set and what the peer grants. Where the peer
+    /// grants nothing, acknowledgements and what keeps a connection alive may leave all the same, at [`Rate::MIN`].
     pub fn limit(&self, of: Option<NodeId>) -> Option<Rate> {
-        of.and_then(|id| self.nodes.get(&id)).map_or(&self.bucket, |node| &node.bucket).limit()
+        match of.and_then(|id| self.nodes.get(&id)) {
+            Some(node) => [node.own, node.granted].into_iter().flatten().min(),
+            None => self.bucket.limit(),
+        }
+    }
+
+    /// The cap of the box (`None`) or of one peer that this side has set.
+    pub fn own_limit(&self, of: Option<NodeId>) -> Option<Rate> {
+        of.and_then(|id| self.nodes.get(&id)).map_or(self.bucket.limit(), |node| node.own)
     }
 
     /// Sets what a class of a peer never exceeds, whatever there is to borrow; `None` for no ceiling. Counts from the next datagram on.

@@ -217,7 +217,7 @@ pub(super) async fn ask(inner: &Inner, peer: &Peer, connection: &Connection) -> 
     if connection.max_datagram_size().is_none() {
         return Err(Unmeasured::TooOld);
     }
-    if peer.is_paused(&inner.shaper) {
+    if peer.stands_still(&inner.shaper) {
         return Err(Unmeasured::Paused);
     }
     let session = peer.next_session();
