@@ -29,7 +29,7 @@ use crate::catalogue::HistoryFile;
 use crate::error::{Damage, Error, Result};
 use crate::id::{ContainerId, DatasetId};
 use crate::pool::{Condemned, LetGo, LetGoStep, Pool, Survey, Watch};
-use crate::store::{Needed, Store};
+use crate::store::{Needed, Quarantined, Store, Without};
 use crate::units::{Lsn, Timestamp};
 
 /// Nodes that are walked in one step: what lies together of them is read together.
@@ -130,6 +130,8 @@ pub struct Reclaim {
     sum: LetGo,
     report: Reclaimed,
     only_looks: bool,
+    /// What is looked at as if it were gone; nothing, unless the run only looks.
+    without: Without,
 }
 
 impl Drop for Reclaim {
@@ -153,6 +155,7 @@ impl Store {
             sum: LetGo::default(),
             report: Reclaimed::default(),
             only_looks: false,
+            without: Without::default(),
         })
     }
 
@@ -160,6 +163,18 @@ impl Store {
     pub fn reclaim_preview(&self) -> Result<Reclaim> {
         let mut run = self.reclaim()?;
         run.only_looks = true;
+        Ok(run)
+    }
+
+    /// The same as if part of the quarantine were empty: to see what emptying it would free, together with what is free to go anyway.
+    pub fn reclaim_preview_without(&self, gone: &dyn Fn(&Quarantined) -> bool) -> Result<Reclaim> {
+        let mut run = self.reclaim_preview()?;
+        for one in self.quarantined().into_iter().filter(|one| gone(one)) {
+            match &one.snapshot {
+                Some(snapshot) => drop(run.without.snapshots.insert(snapshot.id)),
+                None => drop(run.without.datasets.insert(one.dataset.id)),
+            }
+        }
         Ok(run)
     }
 }
@@ -207,18 +222,18 @@ impl Reclaim {
             At::Turn => Ok(self.once(self.pool.turn_epoch(), At::Turn, At::Barrier)),
             At::Barrier => Ok(self.once(self.pool.is_epoch_over(), At::Barrier, At::Layers)),
             At::Layers => {
-                store.need_layers(&self.watch)?;
+                store.need_layers(&self.watch, &self.without)?;
                 Ok(self.then(At::Catalogue))
             }
             At::Catalogue => {
-                self.needed = store.need_catalogue(&self.watch)?;
+                self.needed = store.need_catalogue(&self.watch, &self.without)?;
                 store.need_arriving(&self.watch)?;
                 Ok(self.then(At::Journal(Lsn(0))))
             }
             At::Journal(after) => {
                 let next = match store.need_journal(&self.watch, &self.needed, after)? {
                     Some(upto) => At::Journal(upto),
-                    None => At::Histories(store.all_history_files()),
+                    None => At::Histories(store.all_history_files(&self.without)),
                 };
                 Ok(self.then(next))
             }

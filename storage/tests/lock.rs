@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::*;
-use narrowboat_storage::catalogue::Policy;
+use narrowboat_storage::catalogue::{DeletedBy, Policy};
 use narrowboat_storage::error::Refusal;
 use narrowboat_storage::media::SimDisk;
 use narrowboat_storage::store::{KEPT_EVERY, LONGEST, LockScope};
@@ -31,7 +31,7 @@ fn is_locked(store: &Store, name: &str) {
     let id = store.snapshot_named("disk", name).expect("there").id;
     let refusals = [
         store.delete_snapshot("disk", name, FUTURE),
-        store.delete_snapshot_by_id(id, FUTURE),
+        store.delete_snapshot_by_id(id, DeletedBy::Retention, FUTURE),
         store.delete_dataset("disk", FUTURE),
     ];
     for refused in refusals {

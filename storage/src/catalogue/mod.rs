@@ -6,6 +6,7 @@
 //!
 //! `docs/formats/catalogue.md` owns the bytes.
 
+mod deleted;
 mod image;
 mod locks;
 mod moments;
@@ -27,10 +28,11 @@ use crate::id::{DatasetId, SnapshotId, StoreId};
 use crate::media::Media;
 use crate::units::{Inode, Lsn};
 
+pub use deleted::{Deleted, DeletedBy};
 pub use locks::Lock;
 pub use moments::{Checkpoint, Mark, Window};
 pub use past::{History, HistoryFile, Step};
-use rows::{CHECKPOINTS, HISTORY, LOCK, MARK, Row, RowKey, STEPS, WINDOW};
+use rows::{CHECKPOINTS, DELETED_DATASET, DELETED_SNAPSHOT, HISTORY, LOCK, MARK, Row, RowKey, STEPS, WINDOW};
 pub use rows::{Change, DatasetKind, DatasetRow, Head, Policy, Sealed, SnapshotRow, decode_changes, encode_changes};
 
 const FILE: &str = "catalogue.redb";
@@ -54,6 +56,8 @@ struct Contents {
     histories: BTreeMap<DatasetId, History>,
     steps: BTreeMap<DatasetId, Vec<Step>>,
     locks: BTreeMap<SnapshotId, Lock>,
+    deleted_datasets: BTreeMap<DatasetId, Deleted>,
+    deleted_snapshots: BTreeMap<SnapshotId, Deleted>,
 }
 
 /// The catalogue of one store.
@@ -100,13 +104,13 @@ impl Catalogue {
         self.apply_sealing(changes, &[])
     }
 
-    /// Makes changes and seals snapshots in one step. A snapshot that was deleted meanwhile stays deleted, and one that is
+    /// Makes changes and seals snapshots in one step. A snapshot that is gone meanwhile stays so, and one that is
     /// sealed stays as it is.
     pub fn apply_sealing(&self, changes: &[Change], seals: &[(SnapshotId, Sealed)]) -> Result<()> {
         let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changes = changes.to_vec();
         for (id, sealed) in seals {
-            if let Some(row) = self.snapshot(*id).filter(|row| row.sealed.is_none()) {
+            if let Some(row) = self.any_snapshot(*id).filter(|row| row.sealed.is_none()) {
                 changes.push(Change::snapshot(&SnapshotRow { sealed: Some(*sealed), ..row }));
             }
         }
@@ -147,21 +151,29 @@ impl Catalogue {
         look(&self.contents.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// All datasets, in the order of their names.
+    /// All datasets that are there, in the order of their names.
     pub fn datasets(&self) -> Vec<DatasetRow> {
-        let mut rows: Vec<_> = self.read(|contents| contents.datasets.values().cloned().collect());
+        let there = |contents: &Contents| {
+            let rows = contents.datasets.values().filter(|row| contents.has_dataset(row.id));
+            rows.cloned().collect::<Vec<_>>()
+        };
+        let mut rows = self.read(there);
         rows.sort_by(|a: &DatasetRow, b| a.name.cmp(&b.name));
         rows
     }
 
-    /// A dataset by its id.
+    /// A dataset by its id, if it is there.
     pub fn dataset(&self, id: DatasetId) -> Option<DatasetRow> {
-        self.read(|contents| contents.datasets.get(&id).cloned())
+        self.read(|contents| contents.datasets.get(&id).filter(|row| contents.has_dataset(row.id)).cloned())
     }
 
-    /// A dataset by its name.
+    /// A dataset by its name, if it is there.
     pub fn dataset_named(&self, name: &str) -> Option<DatasetRow> {
-        self.read(|contents| contents.datasets.values().find(|row| row.name == name).cloned())
+        let named = |contents: &Contents| {
+            let mut rows = contents.datasets.values();
+            rows.find(|row| row.name == name && contents.has_dataset(row.id)).cloned()
+        };
+        self.read(named)
     }
 
     /// A dataset's head; the empty one where it has none yet.
@@ -169,17 +181,15 @@ impl Catalogue {
         self.read(|contents| contents.heads.get(&dataset).copied().unwrap_or_default())
     }
 
-    /// Snapshots of one dataset, or of all, oldest first.
+    /// Snapshots of one dataset, or of all, that are there, oldest first.
     pub fn snapshots(&self, dataset: Option<DatasetId>) -> Vec<SnapshotRow> {
-        let wanted = |row: &&SnapshotRow| dataset.is_none_or(|dataset| row.dataset == dataset);
-        let mut rows: Vec<_> = self.read(|contents| contents.snapshots.values().filter(wanted).cloned().collect());
-        rows.sort_by_key(|row: &SnapshotRow| (row.dataset, row.time, row.lsn, row.id));
-        rows
+        let wanted = |row: &SnapshotRow| dataset.is_none_or(|dataset| row.dataset == dataset);
+        self.snapshots_where(|contents, row| wanted(row) && contents.has_snapshot(row))
     }
 
-    /// A snapshot by its id.
+    /// A snapshot by its id, if it is there.
     pub fn snapshot(&self, id: SnapshotId) -> Option<SnapshotRow> {
-        self.read(|contents| contents.snapshots.get(&id).cloned())
+        self.read(|contents| contents.snapshots.get(&id).filter(|row| contents.has_snapshot(row)).cloned())
     }
 
     /// All peers: name and record.
@@ -278,6 +288,8 @@ impl Contents {
             Row::History(id, history) => drop(self.histories.insert(id, history)),
             Row::Steps(id, steps) => drop(self.steps.insert(id, steps)),
             Row::Lock(lock) => drop(self.locks.insert(lock.snapshot, lock)),
+            Row::DeletedDataset(id, deleted) => drop(self.deleted_datasets.insert(id, deleted)),
+            Row::DeletedSnapshot(id, deleted) => drop(self.deleted_snapshots.insert(id, deleted)),
             Row::Unknown => {}
         }
     }
@@ -296,6 +308,8 @@ impl Contents {
             RowKey::History(id) => drop(self.histories.remove(&id)),
             RowKey::Steps(id) => drop(self.steps.remove(&id)),
             RowKey::Lock(id) => drop(self.locks.remove(&id)),
+            RowKey::DeletedDataset(id) => drop(self.deleted_datasets.remove(&id)),
+            RowKey::DeletedSnapshot(id) => drop(self.deleted_snapshots.remove(&id)),
             RowKey::Unknown => {}
         }
     }

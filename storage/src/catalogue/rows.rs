@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::deleted::Deleted;
 use super::locks::{self, Lock};
 use super::moments::{self, Checkpoint, Mark, Window};
 use super::past::{self, History, Step};
@@ -127,6 +128,8 @@ pub(super) const MARK: u8 = 9;
 pub(super) const HISTORY: u8 = 10;
 pub(super) const STEPS: u8 = 11;
 pub(super) const LOCK: u8 = 12;
+pub(super) const DELETED_SNAPSHOT: u8 = 13;
+pub(super) const DELETED_DATASET: u8 = 14;
 
 /// A decoded row.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,6 +146,8 @@ pub(super) enum Row {
     History(DatasetId, History),
     Steps(DatasetId, Vec<Step>),
     Lock(Lock),
+    DeletedSnapshot(SnapshotId, Deleted),
+    DeletedDataset(DatasetId, Deleted),
     Unknown,
 }
 
@@ -161,6 +166,8 @@ pub(super) enum RowKey {
     History(DatasetId),
     Steps(DatasetId),
     Lock(SnapshotId),
+    DeletedSnapshot(SnapshotId),
+    DeletedDataset(DatasetId),
     Unknown,
 }
 
@@ -215,10 +222,10 @@ impl Change {
         Change { key: key(DATASET, &row.id.0), value }
     }
 
-    /// Removes a dataset, its head, its remembered calls, its window, its checkpoints and its history; its snapshots and marks
-    /// have rows of their own.
-    pub fn no_dataset(id: DatasetId) -> [Change; 7] {
-        [DATASET, HEAD, CALLS, WINDOW, CHECKPOINTS, HISTORY, STEPS]
+    /// Removes a dataset, its head, its remembered calls, its window, its checkpoints, its history and that it was deleted; its
+    /// snapshots and marks have rows of their own.
+    pub fn no_dataset(id: DatasetId) -> [Change; 8] {
+        [DATASET, HEAD, CALLS, WINDOW, CHECKPOINTS, HISTORY, STEPS, DELETED_DATASET]
             .map(|kind| Change { key: key(kind, &id.0), value: None })
     }
 
@@ -337,6 +344,8 @@ pub(super) fn row_key(key: &Bytes) -> Result<RowKey, Malformed> {
         HISTORY => RowKey::History(DatasetId(reader.array()?)),
         STEPS => RowKey::Steps(DatasetId(reader.array()?)),
         LOCK => RowKey::Lock(SnapshotId(reader.array()?)),
+        DELETED_SNAPSHOT => RowKey::DeletedSnapshot(SnapshotId(reader.array()?)),
+        DELETED_DATASET => RowKey::DeletedDataset(DatasetId(reader.array()?)),
         MARK => RowKey::Mark(DatasetId(reader.array()?), rest_as_text(&mut reader)?),
         PEER | SETTING => {
             let name = rest_as_text(&mut reader)?;
@@ -375,6 +384,8 @@ pub(super) fn row(key: &Bytes, value: &Bytes) -> Result<Row, Malformed> {
         RowKey::History(id) => Row::History(id, past::history(&mut reader)?),
         RowKey::Steps(id) => Row::Steps(id, past::steps(&mut reader)?),
         RowKey::Lock(id) => Row::Lock(locks::lock(id, &mut reader)?),
+        RowKey::DeletedSnapshot(id) => Row::DeletedSnapshot(id, Deleted::decode(&mut reader)?),
+        RowKey::DeletedDataset(id) => Row::DeletedDataset(id, Deleted::decode(&mut reader)?),
         RowKey::Unknown => return Ok(Row::Unknown),
     };
     reader.end().map(|()| row)

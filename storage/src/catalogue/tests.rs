@@ -56,6 +56,10 @@ fn steps() -> [Step; 2] {
     [Step { upto: Lsn(41), bytes: 100 }, Step { upto: Lsn(50), bytes: 1 << 20 }]
 }
 
+fn deleted() -> Deleted {
+    Deleted { until: 604_801, time: Timestamp(12), by: DeletedBy::Retention }
+}
+
 fn all_changes() -> Vec<Change> {
     vec![
         Change::dataset(&dataset(1)),
@@ -72,6 +76,8 @@ fn all_changes() -> Vec<Change> {
         Change::mark(&mark()),
         Change::history(DatasetId([1; 16]), Some(&history())),
         Change::steps(DatasetId([1; 16]), Some(&steps())),
+        Change::deleted_dataset(DatasetId([9; 16]), Some(deleted())),
+        Change::deleted_snapshot(SnapshotId([9; 16]), Some(deleted())),
     ]
 }
 
@@ -166,7 +172,11 @@ fn the_page_has_the_bytes_we_write() {
     ];
     let past =
         [Change::history(DatasetId([1; 16]), Some(&history())), Change::steps(DatasetId([1; 16]), Some(&steps()))];
-    for (nth, changes) in [&changes[..], &time[..], &past[..]].into_iter().enumerate() {
+    let quarantine = [
+        Change::deleted_snapshot(SnapshotId([2; 16]), Some(deleted())),
+        Change::deleted_dataset(DatasetId([1; 16]), Some(Deleted { by: DeletedBy::Person, ..deleted() })),
+    ];
+    for (nth, changes) in [&changes[..], &time[..], &past[..], &quarantine[..]].into_iter().enumerate() {
         let block = page.split("```hex").nth(nth + 1).and_then(|rest| rest.split("```").next()).expect("a hex block");
         let hex: String = block.chars().filter(char::is_ascii_hexdigit).collect();
         let ours: String = encode_changes(changes).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -284,4 +294,30 @@ fn a_history_out_of_order_is_not_believed() {
     wrong(&|history| history.files[0].last = Lsn(1));
     wrong(&|history| history.files[0].last = Lsn(20));
     wrong(&|history| *history = History { from: Lsn(9), upto: Lsn(8), files: Vec::new() });
+}
+
+#[test]
+fn what_was_deleted_is_passed_over_and_kept() {
+    let disk = SimDisk::new(1);
+    let (catalogue, _) = open(&disk);
+    catalogue.apply(&all_changes()).expect("room");
+    catalogue.apply(&[Change::deleted_snapshot(SnapshotId([1; 16]), Some(deleted()))]).expect("room");
+    let names = |rows: Vec<SnapshotRow>| rows.into_iter().map(|row| row.name).collect::<Vec<_>>();
+    assert_eq!(names(catalogue.snapshots(None)), ["monday-2", "monday-3"]);
+    assert!(catalogue.snapshot(SnapshotId([1; 16])).is_none() && catalogue.any_snapshot(SnapshotId([1; 16])).is_some());
+    catalogue.apply(&[Change::deleted_dataset(DatasetId([1; 16]), Some(deleted()))]).expect("room");
+    assert!(catalogue.snapshots(None).is_empty() && catalogue.dataset_named("share-1").is_none());
+    assert!(catalogue.dataset(DatasetId([1; 16])).is_none());
+    assert_eq!((catalogue.all_datasets().len(), catalogue.all_snapshots(None).len()), (2, 3));
+    drop(catalogue);
+    let (catalogue, _) = open(&disk);
+    assert_eq!(catalogue.dataset_deleted(DatasetId([1; 16])), Some(deleted()));
+    // What an earlier version deleted for good leaves rows that stand for nothing.
+    assert_eq!(catalogue.deleted_snapshots().len(), 1);
+    catalogue.apply(&catalogue.stray_deletions()).expect("room");
+    assert_eq!(catalogue.dataset_deleted(DatasetId([9; 16])), None);
+    catalogue.apply(&Change::no_dataset(DatasetId([1; 16]))).expect("room");
+    catalogue.apply(&catalogue.stray_deletions()).expect("room");
+    assert_eq!(catalogue.dataset_deleted(DatasetId([1; 16])), None);
+    assert_eq!(catalogue.snapshots(None).len(), 2, "a row of an earlier version");
 }

@@ -386,6 +386,16 @@ impl Dataset {
         self.shut(Shut::Deleted);
     }
 
+    /// Stops all answers of a dataset that is deleted and can be had back, or lets them go on. What it has is merged as ever, at
+    /// once where it would have waited for its hours.
+    pub fn withdraw(&self, withdrawn: bool) {
+        self.write_state().withdrawn = withdrawn;
+        if withdrawn {
+            self.set_hours(true);
+            self.stages.pressure.call_pump();
+        }
+    }
+
     /// Sets a dataset aside that could not be brought back: it answers with the damage, and the journal behind its head is
     /// kept for the day on which what is damaged is there again.
     pub fn set_aside(&self, damage: Damage) {
@@ -397,7 +407,13 @@ impl Dataset {
         let mut state = self.write_state();
         self.unstick(&mut state);
         self.moved(&state, state.memory_bytes(), 0);
-        *state = State { base: state.base, next_inode: state.next_inode, shut: Some(why), ..State::default() };
+        *state = State {
+            base: state.base,
+            next_inode: state.next_inode,
+            withdrawn: state.withdrawn,
+            shut: Some(why),
+            ..State::default()
+        };
     }
 
     /// Shows another root: for replicas, which have no layers.

@@ -39,6 +39,8 @@ pub(crate) struct State {
     pub tails: Tails,
     /// True while nobody may change anything, for a moment.
     pub held: bool,
+    /// True while it is deleted and can be had back: it answers nothing, and what it has goes on as ever.
+    pub withdrawn: bool,
     /// Why the layers can't be drained, if that was found out.
     pub stuck: Option<Stuck>,
     /// Why the dataset answers nothing, if it does not: then it has no layers.
@@ -75,6 +77,9 @@ pub(crate) struct Plan {
 impl State {
     /// Refused where the dataset answers nothing.
     pub fn refuse_if_shut(&self) -> Result<()> {
+        if self.withdrawn {
+            return Err(Refusal::Stale.into());
+        }
         match &self.shut {
             None => Ok(()),
             Some(Shut::Deleted) => Err(Refusal::Stale.into()),

@@ -138,8 +138,17 @@ impl Store {
     /// Makes changes of the catalogue that a person or peer asked for: in the journal, then in the catalogue, durable
     /// when it returns. The caller holds the administration.
     pub(super) fn administer(&self, changes: &[Change], now: Timestamp) -> Result<()> {
+        self.administer_as(changes, changes.iter().all(Change::removes), now)
+    }
+
+    /// The same for what gives room in the end, although it makes rows: a full disk must not refuse it.
+    pub(super) fn administer_freeing(&self, changes: &[Change], now: Timestamp) -> Result<()> {
+        self.administer_as(changes, true, now)
+    }
+
+    fn administer_as(&self, changes: &[Change], freeing: bool, now: Timestamp) -> Result<()> {
         let (kind, head) = Record::Catalogue(encode_changes(changes)).encode();
-        let lsn = match changes.iter().all(Change::removes) {
+        let lsn = match freeing {
             true => self.stages.append_freeing(now, NO_DATASET, kind, head)?.lsn,
             false => self.stages.append(now, NO_DATASET, kind, head, Vec::new())?.lsn,
         };
@@ -182,7 +191,16 @@ impl Store {
         Ok(DatasetInfo { row, head, totals, damage })
     }
 
+    /// An open dataset that is there.
     pub(super) fn dataset(&self, id: DatasetId) -> Result<Arc<Dataset>> {
+        match self.stages.catalogue.dataset_deleted(id) {
+            Some(_) => Err(Refusal::NotFound(format!("dataset {id}")).into()),
+            None => self.any_dataset(id),
+        }
+    }
+
+    /// An open dataset, also one that was deleted and is kept.
+    pub(super) fn any_dataset(&self, id: DatasetId) -> Result<Arc<Dataset>> {
         let datasets = self.datasets.read().unwrap_or_else(PoisonError::into_inner);
         datasets.get(&id).cloned().ok_or_else(|| Refusal::NotFound(format!("dataset {id}")).into())
     }
@@ -197,34 +215,19 @@ impl Store {
         }
     }
 
-    /// Deletes a dataset and its snapshots. Refused while one of them is held or locked.
-    pub fn delete_dataset(&self, name: &str, now: Timestamp) -> Result<()> {
-        self.refuse_deletion(&self.row_named(name)?)?;
-        // A drain step under way would find its layers gone, and bring a head back that no dataset has.
-        self.administer_at_rest(name, |row| {
-            let snapshots = self.refuse_deletion(&row)?;
-            let mut changes = Change::no_dataset(row.id).to_vec();
-            let gone = |snapshot: &SnapshotRow| [Change::no_snapshot(snapshot.id), Change::no_lock(snapshot.id)];
-            changes.extend(snapshots.iter().flat_map(gone));
-            let marks = self.stages.catalogue.marks(row.id);
-            changes.extend(marks.iter().map(|mark| Change::no_mark(row.id, &mark.label)));
-            self.administer(&changes, now)?;
-            let removed = self.datasets.write().unwrap_or_else(PoisonError::into_inner).remove(&row.id);
-            if let Some(dataset) = removed {
-                dataset.retire();
-            }
-            // What is left over goes with the next trimming.
-            let _ = self.sweep_history();
-            Ok(())
-        })
+    /// Lets go of a dataset that is gone from the catalogue.
+    pub(super) fn close_dataset(&self, id: DatasetId) {
+        let removed = self.datasets.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        if let Some(dataset) = removed {
+            dataset.retire();
+        }
     }
 
-    /// Refuses where a snapshot of the dataset is held or locked; returns them all.
-    fn refuse_deletion(&self, row: &DatasetRow) -> Result<Vec<SnapshotRow>> {
-        let snapshots = self.stages.catalogue.snapshots(Some(row.id));
+    /// Refuses where a snapshot of the dataset is held or locked.
+    pub(super) fn refuse_deletion(&self, row: &DatasetRow) -> Result<()> {
+        let snapshots = self.stages.catalogue.all_snapshots(Some(row.id));
         let then = format!(", then delete {}", row.name);
-        snapshots.iter().try_for_each(|snapshot| self.refuse_kept(snapshot, &then))?;
-        Ok(snapshots)
+        snapshots.iter().try_for_each(|snapshot| self.refuse_kept(snapshot, &then))
     }
 
     /// Snapshots of one dataset, or of all, oldest first.

@@ -23,7 +23,7 @@ const RULE: &str = "lock/";
 const REPLICAS: &str = "lock/replicas";
 /// How much of the time that the store ran a power cut may take back: locks last for so much longer then.
 pub const KEPT_EVERY: Duration = Duration::from_secs(600);
-/// The same while nothing is locked, and only scrubs are measured by it.
+/// The same while nothing is locked or kept of what was deleted, and only scrubs are measured by it.
 const KEPT_EVERY_IDLE: Duration = Duration::from_secs(3600);
 /// So long after it could not be made durable it is tried again.
 const RETRIED_AFTER: Duration = Duration::from_secs(60);
@@ -71,14 +71,15 @@ impl Run {
 
 impl Store {
     /// So much time has passed since this was called last (or the store was opened), by a clock that nobody can set and that stands
-    /// while the box is off. Durable every [`KEPT_EVERY`] while anything is locked, and else every hour.
+    /// while the box is off. Durable every [`KEPT_EVERY`] while anything is locked, or kept of what was deleted, and else every hour.
     pub fn run_on(&self, passed: Duration, now: Timestamp) -> Result<()> {
         let owed = {
             let mut run = self.run();
             run.seen = run.seen.saturating_add(passed);
             run.seen.saturating_sub(run.kept)
         };
-        if owed < KEPT_EVERY || (owed < KEPT_EVERY_IDLE && self.stages.catalogue.locks().is_empty()) {
+        let idle = || self.stages.catalogue.locks().is_empty() && self.stages.catalogue.keeps_nothing_deleted();
+        if owed < KEPT_EVERY || (owed < KEPT_EVERY_IDLE && idle()) {
             return Ok(());
         }
         self.keep_run(now).inspect_err(|_| {
@@ -147,15 +148,21 @@ impl Store {
 
     /// A lock, and with it the clock that it counts by: else what ran before it would count twice after a power cut.
     fn locked_for(&self, snapshot: SnapshotId, length: Duration) -> [Change; 2] {
+        let (run, until) = self.run_until(length);
+        [run, Change::lock(&Lock { snapshot, until })]
+    }
+
+    /// How long the store will have run when so much more has passed, and the change that keeps the clock by which that is told.
+    pub(super) fn run_until(&self, length: Duration) -> (Change, u64) {
         let run = *self.run();
-        let until = run.seen.saturating_add(length).as_secs() + 1;
-        [run.change(), Change::lock(&Lock { snapshot, until })]
+        (run.change(), run.seen.saturating_add(length).as_secs() + 1)
     }
 
     /// Refuses to delete a snapshot that is held or locked; the sentence says what to do. `then` is what was asked for, where it is
     /// more than the snapshot itself.
     pub(super) fn refuse_kept(&self, snapshot: &SnapshotRow, then: &str) -> Result<()> {
-        let dataset = self.stages.catalogue.dataset(snapshot.dataset).map_or_else(String::new, |dataset| dataset.name);
+        let dataset =
+            self.stages.catalogue.any_dataset(snapshot.dataset).map_or_else(String::new, |dataset| dataset.name);
         let name = format!("{dataset}@{}", snapshot.name);
         let why = match self.lock_left(snapshot.id) {
             Some(left) => format!("{name} is locked: nobody can delete it before the box has run for {}", days(left)),

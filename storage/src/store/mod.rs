@@ -18,6 +18,7 @@ mod lock;
 mod open;
 mod past;
 mod pump;
+mod quarantine;
 mod receiving;
 mod replica;
 mod retain;
@@ -31,6 +32,7 @@ mod volumes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -49,9 +51,10 @@ pub(crate) use datasets::stream_of;
 pub use datasets::{DatasetInfo, LABEL_BYTES_MAX, StoreStats};
 pub use lock::{KEPT_EVERY, LONGEST, LockScope};
 pub use open::OpenReport;
+pub use quarantine::{Emptied, QUARANTINE, Quarantined};
 pub use replica::ReplicaSnapshot;
 pub use retain::{Limit, Reach};
-pub(crate) use roots::Needed;
+pub(crate) use roots::{Needed, Without};
 pub use time::{Marked, Moment, Timeline, Written};
 
 /// The setting that says how far the journal's changes of the catalogue were applied.
@@ -71,6 +74,8 @@ pub struct StoreOptions {
     pub whole_journal_bytes: u64,
     /// Free disk space below which new data is refused, in bytes, so that deletion always has room.
     pub reserve_bytes: u64,
+    /// How long what is deleted from now on can be had back, in time that the store runs. Nothing: it is gone at once.
+    pub quarantine: Duration,
     /// Average chunk size; counts when the store is created, and never again.
     pub chunk_sizes: ChunkSizes,
     /// The realm of a new store; counts when the store is created, and never again.
@@ -93,6 +98,7 @@ impl Default for StoreOptions {
             pressure: PressureOptions::default(),
             whole_journal_bytes: 256 << 20,
             reserve_bytes: 256 << 20,
+            quarantine: QUARANTINE,
             chunk_sizes: ChunkSizes::DEFAULT,
             realm: Realm::published(),
             ids: IdSource::unique(),
@@ -130,6 +136,8 @@ pub struct Store {
     sweep_owed: AtomicBool,
     /// See [`StoreOptions::whole_journal_bytes`].
     whole_journal_bytes: u64,
+    /// See [`StoreOptions::quarantine`].
+    quarantine: Duration,
     /// Signals that a drain step ended.
     drained: Condvar,
     segment_bytes: u64,

@@ -55,7 +55,7 @@ impl Store {
             None => create_header(&*media, &options)?,
         };
         let (catalogue, catalogue_report) = Catalogue::open(media.clone(), header.store, is_new(&*media)?)?;
-        let heads = catalogue.datasets().into_iter().map(|row| catalogue.head(row.id).lsn);
+        let heads = catalogue.all_datasets().into_iter().map(|row| catalogue.head(row.id).lsn);
         let known_stable = heads.max().unwrap_or_default().max(applied(&catalogue)?);
         let segment_bytes = options.journal.segment_bytes;
         let journal_options = JournalOptions { known_stable, ..options.journal };
@@ -90,6 +90,7 @@ impl Store {
             unsplit: Mutex::default(),
             sweep_owed: AtomicBool::new(true),
             whole_journal_bytes: options.whole_journal_bytes,
+            quarantine: options.quarantine,
             drained: Condvar::new(),
             segment_bytes,
             run: Mutex::default(),
@@ -122,12 +123,15 @@ impl Store {
         let catalogue = &self.stages.catalogue;
         let mut first = self.stages.journal.last();
         let mut datasets = BTreeMap::new();
-        let rows = catalogue.datasets();
+        let rows = catalogue.all_datasets();
         for row in &rows {
             let head = catalogue.head(row.id);
             let base = Base { root: head.root, lsn: head.lsn };
             let dataset = Dataset::new(row, self.stages.clone(), mode_of(row), base, head.next_inode);
             dataset.restore_calls(catalogue.calls(row.id));
+            if catalogue.dataset_deleted(row.id).is_some() {
+                dataset.withdraw(true);
+            }
             if !row.read_only {
                 first = first.min(head.lsn);
             }
@@ -162,7 +166,8 @@ impl Store {
         let mut waits = |value: &bytes::Bytes| -> Result<Option<SnapshotId>> {
             let changes = decode_changes(value).map_err(|error| Damage::new("journal", 0, "a snapshot", error))?;
             let ids = changes.iter().filter_map(Change::snapshot_id);
-            let waiting = |id: &SnapshotId| self.stages.catalogue.snapshot(*id).is_some_and(|row| row.sealed.is_none());
+            let find = |id: &SnapshotId| self.stages.catalogue.any_snapshot(*id);
+            let waiting = |id: &SnapshotId| find(id).is_some_and(|row| row.sealed.is_none());
             Ok(ids.into_iter().find(waiting))
         };
         if let Some((snapshot, base)) = dataset.replay(record, &mut waits)? {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Store;
 use super::split::Leave;
-use crate::catalogue::{Change, DatasetRow, Head, Sealed};
+use crate::catalogue::{Change, DatasetRow, Head, Sealed, SnapshotRow};
 use crate::dataset::Deferral;
 use crate::dataset::layer::Layer;
 use crate::dataset::live::Dataset;
@@ -176,7 +176,7 @@ impl Store {
 
     /// The root below all layers of a dataset.
     pub(crate) fn base_root(&self, dataset: DatasetId) -> Result<Option<crate::name::Name>> {
-        Ok(self.dataset(dataset)?.base().root)
+        Ok(self.any_dataset(dataset)?.base().root)
     }
 
     fn owes_much(&self, dataset: &Dataset) -> bool {
@@ -231,7 +231,15 @@ impl Store {
 
     /// Sees to it that a snapshot is sealed, draining for it if need be. Refused where there is no such snapshot.
     pub fn seal(&self, snapshot: SnapshotId) -> Result<Sealed> {
-        let find = || self.stages.catalogue.snapshot(snapshot);
+        self.seal_found(snapshot, &|| self.stages.catalogue.snapshot(snapshot))
+    }
+
+    /// The same also of one that was deleted and is kept; its dataset is there.
+    pub(super) fn seal_kept(&self, snapshot: SnapshotId) -> Result<Sealed> {
+        self.seal_found(snapshot, &|| self.stages.catalogue.any_snapshot(snapshot))
+    }
+
+    fn seal_found(&self, snapshot: SnapshotId, find: &dyn Fn() -> Option<SnapshotRow>) -> Result<Sealed> {
         let gone = || Refusal::NotFound(format!("snapshot {snapshot}"));
         let row = find().ok_or_else(gone)?;
         if row.sealed.is_none() {
@@ -246,13 +254,19 @@ impl Store {
     /// taken: nobody else waits for it.
     pub(super) fn administer_at_rest<T>(&self, dataset: &str, work: impl FnOnce(DatasetRow) -> Result<T>) -> Result<T> {
         let id = self.row_named(dataset)?.id;
+        self.at_rest(id, || self.administer_named(dataset, id, work))
+    }
+
+    /// Does something while no drain step of a dataset is under way. The step that is, is waited for, so the caller holds no
+    /// administration.
+    pub(super) fn at_rest<T>(&self, id: DatasetId, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let claim = loop {
             match self.claim_drain(id) {
                 Some(claim) => break claim,
                 None => self.wait_for_other_drain(id),
             }
         };
-        let outcome = self.administer_named(dataset, id, work);
+        let outcome = work();
         drop(claim);
         // A pump that was called meanwhile has turned away from the claim.
         self.stages.pressure.call_pump();

@@ -95,22 +95,27 @@ impl Store {
             sealed: Some(replica.sealed),
             held: false,
         };
-        if let Some(known) = catalogue.snapshot(replica.snapshot) {
-            let said = SnapshotRow { held: known.held, name: known.name.clone(), ..snapshot };
-            return match known == said {
+        if let Some(known) = catalogue.any_snapshot(replica.snapshot) {
+            let said = SnapshotRow { held: known.held, name: known.name.clone(), ..snapshot.clone() };
+            if known != said {
+                return Err(Refusal::Exists(format!("another snapshot with the id {}", replica.snapshot)).into());
+            }
+            if catalogue.snapshot(known.id).is_some() {
                 // It was shown before: nothing more arrives for it.
-                true => self.received(replica.dataset).map_or(Ok(()), |change| self.administer(&[change], now)),
-                false => Err(Refusal::Exists(format!("another snapshot with the id {}", replica.snapshot)).into()),
-            };
+                return self.received(replica.dataset).map_or(Ok(()), |change| self.administer(&[change], now));
+            }
+            // It was deleted here, and was sent again.
         }
         let existing = catalogue.snapshots(Some(replica.dataset));
         snapshot.name = free_name(&replica.name, |name| existing.iter().any(|other| other.name == name));
         let newest = existing.iter().all(|other| other.time <= replica.time);
         let head = Head { root: replica.sealed.root, lsn: Lsn(0), next_inode: replica.sealed.next_inode };
-        let mut changes = vec![Change::snapshot(&snapshot)];
+        let mut changes = self.returned(&row, snapshot.id);
+        changes.extend(catalogue.snapshot_deleted(snapshot.id).map(|_| Change::deleted_snapshot(snapshot.id, None)));
+        changes.push(Change::snapshot(&snapshot));
         changes.extend(self.received(replica.dataset));
         changes.extend(self.locks_of_new(&row, snapshot.id));
-        match self.dataset(replica.dataset) {
+        match self.any_dataset(replica.dataset) {
             Err(_) => drop(self.add_dataset(row, head, &changes, now)?),
             Ok(dataset) => {
                 if newest {
@@ -118,6 +123,7 @@ impl Store {
                     changes.push(Change::dataset(&DatasetRow { size: replica.size, ..row }));
                 }
                 self.administer(&changes, now)?;
+                dataset.withdraw(false);
                 if newest {
                     dataset.show(Base { root: head.root, lsn: head.lsn }, head.next_inode);
                     dataset.learn_size()?;
@@ -169,15 +175,20 @@ impl Store {
 
     /// The row of the dataset that a snapshot is published in; a new one where there is none.
     fn replica_row(&self, replica: &ReplicaSnapshot, now: Timestamp) -> Result<DatasetRow> {
-        match self.stages.catalogue.dataset(replica.dataset) {
-            Some(row) if row.origin == Some(replica.origin) && row.kind == replica.kind => Ok(row),
+        let taken = |name: &str| self.stages.catalogue.dataset_named(name).is_some();
+        match self.stages.catalogue.any_dataset(replica.dataset) {
+            Some(row) if row.origin == Some(replica.origin) && row.kind == replica.kind => {
+                // One that was deleted comes back, by its name if that is still free.
+                let deleted = self.stages.catalogue.dataset_deleted(row.id).is_some();
+                let name = if deleted { free_name(&row.name, taken) } else { row.name };
+                Ok(DatasetRow { name, ..row })
+            }
             Some(row) => {
                 let why = format!("{} is no replica of the store {} here", row.name, replica.origin);
                 Err(Refusal::Invalid(why).into())
             }
             None => {
                 Self::check_replica_name(&replica.dataset_name)?;
-                let taken = |name: &str| self.stages.catalogue.dataset_named(name).is_some();
                 Ok(DatasetRow {
                     id: replica.dataset,
                     name: free_name(&replica.dataset_name, taken),

@@ -72,7 +72,7 @@ impl Store {
         let window = self.stages.catalogue.window(id)?;
         let checkpoints = self.stages.catalogue.checkpoints(id);
         let past = self.past(id);
-        let (begin, limit) = self.window_begins(&past, &window, &checkpoints);
+        let (begin, limit) = self.window_begins(id, &past, &window, &checkpoints);
         let first = checkpoints.get(begin)?;
         let last = self.stages.journal.time().max(first.time);
         let journal_bytes = self.past_bytes(&past, first.until_lsn);
@@ -116,9 +116,15 @@ impl Store {
         }
         let missing = self.stages.ample_bytes().saturating_sub(self.stages.space()?.free_bytes);
         let histories = self.stages.catalogue.histories();
-        let files = histories.iter().flat_map(|(_, history)| &history.files).map(|file| (file.last, file.bytes));
+        let catalogue = &self.stages.catalogue;
+        let there = histories.iter().filter(|(id, _)| catalogue.dataset_deleted(*id).is_none());
+        let files = there.flat_map(|(_, history)| &history.files).map(|file| (file.last, file.bytes));
         let owed = self.owed_after();
-        let spans = self.stages.journal.done(owed);
+        // What a dataset in quarantine keeps of the journal stays, whatever others let go of.
+        let quarantined = catalogue.deleted_datasets().into_iter();
+        let kept_from = quarantined.filter_map(|(row, _)| self.journal_kept_from(row.id)).min();
+        let mut spans = self.stages.journal.done(owed);
+        spans.retain(|span| kept_from.is_none_or(|kept| span.last <= kept));
         let mut kept: Vec<(Lsn, u64)> = files.chain(spans.iter().map(|span| (span.last, span.bytes))).collect();
         kept.sort_unstable();
         let mut freed = 0;
@@ -139,7 +145,7 @@ impl Store {
     pub(super) fn usable_checkpoints(&self, id: DatasetId) -> Vec<Checkpoint> {
         let Some(window) = self.stages.catalogue.window(id) else { return Vec::new() };
         let mut checkpoints = self.stages.catalogue.checkpoints(id);
-        let (begin, _) = self.window_begins(&self.past(id), &window, &checkpoints);
+        let (begin, _) = self.window_begins(id, &self.past(id), &window, &checkpoints);
         checkpoints.drain(..begin);
         checkpoints
     }
@@ -148,7 +154,7 @@ impl Store {
     fn noted_checkpoints(&self, id: DatasetId) -> Vec<Checkpoint> {
         let Some(window) = self.stages.catalogue.window(id) else { return Vec::new() };
         let mut checkpoints = self.stages.catalogue.checkpoints(id);
-        let (begin, _) = self.window_begins(&self.past(id), &window, &checkpoints);
+        let (begin, _) = self.window_begins(id, &self.past(id), &window, &checkpoints);
         checkpoints.drain(..begin.saturating_sub(1));
         checkpoints
     }
@@ -161,9 +167,12 @@ impl Store {
     /// Which checkpoint a window begins with, and why with none before: the newest that is as old as the window is long, and, from
     /// there on, the first that has no more behind it than the window allows, and that all of what is behind it is kept of.
     /// The newest costs nothing: what is behind it is owed anyway.
-    fn window_begins(&self, past: &Past, window: &Window, checkpoints: &[Checkpoint]) -> (usize, Limit) {
-        let oldest = self.stages.jumps().before(self.stages.journal.time(), window.nanoseconds);
-        let floor = self.window_floor();
+    /// The past of a dataset that was deleted stays as it was then, also where the disk gets full.
+    fn window_begins(&self, id: DatasetId, past: &Past, window: &Window, checkpoints: &[Checkpoint]) -> (usize, Limit) {
+        let deleted = self.stages.catalogue.dataset_deleted(id);
+        let now = deleted.map_or_else(|| self.stages.journal.time(), |deleted| deleted.time);
+        let oldest = self.stages.jumps().before(now, window.nanoseconds);
+        let floor = if deleted.is_some() { Lsn(0) } else { self.window_floor() };
         let from = checkpoints.partition_point(|checkpoint| checkpoint.time <= oldest).saturating_sub(1);
         let reached = |checkpoint: &Checkpoint| checkpoint.until_lsn >= past.from;
         let cost = |checkpoint: &Checkpoint| self.past_bytes(past, checkpoint.until_lsn);

@@ -3,19 +3,19 @@
 //! In this order, for things move on in it while this is looked at: layers become records and trees, records of the journal
 //! become history. What moves is noted where it arrives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use super::Store;
 use super::open::{NO_DATASET, applied};
-use crate::catalogue::{HistoryFile, decode_changes};
+use crate::catalogue::{HistoryFile, SnapshotRow, decode_changes};
 use crate::dataset::layer::Layer;
 use crate::dataset::live::Dataset;
 use crate::dataset::record::Record;
 use crate::error::{Damage, Environment, Error, Refusal, Result};
 use crate::history;
-use crate::id::DatasetId;
+use crate::id::{DatasetId, SnapshotId};
 use crate::journal;
 use crate::name::{Kind, Name};
 use crate::pool::Watch;
@@ -25,6 +25,21 @@ use crate::units::{Lsn, Timestamp};
 
 /// So much of the journal is read in one step, in bytes of records.
 const JOURNAL_BYTES: usize = 32 << 20;
+
+/// What is looked at as if it were gone, to see what that would free.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Without {
+    /// Datasets with all that is of them.
+    pub datasets: BTreeSet<DatasetId>,
+    /// Single snapshots.
+    pub snapshots: BTreeSet<SnapshotId>,
+}
+
+impl Without {
+    fn has(&self, row: &SnapshotRow) -> bool {
+        self.snapshots.contains(&row.id) || self.datasets.contains(&row.dataset)
+    }
+}
 
 /// Which records of the journal may still be applied to something.
 #[derive(Debug, Default)]
@@ -44,8 +59,12 @@ impl Needed {
 
 impl Store {
     /// Notes what the layers of all datasets name.
-    pub(crate) fn need_layers(&self, watch: &Watch) -> Result<()> {
-        self.open_datasets().iter().try_for_each(|dataset| dataset.need_layers(watch))
+    pub(crate) fn need_layers(&self, watch: &Watch, but: &Without) -> Result<()> {
+        let datasets = self.open_datasets();
+        datasets
+            .iter()
+            .filter(|dataset| !but.datasets.contains(&dataset.id))
+            .try_for_each(|dataset| dataset.need_layers(watch))
     }
 
     /// Notes all roots that the catalogue names, those below the layers of open datasets, and trees that are held. Before
@@ -53,7 +72,7 @@ impl Store {
     ///
     /// An image of the catalogue is left behind that has these roots and no older ones: were the catalogue lost, the heads that an
     /// earlier image names would be gone.
-    pub(crate) fn need_catalogue(&self, watch: &Watch) -> Result<Needed> {
+    pub(crate) fn need_catalogue(&self, watch: &Watch, but: &Without) -> Result<Needed> {
         match self.trim_journal() {
             Err(Error::Environment(Environment::Full)) => {}
             outcome => outcome?,
@@ -62,7 +81,8 @@ impl Store {
         let catalogue = &self.stages.catalogue;
         let applied = applied(catalogue)?;
         let mut needed = Needed { behind: BTreeMap::from([(NO_DATASET, applied)]), others: applied };
-        for row in catalogue.datasets() {
+        // What was deleted and can be had back is here as everything else.
+        for row in catalogue.all_datasets().into_iter().filter(|row| !but.datasets.contains(&row.id)) {
             let head = catalogue.head(row.id);
             need_root(watch, head.root);
             // Also those that no window reaches: a larger one might, tomorrow.
@@ -72,10 +92,10 @@ impl Store {
             needed.behind.insert(row.id, replayed.fold(head.lsn, Lsn::min));
             needed.others = needed.others.max(head.lsn);
         }
-        for snapshot in catalogue.snapshots(None) {
+        for snapshot in catalogue.all_snapshots(None).into_iter().filter(|row| !but.has(row)) {
             need_root(watch, snapshot.sealed.and_then(|sealed| sealed.root));
         }
-        for dataset in self.open_datasets() {
+        for dataset in self.open_datasets().into_iter().filter(|dataset| !but.datasets.contains(&dataset.id)) {
             need_root(watch, dataset.base().root);
         }
         self.stages.pool.held_roots().into_iter().for_each(|root| need_root(watch, Some(root)));
@@ -112,8 +132,8 @@ impl Store {
     }
 
     /// All files of histories.
-    pub(crate) fn all_history_files(&self) -> Vec<(DatasetId, HistoryFile)> {
-        let histories = self.stages.catalogue.histories();
+    pub(crate) fn all_history_files(&self, but: &Without) -> Vec<(DatasetId, HistoryFile)> {
+        let histories = self.stages.catalogue.histories().into_iter().filter(|(id, _)| !but.datasets.contains(id));
         histories.into_iter().flat_map(|(id, history)| history.files.into_iter().map(move |file| (id, file))).collect()
     }
 
@@ -122,7 +142,8 @@ impl Store {
         let read = history::read(&*self.stages.media, self.id, id, file, Lsn(0), &mut |record| {
             need_record(watch, &record, false)
         });
-        let still = self.all_history_files().iter().any(|(of, now)| (*of, now.first) == (id, file.first));
+        let still =
+            self.all_history_files(&Without::default()).iter().any(|(of, now)| (*of, now.first) == (id, file.first));
         match read {
             Err(Error::Damage(_) | Error::Environment(Environment::Io { .. })) if !still => Ok(()),
             outcome => outcome,

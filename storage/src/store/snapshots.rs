@@ -6,7 +6,7 @@ use super::Store;
 use super::datasets::{DatasetInfo, check_label};
 use super::open::applied_change;
 use super::time::Moment;
-use crate::catalogue::{Change, DatasetKind, DatasetRow, SnapshotRow, encode_changes};
+use crate::catalogue::{Change, DatasetKind, DatasetRow, DeletedBy, SnapshotRow, encode_changes};
 use crate::dataset::FileTree;
 use crate::dataset::live::{Dataset, Mode};
 use crate::dataset::state::Base;
@@ -110,21 +110,30 @@ impl Store {
         Ok(Arc::new(dataset))
     }
 
-    /// Deletes a snapshot. Refused while it is held or locked.
+    /// Deletes a snapshot, as a person does: until the quarantine is over it can be had back ([`Store::undelete_snapshot`]). Refused
+    /// while it is held or locked.
     pub fn delete_snapshot(&self, dataset: &str, name: &str, now: Timestamp) -> Result<()> {
         let _administration = self.administration();
-        self.delete(self.snapshot_named(dataset, name)?, now)
+        self.delete(&self.snapshot_named(dataset, name)?, DeletedBy::Person, now)
     }
 
     /// Deletes that very snapshot, whatever has its name by now. Refused while it is held or locked.
-    pub fn delete_snapshot_by_id(&self, id: SnapshotId, now: Timestamp) -> Result<()> {
+    pub fn delete_snapshot_by_id(&self, id: SnapshotId, by: DeletedBy, now: Timestamp) -> Result<()> {
         let _administration = self.administration();
-        self.delete(self.snapshot(id)?, now)
+        self.delete(&self.snapshot(id)?, by, now)
     }
 
-    fn delete(&self, row: SnapshotRow, now: Timestamp) -> Result<()> {
-        self.refuse_kept(&row, "")?;
-        self.administer(&[Change::no_snapshot(row.id), Change::no_lock(row.id)], now)
+    fn delete(&self, row: &SnapshotRow, by: DeletedBy, now: Timestamp) -> Result<()> {
+        self.refuse_kept(row, "")?;
+        self.administer_freeing(&self.deletion(row.id, by, now), now)
+    }
+
+    /// Deletes a snapshot for good, at once: one that the box made for itself and that nobody asked for. Refused while it is held or
+    /// locked.
+    pub fn discard_snapshot(&self, id: SnapshotId, now: Timestamp) -> Result<()> {
+        let _administration = self.administration();
+        self.refuse_kept(&self.snapshot(id)?, "")?;
+        self.administer(&[Change::no_snapshot(id), Change::no_lock(id)], now)
     }
 
     /// Holds a snapshot, so that it can't be deleted, or releases it.

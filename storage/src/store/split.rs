@@ -143,7 +143,7 @@ impl Store {
     /// How much of the journal is left as it is: a window that may not cost as much should not be spent on that.
     fn whole_bytes(&self) -> u64 {
         let windows =
-            self.stages.catalogue.datasets().into_iter().filter_map(|row| self.stages.catalogue.window(row.id));
+            self.stages.catalogue.all_datasets().into_iter().filter_map(|row| self.stages.catalogue.window(row.id));
         windows.map(|window| window.bytes / 4).fold(self.whole_journal_bytes, u64::min)
     }
 
@@ -162,7 +162,8 @@ impl Store {
             return None;
         }
         let kept = |row: crate::catalogue::DatasetRow| Some((row.id, self.kept_from(row.id)?));
-        let windows: Vec<(DatasetId, Lsn)> = self.stages.catalogue.datasets().into_iter().filter_map(kept).collect();
+        let windows: Vec<(DatasetId, Lsn)> =
+            self.stages.catalogue.all_datasets().into_iter().filter_map(kept).collect();
         for span in spans {
             let going = windows.iter().filter_map(|(id, kept)| Some((*id, self.going(*id, *kept, &span)?)));
             let going: BTreeMap<DatasetId, Going> = going.collect();

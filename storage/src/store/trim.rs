@@ -99,7 +99,7 @@ impl Store {
             dataset.move_up(last);
             drop(claim);
         }
-        for row in self.stages.catalogue.datasets() {
+        for row in self.stages.catalogue.all_datasets() {
             keep_after = self.journal_kept_from(row.id).map_or(keep_after, |kept| keep_after.min(kept));
         }
         let histories = self.stages.catalogue.histories();

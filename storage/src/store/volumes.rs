@@ -47,8 +47,8 @@ impl Store {
 
     /// Brings the sizes that the catalogue has of volumes up to their records, after a start.
     pub(super) fn learn_sizes(&self) -> Result<()> {
-        for row in self.stages.catalogue.datasets().into_iter().filter(|row| row.kind == DatasetKind::Volume) {
-            match self.dataset(row.id)?.learn_size() {
+        for row in self.stages.catalogue.all_datasets().into_iter().filter(|row| row.kind == DatasetKind::Volume) {
+            match self.any_dataset(row.id)?.learn_size() {
                 Ok(size) if size == row.size => {}
                 Ok(size) => self.stages.catalogue.apply(&[Change::dataset(&DatasetRow { size, ..row })])?,
                 // It was set aside, or answers with its damage when it is used.

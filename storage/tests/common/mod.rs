@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use narrowboat_storage::catalogue::Policy;
@@ -16,7 +17,7 @@ use narrowboat_storage::{PressureOptions, Result, Store, StoreOptions};
 
 /// Options of a store that is small enough to meet every bound soon.
 pub fn small() -> StoreOptions {
-    let mut options = StoreOptions { reserve_bytes: 1 << 20, ..StoreOptions::default() };
+    let mut options = StoreOptions { reserve_bytes: 1 << 20, quarantine: Duration::ZERO, ..StoreOptions::default() };
     options.pool.container_bytes = 256 << 10;
     options.pool.index_batch = 64;
     options.pool.cache_bytes = 1 << 20;
@@ -44,6 +45,12 @@ pub fn open_splitting(disk: &SimDisk) -> Result<(Store, OpenReport)> {
 /// again, for a store that keeps an id syncs.
 pub fn open(disk: &SimDisk) -> Result<(Store, OpenReport)> {
     let options = StoreOptions { ids: IdSource::seeded(disk.syncs()), ..small() };
+    Store::open(Arc::new(disk.clone()) as Arc<dyn Media>, options)
+}
+
+/// The same where what is deleted can be had back for so long.
+pub fn open_keeping(disk: &SimDisk, quarantine: Duration) -> Result<(Store, OpenReport)> {
+    let options = StoreOptions { ids: IdSource::seeded(disk.syncs()), quarantine, ..small() };
     Store::open(Arc::new(disk.clone()) as Arc<dyn Media>, options)
 }
 

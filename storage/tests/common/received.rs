@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use narrowboat_storage::catalogue::Policy;
+use narrowboat_storage::catalogue::{DeletedBy, Policy};
 use narrowboat_storage::dataset::FileTree;
 use narrowboat_storage::id::{IdSource, SnapshotId};
 use narrowboat_storage::media::SimDisk;
@@ -83,7 +83,7 @@ impl Branch {
         if self.published.len() > 2
             && let Some((oldest, _)) = self.published.pop_first()
         {
-            to.delete_snapshot_by_id(oldest, now)?;
+            to.delete_snapshot_by_id(oldest, DeletedBy::Retention, now)?;
         }
         Ok(())
     }

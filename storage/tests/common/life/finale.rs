@@ -1,5 +1,7 @@
 //! The end of a life: everything that is on its way arrives, nothing but what can be reached is left, locks end, and all can be deleted.
 
+use narrowboat_storage::catalogue::DeletedBy;
+
 use super::super::garbage::{expect_all_reached, expect_nothing_left};
 use super::Life;
 
@@ -43,7 +45,7 @@ impl Life {
         let (store, now) = (self.world.store(), self.world.locks.ran as i64);
         let now = narrowboat_storage::units::Timestamp(now);
         for row in store.snapshots(None) {
-            store.delete_snapshot_by_id(row.id, now).expect("its time is over");
+            store.delete_snapshot_by_id(row.id, DeletedBy::Retention, now).expect("its time is over");
         }
         for dataset in store.dataset_rows() {
             store.delete_dataset(&dataset.name, now).expect("nothing is locked");

@@ -5,11 +5,13 @@
 //! from a later one, in a file whose length some such state had.
 
 mod locks;
+mod quarantine;
 mod recovery;
 mod share;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use narrowboat_storage::catalogue::Policy;
 use narrowboat_storage::media::SimDisk;
@@ -49,6 +51,13 @@ pub struct World {
     pub unsure_snapshots: BTreeMap<String, Snapshot>,
     pub locks: Locks,
     opens: Opens,
+    /// How long what is deleted can be had back.
+    pub quarantine: Duration,
+    /// Snapshots and shares that were deleted and can be had back.
+    pub deleted: BTreeMap<String, Snapshot>,
+    pub deleted_shares: BTreeMap<String, (Share, BTreeMap<String, Snapshot>)>,
+    /// Times that something was had back.
+    pub had_back: u64,
     rng: Xoshiro256PlusPlus,
     clock: i64,
     /// Changes that were stable.
@@ -60,6 +69,12 @@ impl World {
     #[allow(dead_code, reason = "not every test needs it")]
     pub fn new(disk: SimDisk, seed: u64) -> Option<World> {
         World::opened_by(open, disk, seed)
+    }
+
+    /// The same where what is deleted can be had back for so long, in a store that `opens` opens so.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub fn keeping(opens: Opens, quarantine: Duration, disk: SimDisk, seed: u64) -> Option<World> {
+        Some(World { quarantine, ..World::opened_by(opens, disk, seed)? })
     }
 
     /// The same, with a store that is opened in another way.
@@ -75,6 +90,10 @@ impl World {
             unsure_snapshots: BTreeMap::new(),
             locks: Locks::default(),
             opens,
+            quarantine: Duration::ZERO,
+            deleted: BTreeMap::new(),
+            deleted_shares: BTreeMap::new(),
+            had_back: 0,
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
             clock: 1,
             stable_changes: 0,
@@ -124,6 +143,7 @@ impl World {
                 70..=77 => drop(self.drain()),
                 78..=85 => self.snapshot(&share),
                 86..=88 => self.delete_snapshot(),
+                89..=95 if !self.quarantine.is_zero() && self.roll(2) == 0 => self.quarantine_step(),
                 89..=91 => self.clone_snapshot(),
                 92 => self.delete_clone(),
                 93..=95 => self.set(),

@@ -64,6 +64,7 @@ impl World {
                 None => drop(self.settings.remove(name)),
             }
         }
+        self.expect_quarantined(&store);
         self.unsure.clear();
         self.unsure_snapshots.clear();
         self.store = Some(store);
@@ -73,6 +74,7 @@ impl World {
     #[allow(dead_code, reason = "not every test needs it")]
     pub fn expect_all(&self) {
         let store = self.store();
+        self.expect_quarantined(store);
         let check = store.check(true, &mut |_| true).expect("a sound machine");
         assert!(check.is_sound(), "{:#?}", check.problems);
         for share in self.shares.values() {

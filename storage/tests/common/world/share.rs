@@ -112,6 +112,18 @@ impl Share {
 
     /// Checks what a crash left, and takes it for the truth from here on.
     pub fn recovered(&mut self, tree: &dyn FileTree) {
+        self.adopt(tree);
+        let how = Create::Guarded(SetAttributes::default());
+        if let Ok(made) = tree.create(&call_at(1), Inode::ROOT, b"probe", &how) {
+            assert!(made.file.inode > self.newest, "{}: an inode number went back", self.name);
+            self.newest = made.file.inode;
+            let removed = tree.remove(&call_at(1), Inode::ROOT, b"probe").expect("just made");
+            tree.make_stable(removed.lsn).expect("a sound disk");
+        }
+    }
+
+    /// Checks what is there, which is one of the states that may be, and takes it for the truth from here on.
+    pub fn adopt(&mut self, tree: &dyn FileTree) {
         let found = image(tree);
         let names: Names = found.iter().map(|(path, (node, _))| (path.clone(), *node)).collect();
         for tag in self.tags.iter().rev().take(1000) {
@@ -154,12 +166,5 @@ impl Share {
         let ever = self.versions[..=at].iter().flat_map(|version| version.names.values()).map(|node| node.0).max();
         *self = Share { tags, ..Share::new(&self.name, self.id, &found) };
         self.newest = self.newest.max(newest).max(ever.unwrap_or(Inode::ROOT));
-        let how = Create::Guarded(SetAttributes::default());
-        if let Ok(made) = tree.create(&call_at(1), Inode::ROOT, b"probe", &how) {
-            assert!(made.file.inode > self.newest, "{}: an inode number went back", self.name);
-            self.newest = made.file.inode;
-            let removed = tree.remove(&call_at(1), Inode::ROOT, b"probe").expect("just made");
-            tree.make_stable(removed.lsn).expect("a sound disk");
-        }
     }
 }

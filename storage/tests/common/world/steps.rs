@@ -186,8 +186,10 @@ impl World {
             return assert!(outcome.is_err(), "{key} is locked, and was deleted");
         }
         let snapshot = self.snapshots.remove(&key);
-        if outcome.is_err() {
-            self.unsure_snapshots.extend(snapshot.map(|snapshot| (key, snapshot)));
+        match outcome {
+            Ok(()) if self.quarantine.is_zero() => {}
+            Ok(()) => self.deleted.extend(snapshot.map(|snapshot| (key, snapshot))),
+            Err(_) => self.unsure_snapshots.extend(snapshot.map(|snapshot| (key, snapshot))),
         }
     }
 
@@ -224,10 +226,15 @@ impl World {
         if self.snapshots.iter().any(|(key, snapshot)| snapshot.share == name && self.locks.holds(key)) {
             return assert!(outcome.is_err(), "a snapshot of {name} is locked, and the share was deleted");
         }
-        self.shares.remove(&name);
-        self.snapshots.retain(|_, snapshot| snapshot.share != name);
-        if outcome.is_err() {
-            self.unsure.insert(name);
+        let share = self.shares.remove(&name);
+        let (theirs, others) = std::mem::take(&mut self.snapshots).into_iter().partition(|(_, it)| it.share == name);
+        self.snapshots = others;
+        match (outcome, share) {
+            (Ok(()), Some(share)) if !self.quarantine.is_zero() => {
+                self.deleted_shares.insert(name, (share, theirs));
+            }
+            (Ok(()), _) => {}
+            (Err(_), _) => drop(self.unsure.insert(name)),
         }
     }
 

@@ -1,0 +1,349 @@
+//! What was deleted and can be had back: datasets with all their snapshots and their past, and single snapshots.
+//!
+//! ```text
+//!            delete                      its time is over, or somebody empties the quarantine
+//!   there ───────────▶ in quarantine ──────────────────────────────────────────────▶ gone
+//!     ▲                     │
+//!     └───── undelete ──────┘
+//! ```
+//!
+//! * Who deletes something makes a row that says so, beside the rows of what is deleted, in one change. From then on nobody finds it by
+//!   its name or id, and whoever has it open gets "stale" from it. All else goes on: it is merged, sealed, recovered after a crash, its
+//!   roots are roots ([`roots.rs`](super)), and its past stays as it was at that moment.
+//! * The time of the quarantine is counted as that of a lock ([`lock.rs`](super)): in seconds in which the store runs, noted with the
+//!   deletion. No clock that is set ends it, and a shorter setting counts for deletions to come.
+//! * When it is over, the next [`Store::expire_quarantine`] removes the rows; the room is reclaim's. Nothing that is locked or held ever
+//!   goes that way, whoever asks.
+//! * Names are free as soon as something is deleted. What comes back and finds its name taken needs another one.
+
+use std::time::Duration;
+
+use super::Store;
+use super::datasets::{DatasetInfo, check_label};
+use super::replica::NAME_PARTS_MAX;
+use crate::catalogue::{Change, DatasetRow, Deleted, DeletedBy, SnapshotRow};
+use crate::error::{Refusal, Result};
+use crate::id::{DatasetId, SnapshotId};
+use crate::units::Timestamp;
+
+/// How long what is deleted can be had back, where nothing else is said: who deletes by mistake on a Friday finds out after the weekend.
+pub const QUARANTINE: Duration = Duration::from_secs(7 * 86_400);
+/// Snapshots that go in one change of the catalogue.
+const SNAPSHOTS_TOGETHER: usize = 1000;
+
+/// Something that was deleted and can be had back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantined {
+    /// The dataset: what was deleted itself, or that the snapshot is of.
+    pub dataset: DatasetRow,
+    /// The snapshot, where that alone was deleted.
+    pub snapshot: Option<SnapshotRow>,
+    /// Snapshots that were there when a dataset was deleted; 0 for a snapshot.
+    pub snapshots: usize,
+    /// When, by whom, and until when.
+    pub deleted: Deleted,
+    /// How long the store has to run until it is gone; nothing where it goes next.
+    pub left: Duration,
+    /// True where a snapshot's dataset was deleted after it: that has to come back first.
+    pub within_deleted: bool,
+}
+
+impl Quarantined {
+    /// What it is called, as in `office` or `office@monday`.
+    pub fn label(&self) -> String {
+        match &self.snapshot {
+            Some(snapshot) => format!("{}@{}", self.dataset.name, snapshot.name),
+            None => self.dataset.name.clone(),
+        }
+    }
+}
+
+/// What has left the quarantine for good.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Emptied {
+    /// Datasets, each with all that was of it.
+    pub datasets: Vec<DatasetRow>,
+    /// Single snapshots.
+    pub snapshots: usize,
+    /// Why something stayed although it was asked for: it is locked.
+    pub stayed: Vec<String>,
+}
+
+impl Store {
+    /// Everything that was deleted and can be had back: datasets by name, then snapshots by dataset and time.
+    pub fn quarantined(&self) -> Vec<Quarantined> {
+        let catalogue = &self.stages.catalogue;
+        let ran = self.run_seconds();
+        let left = |deleted: &Deleted| Duration::from_secs(deleted.until.saturating_sub(ran));
+        let dataset = |(dataset, deleted): (DatasetRow, Deleted)| {
+            let all = catalogue.all_snapshots(Some(dataset.id));
+            let snapshots = all.iter().filter(|row| catalogue.snapshot_deleted(row.id).is_none()).count();
+            Quarantined { dataset, snapshot: None, snapshots, left: left(&deleted), deleted, within_deleted: false }
+        };
+        let snapshot = |(row, deleted): (SnapshotRow, Deleted)| {
+            let within_deleted = catalogue.dataset_deleted(row.dataset).is_some();
+            let (dataset, left) = (catalogue.any_dataset(row.dataset)?, left(&deleted));
+            Some(Quarantined { dataset, snapshot: Some(row), snapshots: 0, left, deleted, within_deleted })
+        };
+        let mut all: Vec<Quarantined> = catalogue.deleted_datasets().into_iter().map(dataset).collect();
+        all.extend(catalogue.deleted_snapshots().into_iter().filter_map(snapshot));
+        let time = |one: &Quarantined| one.snapshot.as_ref().map(|snapshot| snapshot.time);
+        all.sort_by(|a, b| {
+            let whole = |one: &Quarantined| one.snapshot.is_some();
+            let key = |one: &Quarantined| (one.dataset.name.clone(), one.dataset.id, time(one));
+            whole(a).cmp(&whole(b)).then_with(|| key(a).cmp(&key(b)))
+        });
+        all
+    }
+
+    /// All datasets, those that were deleted and are kept among them, which say so in their names: for whoever proves that all is sound.
+    pub(crate) fn kept_rows(&self) -> Vec<DatasetRow> {
+        let catalogue = &self.stages.catalogue;
+        let deleted = catalogue.deleted_datasets().into_iter();
+        let told = deleted.map(|(row, _)| DatasetRow { name: format!("{} (deleted)", row.name), ..row });
+        catalogue.datasets().into_iter().chain(told).collect()
+    }
+
+    /// The changes that delete a snapshot, for now or, without a quarantine, for good.
+    pub(super) fn deletion(&self, id: SnapshotId, by: DeletedBy, now: Timestamp) -> Vec<Change> {
+        if self.quarantine.is_zero() {
+            return gone(id).to_vec();
+        }
+        let (run, deleted) = self.deleted_now(by, now);
+        vec![run, Change::deleted_snapshot(id, Some(deleted))]
+    }
+
+    fn deleted_now(&self, by: DeletedBy, now: Timestamp) -> (Change, Deleted) {
+        let (run, until) = self.run_until(self.quarantine);
+        // Of what was written before, nothing has a later time.
+        (run, Deleted { until, time: self.stages.journal.time().max(now), by })
+    }
+
+    /// Deletes a dataset and its snapshots. It stops serving at once; until the quarantine is over it can be had back with its
+    /// snapshots and its past. Refused while one of its snapshots is held or locked.
+    pub fn delete_dataset(&self, name: &str, now: Timestamp) -> Result<()> {
+        if self.quarantine.is_zero() {
+            return self.discard_dataset(name, now);
+        }
+        let _administration = self.administration();
+        let row = self.row_named(name)?;
+        self.refuse_deletion(&row)?;
+        let (run, deleted) = self.deleted_now(DeletedBy::Person, now);
+        self.administer_freeing(&[run, Change::deleted_dataset(row.id, Some(deleted))], now)?;
+        self.any_dataset(row.id)?.withdraw(true);
+        Ok(())
+    }
+
+    /// Has a deleted dataset back, as it was when it was deleted; snapshots of it that were deleted before stay so. `which` is its name, or
+    /// its id where several were called so. Its name may be another one's by now: then it needs a `new` one.
+    pub fn undelete_dataset(&self, which: &str, new: Option<&str>, now: Timestamp) -> Result<DatasetInfo> {
+        let _administration = self.administration();
+        let deleted = self.stages.catalogue.deleted_datasets().into_iter().map(|(row, _)| row);
+        let row = only_one(deleted, "dataset", which, |row| (&row.name, row.id.to_string()))?;
+        let name = new.unwrap_or(&row.name).to_owned();
+        check_label("dataset", &name, if row.origin.is_some() { NAME_PARTS_MAX } else { 2 })?;
+        if self.stages.catalogue.dataset_named(&name).is_some() {
+            return Err(taken("dataset", &name));
+        }
+        let row = DatasetRow { name, ..row };
+        self.administer(&[Change::dataset(&row), Change::deleted_dataset(row.id, None)], now)?;
+        self.any_dataset(row.id)?.withdraw(false);
+        self.dataset_named(&row.name)
+    }
+
+    /// Has a deleted snapshot of a dataset back. `which` is its name, or its id where several were called so; with a `new` name where
+    /// its own is another one's by now.
+    pub fn undelete_snapshot(
+        &self,
+        dataset: &str,
+        which: &str,
+        new: Option<&str>,
+        now: Timestamp,
+    ) -> Result<SnapshotRow> {
+        let find = || {
+            let of = self.row_named(dataset)?;
+            let deleted = self.stages.catalogue.deleted_snapshots().into_iter().map(|(row, _)| row);
+            let mine = deleted.filter(|row| row.dataset == of.id);
+            only_one(mine, &format!("snapshot of {dataset}"), which, |row| (&row.name, row.id.to_string()))
+        };
+        // What is journaled of a new name is the whole row: with its root, so that applying it again later does not unseal it.
+        let sealed = match new {
+            Some(_) => Some(self.seal_kept(find()?.id)?),
+            None => None,
+        };
+        let _administration = self.administration();
+        let mut row = find()?;
+        let of = self.row_named(dataset)?;
+        if let Some(new) = new {
+            check_label("snapshot", new, 1)?;
+            row.name = new.to_owned();
+            row.sealed = row.sealed.or(sealed);
+        }
+        if self.refuse_taken_moment(&of, &row.name).is_err() {
+            return Err(taken("snapshot or mark", &format!("{dataset}@{}", row.name)));
+        }
+        let mut changes = vec![Change::deleted_snapshot(row.id, None)];
+        changes.extend(new.map(|_| Change::snapshot(&row)));
+        self.administer(&changes, now)?;
+        self.snapshot(row.id)
+    }
+
+    /// Removes what has been in quarantine for its time. To be called now and then; costs nothing where nothing is due.
+    pub fn expire_quarantine(&self, now: Timestamp) -> Result<Emptied> {
+        let ran = self.run_seconds();
+        let emptied = self.purge(&|_, deleted| deleted.until <= ran, now)?;
+        // What is locked goes later, and that is no news.
+        Ok(Emptied { stayed: Vec::new(), ..emptied })
+    }
+
+    /// Removes what is in quarantine before its time, as far as it is `wanted`; what is locked stays. Nobody has it back from then on. The
+    /// room is given back by the next run of reclaim.
+    pub fn empty_quarantine(&self, wanted: &dyn Fn(&Quarantined) -> bool, now: Timestamp) -> Result<Emptied> {
+        let wanted: Vec<_> = self.quarantined().into_iter().filter(|one| wanted(one)).collect();
+        let is = |kept: Kept, deleted: &Deleted| {
+            let same = |one: &&Quarantined| match (kept, &one.snapshot) {
+                (Kept::Dataset(id), None) => one.dataset.id == id,
+                (Kept::Snapshot(id), Some(snapshot)) => snapshot.id == id,
+                _ => false,
+            };
+            // What was had back and deleted again meanwhile is not what was looked at.
+            wanted.iter().find(same).is_some_and(|one| one.deleted == *deleted)
+        };
+        self.purge(&is, now)
+    }
+
+    fn purge(&self, wanted: &dyn Fn(Kept, &Deleted) -> bool, now: Timestamp) -> Result<Emptied> {
+        let mut emptied = Emptied::default();
+        if self.stages.catalogue.keeps_nothing_deleted() {
+            return Ok(emptied);
+        }
+        self.purge_snapshots(wanted, now, &mut emptied)?;
+        for (row, deleted) in self.stages.catalogue.deleted_datasets() {
+            if wanted(Kept::Dataset(row.id), &deleted) {
+                self.purge_dataset(&row, deleted, now, &mut emptied)?;
+            }
+        }
+        Ok(emptied)
+    }
+
+    fn purge_snapshots(
+        &self,
+        wanted: &dyn Fn(Kept, &Deleted) -> bool,
+        now: Timestamp,
+        emptied: &mut Emptied,
+    ) -> Result<()> {
+        let _administration = self.administration();
+        let stray = self.stages.catalogue.stray_deletions();
+        if !stray.is_empty() {
+            self.administer(&stray, now)?;
+        }
+        let mut going = Vec::new();
+        for (row, deleted) in self.stages.catalogue.deleted_snapshots() {
+            match self.refuse_kept(&row, "") {
+                _ if !wanted(Kept::Snapshot(row.id), &deleted) => {}
+                Ok(()) => going.push(row.id),
+                Err(why) => emptied.stayed.push(why.to_string()),
+            }
+        }
+        for some in going.chunks(SNAPSHOTS_TOGETHER) {
+            let changes: Vec<Change> = some.iter().flat_map(|id| gone(*id)).collect();
+            self.administer(&changes, now)?;
+            emptied.snapshots += some.len();
+        }
+        Ok(())
+    }
+
+    fn purge_dataset(&self, row: &DatasetRow, deleted: Deleted, now: Timestamp, emptied: &mut Emptied) -> Result<()> {
+        self.at_rest(row.id, || {
+            let _administration = self.administration();
+            // Somebody may have had it back meanwhile.
+            if self.stages.catalogue.dataset_deleted(row.id) != Some(deleted) {
+                return Ok(());
+            }
+            let snapshots = self.stages.catalogue.all_snapshots(Some(row.id));
+            if let Err(why) = snapshots.iter().try_for_each(|snapshot| self.refuse_kept(snapshot, "")) {
+                emptied.stayed.push(why.to_string());
+                return Ok(());
+            }
+            self.drop_dataset(row.id, now)?;
+            emptied.datasets.push(row.clone());
+            Ok(())
+        })
+    }
+
+    /// Deletes a dataset and its snapshots for good, at once: for what nobody asked for, as a clone that somebody looks at a moment by.
+    /// Refused while one of them is held or locked.
+    pub fn discard_dataset(&self, name: &str, now: Timestamp) -> Result<()> {
+        self.refuse_deletion(&self.row_named(name)?)?;
+        // A drain step under way would find its layers gone, and bring a head back that no dataset has.
+        self.administer_at_rest(name, |row| {
+            self.refuse_deletion(&row)?;
+            self.drop_dataset(row.id, now)
+        })
+    }
+
+    /// Removes all rows of a dataset. The caller keeps drain steps of it away and holds the administration.
+    fn drop_dataset(&self, id: DatasetId, now: Timestamp) -> Result<()> {
+        let catalogue = &self.stages.catalogue;
+        let mut changes = Change::no_dataset(id).to_vec();
+        changes.extend(catalogue.all_snapshots(Some(id)).iter().flat_map(|snapshot| gone(snapshot.id)));
+        changes.extend(catalogue.marks(id).iter().map(|mark| Change::no_mark(id, &mark.label)));
+        self.administer(&changes, now)?;
+        self.close_dataset(id);
+        // What is left over goes with the next trimming.
+        let _ = self.sweep_history();
+        Ok(())
+    }
+
+    /// What brings a deleted replica back because a snapshot of it arrives: it shows that one alone, and the snapshots that were deleted
+    /// with it stay deleted, each for itself.
+    pub(super) fn returned(&self, row: &DatasetRow, but: SnapshotId) -> Vec<Change> {
+        let catalogue = &self.stages.catalogue;
+        let Some(deleted) = catalogue.dataset_deleted(row.id) else { return Vec::new() };
+        let others = catalogue.all_snapshots(Some(row.id)).into_iter().map(|snapshot| snapshot.id);
+        let others = others.filter(|id| *id != but && catalogue.snapshot_deleted(*id).is_none());
+        let mut changes = vec![Change::dataset(row), Change::deleted_dataset(row.id, None)];
+        changes.extend(others.map(|id| Change::deleted_snapshot(id, Some(deleted))));
+        changes
+    }
+}
+
+/// What is in quarantine, by its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    Dataset(DatasetId),
+    Snapshot(SnapshotId),
+}
+
+/// The changes that remove a snapshot, with its lock, which is over, and with what says that it was deleted.
+fn gone(id: SnapshotId) -> [Change; 3] {
+    [Change::no_snapshot(id), Change::no_lock(id), Change::deleted_snapshot(id, None)]
+}
+
+/// The one of `all` whose name or id is `which`.
+fn only_one<T>(
+    all: impl Iterator<Item = T>,
+    what: &str,
+    which: &str,
+    named: impl Fn(&T) -> (&String, String),
+) -> Result<T> {
+    let mut found: Vec<T> = all
+        .filter(|one| {
+            let (name, id) = named(one);
+            name == which || id == which
+        })
+        .collect();
+    match (found.pop(), found.as_slice()) {
+        (Some(one), []) => Ok(one),
+        (None, _) => Err(Refusal::NotFound(format!("a deleted {what} called {which}")).into()),
+        (Some(last), others) => {
+            let ids: Vec<String> = others.iter().chain([&last]).map(|one| named(one).1).collect();
+            let why = format!("several were deleted that were called {which}: say which by its id: {}", ids.join(", "));
+            Err(Refusal::Invalid(why).into())
+        }
+    }
+}
+
+fn taken(what: &str, name: &str) -> crate::Error {
+    Refusal::Invalid(format!("another {what} is called {name} by now: give this one a new name")).into()
+}
