@@ -75,6 +75,10 @@
 //! rate = "16MiB"                  # a second, at most
 //! hours = "22:00-06:00"           # when it may run; any time where nothing is said
 //!
+//! [retention]
+//! quarantine_days = 7             # what is deleted can be had back until the box has run for so long; 0: it is gone at once
+//! empty_quarantine_when_full = false # true: where less than 2 % of the disk are free, what was deleted gives way, oldest first
+//!
 //! [hook.postgres]                 # what quiets an application around a mark: `narrowboat mark disk1 noon --hook postgres`
 //! ssh = "root@db1"                # where the commands run; on the box where nothing is said
 //! ssh_key_file = "/etc/narrowboat/db1.key"            # what ssh finds by itself where nothing is said
@@ -98,6 +102,7 @@ mod dscp;
 mod hook;
 mod iscsi;
 mod nfs;
+mod retention;
 mod scrub;
 mod wan;
 
@@ -117,6 +122,7 @@ pub use dscp::Marking;
 pub use hook::{Call, Hook};
 pub use iscsi::{Iscsi, IscsiUser, TargetRules, Volume};
 pub use nfs::{Nfs, ShareRules};
+pub use retention::Retention;
 pub use scrub::Scrub;
 pub use wan::{CapRules, Wan};
 
@@ -142,6 +148,8 @@ pub struct Config {
     pub store: Store,
     /// How often everything is read.
     pub scrub: Scrub,
+    /// How long what is deleted can be had back.
+    pub retention: Retention,
     /// What is logged.
     pub log: Log,
     /// Rules of single shares, by name; they override those of `[nfs]`.
@@ -254,6 +262,7 @@ impl Config {
         }
         self.wan.compression()?;
         self.scrub.check()?;
+        self.retention.check()?;
         self.wan.dscp.marks()?;
         if let Some(bytes) = self.store.chunk_bytes {
             ChunkSizes::around(bytes).map_err(|error| format!("store.chunk_bytes = {bytes}: {error}"))?;
@@ -356,6 +365,8 @@ mod tests {
             ("[store]\ndrain_hours='at night'", "drain_hours"),
             ("[scrub]\nevery='often'", "scrub.every"),
             ("[scrub]\nrate='0'", "scrub.rate"),
+            ("[retention]\nquarantine_days=400", "retention.quarantine_days"),
+            ("[retention]\nquarantine_days=-1", "quarantine_days"),
             ("[volume.disk]\ndrain_hours='22-6'", "drain_hours"),
             ("[store]\ndeferred='1MiB'", "store.deferred"),
             ("[hook.db]\nfreeze=['a']", "thaw"),

@@ -166,7 +166,7 @@ mod tests {
 
         // One that is not here any more is no newer one; but its time is known.
         let time = store.snapshot(new).expect("there").time;
-        store.delete_snapshot_by_id(new, now(5)).expect("deleted");
+        store.discard_snapshot(new, now(5)).expect("deleted");
         let taken = take_mark(&store, "head", &dataset, now(5)).expect("taken").expect("a mark");
         give_back(&store, "head", &dataset, &taken, now(5)).expect("noted");
         assert_eq!(moment(&store, "head", &dataset), Some(time));

@@ -31,6 +31,7 @@ pub mod pace;
 pub mod plans;
 /// When datasets are deduplicated that wait for it.
 pub mod policies;
+pub mod quarantine;
 /// What peers were refused.
 pub mod refusals;
 /// What peers meet.

@@ -46,6 +46,7 @@ use crate::ingest::nfs::Server;
 use crate::jobs::reclaim::Reclaims;
 use crate::plans::Plans;
 use crate::policies::Policies;
+use crate::quarantine::Quarantine;
 use crate::refusals::Refusals;
 use crate::retention::Retention;
 use crate::scrub::Scrubs;
@@ -116,6 +117,8 @@ pub struct Node {
     pub plans: Plans,
     /// Which snapshots stay.
     pub retention: Retention,
+    /// What was deleted and can be had back.
+    pub quarantine: Quarantine,
     /// Reading everything now and then.
     pub scrubs: Scrubs,
     /// Gives back the room of what nobody needs.
@@ -182,6 +185,7 @@ impl Node {
             transfers: Transfers::default(),
             plans,
             retention,
+            quarantine: Quarantine::default(),
             scrubs,
             reclaims,
             hooks,

@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{Served, data_folder, facts, fine, narrowboat, pair, until, write_noise};
+use common::{Served, data_folder, facts, fine, narrowboat, pair, until, without_quarantine, write_noise};
 use serde_json::Value;
 
 /// What is said of the only plan.
@@ -270,6 +270,7 @@ fn a_replica_that_was_deleted_there_is_sent_again() {
 fn what_was_lost_there_is_not_said_to_be_there() {
     let folder = tempfile::tempdir().expect("a folder");
     let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
+    without_quarantine(&head);
     let (_head, served) = (Served::start(&head), Served::start(&branch));
     pair(&head, &branch);
     fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
@@ -380,6 +381,7 @@ fn what_people_made_goes_one_by_one_also_where_the_newest_there_was_deleted_here
 fn what_is_removed_leaves_nothing_in_the_catalogue() {
     let folder = tempfile::tempdir().expect("a folder");
     let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
+    without_quarantine(&branch);
     let (_head, served) = (Served::start(&head), Served::start(&branch));
     pair(&head, &branch);
     for name in ["disk", "other"] {

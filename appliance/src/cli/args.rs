@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{dataset, limit, peer, plan, replication, retention, scrub};
+use super::{dataset, limit, peer, plan, quarantine, replication, retention, scrub};
 use crate::units::{ByteSize, parse_duration};
 
 /// Backup for branch offices on thin lines: keeps backups deduplicated, and ships only what is new.
@@ -35,6 +35,7 @@ narrowboat.toml in the data folder says who may do what; without it the box is t
   nfs.allow = ["192.168.7.0/24"]               who may mount
   share.office.root_squash = false             lets a client's root be root: backups keep their owners
   wan.listen = "0.0.0.0:4433"                  where other boxes reach it
+  retention.quarantine_days = 7                what is deleted can be had back for so long
   store.drain_hours = "22:00-06:00"            when datasets with --dedup deferred are deduplicated
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong use, 3 no box runs there, 4 damage was found, 5 done, but a hook failed."#;
@@ -210,6 +211,9 @@ pub(super) enum Command {
     /// Which snapshots stay, and for how long.
     #[command(subcommand)]
     Retention(retention::RetentionCommand),
+    /// What was deleted and can be had back: `dataset list --deleted` and `snapshot list --deleted` show it.
+    #[command(subcommand)]
+    Quarantine(quarantine::QuarantineCommand),
     /// Read everything that is kept, slowly, and find what is damaged before somebody needs it.
     ///
     /// The box begins one by itself every 30 days unless [scrub] in the config file says otherwise. What is damaged is no longer taken for known: the next

@@ -65,14 +65,26 @@ pub(super) enum VolumeCommand {
 #[derive(Subcommand)]
 pub(super) enum DatasetCommand {
     /// List all datasets: shares, volumes, and replicas of what peers have sent.
-    List,
-    /// Delete a dataset and all its snapshots.
+    List {
+        /// Those that were deleted and can be had back, instead.
+        #[arg(long)]
+        deleted: bool,
+    },
+    /// Delete a dataset and all its snapshots. It stops serving at once.
     ///
-    /// Refused while one of its snapshots is held or locked. Its plans, rules and window go, too; replicas at peers stay. There is no way back here; the
-    /// room comes back within a day, or at once by `narrowboat reclaim`.
+    /// Refused while one of its snapshots is held or locked. Replicas at peers stay. Until the box has run for retention.quarantine_days more it keeps its room, and
+    /// `narrowboat dataset undelete` has it back with its plans, rules and window; then they go for good, and the room comes back within a day.
     Delete {
         /// Its name.
         name: String,
+    },
+    /// Have a deleted dataset back, with all its snapshots and how far it can be taken back, as it was.
+    Undelete {
+        /// Its name, or its id where several were called so.
+        name: String,
+        /// Its new name; needed where its own was taken meanwhile.
+        #[arg(long = "as", value_name = "NAME")]
+        new: Option<String>,
     },
 }
 
@@ -93,13 +105,25 @@ pub(super) enum SnapshotCommand {
     List {
         /// The dataset.
         dataset: Option<String>,
+        /// Those that were deleted by themselves and can be had back, instead.
+        #[arg(long)]
+        deleted: bool,
     },
     /// Delete a snapshot. Others are not touched.
     ///
-    /// Refused while it is held or locked. The room of what nothing else shares comes back within a day, or at once by `narrowboat reclaim`.
+    /// Refused while it is held or locked. Until the box has run for retention.quarantine_days more it keeps its room, and `narrowboat snapshot undelete` has it
+    /// back; then the room of what nothing else shares comes back within a day.
     Delete {
         /// DATASET@NAME
         snapshot: String,
+    },
+    /// Have a deleted snapshot back.
+    Undelete {
+        /// DATASET@NAME, or DATASET@ID where several were called so
+        snapshot: String,
+        /// Its new name; needed where its own was taken meanwhile.
+        #[arg(long = "as", value_name = "NAME")]
+        new: Option<String>,
     },
     /// Keep a snapshot from being deleted, by rules of retention or by hand, until it is released.
     Hold {
@@ -162,7 +186,11 @@ pub(super) fn volume(context: &Context, command: VolumeCommand) -> Outcome {
 
 pub(super) fn dataset(context: &Context, command: DatasetCommand) -> Outcome {
     match command {
-        DatasetCommand::List => {
+        DatasetCommand::List { deleted: true } => super::quarantine::deleted(context, &Request::DatasetListDeleted)?,
+        DatasetCommand::Undelete { name, new } => {
+            acknowledge(context, &Request::DatasetUndelete { name, new }).map_err(needs_name)?;
+        }
+        DatasetCommand::List { deleted: false } => {
             if let Some(datasets) = context.ask::<Vec<Dataset>>(&Request::DatasetList)? {
                 show_datasets(&datasets);
             }
@@ -201,6 +229,14 @@ fn acknowledge(context: &Context, request: &Request) -> Result<(), crate::contro
     Ok(())
 }
 
+/// Says how a new name is given.
+fn needs_name(mut failed: crate::control::Failed) -> crate::control::Failed {
+    if failed.message.ends_with("give this one a new name") {
+        failed.message.push_str(" with --as");
+    }
+    failed
+}
+
 pub(super) fn snapshot(context: &Context, command: SnapshotCommand) -> Outcome {
     match command {
         SnapshotCommand::Create { dataset, name } => {
@@ -208,7 +244,13 @@ pub(super) fn snapshot(context: &Context, command: SnapshotCommand) -> Outcome {
                 say!("created {}@{}", snapshot.dataset, snapshot.name);
             }
         }
-        SnapshotCommand::List { dataset } => {
+        SnapshotCommand::List { dataset, deleted: true } => {
+            super::quarantine::deleted(context, &Request::SnapshotListDeleted { dataset })?;
+        }
+        SnapshotCommand::Undelete { snapshot, new } => {
+            acknowledge(context, &Request::SnapshotUndelete { snapshot, new }).map_err(needs_name)?;
+        }
+        SnapshotCommand::List { dataset, deleted: false } => {
             if let Some(snapshots) = context.ask::<Vec<Snapshot>>(&Request::SnapshotList { dataset })? {
                 show_snapshots(&snapshots);
             }

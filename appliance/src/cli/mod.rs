@@ -10,6 +10,7 @@ mod limit;
 mod lock;
 mod peer;
 mod plan;
+mod quarantine;
 mod reclaim;
 mod replication;
 mod restore;
@@ -61,6 +62,7 @@ pub fn run() -> ExitCode {
         Command::Volume(command) => dataset::volume(&context, command),
         Command::Dataset(command) => dataset::dataset(&context, command),
         Command::Snapshot(command) => dataset::snapshot(&context, command),
+        Command::Quarantine(command) => quarantine::quarantine(&context, command),
         Command::Window { dataset, keep, bytes, off } => time::window(&context, dataset, keep, bytes, off),
         Command::Mark { dataset, name, with, quiet, hooks } => time::mark(&context, dataset, name, with, quiet, hooks),
         Command::Thaw { hook, forget } => time::thaw(&context, hook, forget),

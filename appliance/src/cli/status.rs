@@ -69,6 +69,14 @@ fn show_room(status: &Status) {
     );
     say!("  stored       {} in {} containers", size(status.stored_bytes), count(status.containers));
     say!("  disk         {} free of {}", size(status.disk_free_bytes), size(status.disk_bytes));
+    let quarantine = &status.quarantine;
+    if quarantine.datasets + quarantine.snapshots > 0 {
+        say!(
+            "  deleted      {} datasets and {} single snapshots can be had back, and keep their room",
+            quarantine.datasets,
+            quarantine.snapshots
+        );
+    }
     match (&status.reclaiming, &status.reclaim) {
         (Some(now), _) => say!("  reclaim      {}: {} {}", now.what, count(now.done), now.unit),
         (None, Some(last)) => say!("  reclaim      {} given back at {}", size(last.freed_bytes), last.ended),
@@ -91,6 +99,11 @@ fn show_problems(status: &Status) {
         say!(
             "  PROBLEM      the disk is full, or nearly: writes are refused, and what peers send waits, until there is room"
         );
+        if status.quarantine.datasets + status.quarantine.snapshots > 0 {
+            say!(
+                "               `narrowboat quarantine empty --dry-run` tells how much giving up what was deleted would free"
+            );
+        }
     }
     if let Some(why) = &status.stalled {
         say!("  PROBLEM      {why}");

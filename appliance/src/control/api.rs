@@ -12,7 +12,7 @@ use super::replicate::{self, replicate};
 use super::reports::Acknowledged;
 use super::restore::restore_from;
 use super::{Failed, Request};
-use super::{dataset, limit, lock, peer, plan, retention, scrub, snapshot, status, time};
+use super::{dataset, limit, lock, peer, plan, quarantine, retention, scrub, snapshot, status, time};
 use crate::caps::Way;
 use crate::jobs::Progress;
 use crate::node::Node;
@@ -30,9 +30,19 @@ pub fn handle(
         Request::VolumeCreate { name, size, dedup } => done(dataset::create_volume(node, &name, size, &dedup)?),
         Request::VolumeResize { name, size } => done(dataset::resize(node, &name, size)?),
         Request::DatasetList => done(dataset::all(node)?),
+        Request::DatasetListDeleted => done(quarantine::datasets(node)),
+        Request::DatasetUndelete { name, new } => done(quarantine::undelete_dataset(node, &name, new.as_deref())?),
+        Request::QuarantineEmpty { what, dry_run } => {
+            let stop = || node.is_stopping() || gone.load(Ordering::Relaxed);
+            done(quarantine::empty(node, what.as_deref(), dry_run, &stop, tell)?)
+        }
         Request::DatasetDelete { name } => done(dataset::delete(node, &name)?),
         Request::SnapshotCreate { dataset, name } => done(snapshot::create(node, &dataset, name)?),
         Request::SnapshotList { dataset } => done(snapshot::all(node, dataset.as_deref())?),
+        Request::SnapshotListDeleted { dataset } => done(quarantine::snapshots(node, dataset.as_deref())?),
+        Request::SnapshotUndelete { snapshot, new } => {
+            done(quarantine::undelete_snapshot(node, &snapshot, new.as_deref())?)
+        }
         Request::SnapshotDelete { snapshot } => done(snapshot::delete(node, &snapshot)?),
         Request::SnapshotHold { snapshot, held } => done(snapshot::hold(node, &snapshot, held)?),
         Request::SnapshotLock { snapshot, seconds } => done(lock::snapshot(node, &snapshot, seconds)?),

@@ -4,11 +4,11 @@ use narrowboat_storage::catalogue::{DatasetKind, Policy};
 use narrowboat_storage::store::DatasetInfo;
 
 use super::reports::{self, Acknowledged};
-use super::{Failed, time};
+use super::{Failed, quarantine, time};
+use crate::clock;
 use crate::ingest::volumes::place_of;
 use crate::node::Node;
 use crate::units::rfc3339;
-use crate::{clock, ledger, replicas};
 
 /// Creates a share.
 pub(super) fn create_share(node: &Node, name: &str, dedup: &str) -> Result<reports::Dataset, Failed> {
@@ -32,17 +32,16 @@ pub(super) fn clone(node: &Node, source: &str, name: &str) -> Result<reports::Da
     Ok(report(node, &node.store.clone_at(source, &moment, name, clock::now())?))
 }
 
-/// Deletes a dataset with its snapshots, and what is kept about it: plans, rules, what peers have of it.
+/// Deletes a dataset with its snapshots. What is kept about it (plans, rules, what peers have of it) comes back with it, or goes when it is
+/// gone for good.
 pub(super) fn delete(node: &Node, name: &str) -> Result<Acknowledged, Failed> {
     let id = node.store.dataset_named(name)?.row.id;
     node.store.delete_dataset(name, clock::now())?;
-    for peer in node.store.peers() {
-        ledger::forget(&node.store, &peer.0, &id, clock::now())?;
+    if node.config.retention.quarantine().is_zero() {
+        crate::quarantine::forget(node, id)?;
     }
-    node.plans.forget(id)?;
-    node.retention.set(id, None)?;
-    replicas::forget(&node.store, id)?;
-    Ok(Acknowledged { message: format!("deleted {name} and its snapshots") })
+    let back = format!("dataset undelete {name}");
+    Ok(quarantine::deleted(node, &format!("{name} and its snapshots"), &back))
 }
 
 /// All of them.

@@ -11,6 +11,7 @@ mod limit;
 mod lock;
 mod peer;
 mod plan;
+mod quarantine;
 mod replicate;
 pub mod reports;
 pub mod restore;
@@ -104,6 +105,16 @@ pub enum Request {
     },
     /// All datasets.
     DatasetList,
+    /// Datasets that were deleted and can be had back.
+    DatasetListDeleted,
+    /// Has a deleted dataset back.
+    DatasetUndelete {
+        /// Its name, or its id.
+        name: String,
+        /// Its new name; its own where there is none.
+        #[serde(default)]
+        new: Option<String>,
+    },
     /// Deletes a dataset and its snapshots.
     DatasetDelete {
         /// Its name.
@@ -120,6 +131,28 @@ pub enum Request {
     SnapshotList {
         /// Of which dataset.
         dataset: Option<String>,
+    },
+    /// Snapshots that were deleted and can be had back, of one dataset or of all.
+    SnapshotListDeleted {
+        /// Of which dataset.
+        dataset: Option<String>,
+    },
+    /// Has a deleted snapshot back.
+    SnapshotUndelete {
+        /// `DATASET@NAME`, or `DATASET@ID`.
+        snapshot: String,
+        /// Its new name; its own where there is none.
+        #[serde(default)]
+        new: Option<String>,
+    },
+    /// Gives up what was deleted before its time. For root alone.
+    QuarantineEmpty {
+        /// A deleted dataset, or `DATASET@NAME`; everything where there is none.
+        #[serde(default)]
+        what: Option<String>,
+        /// Only tells what that would free.
+        #[serde(default)]
+        dry_run: bool,
     },
     /// Deletes a snapshot.
     SnapshotDelete {

@@ -5,6 +5,7 @@ mod limit;
 mod measured;
 mod moment;
 mod peer;
+mod quarantine;
 mod replication;
 mod retention;
 mod upkeep;
@@ -17,6 +18,7 @@ pub use limit::{CaughtUp, Explained, ExplainedPeer, Limit, Recovery};
 pub use measured::{Measured, MeasuredRoundTrip, MeasuredWay};
 pub use moment::{HookCall, Marked, Moment, OwedThaw, Rewound, Timeline, Window, Written, consistency};
 pub use peer::{Invitation, Lag, Line, Peer, PeerPath, Refusal};
+pub use quarantine::{Deleted, Emptied, QuarantineSum};
 pub use replication::{Choices, Plan, Replication, Tally};
 pub use retention::{LockRule, Retention, Verdict};
 pub use upkeep::{AffectedFile, Check, Damaged, Reclaim, Scrub};
@@ -80,6 +82,9 @@ pub struct Status {
     /// Why the journal is kept whole that windows need only a part of, if it can't be split: it grows with all that is written.
     #[serde(default)]
     pub unsplit: Option<String>,
+    /// What was deleted and can be had back, and keeps its room until then.
+    #[serde(default)]
+    pub quarantine: QuarantineSum,
     /// What came of the last run of reclaim.
     #[serde(default)]
     pub reclaim: Option<Reclaim>,

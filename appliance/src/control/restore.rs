@@ -92,7 +92,7 @@ struct Temporary<'a> {
 
 impl Drop for Temporary<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.store.delete_dataset(&self.name, clock::now()) {
+        if let Err(error) = self.store.discard_dataset(&self.name, clock::now()) {
             tracing::warn!(dataset = self.name, %error, "what a restore was read from could not be removed");
         }
     }

@@ -142,10 +142,18 @@ fn serve(stream: &UnixStream, node: &Arc<Node>) -> io::Result<()> {
             node.say_farewell(stream.try_clone()?);
             api::handle(node, Request::Stop, &gone, &mut tell)
         }
+        Ok(Request::QuarantineEmpty { dry_run: false, .. }) if !is_root(stream) => Err(Failed::refused(
+            "only root can give up what was deleted before its time: it can't be had back by anybody then",
+        )),
         Ok(request) => api::handle(node, request, &gone, &mut tell),
         Err(error) => Err(Failed::refused(format!("this is no request: {error}"))),
     };
     send(stream, &outcome.map_or_else(Message::Failed, Message::Done))
+}
+
+/// True where the kernel says that root is at the other end. The data folder's owner may be somebody else.
+fn is_root(stream: &UnixStream) -> bool {
+    rustix::net::sockopt::socket_peercred(stream).is_ok_and(|peer| peer.uid.is_root())
 }
 
 fn send(mut stream: &UnixStream, message: &Message) -> io::Result<()> {

@@ -3,8 +3,8 @@
 use narrowboat_storage::catalogue::SnapshotRow;
 use narrowboat_storage::compare::What;
 
-use super::Failed;
 use super::reports::{self, Acknowledged};
+use super::{Failed, quarantine};
 use crate::clock;
 use crate::node::Node;
 use crate::plans::is_auto;
@@ -14,7 +14,7 @@ use crate::units::rfc3339;
 pub(super) fn delete(node: &Node, snapshot: &str) -> Result<Acknowledged, Failed> {
     let (dataset, name) = split(snapshot)?;
     node.store.delete_snapshot(dataset, name, clock::now())?;
-    Ok(Acknowledged { message: format!("deleted {snapshot}") })
+    Ok(quarantine::deleted(node, snapshot, &format!("snapshot undelete {snapshot}")))
 }
 
 /// Holds or releases a snapshot.

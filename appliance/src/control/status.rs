@@ -1,6 +1,6 @@
 //! What a box holds, what it saves, and how it is.
 
-use super::{Failed, dataset, limit, peer, reports, time};
+use super::{Failed, dataset, limit, peer, quarantine, reports, time};
 use crate::caps::Way;
 use crate::node::Node;
 
@@ -42,6 +42,7 @@ pub(super) fn status(node: &Node) -> Result<reports::Status, Failed> {
         full: stats.disk_free_bytes < ROOM_BYTES,
         stalled: node.stalled(),
         unsplit: node.store.split_problem(),
+        quarantine: quarantine::sum(node),
         reclaim: node.reclaims.last(),
         reclaiming: node.reclaims.progress(),
         unreclaimed: node.reclaims.failed(),

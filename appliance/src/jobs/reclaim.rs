@@ -3,12 +3,14 @@
 //! Of a box that runs one thread steps runs, paced; a command in between is the same run, unpaced, and waits for the other to end. When
 //! the last run ended, and what came of it, is in the setting `reclaim.last`, so that a start does not begin a new one.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use narrowboat_storage::Store;
 use narrowboat_storage::error::Error;
 use narrowboat_storage::reclaim::{Phase, Reclaim, Stepped};
+use narrowboat_storage::store::Quarantined;
 
 use crate::clock;
 use crate::config::Config;
@@ -43,6 +45,8 @@ pub struct Reclaims {
     failed: Mutex<Option<String>>,
     /// When a run by itself failed last: a whole walk is not tried again at once.
     came_to_nothing: Mutex<Option<Instant>>,
+    /// The next look begins a run.
+    hurried: AtomicBool,
     started: Instant,
 }
 
@@ -50,8 +54,8 @@ impl Reclaims {
     /// Those of the box that keeps `store`.
     pub fn new(store: Arc<Store>, config: &Config) -> Reclaims {
         let pace_bytes = config.store.reclaim_pace.map_or(PACE_BYTES, |pace| pace.0.max(1));
-        let (running, now, failed, came_to_nothing) = Default::default();
-        Reclaims { store, pace_bytes, running, now, failed, came_to_nothing, started: Instant::now() }
+        let (running, now, failed, came_to_nothing, hurried) = Default::default();
+        Reclaims { store, pace_bytes, running, now, failed, came_to_nothing, hurried, started: Instant::now() }
     }
 
     /// What came of the last run that was not a preview, if there was one.
@@ -72,7 +76,8 @@ impl Reclaims {
     /// Runs if that is due, at the pace that was set; `stop` ends it.
     pub fn look(&self, stop: &dyn Fn() -> bool) {
         // A box that has just started has other things to do.
-        if self.started.elapsed() < SETTLING || !self.is_due() {
+        let hurried = self.hurried.swap(false, Ordering::Relaxed);
+        if !hurried && (self.started.elapsed() < SETTLING || !self.is_due()) {
             return;
         }
         match self.run(false, Some(self.pace_bytes), stop, &mut |_| {}) {
@@ -83,6 +88,11 @@ impl Reclaims {
             }
             Err(_) => {}
         }
+    }
+
+    /// Has the next look begin a run: there is room to be given back that is needed.
+    pub fn hurry(&self) {
+        self.hurried.store(true, Ordering::Relaxed);
     }
 
     fn is_due(&self) -> bool {
@@ -105,6 +115,28 @@ impl Reclaims {
         stop: &dyn Fn() -> bool,
         tell: &mut dyn FnMut(Progress),
     ) -> Result<reports::Reclaim, Failed> {
+        let run = || if preview { self.store.reclaim_preview() } else { self.store.reclaim() };
+        self.run_alone(&run, preview, pace_bytes, stop, tell)
+    }
+
+    /// Tells what a run would free if part of the quarantine were empty. Waits for one that is under way.
+    pub fn preview_without(
+        &self,
+        gone: &dyn Fn(&Quarantined) -> bool,
+        stop: &dyn Fn() -> bool,
+        tell: &mut dyn FnMut(Progress),
+    ) -> Result<reports::Reclaim, Failed> {
+        self.run_alone(&|| self.store.reclaim_preview_without(gone), true, None, stop, tell)
+    }
+
+    fn run_alone(
+        &self,
+        begin: &dyn Fn() -> Result<Reclaim, Error>,
+        preview: bool,
+        pace_bytes: Option<u64>,
+        stop: &dyn Fn() -> bool,
+        tell: &mut dyn FnMut(Progress),
+    ) -> Result<reports::Reclaim, Failed> {
         let _alone = loop {
             match self.running.try_lock() {
                 Ok(alone) => break alone,
@@ -120,7 +152,9 @@ impl Reclaims {
             *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress.clone());
             tell(progress);
         };
-        let outcome = reclaim(&self.store, preview, pace_bytes, stop, &mut note);
+        let outcome = begin()
+            .map_err(Failed::from)
+            .and_then(|run| step_to_the_end(&self.store, run, preview, pace_bytes, stop, &mut note));
         *self.now.lock().unwrap_or_else(PoisonError::into_inner) = None;
         if !preview && !stop() {
             let failed = outcome.as_ref().err().map(|failed| failed.message.clone());
@@ -143,8 +177,19 @@ pub fn reclaim(
     stop: &dyn Fn() -> bool,
     tell: &mut dyn FnMut(Progress),
 ) -> Result<reports::Reclaim, Failed> {
+    let run = if preview { store.reclaim_preview()? } else { store.reclaim()? };
+    step_to_the_end(store, run, preview, pace_bytes, stop, tell)
+}
+
+fn step_to_the_end(
+    store: &Store,
+    mut run: Reclaim,
+    preview: bool,
+    pace_bytes: Option<u64>,
+    stop: &dyn Fn() -> bool,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<reports::Reclaim, Failed> {
     let begun = Instant::now();
-    let mut run = if preview { store.reclaim_preview()? } else { store.reclaim()? };
     let mut walked = Meter::new("looking", "nodes", None);
     let mut freed: Option<Meter> = None;
     let mut bytes = 0;

@@ -31,6 +31,7 @@ pub fn store_options(config: &Config) -> Result<StoreOptions, StartError> {
     if let Some(reserve) = config.store.reserve {
         options.reserve_bytes = reserve.0;
     }
+    options.quarantine = config.retention.quarantine();
     if let Some(file) = &config.store.realm_key_file {
         options.realm = read_realm(file)?;
     }

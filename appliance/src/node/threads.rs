@@ -125,6 +125,7 @@ fn start_planner(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
                 node.plans.look(&node, link);
             }
             node.retention.look(&node);
+            node.quarantine.look(&node);
             std::thread::park_timeout(plans::EVERY);
         }
     })

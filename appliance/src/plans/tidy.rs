@@ -1,7 +1,7 @@
 //! Snapshots that plans made go again once nobody needs them, here and of replicas.
 
 use narrowboat_storage::Store;
-use narrowboat_storage::catalogue::{DatasetRow, SnapshotRow};
+use narrowboat_storage::catalogue::{DatasetRow, DeletedBy, SnapshotRow};
 use narrowboat_storage::id::SnapshotId;
 use narrowboat_wan::link::Link;
 
@@ -29,13 +29,20 @@ pub(super) fn tidy(node: &Node, link: &Link, row: &DatasetRow) {
     let label = format!("{}@", row.name);
     let running = names().flat_map(|peer| node.transfers.running(peer));
     let busy: Vec<String> = running.filter_map(|sent| Some(sent.snapshot.strip_prefix(&label)?.to_owned())).collect();
-    delete(&node.store, spent(&snapshots, kept, &proved, &busy));
+    let is_replica = row.origin.is_some();
+    delete(&node.store, is_replica, spent(&snapshots, kept, &proved, &busy));
 }
 
-fn delete<'a>(store: &Store, snapshots: impl Iterator<Item = &'a SnapshotRow>) {
+/// What a plan here took only to send it, and sent, goes at once. What a replica has no more use for can be had back for a while: it is
+/// its maker who decides how fast it comes to that.
+fn delete<'a>(store: &Store, is_replica: bool, snapshots: impl Iterator<Item = &'a SnapshotRow>) {
     for snapshot in snapshots {
         // Somebody may have deleted or held it meanwhile; otherwise it is tried again with the next.
-        if let Err(error) = store.delete_snapshot_by_id(snapshot.id, clock::now()) {
+        let deleted = match is_replica {
+            true => store.delete_snapshot_by_id(snapshot.id, DeletedBy::Plan, clock::now()),
+            false => store.discard_snapshot(snapshot.id, clock::now()),
+        };
+        if let Err(error) = deleted {
             tracing::debug!(snapshot = snapshot.name, %error, "a snapshot that nobody needs stays");
         }
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
-use narrowboat_storage::catalogue::{DatasetRow, SnapshotRow};
+use narrowboat_storage::catalogue::{DatasetRow, DeletedBy, SnapshotRow};
 use narrowboat_storage::id::DatasetId;
 use narrowboat_storage::{Error, Store};
 
@@ -165,7 +165,7 @@ impl Retention {
                 continue;
             }
             let (dataset, snapshot) = (&row.name, &verdict.snapshot.name);
-            match self.store.delete_snapshot_by_id(verdict.snapshot.id, clock::now()) {
+            match self.store.delete_snapshot_by_id(verdict.snapshot.id, DeletedBy::Retention, clock::now()) {
                 Ok(()) => tracing::info!(dataset, snapshot, "no rule of retention wants it: deleted"),
                 // Somebody may have held or deleted it meanwhile; otherwise it is tried again at the next look.
                 Err(error) => tracing::debug!(dataset, snapshot, %error, "a snapshot that no rule wants stays"),

@@ -87,6 +87,7 @@ impl World {
     }
 
     /// Has everything back.
+    #[allow(dead_code, reason = "not every test needs it")]
     pub fn undelete_all(&mut self) {
         while !self.deleted_shares.is_empty() {
             self.undelete_share();
