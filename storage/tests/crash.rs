@@ -133,6 +133,38 @@ fn a_sync_that_fails_is_never_taken_for_one_that_did_not() {
     }
 }
 
+/// After a failed sync the kernel may show bytes that are not on the disk. A box that was started again goes on upon them, trims its
+/// journal, and then the power goes.
+#[test]
+fn what_a_box_does_after_a_failed_sync_outlives_power_cuts() {
+    for seed in 0..seeds(2) {
+        let syncs = syncs(seed);
+        for sync in (1..=syncs).step_by(3) {
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                let disk = SimDisk::new(seed ^ sync << 32);
+                disk.fail_sync_at(sync);
+                let Some(mut world) = World::new(disk.clone(), seed) else { return };
+                world.run(STEPS);
+                world.store = None;
+                assert!((0..50).any(|_| open(&disk).is_ok() && disk.syncs() > sync), "does not open");
+                world.reopen();
+                if world.shares.is_empty() {
+                    return;
+                }
+                for _ in 0..3 {
+                    world.run_on(STEPS / 3);
+                    let _ = world.write_again("main");
+                    let now = world.now();
+                    world.store().close(now).expect("a sound disk");
+                }
+                crash(&disk);
+                world.reopen();
+            }));
+            assert!(outcome.is_ok(), "seed {seed}, failing sync {sync}: see above");
+        }
+    }
+}
+
 #[test]
 fn a_full_disk_loses_nothing_stable_and_work_goes_on_when_there_is_room() {
     let mut refused = 0;

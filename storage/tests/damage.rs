@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use common::*;
+use narrowboat_storage::catalogue::Policy;
 use narrowboat_storage::dataset::{Credentials, FileTree};
 use narrowboat_storage::media::SimDisk;
 use narrowboat_storage::store::OpenReport;
-use narrowboat_storage::units::{Inode, Timestamp};
+use narrowboat_storage::units::{Inode, Lsn, Timestamp};
 use narrowboat_storage::{Error, Store};
 
 /// Files of the share, by path, and the snapshot's root.
@@ -202,6 +203,36 @@ fn the_index_is_built_again_whatever_happens_to_it() {
 #[test]
 fn the_catalogue_is_built_again_whatever_happens_to_it() {
     try_all("catalogue", |path| path == "catalogue.redb", |_, outcome| all_is_there(outcome));
+}
+
+/// A sound database in an older state: the box ran on upon what the kernel showed after a failed sync, trimmed its journal, and lost power.
+#[test]
+fn a_catalogue_that_went_back_is_noticed_and_built_again() {
+    let (disk, store, tree) = with_share(1);
+    let file = create(&*tree, Inode::ROOT, "first", 2);
+    write(&*tree, file, 0, &noise(1, 1 << 20), 2);
+    commit(&*tree, file).expect("room");
+    store.close(Timestamp(3)).expect("room");
+    let older = disk.contents("catalogue.redb").expect("a file");
+    let disk_row = store.create_volume("disk", 8 << 20, Policy::Inline, Timestamp(4)).expect("room").row;
+    let volume = store.volume(disk_row.id).expect("there");
+    let image = noise(2, 8 << 20);
+    for (nth, piece) in image.chunks(16 << 10).enumerate() {
+        volume.write(Timestamp(5), (nth * (16 << 10)) as u64, piece.to_vec().into()).expect("room");
+    }
+    volume.flush().expect("room");
+    store.close(Timestamp(7)).expect("room");
+    drop((store, tree, volume));
+    disk.truncate("catalogue.redb", older.len() as u64).expect("there");
+    disk.overwrite("catalogue.redb", 0, &older).expect("there");
+    let (store, report) = open(&disk).expect("opens");
+    assert!(report.journal.first > Lsn(1), "nothing was trimmed: {:?}", report.journal);
+    assert!(report.catalogue.rebuilt.is_some(), "{report:?}");
+    let tree = store.tree(store.dataset_named("share").expect("there").row.id).expect("there");
+    read_named(&*tree, "first", &noise(1, 1 << 20)).expect("there");
+    let volume = store.volume(store.dataset_named("disk").expect("there").row.id).expect("a volume");
+    assert!(volume.read(0, 8 << 20).expect("readable").concat() == image);
+    assert!(store.check(true, &mut |_| true).expect("a disk").is_sound());
 }
 
 #[test]

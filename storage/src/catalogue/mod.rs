@@ -6,6 +6,7 @@
 //!
 //! `docs/formats/catalogue.md` owns the bytes.
 
+mod applied;
 mod deleted;
 mod image;
 mod locks;
@@ -80,14 +81,17 @@ pub struct CatalogueReport {
 }
 
 impl Catalogue {
-    /// Opens the catalogue, or makes an empty one where the store is `new`. A database that is lost or damaged is
-    /// built again from the newest sound image.
+    /// Opens the catalogue, or makes an empty one where the store is `new`. A database that is lost or damaged, or in an older state
+    /// than the newest sound image, is built again from that.
     pub fn open(media: Arc<dyn Media>, store: StoreId, new: bool) -> Result<(Catalogue, CatalogueReport)> {
         media.create_dir_all(image::FOLDER).map_err(|error| io_error("create", image::FOLDER, error))?;
         let names = media.list("").map_err(|error| io_error("list", "", error))?;
-        let opened = match names.iter().any(|name| name == FILE) {
-            true => open_rows(&media),
-            false if new => open_rows(&media),
+        let opened = match names.iter().any(|name| name == FILE) || new {
+            true => open_rows(&media).and_then(|(database, contents)| {
+                // Images that can't be read are only missed with the database.
+                let image = image::newest(&*media, store).ok().flatten().map_or(Lsn(0), |(lsn, _)| lsn);
+                contents.expect_newer_than(image).map(|()| (database, contents))
+            }),
             false => Err(Damage::new(FILE, 0, "the catalogue", "no file").into()),
         };
         let (database, contents, report) = match opened {
@@ -138,7 +142,8 @@ impl Catalogue {
         changes.iter().try_for_each(|change| contents.apply(change))
     }
 
-    /// Writes an image of all rows, as they are when the journal's last record has `lsn`. Older images but one go.
+    /// Writes an image of all rows, as they are when the journal's last record has `lsn`, up to which it must have been
+    /// [applied](Catalogue::applied). Older images but one go.
     pub fn write_image(&self, lsn: Lsn) -> Result<()> {
         let changes = self.read(|contents| {
             let rows = contents.raw.iter();

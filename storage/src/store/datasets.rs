@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use super::Store;
-use super::open::{NO_DATASET, applied_change};
+use super::open::NO_DATASET;
 use crate::catalogue::{Change, DatasetKind, DatasetRow, Head, Policy, SnapshotRow, encode_changes};
 use crate::dataset::FileTree;
 use crate::dataset::live::{Dataset, Mode};
@@ -153,7 +153,7 @@ impl Store {
             false => self.stages.append(now, NO_DATASET, kind, head, Vec::new())?.lsn,
         };
         self.stages.make_stable(lsn)?;
-        self.stages.catalogue.apply_journaled(&[changes, &[applied_change(lsn)]].concat())
+        self.stages.catalogue.apply_journaled(&[changes, &[Change::applied(lsn)]].concat())
     }
 
     /// All datasets, in the order of their names, damaged ones among them.

@@ -57,9 +57,6 @@ pub use retain::{Limit, Reach};
 pub(crate) use roots::{Needed, Without};
 pub use time::{Marked, Moment, Timeline, Written};
 
-/// The setting that says how far the journal's changes of the catalogue were applied.
-const APPLIED: &str = "journal.applied";
-
 /// How a store behaves. Every default is meant for use.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::datasets::mode_of;
 use super::format::Header;
-use super::{APPLIED, Store, StoreOptions};
+use super::{Store, StoreOptions};
 use crate::catalogue::{Catalogue, CatalogueReport, Change, decode_changes};
 use crate::chunk::Cutter;
 use crate::dataset::live::Dataset;
@@ -22,7 +22,6 @@ use crate::name::Kind;
 use crate::pool::{Pool, PoolReport};
 use crate::pressure::Pressure;
 use crate::stages::Stages;
-use crate::units::Lsn;
 
 /// What opening a store found and did.
 #[derive(Clone, Debug)]
@@ -56,7 +55,7 @@ impl Store {
         };
         let (catalogue, catalogue_report) = Catalogue::open(media.clone(), header.store, is_new(&*media)?)?;
         let heads = catalogue.all_datasets().into_iter().map(|row| catalogue.head(row.id).lsn);
-        let known_stable = heads.max().unwrap_or_default().max(applied(&catalogue)?);
+        let known_stable = heads.max().unwrap_or_default().max(catalogue.applied()?);
         let segment_bytes = options.journal.segment_bytes;
         let journal_options = JournalOptions { known_stable, ..options.journal };
         // First, for the journal asks it what a power cut has left.
@@ -107,12 +106,12 @@ impl Store {
     /// Applies the catalogue's changes that reached the journal and not the catalogue.
     fn catch_up_catalogue(&self) -> Result<()> {
         let catalogue = &self.stages.catalogue;
-        let applied = applied(catalogue)?;
+        let applied = catalogue.applied()?;
         self.stages.journal.replay(applied, &mut |record| {
             let (Record::Catalogue(changes) | Record::Snapshot(changes)) = decode(&record)? else { return Ok(()) };
             let mut changes = decode_changes(&changes).map_err(|error| damaged(&record, error))?;
             changes.iter_mut().for_each(|change| change.set_missing_lsn(record.lsn));
-            changes.push(applied_change(record.lsn));
+            changes.push(Change::applied(record.lsn));
             catalogue.apply_journaled(&changes)
         })
     }
@@ -185,19 +184,6 @@ fn damage_of(outcome: Result<()>) -> Result<Option<Damage>> {
         Err(Error::Damage(damage)) => Ok(Some(damage)),
         Err(error) => Err(error),
     }
-}
-
-/// The last journal record whose change of the catalogue is in the catalogue.
-pub(super) fn applied(catalogue: &Catalogue) -> Result<Lsn> {
-    let Some(value) = catalogue.setting(APPLIED) else { return Ok(Lsn(0)) };
-    let bytes = <[u8; 8]>::try_from(&value[..]);
-    let bytes = bytes.map_err(|_| Damage::new("catalogue.redb", 0, "an LSN of eight bytes", value.len()))?;
-    Ok(Lsn(u64::from_le_bytes(bytes)))
-}
-
-/// The change that remembers how far the journal's catalogue records were applied.
-pub(super) fn applied_change(lsn: Lsn) -> Change {
-    Change::setting(APPLIED, Some(&lsn.0.to_le_bytes()))
 }
 
 fn decode(record: &journal::Record) -> Result<Record> {

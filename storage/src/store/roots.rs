@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::Store;
-use super::open::{NO_DATASET, applied};
-use crate::catalogue::{HistoryFile, SnapshotRow, decode_changes};
+use super::open::NO_DATASET;
+use crate::catalogue::{Change, HistoryFile, SnapshotRow, decode_changes};
 use crate::dataset::layer::Layer;
 use crate::dataset::live::Dataset;
 use crate::dataset::record::Record;
@@ -79,7 +79,7 @@ impl Store {
         }
         let _administration = self.administration();
         let catalogue = &self.stages.catalogue;
-        let applied = applied(catalogue)?;
+        let applied = catalogue.applied()?;
         let mut needed = Needed { behind: BTreeMap::from([(NO_DATASET, applied)]), others: applied };
         // What was deleted and can be had back is here as everything else.
         for row in catalogue.all_datasets().into_iter().filter(|row| !but.datasets.contains(&row.id)) {
@@ -101,6 +101,7 @@ impl Store {
         self.stages.pool.held_roots().into_iter().for_each(|root| need_root(watch, Some(root)));
         let last = self.stages.journal.last();
         self.stages.make_stable(last)?;
+        catalogue.apply(&[Change::applied(last)])?;
         catalogue.write_image(last)?;
         Ok(needed)
     }
@@ -109,7 +110,7 @@ impl Store {
     /// on, or `None` at the end.
     pub(crate) fn need_journal(&self, watch: &Watch, needed: &Needed, after: Lsn) -> Result<Option<Lsn>> {
         self.stages.make_stable(self.stages.journal.last())?;
-        let applied = applied(&self.stages.catalogue)?;
+        let applied = self.stages.catalogue.applied()?;
         // What was trimmed since is owed to nobody, or is in histories, which come after.
         let (after, _pin) = {
             let _no_trimming = self.administration();

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::Store;
 use super::datasets::{DatasetInfo, check_label};
-use super::open::applied_change;
 use super::time::Moment;
 use crate::catalogue::{Change, DatasetKind, DatasetRow, DeletedBy, SnapshotRow, encode_changes};
 use crate::dataset::FileTree;
@@ -55,7 +54,7 @@ impl Store {
         self.stages.make_stable(lsn)?;
         snapshot.lsn = lsn;
         snapshot.sealed = base.map(|base| self.sealed_at(base, live.next_inode())).transpose()?;
-        let changes = [&[Change::snapshot(&snapshot), applied_change(lsn)], locks.as_slice()].concat();
+        let changes = [&[Change::snapshot(&snapshot), Change::applied(lsn)], locks.as_slice()].concat();
         self.stages.catalogue.apply_journaled(&changes)?;
         self.snapshot(snapshot.id)
     }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::datasets::{DatasetInfo, check_label, mode_of};
-use super::open::{NO_DATASET, applied_change};
+use super::open::NO_DATASET;
 use super::{Reach, Store};
 use crate::catalogue::{
     Change, Checkpoint, DatasetKind, DatasetRow, Head, History, Mark, Sealed, SnapshotRow, Window, encode_changes,
@@ -159,7 +159,7 @@ impl Store {
         let appended = self.stages.append(now, NO_DATASET, kind, head, Vec::new())?;
         self.stages.make_stable(appended.lsn)?;
         let mut changes = changes(appended.lsn);
-        changes.push(applied_change(appended.lsn));
+        changes.push(Change::applied(appended.lsn));
         self.stages.catalogue.apply_journaled(&changes)?;
         Ok(Marked { lsn: appended.lsn, time })
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::Store;
-use super::open::applied_change;
 use super::split::{Leave, Split};
 use crate::catalogue::{Change, Head};
 use crate::dataset::live::Dataset;
@@ -76,7 +75,7 @@ impl Store {
         let time = self.stages.journal.time();
         let last = self.stages.journal.last();
         let mut keep_after = self.pinned_from().map_or(last, |pinned| pinned.min(last));
-        let mut changes = vec![applied_change(last)];
+        let mut changes = vec![Change::applied(last)];
         let mut resting = Vec::new();
         for dataset in self.open_datasets().into_iter().filter(|dataset| !dataset.read_only) {
             // Claimed until the catalogue has the head: a drain step in between would see its newer one overwritten.
