@@ -1,6 +1,7 @@
 """What the comparisons share: commands with their processor time, spreads, and a table for the documents."""
 
 import dataclasses
+import datetime
 import os
 import pathlib
 import statistics
@@ -82,7 +83,7 @@ class Series:
 
 
 def machine():
-    """The machine in one line."""
+    """The machine in one line, and the day."""
     model = next(
         (line.split(":", 1)[1].strip() for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
          if line.startswith("model name")), "unknown processor",
@@ -91,7 +92,8 @@ def machine():
         int(line.split()[1]) for line in pathlib.Path("/proc/meminfo").read_text().splitlines()
         if line.startswith("MemTotal")
     )
-    return f"{os.cpu_count()} cores of {model}, {memory / 2**20:.0f} GiB of memory, Linux {os.uname().release}"
+    return (f"{os.cpu_count()} cores of {model}, {memory / 2**20:.0f} GiB of memory, Linux {os.uname().release}, "
+            f"{datetime.date.today():%Y-%m-%d}")
 
 
 def table(header, rows):
