@@ -114,22 +114,11 @@ pub(super) async fn replicate(
             backoff = Backoff::default();
         }
         let hopeless = !error.may_pass() || moved_at.elapsed() > inner.config.retry_for;
-        // What the first attempt brought is asked for by the next; and what the peer could not make of differences is sent whole.
+        // What the first attempt brought is asked for by the next.
         if job.total.payload_bytes > sent_before {
             replication.shared = None;
         }
-        let is_meant = error.wants_full_names() || error.wants_no_base() || error.is_busy();
-        job.delta &= !matches!(error, Failure::Stopped(_)) || is_meant;
-        job.broken += u32::from(!error.is_busy());
-        // Each once: another time it is a failure like others.
-        let full_names = job.prefixes && error.wants_full_names();
-        let no_base = !replication.bases.is_empty() && error.wants_no_base();
-        job.prefixes &= !full_names;
-        if no_base {
-            replication.bases.clear();
-            replication.shared = None;
-        }
-        let at_once = full_names || no_base;
+        let at_once = job.learn(&error, &mut replication);
         if hopeless || cancel.is_cancelled() {
             return Err(job.stopped(error.into()));
         }
@@ -196,6 +185,23 @@ impl Running<'_> {
                 });
             }
         }
+    }
+
+    /// What the next attempt does otherwise, because of how this one failed. True where that is all that it takes, and it may begin at once.
+    fn learn(&mut self, error: &Failure, replication: &mut Replication) -> bool {
+        // What the peer could not make of differences is sent whole.
+        let is_meant = error.wants_full_names() || error.wants_no_base() || error.is_busy();
+        self.delta &= !matches!(error, Failure::Stopped(_)) || is_meant;
+        self.broken += u32::from(!error.is_busy());
+        // Each once: another time it is a failure like others.
+        let full_names = self.prefixes && error.wants_full_names();
+        let no_base = !replication.bases.is_empty() && error.wants_no_base();
+        self.prefixes &= !full_names;
+        if no_base {
+            replication.bases.clear();
+            replication.shared = None;
+        }
+        full_names || no_base
     }
 
     async fn attempt(
