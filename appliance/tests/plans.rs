@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::{Served, data_folder, facts, fine, narrowboat, pair, until, without_quarantine, write_noise};
 use serde_json::Value;
@@ -25,6 +25,15 @@ fn root(data: &Path, dataset: &str, snapshot: &str) -> Value {
     found.expect("a snapshot")["root"].clone()
 }
 
+/// Two boxes, head and branch, that have paired, and a volume `disk` at the branch: their folders, and they themselves.
+fn two_boxes(folder: &Path) -> (PathBuf, PathBuf, Served, Served) {
+    let (head, branch) = (data_folder(folder, "head"), data_folder(folder, "branch"));
+    let (served_head, served) = (Served::start(&head), Served::start(&branch));
+    pair(&head, &branch);
+    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    (head, branch, served_head, served)
+}
+
 fn is_up_to_date(data: &Path) -> bool {
     let plan = plan(data);
     plan["state"] == "up to date" && plan["behind_seconds"] == 0.0
@@ -33,10 +42,7 @@ fn is_up_to_date(data: &Path) -> bool {
 #[test]
 fn a_dataset_goes_to_a_peer_by_itself() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
-    let (_head, served) = (Served::start(&head), Served::start(&branch));
-    pair(&head, &branch);
-    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    let (head, branch, _head, served) = two_boxes(folder.path());
     let said = fine(&branch, &["plan", "create", "disk", "--to", "head"]);
     assert_eq!(said.trim(), "disk goes to head: follows every change");
     until("the first copy", || is_up_to_date(&branch));
@@ -74,10 +80,7 @@ fn a_dataset_goes_to_a_peer_by_itself() {
 #[test]
 fn a_plan_can_be_paused_changed_and_dropped() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
-    let (_head, served) = (Served::start(&head), Served::start(&branch));
-    pair(&head, &branch);
-    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    let (head, branch, _head, served) = two_boxes(folder.path());
     for wrong in [
         &["plan", "create", "disk", "--to", "nobody"][..],
         &["plan", "create", "nothing", "--to", "head"],
@@ -187,10 +190,7 @@ fn a_chain_of_three_boxes_passes_on_what_the_first_made() {
 #[test]
 fn names_that_are_used_again_stop_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
-    let (_head, served) = (Served::start(&head), Served::start(&branch));
-    pair(&head, &branch);
-    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    let (head, branch, _head, served) = two_boxes(folder.path());
     fine(&branch, &["plan", "create", "disk", "--to", "head"]);
     until("the first copy", || is_up_to_date(&branch));
     let by_people = |dataset: &str| -> Vec<String> {
@@ -219,10 +219,7 @@ fn names_that_are_used_again_stop_nothing() {
 #[test]
 fn what_was_cancelled_stays_so_over_a_restart_and_a_pause() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
-    let (_head, served) = (Served::start(&head), Served::start(&branch));
-    pair(&head, &branch);
-    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    let (_, branch, _head, served) = two_boxes(folder.path());
     fine(&branch, &["plan", "create", "disk", "--to", "head", "--every", "1h"]);
     until("the first copy", || is_up_to_date(&branch));
     write_noise(&served);
@@ -246,10 +243,7 @@ fn what_was_cancelled_stays_so_over_a_restart_and_a_pause() {
 #[test]
 fn a_replica_that_was_deleted_there_is_sent_again() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
-    let (_head, served) = (Served::start(&head), Served::start(&branch));
-    pair(&head, &branch);
-    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    let (head, branch, _head, served) = two_boxes(folder.path());
     write_noise(&served);
     fine(&branch, &["plan", "create", "disk", "--to", "head"]);
     until("the first copy", || is_up_to_date(&branch));
@@ -300,10 +294,7 @@ fn what_was_lost_there_is_not_said_to_be_there() {
 #[test]
 fn a_peer_with_a_new_store_gets_everything() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
-    let (served_head, _served) = (Served::start(&head), Served::start(&branch));
-    pair(&head, &branch);
-    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    let (head, branch, served_head, _served) = two_boxes(folder.path());
     fine(&branch, &["plan", "create", "disk", "--to", "head"]);
     until("the first copy", || is_up_to_date(&branch));
     served_head.kill();
@@ -320,10 +311,7 @@ fn a_peer_with_a_new_store_gets_everything() {
 #[test]
 fn boxes_with_new_keys_are_paired_anew_and_go_on() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
-    let (mut served_head, mut served) = (Served::start(&head), Served::start(&branch));
-    pair(&head, &branch);
-    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    let (head, branch, mut served_head, mut served) = two_boxes(folder.path());
     write_noise(&served);
     fine(&branch, &["plan", "create", "disk", "--to", "head"]);
     until("the first copy", || is_up_to_date(&branch));
@@ -361,10 +349,7 @@ fn boxes_with_new_keys_are_paired_anew_and_go_on() {
 #[test]
 fn what_people_made_goes_one_by_one_also_where_the_newest_there_was_deleted_here() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (head, branch) = (data_folder(folder.path(), "head"), data_folder(folder.path(), "branch"));
-    let (_head, _served) = (Served::start(&head), Served::start(&branch));
-    pair(&head, &branch);
-    fine(&branch, &["volume", "create", "disk", "--size", "64MiB"]);
+    let (head, branch, _head, _served) = two_boxes(folder.path());
     fine(&branch, &["snapshot", "create", "disk", "--name", "monday"]);
     fine(&branch, &["plan", "create", "disk", "--to", "head"]);
     until("monday", || plan(&branch)["newest_there"] == "monday");
