@@ -11,7 +11,8 @@ use bytes::Bytes;
 use crate::compare::Side;
 use crate::dataset::namespace::Key;
 use crate::dataset::state::content_of;
-use crate::error::{Damage, Environment, Error, Result};
+use crate::error::{Damage, Result};
+use crate::heal::is_of_one;
 use crate::name::{Kind, Name};
 use crate::pool::{PoolStream, StreamId, Wound};
 use crate::store::Store;
@@ -71,11 +72,6 @@ impl Objects for AsTheyLie<'_> {
     fn contains(&self, kind: Kind, name: &Name) -> Result<bool> {
         self.objects.contains(kind, name)
     }
-}
-
-/// True for what is wrong with one object, and says nothing of others.
-fn is_of_one(error: &Error) -> bool {
-    matches!(error, Error::Damage(_) | Error::Environment(Environment::Io { operation: "read" | "open", .. }))
 }
 
 /// Looks for wounds in contents.
@@ -141,12 +137,11 @@ impl Search<'_> {
                 Err(error) => told.push(torn(error)?),
             }
         }
-        match hits.is_empty() {
-            true => {}
-            false => match self.named(root, &hits) {
+        if !hits.is_empty() {
+            match self.named(root, &hits) {
                 Ok(files) => told.extend(files.into_iter().map(|(path, hit)| (Some(path), hit))),
                 Err(error) => told.push(torn(error)?),
-            },
+            }
         }
         Ok(told)
     }

@@ -39,6 +39,9 @@ pub mod tree;
 /// Stage 10: forgetting: what nobody needs gives its room back.
 pub mod reclaim;
 
+/// Storing anew what is damaged, from whoever has the same tree.
+pub mod heal;
+
 /// The one public door.
 pub mod store;
 

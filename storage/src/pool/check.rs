@@ -128,10 +128,11 @@ impl Inner {
                 return Err(Damage::new(&path, 0, expected, format!("{header:?}")).into());
             }
             let directory = reader::read_directory(file.as_ref(), &path, id)?;
-            noted(unreadable(reader::read_sketches(file.as_ref(), &path, &directory.footer)), report)?;
+            let sketches = unreadable(reader::read_sketches(file.as_ref(), &path, &directory.footer));
+            noted(self.note_worn(id, sketches), report)?;
             Ok(directory)
         };
-        let opened = unreadable(open(report));
+        let opened = self.note_worn(id, unreadable(open(report)));
         let slots = match noted(opened, report)? {
             Some(directory) => directory.slots,
             None => return self.check_by_index(id, deep, report),

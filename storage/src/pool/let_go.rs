@@ -62,13 +62,13 @@ pub(crate) enum Step {
 }
 
 /// A container that is about to go.
-struct Going {
-    id: ContainerId,
-    record: Record,
+pub(super) struct Going {
+    pub id: ContainerId,
+    pub record: Record,
     /// What is needed of it.
-    kept: Vec<(Slot, Sketch)>,
+    pub kept: Vec<(Slot, Sketch)>,
     /// What is not.
-    dead: Vec<(Name, Location)>,
+    pub dead: Vec<(Name, Location)>,
 }
 
 impl Going {
@@ -155,7 +155,7 @@ impl Inner {
     }
 
     /// Moves what is needed of these containers, so that the index has it elsewhere, durably. Those that can't be read stay.
-    fn empty(&self, going: &mut BTreeMap<ContainerId, Going>, sum: &mut LetGo) -> Result<()> {
+    pub(super) fn empty(&self, going: &mut BTreeMap<ContainerId, Going>, sum: &mut LetGo) -> Result<()> {
         let mut moved_to = BTreeSet::new();
         let mut staying = Vec::new();
         for (id, container) in going.iter().filter(|(_, container)| !container.kept.is_empty()) {
@@ -223,7 +223,7 @@ impl Inner {
     }
 
     /// Removes containers that hold nothing any more that the index leads to.
-    fn remove(&self, going: BTreeMap<ContainerId, Going>, sum: &mut LetGo) -> Result<()> {
+    pub(super) fn remove(&self, going: BTreeMap<ContainerId, Going>, sum: &mut LetGo) -> Result<()> {
         if going.is_empty() {
             return Ok(());
         }
@@ -248,7 +248,11 @@ impl Inner {
             let path = path(id, record.class);
             // Handles that are open stay readable; whoever opens it now looks again where its object is.
             self.files.forget(id);
-            self.media.remove(&path).map_err(|error| io_error("remove", &path, error))?;
+            match self.media.remove(&path) {
+                // One that was worn may be gone already.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                removed => removed.map_err(|error| io_error("remove", &path, error))?,
+            }
             dirs.insert(dir(id));
             self.counters.gone(record.raw_bytes, record.stored_bytes);
             match container.kept.is_empty() {

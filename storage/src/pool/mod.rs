@@ -74,6 +74,7 @@ mod put;
 mod read;
 mod recent;
 mod recover;
+mod renew;
 mod replay;
 mod run;
 mod scrub;
@@ -204,6 +205,8 @@ struct Inner {
     poison: OnceLock<String>,
     counters: Counters,
     wounds: Wounds,
+    /// Containers that are damaged themselves, not only objects in them.
+    worn: Mutex<BTreeSet<ContainerId>>,
     /// Something was let go of since the pool was opened: who comes too late for it finds nothing, and nothing is wrong.
     let_go: AtomicBool,
     /// Who holds names that no root tells of.

@@ -75,11 +75,7 @@ impl Pool {
         let inner = &*self.0;
         let _in_use = self.in_use();
         let raw_len = stored.raw_len as usize;
-        check_length(raw_len)?;
-        let content = codec::decompress(stored.codec, raw_len, &stored.bytes).map_err(Refusal::Invalid)?;
-        if inner.realm.name(kind, &content) != *name {
-            return Err(Refusal::Invalid(format!("what was sent as {name} is something else")).into());
-        }
+        let content = inner.open_stored(kind, name, stored)?;
         let settles = inner.settles.load(Ordering::Acquire);
         if self.contains(kind, name)? && !inner.wounds.has(kind, name) {
             return Ok(Put { name: *name, new: false, stored_bytes: 0 });
@@ -98,27 +94,6 @@ impl Pool {
         inner.keep_node(kind, name, content);
         Ok(puts[0])
     }
-
-    /// Repairs an object: where its copy here is damaged, `content` is stored in its place. True where that was needed.
-    pub fn mend(&self, stream: StreamId, kind: Kind, content: &[u8]) -> Result<bool> {
-        let inner = &*self.0;
-        let _in_use = self.in_use();
-        let names = inner.name_all(kind, &[content])?;
-        match inner.read_from_disk(kind, &names[0]) {
-            Ok(_) => return Ok(false),
-            Err(crate::Error::Damage(_)) => {}
-            Err(error) => return Err(error),
-        }
-        let damaged = inner.locate(kind, &names)?[0];
-        let mut stored = Vec::new();
-        let codec = codec::compress(content, &mut stored, &codec::Patience::default());
-        let (sketch, raw_len) = (sketch_of(kind, content), content.len() as u32);
-        let ready = Ready { nth: 0, name: names[0], codec, raw_len, sketch, range: 0..stored.len() };
-        let mut puts = [Put { name: names[0], new: false, stored_bytes: 0 }];
-        inner.append(stream, kind, &[ready], &stored, Present::Replace, &mut puts)?;
-        damaged.inspect(|location| inner.amend(location.container));
-        Ok(true)
-    }
 }
 
 /// Nodes resemble what lies in their place, which is found without.
@@ -133,7 +108,24 @@ fn check_length(len: usize) -> Result<()> {
     Ok(())
 }
 
+impl Pool {
+    /// The bytes of an object that a peer sent as it lies. Refused where it is not what its name says. Nothing is kept.
+    pub fn verified(&self, kind: Kind, name: &Name, stored: &Stored) -> Result<Bytes> {
+        self.0.open_stored(kind, name, stored).map(Bytes::from)
+    }
+}
+
 impl Inner {
+    fn open_stored(&self, kind: Kind, name: &Name, stored: &Stored) -> Result<Vec<u8>> {
+        let raw_len = stored.raw_len as usize;
+        check_length(raw_len)?;
+        let content = codec::decompress(stored.codec, raw_len, &stored.bytes).map_err(Refusal::Invalid)?;
+        match self.realm.name(kind, &content) == *name {
+            true => Ok(content),
+            false => Err(Refusal::Invalid(format!("what was sent as {name} is something else")).into()),
+        }
+    }
+
     /// Refused where an earlier failure makes every later write unbelievable.
     pub(super) fn check_poison(&self) -> Result<()> {
         match self.poison.get() {

@@ -72,6 +72,11 @@ impl Pool {
         Ok(content)
     }
 
+    /// The same as the disk has it, whatever a cache holds, and nothing is put into a cache: for whoever looks for damage.
+    pub fn read_as_it_lies(&self, kind: Kind, name: &Name) -> Result<Bytes> {
+        self.0.read_from_disk(kind, name)
+    }
+
     /// A sequence node, verified and decoded.
     pub fn sequence_node(&self, name: &Name) -> Result<Arc<Node>> {
         if let Some(node) = self.0.objects.decoded(name) {

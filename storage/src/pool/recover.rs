@@ -94,6 +94,7 @@ impl Pool {
             poison: OnceLock::new(),
             counters,
             wounds: super::Wounds::default(),
+            worn: Mutex::default(),
             let_go: Default::default(),
             epochs: Epochs::default(),
             held: Held::default(),

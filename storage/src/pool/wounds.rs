@@ -109,6 +109,11 @@ impl Pool {
         wounds
     }
 
+    /// True where an object is known to be damaged here.
+    pub fn is_wounded(&self, kind: Kind, name: &Name) -> bool {
+        self.0.wounds.has(kind, name)
+    }
+
     /// How many objects are known to be damaged here. Costs nothing.
     pub fn wounded(&self) -> usize {
         self.0.wounds.count.load(Ordering::Relaxed)
