@@ -16,6 +16,9 @@ pub mod pack;
 /// Replication as a value: which objects a peer lacks, and how they get there.
 pub mod sync;
 
+/// Objects that are damaged, asked of a peer that has the same tree.
+pub mod heal;
+
 /// How fast and when: the bucket tree that every datagram passes.
 pub mod shape;
 

@@ -23,7 +23,8 @@ use super::socket::{Counters, ShapedSocket, Shaper};
 use super::standing::endpoint_config;
 use super::tls::{Doorkeeper, Tls, controller_of};
 use super::udp::MarkingSocket;
-use super::{Inner, door, keeper, lock, pair, probe};
+use super::{Inner, door, heal, keeper, lock, pair, probe};
+use crate::heal::Patient;
 use crate::peer::{PeerAddress, PeerId, PeerName, PeerRecord};
 use crate::probe::Survey;
 use crate::shape::{Class, Rate};
@@ -138,6 +139,7 @@ impl Link {
             grants: Default::default(),
             desk: Mutex::new(Desk::default()),
             probes: probe::Probes::default(),
+            answers: heal::Answers::default(),
             sessions: places,
             possessions: Arc::default(),
             packing: Arc::default(),
@@ -345,6 +347,13 @@ impl Link {
                 why: peer.last_error().unwrap_or_else(|| "it has not called".to_owned()),
             }),
         }
+    }
+
+    /// Asks a connected peer for what a store has lost, as traffic of class scavenger. Ends when there is nothing more that it could give, or nothing
+    /// left to be healed; what came until then is kept, also where it fails.
+    pub async fn heal(&self, name: &str, patient: Arc<dyn Patient>, cancel: &Cancel) -> Result<(), LinkError> {
+        let peer = self.peer(name)?;
+        heal::ask(&self.inner, &peer, patient, cancel).await
     }
 
     /// Ends everything in order: sessions say why, connections are closed, tasks end. The port is free when the last

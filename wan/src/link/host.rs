@@ -10,6 +10,7 @@ use narrowboat_storage::name::Realm;
 
 use super::identity::Identity;
 use super::pairing::PairingError;
+use crate::heal::Healer;
 use crate::peer::{PeerName, PeerRecord};
 use crate::shape::{Marks, Rate};
 use crate::sync::{Admission, Failure, Limits, References, Report, Sink};
@@ -96,6 +97,10 @@ pub trait Host: Send + Sync + 'static {
     /// The peer did, or asked for, what it may not, and got nothing for it: `why` is a sentence for people. Of each session, each probe and each
     /// stream of grants that ended so, once; a hostile peer can begin as many of these as it likes.
     fn refused(&self, _peer: &PeerRecord, _why: &str) {}
+    /// What this peer is healed from; none where it is given nothing, as by a box that knows no healing.
+    fn healer(&self, _peer: &PeerRecord) -> Option<Arc<dyn Healer>> {
+        None
+    }
     /// A replication from this peer has ended.
     fn received(&self, peer: &PeerRecord, outcome: Result<(), &Failure>, report: &Report);
 }

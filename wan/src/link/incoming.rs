@@ -1,4 +1,4 @@
-//! What a connected peer begins: sessions in which it sends us a snapshot.
+//! What a connected peer begins: sessions in which it sends us a snapshot; probes and healings are handed on.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +21,7 @@ use super::places::Place;
 use super::shares::Counting;
 use super::streams::read_preface;
 use super::transport::{DATA_STREAMS_MAX, STRIPES_MAX, peer_window};
-use super::{Inner, grants, probe};
+use super::{Inner, grants, heal, probe};
 use crate::shape::Class;
 use crate::sync::{Admission, Failure, Limits, Report, Session, Worker};
 use crate::wire::{FEATURE_PROOFS, Frame, Hello, Message, Preface, Role, SnapshotOffer, StreamClass};
@@ -197,6 +197,9 @@ async fn receive(
     let preface = tokio::time::timeout(PREFACE, read_preface(&mut control.1)).await;
     if let Ok(Some(Preface { class: StreamClass::Probe, session, .. })) = preface {
         return probe::answer(&inner, &peer, connection, control, session).await;
+    }
+    if let Ok(Some(Preface { class: StreamClass::Heal, .. })) = preface {
+        return heal::answer(&inner, &peer, connection, control).await;
     }
     let Ok(Some(Preface { class: StreamClass::Control, session: number, .. })) = preface else {
         let _ = control.1.stop(UNWANTED);

@@ -15,7 +15,7 @@
 //! * `grants`: caps of what is received, which peers are told and keep; `hold`: how data stands still while a connection lives.
 //! * `door` answers handshakes, `keeper` sees to it that there is a connection over the best path, with `dial` and what `paths`
 //!   decides; `connections` has the rules for several connections of one peer, whoever dialled them; `standing` is what outlives a restart.
-//! * `probe` measures the line to a peer.
+//! * `probe` measures the line to a peer; `heal` asks it for what is damaged here.
 //! * `job` runs a replication over as many connections as it takes, `incoming` serves what peers begin, and `driver` turns
 //!   the session value of [`crate::sync`] over the streams of one connection.
 //!
@@ -42,6 +42,7 @@ mod door;
 mod driver;
 pub mod endpoint;
 mod grants;
+mod heal;
 mod hold;
 pub mod host;
 pub mod identity;
@@ -93,6 +94,8 @@ struct Inner {
     desk: Mutex<pairing::Desk>,
     /// Probes of lines that run.
     probes: probe::Probes,
+    /// Peers that are being healed from this box.
+    answers: heal::Answers,
     /// Places for sessions in which peers send to us.
     sessions: places::Places,
     /// What peers have shown to have, from one session to the next.

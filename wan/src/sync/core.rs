@@ -120,7 +120,7 @@ impl Core {
 }
 
 /// Whether two greetings can make a session. Both sides ask it, each with its own greeting first.
-pub(super) fn incompatible(here: &Hello, there: &Hello) -> Result<(), Failure> {
+pub(crate) fn incompatible(here: &Hello, there: &Hello) -> Result<(), Failure> {
     let no = |code, sentence: String| Err(Failure::Incompatible { code, sentence });
     if there.role == here.role {
         return Err(Failure::Protocol("both sides have the same role".to_owned()));

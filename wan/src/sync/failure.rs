@@ -114,7 +114,7 @@ impl Failure {
     }
 
     /// What the peer is told, where there is something to tell.
-    pub(super) fn stop(&self) -> Option<Stop> {
+    pub(crate) fn stop(&self) -> Option<Stop> {
         let code = match self {
             Failure::Wire(_) | Failure::Protocol(_) => StopCode::Protocol,
             Failure::Incompatible { code, .. } => *code,

@@ -126,3 +126,5 @@ pub use seam::{Admission, Hello, References, Sink, SnapshotOffer, Source};
 pub use session::{Input, Output, Room, Session};
 pub use store::{Clock, OwnSnapshots, StoreSink};
 pub use worker::Worker;
+
+pub(crate) use self::core::incompatible;

@@ -37,6 +37,8 @@ pub enum StreamClass {
     Grants = 3,
     /// Of no session: measures the line.
     Probe = 4,
+    /// Of no session: asks for objects that are damaged.
+    Heal = 5,
 }
 
 /// The first bytes of every stream: they say what it is for and to which session it belongs, so that one connection
@@ -74,6 +76,7 @@ impl Preface {
             2 => StreamClass::Data,
             3 => StreamClass::Grants,
             4 => StreamClass::Probe,
+            5 => StreamClass::Heal,
             value => return Err(WireError::Unknown { what: "stream class", value: value.into() }),
         };
         let index = reader.u8()?;

@@ -14,7 +14,7 @@ use super::proof::{Challenge, Proof, Prove, ProveWays};
 use super::question::{Answer, Ask, AskPrefixes};
 use super::reader::{Reader, WireError, put_text};
 
-const HELLO: u16 = 1;
+pub(super) const HELLO: u16 = 1;
 const OFFER: u16 = 2;
 const BEGIN: u16 = 3;
 const ASK: u16 = 4;
@@ -22,13 +22,13 @@ const ANSWER: u16 = 5;
 const ACK: u16 = 6;
 const COMMIT: u16 = 7;
 const PUBLISHED: u16 = 8;
-const STOP: u16 = 9;
+pub(super) const STOP: u16 = 9;
 const PROVE_WAYS: u16 = 10;
 const ASK_PREFIXES: u16 = 11;
 const CHALLENGE: u16 = 12;
 const PROVE: u16 = 13;
 const PROOF: u16 = 14;
-const WORKING: u16 = 15;
+pub(super) const WORKING: u16 = 15;
 const OBJECT: u16 = 64;
 const BUNDLE: u16 = 65;
 
@@ -289,14 +289,14 @@ impl Published {
 }
 
 impl Stop {
-    fn encode(&self) -> Frame {
+    pub(super) fn encode(&self) -> Frame {
         let mut out = Vec::with_capacity(64);
         out.extend_from_slice(&self.code.number().to_le_bytes());
         put_text(&mut out, &self.sentence, SENTENCE_BYTES_MAX);
         Frame::build(STOP, &out, Bytes::new())
     }
 
-    fn decode(payload: Bytes) -> Result<Self, WireError> {
+    pub(super) fn decode(payload: Bytes) -> Result<Self, WireError> {
         let mut reader = Reader::new("stop", payload);
         let code = StopCode::from_number(reader.u16()?);
         let sentence = reader.text("sentence", SENTENCE_BYTES_MAX)?;

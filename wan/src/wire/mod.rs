@@ -11,6 +11,7 @@
 mod bundle;
 mod frame;
 mod grant;
+mod heal;
 mod hello;
 mod message;
 mod object;
@@ -26,6 +27,7 @@ mod varint;
 pub use bundle::{BASES_OF_BUNDLE_MAX, Bundle, Item, Origin, Packing, WAYS_PER_BASE_MAX, Way};
 pub use frame::{Channel, Frame, FrameDecoder, PREFACE_BYTES, Preface, RawFrame, StreamClass};
 pub use grant::{GRANT_BYTES, Grant};
+pub use heal::{Below, Found, HealMessage, SEEK_WAYS_MAX, Seek};
 pub use hello::{Hello, Role};
 pub use message::{Ack, Begin, Commit, Message, Published, Stop, StopCode};
 pub use object::Object;

@@ -129,6 +129,21 @@ fn the_pages_example_is_what_is_written_and_read() {
     assert_eq!(Preface::decode(preface), Ok(Preface { class: StreamClass::Grants, index: 0, session: 0 }));
     let grants: Vec<_> = grants.chunks(GRANT_BYTES).map(|grant| Grant::decode(grant.try_into().unwrap())).collect();
     assert_eq!(grants, [Ok(Grant("20Mbit".parse().ok())), Ok(Grant(None))]);
+    let (bytes, ways) = (block("healing"), vec![vec![], vec![0, 200, 1]]);
+    let (preface, asked) = bytes.split_first_chunk::<PREFACE_BYTES>().expect("a preface");
+    assert_eq!(Preface::decode(preface), Ok(Preface { class: StreamClass::Heal, index: 0, session: 7 }));
+    let below = Below { dataset: DatasetId([0x33; 16]), snapshot: SnapshotId([0x44; 16]), root: Name([0x55; 32]) };
+    let stored = Stored { codec: Codec::Raw, raw_len: 5, bytes: Bytes::from_static(b"hello") };
+    let there = [HealMessage::Below(below), HealMessage::Seek(Seek { first: 0, ways })];
+    let back = [HealMessage::Known(true), HealMessage::Found(Found { number: 0, stored }), HealMessage::Lacking(1)];
+    for (page, messages) in [(asked.to_vec(), &there[..]), (block("healed"), &back[..])] {
+        let frames = messages.iter().map(HealMessage::encode);
+        let bytes: Vec<u8> = frames.flat_map(|frame| [&frame.head[..], &frame.body[..]].concat()).collect();
+        assert_eq!(bytes, page, "{}", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        let frames = frames_of(Channel::Data, &page, 7).expect("frames");
+        let read: Vec<_> = frames.into_iter().map(|frame| HealMessage::decode(frame).expect("sound")).collect();
+        assert!(read.iter().flatten().eq(messages), "{read:?}");
+    }
     for (name, message) in example() {
         let hex: String = bytes_of(&message).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(bytes_of(&message), block(name), "{name}: {hex}");

@@ -10,6 +10,7 @@ use narrowboat_storage::error::Result;
 use narrowboat_storage::id::StoreId;
 use narrowboat_storage::name::Realm;
 use narrowboat_storage::units::Timestamp;
+use narrowboat_wan::heal::Healer;
 use narrowboat_wan::link::{Host, Identity, Link, LinkConfig, LinkError};
 use narrowboat_wan::peer::{PeerAddress, PeerRecord};
 use narrowboat_wan::sync::seam::SnapshotOffer;
@@ -29,6 +30,8 @@ pub struct Office {
     pub pinned: Mutex<Vec<PeerRecord>>,
     pub received: Mutex<Vec<(bool, Report)>>,
     pub refused: Mutex<Vec<String>>,
+    /// What peers are healed from; nothing, as of an older box.
+    pub healer: Mutex<Option<Arc<dyn Healer>>>,
 }
 
 impl Office {
@@ -51,6 +54,7 @@ impl Office {
             pinned: Mutex::default(),
             received: Mutex::default(),
             refused: Mutex::default(),
+            healer: Mutex::default(),
         })
     }
 
@@ -120,6 +124,9 @@ impl Host for Office {
         pinned.retain(|known| known.id != peer.id);
         pinned.push(peer.clone());
         Ok(())
+    }
+    fn healer(&self, _peer: &PeerRecord) -> Option<Arc<dyn Healer>> {
+        self.healer.lock().unwrap().clone()
     }
     fn refused(&self, _peer: &PeerRecord, why: &str) {
         self.refused.lock().unwrap().push(why.to_owned());

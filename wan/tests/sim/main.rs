@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod golden;
+mod heal;
 mod hostile;
 mod line;
 mod possession;

@@ -26,7 +26,7 @@ use crate::world::{Ended, Script, attempt_between};
 
 static ROOT: Credentials = Credentials::ROOT;
 
-fn open(disk: &SimDisk) -> Arc<Store> {
+pub fn open(disk: &SimDisk) -> Arc<Store> {
     let mut options = StoreOptions { reserve_bytes: 1 << 20, ..StoreOptions::default() };
     options.pool.container_bytes = 256 << 10;
     options.pool.index_batch = 64;
@@ -38,8 +38,8 @@ fn open(disk: &SimDisk) -> Arc<Store> {
 }
 
 /// A store with one share, and what is in it.
-struct Branch {
-    store: Arc<Store>,
+pub struct Branch {
+    pub store: Arc<Store>,
     share: Arc<dyn FileTree>,
     files: BTreeMap<String, (Inode, Vec<u8>)>,
     now: i64,
@@ -47,7 +47,12 @@ struct Branch {
 
 impl Branch {
     fn new(rng: &mut Rng) -> Self {
-        let store = open(&SimDisk::new(rng.next()));
+        let disk = SimDisk::new(rng.next());
+        Branch::on(rng, &disk)
+    }
+
+    pub fn on(rng: &mut Rng, disk: &SimDisk) -> Self {
+        let store = open(disk);
         let share = store.create_share("projects", Policy::Inline, Timestamp(1)).unwrap();
         let share = store.tree(share.row.id).unwrap();
         let mut branch = Branch { store, share, files: BTreeMap::new(), now: 1 };
@@ -79,7 +84,7 @@ impl Branch {
         content[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 
-    fn edit(&mut self, rng: &mut Rng) {
+    pub fn edit(&mut self, rng: &mut Rng) {
         for number in 0..rng.below(6) {
             let place = rng.below(self.files.len() as u64) as usize;
             let Some((name, (_, content))) = self.files.iter().nth(place) else { return };
@@ -99,14 +104,14 @@ impl Branch {
         }
     }
 
-    fn snapshot(&mut self, day: u8) -> Replication {
+    pub fn snapshot(&mut self, day: u8) -> Replication {
         self.now += 1;
         let row = self.store.create_snapshot("projects", &format!("day {day}"), Timestamp(self.now)).unwrap();
         Replication::of(&self.store, row.id).unwrap()
     }
 }
 
-fn contents(tree: &dyn FileTree) -> BTreeMap<String, Vec<u8>> {
+pub fn contents(tree: &dyn FileTree) -> BTreeMap<String, Vec<u8>> {
     let listing = tree.read_dir(&ROOT, Inode::ROOT, 0, 10_000).unwrap();
     assert!(listing.end);
     let mut files = BTreeMap::new();
@@ -147,7 +152,7 @@ fn shows(there: &Store, what: &Replication) -> bool {
     snapshots.iter().any(|row| row.sealed.is_some_and(|sealed| sealed.root == what.snapshot.root))
 }
 
-fn attempt(
+pub fn attempt(
     branch: &Branch,
     there: &Arc<Store>,
     what: &Replication,
@@ -160,7 +165,7 @@ fn attempt(
     attempt_between(reader, writer, sink, what.clone(), script, seed)
 }
 
-fn script(line: Line, here: &Store, there: &Store) -> Script<'static> {
+pub fn script(line: Line, here: &Store, there: &Store) -> Script<'static> {
     let realm = here.realm().id();
     let hellos = [Hello::new(Role::Sender, realm, here.id()), Hello::new(Role::Receiver, realm, there.id())];
     Script { hellos, ..Script::honest(line, realm) }
