@@ -4,7 +4,11 @@
 //! newer when the snapshot itself is here no more, and the pool's [`Mark`] of the moment when the snapshot was sealed. With it the next snapshot is sent without questions: what
 //! was kept since cannot be at the peer. A replication takes the mark out when it begins, durably, and success puts the
 //! next one in; so after one that broke off everything is asked for, and nothing that had arrived is sent again.
+//!
+//! Beside it, `peer.PEER.given.DATASET` has the ids of all snapshots that are still here and that the peer has acknowledged: what lies below these it may have
+//! again, should its disk lose it ([`crate::heal`]).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use narrowboat_storage::Store;
@@ -28,6 +32,31 @@ fn prefix(peer: &str) -> String {
 
 fn setting(peer: &str, dataset: &DatasetId) -> String {
     format!("{}{dataset}", prefix(peer))
+}
+
+/// Snapshots that are remembered as given, of each dataset and peer: the latest.
+const GIVEN_MAX: usize = 1024;
+
+fn given_prefix(peer: &str) -> String {
+    format!("peer.{peer}.given.")
+}
+
+/// The snapshots of a dataset that a peer has acknowledged, and that are still here as far as that is known.
+pub fn given(store: &Store, peer: &str, dataset: &DatasetId) -> BTreeSet<SnapshotId> {
+    let kept = store.setting(&format!("{}{dataset}", given_prefix(peer)));
+    let kept = kept.as_deref().and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default().split(' ');
+    // The newest is in the ledger, also where an earlier version wrote that.
+    kept.filter_map(|id| id.parse().ok()).chain(proof(store, peer, dataset).map(|proof| proof.snapshot)).collect()
+}
+
+/// Notes durably that a peer has acknowledged a snapshot.
+fn give(store: &Store, peer: &str, dataset: &DatasetId, snapshot: SnapshotId, now: Timestamp) -> Result<()> {
+    let known = given(store, peer, dataset);
+    let still = store.snapshots(Some(*dataset)).into_iter().map(|row| row.id);
+    let mut ids: Vec<_> = still.filter(|id| *id == snapshot || known.contains(id)).collect();
+    ids.drain(..ids.len().saturating_sub(GIVEN_MAX));
+    let text = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    store.set_setting(&format!("{}{dataset}", given_prefix(peer)), Some(text.as_bytes()), now)
 }
 
 fn entry(store: &Store, peer: &str, dataset: &DatasetId) -> Option<(Proof, Option<Timestamp>)> {
@@ -90,6 +119,7 @@ pub fn advance(
     taken: Option<&(SnapshotId, Arc<Mark>)>,
     now: Timestamp,
 ) -> Result<()> {
+    give(store, peer, dataset, proved.snapshot, now)?;
     let moment = |id: SnapshotId| store.snapshot(id).ok().map(|row| row.time);
     let known = proof(store, peer, dataset).map(|known| known.snapshot);
     let newer = known.is_some_and(|known| known != proved.snapshot && moment(known) > moment(proved.snapshot));
@@ -102,17 +132,22 @@ pub fn advance(
 
 /// Forgets what a peer has proved of a dataset.
 pub fn forget(store: &Store, peer: &str, dataset: &DatasetId, now: Timestamp) -> Result<()> {
-    let setting = setting(peer, dataset);
-    if store.setting(&setting).is_some() { store.set_setting(&setting, None, now) } else { Ok(()) }
+    for setting in [setting(peer, dataset), format!("{}{dataset}", given_prefix(peer))] {
+        if store.setting(&setting).is_some() {
+            store.set_setting(&setting, None, now)?;
+        }
+    }
+    Ok(())
 }
 
 /// Forgets all that a peer has proved.
 pub fn forget_all(store: &Store, peer: &str, now: Timestamp) -> Result<()> {
-    let prefix = prefix(peer);
-    for (setting, _) in store.settings(&prefix) {
-        // Names of peers may have dots: what goes on otherwise is another's.
-        if setting.strip_prefix(&prefix).is_some_and(|rest| rest.parse::<DatasetId>().is_ok()) {
-            store.set_setting(&setting, None, now)?;
+    for prefix in [prefix(peer), given_prefix(peer)] {
+        for (setting, _) in store.settings(&prefix) {
+            // Names of peers may have dots: what goes on otherwise is another's.
+            if setting.strip_prefix(&prefix).is_some_and(|rest| rest.parse::<DatasetId>().is_ok()) {
+                store.set_setting(&setting, None, now)?;
+            }
         }
     }
     Ok(())
@@ -159,6 +194,8 @@ mod tests {
         advance(&store, "head", &dataset, &proved(old, 9), taken.as_ref(), now(4)).expect("noted");
         assert_eq!(says(), Some(proved(new, 7)), "and the next difference goes unasked");
 
+        assert_eq!(given(&store, "head", &dataset), [old, new].into());
+
         // The same again is nothing new either.
         let taken = take_mark(&store, "head", &dataset, now(4)).expect("taken");
         advance(&store, "head", &dataset, &proved(new, 9), taken.as_ref(), now(4)).expect("noted");
@@ -172,6 +209,9 @@ mod tests {
         assert_eq!(moment(&store, "head", &dataset), Some(time));
         advance(&store, "head", &dataset, &proved(old, 9), None, now(6)).expect("noted");
         assert_eq!(says(), Some(proved(old, 9)));
+        assert_eq!(given(&store, "head", &dataset), [old].into(), "what is gone is forgotten");
+        forget_all(&store, "head", now(7)).expect("forgotten");
+        assert!(given(&store, "head", &dataset).is_empty() && store.settings("peer.head").is_empty());
     }
 
     #[test]

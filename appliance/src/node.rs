@@ -9,6 +9,7 @@
 //!   ▲ ◄──── pace thread             where there are recovery points: how slowly they can still be met
 //!   ▲ ◄──── plans thread            takes and sends the snapshots that go to peers by themselves, and deletes those that no rule wants
 //!   ▲ ◄──── scrub thread            reads everything now and then, before somebody needs it
+//!   ▲ ◄──── heal thread             asks peers for what is damaged here
 //!   ▲ ◄──── reclaim thread          gives back the room of what nobody needs, once a day
 //!   ▲ ◄──── link (tokio runtime)    QUIC, replications
 //!   └ ◄──── control socket          one thread a request
@@ -39,6 +40,7 @@ use crate::caps::Caps;
 use crate::clock;
 use crate::config::Config;
 use crate::control::{SOCKET, server};
+use crate::heal::Healings;
 use crate::hooks::Hooks;
 use crate::ingest::exports::check_networks;
 use crate::ingest::iscsi;
@@ -123,6 +125,8 @@ pub struct Node {
     pub scrubs: Scrubs,
     /// Gives back the room of what nobody needs.
     pub reclaims: Reclaims,
+    /// Asking peers for what is damaged here.
+    pub healings: Healings,
     /// What quiets applications around a mark.
     pub hooks: Hooks,
     /// Looks after datasets that are deduplicated later.
@@ -169,6 +173,7 @@ impl Node {
         let retention = Retention::new(store.clone(), &config);
         let scrubs = Scrubs::new(store.clone(), &config);
         let reclaims = Reclaims::new(store.clone(), &config);
+        let healings = Healings::new(store.clone());
         let hooks = Hooks::new(store.clone(), config.hook.clone());
         let node = Arc::new(Node {
             name,
@@ -188,6 +193,7 @@ impl Node {
             quarantine: Quarantine::default(),
             scrubs,
             reclaims,
+            healings,
             hooks,
             policies,
             opened,
@@ -261,6 +267,7 @@ impl Running {
         if let Some(server) = iscsi {
             server.stop(CLIENT_GRACE);
         }
+        node.healings.stop();
         threads.lookers.into_iter().for_each(join);
         node.transfers.cancel_all();
         if let Some(link) = &node.link {

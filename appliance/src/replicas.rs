@@ -7,6 +7,7 @@ use narrowboat_storage::Store;
 use narrowboat_storage::catalogue::{DatasetRow, SnapshotRow};
 use narrowboat_storage::error::{Refusal, Result};
 use narrowboat_storage::id::DatasetId;
+use narrowboat_wan::heal::{Healer, StoreHealer};
 use narrowboat_wan::link::Host;
 use narrowboat_wan::peer::PeerRecord;
 use narrowboat_wan::shape::Rate;
@@ -27,13 +28,16 @@ pub struct Replicas {
     refusals: Arc<Refusals>,
     /// Names of peers that may pass on what others made.
     forwarders: BTreeSet<String>,
+    /// Whether peers prove to have what they do not send.
+    proofs: bool,
 }
 
 impl Replicas {
     /// Keeps what peers send in `store`, sends to them under `caps`, and notes what they are refused.
     pub fn new(store: Arc<Store>, caps: Arc<Caps>, refusals: Arc<Refusals>, config: &Config) -> Self {
         let forwards = config.peer.iter().filter(|(_, rules)| rules.forwards);
-        Replicas { store, caps, refusals, forwarders: forwards.map(|(name, _)| name.clone()).collect() }
+        let forwarders = forwards.map(|(name, _)| name.clone()).collect();
+        Replicas { store, caps, refusals, forwarders, proofs: config.wan.require_proofs }
     }
 }
 
@@ -122,6 +126,12 @@ fn maker_sends(store: &Store, row: &DatasetRow) -> bool {
     store.setting(&from_maker(row.id)).is_some() && peers(store).iter().any(is_maker)
 }
 
+/// Has this peer sent all that a replica has? What its maker sends here itself is none of a forwarder's.
+pub fn has_published(store: &Store, peer: &PeerRecord, row: &DatasetRow) -> bool {
+    let forwarded = || row.name.starts_with(&prefix(peer)) && store.setting(&from_maker(row.id)).is_none();
+    row.origin == Some(peer.store) || row.origin.is_some() && forwarded()
+}
+
 /// Forgets who has sent a dataset that is there no more.
 pub fn forget(store: &Store, dataset: DatasetId) -> Result<()> {
     let setting = from_maker(dataset);
@@ -137,6 +147,16 @@ impl Host for Replicas {
     fn admission(&self, peer: &PeerRecord) -> Arc<dyn Admission> {
         let forwards = self.forwarders.contains(peer.name.as_str());
         Arc::new(Publishing { store: self.store.clone(), prefix: prefix(peer), forwards })
+    }
+
+    fn healer(&self, peer: &PeerRecord) -> Option<Arc<dyn Healer>> {
+        let (store, peer, proofs) = (self.store.clone(), peer.clone(), self.proofs);
+        let entitled = move |dataset: &DatasetRow, snapshot: &SnapshotRow| {
+            // What was published without a proof may be made of what others have.
+            proofs && has_published(&store, &peer, dataset)
+                || ledger::given(&store, peer.name.as_str(), &dataset.id).contains(&snapshot.id)
+        };
+        Some(Arc::new(StoreHealer::new(self.store.clone(), Box::new(entitled))))
     }
 
     fn pin(&self, peer: &PeerRecord) -> Result<()> {

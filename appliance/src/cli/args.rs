@@ -217,7 +217,7 @@ pub(super) enum Command {
     /// Read everything that is kept, slowly, and find what is damaged before somebody needs it.
     ///
     /// The box begins one by itself every 30 days unless [scrub] in the config file says otherwise. What is damaged is no longer taken for known: the next
-    /// backup of the same data brings it again, and heals it in every snapshot. `status` says so while there is any.
+    /// backup of the same data brings it again, and heals it in every snapshot; and peers that have it are asked for it. `status` says so while there is any.
     #[command(subcommand)]
     Scrub(scrub::ScrubCommand),
     /// Cap what is sent on the wire, headers and repetitions included. Counts from the next datagram on.

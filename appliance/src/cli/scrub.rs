@@ -20,6 +20,9 @@ pub(super) enum ScrubCommand {
     Show,
     /// Begin one now. It goes on by itself, over restarts, as slowly as the config file says.
     Start,
+    /// Ask the peers that are connected for what is damaged, now. The box does so by itself when damage is met, when a peer comes that was not asked yet,
+    /// and then again and again, at most once an hour and at least once a day.
+    Heal,
     /// Stop reading until `scrub resume`.
     Pause,
     /// Go on where it was.
@@ -35,6 +38,7 @@ pub(super) fn scrub(context: &Context, command: &ScrubCommand) -> Outcome {
             return Ok(ExitCode::SUCCESS);
         }
         ScrubCommand::Start => Request::ScrubStart,
+        ScrubCommand::Heal => Request::ScrubHeal,
         ScrubCommand::Pause => Request::ScrubPause { paused: true },
         ScrubCommand::Resume => Request::ScrubPause { paused: false },
     };
@@ -74,16 +78,40 @@ fn found(run: &Run) -> String {
     format!("{} objects, {}, {damage}", count(run.objects), size(run.bytes))
 }
 
+fn show_healing(scrub: &Scrub) {
+    for (peer, came) in &scrub.healing.from {
+        say!("healed from {peer}: {} objects, {}", count(came.objects), size(came.bytes));
+    }
+    if scrub.heals {
+        say!("peers are being asked for what is damaged");
+    }
+    let Some(last) = &scrub.healing.last else { return };
+    for (peer, problem) in &last.asked {
+        if let Some(problem) = problem {
+            say!("{peer} was asked at {}: {problem}", last.ended);
+        }
+    }
+    if last.left + last.torn > 0 {
+        let torn =
+            if last.torn > 0 { format!(", {} snapshots are not whole", count(last.torn)) } else { String::new() };
+        say!("NOT HEALED by the peers that were asked at {}: {} objects{torn}", last.ended, count(last.left));
+    }
+}
+
 fn show_damage(scrub: &Scrub) {
     say!();
     if scrub.healed > 0 {
-        say!("{} objects were damaged, came again, and are sound", scrub.healed);
+        say!("{} objects were damaged, came again, and are sound", count(scrub.healed as u64));
     }
+    show_healing(scrub);
     if scrub.damaged.is_empty() {
         say!("nothing is known to be damaged");
         return;
     }
-    say!("{} objects are DAMAGED; who backs up the same data once more heals them:", count(scrub.damaged.len() as u64));
+    say!(
+        "{} objects are DAMAGED; who backs up the same data once more heals them, and so does a peer that has them:",
+        count(scrub.damaged.len() as u64)
+    );
     for damaged in scrub.damaged.iter().take(FILES_MAX) {
         say!("  {}", damaged.what);
     }

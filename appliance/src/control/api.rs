@@ -90,6 +90,7 @@ pub fn handle(
         Request::Probe { peer } => done(peer::probe(node, &peer)?),
         Request::ScrubShow => done(scrub::show(node)?),
         Request::ScrubStart => done(scrub::start(node)?),
+        Request::ScrubHeal => done(scrub::heal(node)?),
         Request::ScrubPause { paused } => done(scrub::pause(node, paused)?),
         Request::Check { deep } => done(check_store(&node.store, deep, gone, tell)?),
         Request::Reclaim { dry_run } => {

@@ -400,6 +400,8 @@ pub enum Request {
         /// Whether nothing is read from now on.
         paused: bool,
     },
+    /// Asks peers for what is damaged.
+    ScrubHeal,
     /// Proves every invariant of the store.
     Check {
         /// Whether every byte is read, too.

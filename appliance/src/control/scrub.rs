@@ -13,6 +13,7 @@ use crate::scrub::Told;
 pub(super) fn show(node: &Node) -> Result<reports::Scrub, Failed> {
     let told = node.scrubs.told(clock::now());
     let (wounds, affected) = node.scrubs.damage()?;
+    let (healing, heals) = node.healings.told();
     let state = state(&told).to_owned();
     let damaged = |wound: &Wound| reports::Damaged { name: wound.name.to_string(), what: wound.damage.to_string() };
     Ok(reports::Scrub {
@@ -26,6 +27,8 @@ pub(super) fn show(node: &Node) -> Result<reports::Scrub, Failed> {
         damaged: wounds.iter().map(damaged).collect(),
         affected: affected.into_iter().map(file).collect(),
         healed: node.store.pool().healed(),
+        heals,
+        healing,
     })
 }
 
@@ -54,6 +57,17 @@ fn file(hit: Affected) -> reports::AffectedFile {
 pub(super) fn start(node: &Node) -> Result<Acknowledged, Failed> {
     node.scrubs.start(clock::now())?;
     Ok(Acknowledged { message: "everything is read now: `narrowboat scrub show` tells how far it is".into() })
+}
+
+/// Asks peers for what is damaged.
+pub(super) fn heal(node: &Node) -> Result<Acknowledged, Failed> {
+    if node.link.is_none() {
+        return Err(Failed::refused("this box has no link to peers (`wan.listen` in the config file)"));
+    }
+    node.healings.start();
+    let message =
+        "peers that are connected are asked for what is damaged: `narrowboat scrub show` tells what comes of it";
+    Ok(Acknowledged { message: message.into() })
 }
 
 /// Stops them, or lets them go on.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Node, StartError};
 use crate::ingest::volumes::StoreTargets;
 use crate::jobs::reclaim;
-use crate::{caps, clock, pace, plans};
+use crate::{caps, clock, heal, pace, plans};
 
 /// Threads that drain.
 const PUMPS: usize = 2;
@@ -38,7 +38,8 @@ impl Threads {
         if node.caps.have_recovery_points() {
             lookers.push(start_pacer(node.clone())?);
         }
-        lookers.extend([start_planner(node.clone())?, start_scrubber(node.clone())?, start_reclaimer(node.clone())?]);
+        lookers.extend([start_planner(node.clone())?, start_scrubber(node.clone())?, start_healer(node.clone())?]);
+        lookers.push(start_reclaimer(node.clone())?);
         Ok(Threads { thawer: start_thawer(node.clone())?, lookers, pumps })
     }
 }
@@ -59,7 +60,7 @@ fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandl
 
 /// Starts a thread that the box can't be without. A pump that panics may hold a dataset that nobody can drain any more: writers would
 /// wait for ever. Without the thread that thaws, an application might stand still for ever; without the one of the caps, the line might
-/// carry too much. Where it panics the box ends at once instead, and recovers from its journal when it is started again.
+/// carry too much; without the one of reclaim, the disk would fill. Where it panics the box ends at once instead, and recovers from its journal when it is started again.
 fn spawn_vital(name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
     spawn(name, move || {
         let _ends = EndsWithThread;
@@ -139,8 +140,18 @@ fn start_scrubber(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
     })
 }
 
+fn start_healer(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
+    spawn_vital("heal".into(), move || {
+        let Some(link) = &node.link else { return };
+        while !node.is_stopping() {
+            node.healings.look(&node, link);
+            std::thread::park_timeout(heal::EVERY);
+        }
+    })
+}
+
 fn start_reclaimer(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
-    spawn("reclaim".into(), move || {
+    spawn_vital("reclaim".into(), move || {
         while !node.is_stopping() {
             node.reclaims.look(&|| node.is_stopping());
             std::thread::park_timeout(reclaim::EVERY);

@@ -109,6 +109,9 @@ impl Scrubs {
                 state.next = began + takes;
                 state.problem = None;
                 let ended = state.course.add(&step, self.store.run_seconds(), rfc3339(now));
+                if ended {
+                    renew(&self.store);
+                }
                 if ended || state.kept.elapsed() >= KEPT_EVERY {
                     self.keep(&mut state, now);
                 }
@@ -172,6 +175,18 @@ impl Scrubs {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Containers that are let go of at the end of a scrub, at most.
+const RENEWED_MAX: usize = 1000;
+
+/// Lets go of containers that are damaged themselves, once what they held lies elsewhere.
+pub fn renew(store: &Store) {
+    match store.pool().renew(RENEWED_MAX) {
+        Ok(0) => {}
+        Ok(renewed) => tracing::info!(renewed, "damaged containers were replaced"),
+        Err(error) => tracing::warn!(%error, "damaged containers could not be replaced"),
     }
 }
 

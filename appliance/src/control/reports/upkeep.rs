@@ -54,6 +54,12 @@ pub struct Scrub {
     pub affected: Vec<AffectedFile>,
     /// Objects that were damaged and came again since the box started.
     pub healed: usize,
+    /// True while peers are asked for what is damaged.
+    #[serde(default)]
+    pub heals: bool,
+    /// What came from peers.
+    #[serde(default)]
+    pub healing: crate::heal::Kept,
 }
 
 /// An object that is damaged.

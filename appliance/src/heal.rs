@@ -1,0 +1,247 @@
+//! Healing: what is damaged here is asked of the peers that have it.
+//!
+//! A *round* asks each peer that is connected, one after the other, for what lies damaged below snapshots that it was given or that it sent, as traffic of
+//! class scavenger. A round begins when damage is met, when somebody comes who was not asked yet, when a person says so, and then at ever longer intervals
+//! as long as something is left. What came of rounds is kept in the store's setting `heal` ([`Kept`]).
+//!
+//! What it promises: a round is one walk of what both have, for each peer, and no round follows another before as long has passed as it took. What it never
+//! does: decide what a peer may have (that is the peer's), or believe what comes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use narrowboat_storage::{Error, Store};
+use narrowboat_wan::heal::{Below, StorePatient};
+use narrowboat_wan::link::{Cancel, Link};
+use narrowboat_wan::peer::PeerRecord;
+use serde::{Deserialize, Serialize};
+
+use crate::node::Node;
+use crate::units::rfc3339;
+use crate::{clock, ledger, replicas, scrub};
+
+/// The setting that it is kept in.
+const SETTING: &str = "heal";
+/// How often it is looked whether there is something to be healed.
+pub const EVERY: Duration = Duration::from_secs(1);
+/// The least time between two rounds, unless a person asks for one.
+const REST_MIN: Duration = Duration::from_secs(60);
+/// A round in vain is followed by another one so much later; later ones by twice as much each time,
+const VAIN_MIN: Duration = Duration::from_secs(3_600);
+/// and no more than this.
+const VAIN_MAX: Duration = Duration::from_secs(86_400);
+
+/// What came of rounds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Kept {
+    /// Objects that came from each peer, ever, and their bytes.
+    pub from: BTreeMap<String, Came>,
+    /// The last round.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<Round>,
+}
+
+/// What came from a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Came {
+    /// Objects.
+    pub objects: u64,
+    /// As they were sent, in bytes.
+    pub bytes: u64,
+}
+
+/// One round.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Round {
+    /// When it began, RFC 3339.
+    pub began: String,
+    /// When it ended.
+    pub ended: String,
+    /// Objects that were stored anew.
+    pub healed: u64,
+    /// Objects that were still damaged at its end.
+    pub left: u64,
+    /// Snapshots that were still not whole at its end.
+    pub torn: u64,
+    /// The peers that were asked, with what came of it where that was not to the end.
+    pub asked: BTreeMap<String, Option<String>>,
+}
+
+/// The healing of a box.
+pub struct Healings {
+    store: Arc<Store>,
+    state: Mutex<State>,
+    cancel: Cancel,
+}
+
+struct State {
+    kept: Kept,
+    running: bool,
+    /// A person wants a round now.
+    wanted: bool,
+    /// Nothing begins before, unless a person wants it.
+    rest_until: Instant,
+    /// When what was left is tried again.
+    again_at: Instant,
+    vain: Duration,
+    /// How much was damaged when the last round ended.
+    left: usize,
+    /// Who was asked since something was left.
+    tried: BTreeSet<String>,
+}
+
+impl Healings {
+    /// That of the box that keeps `store`.
+    pub fn new(store: Arc<Store>) -> Healings {
+        let kept = store.setting(SETTING).and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        let now = Instant::now();
+        let state = State {
+            kept,
+            running: false,
+            wanted: false,
+            rest_until: now,
+            again_at: now,
+            vain: VAIN_MIN,
+            left: 0,
+            tried: BTreeSet::new(),
+        };
+        Healings { store, state: Mutex::new(state), cancel: Cancel::new() }
+    }
+
+    /// What came of rounds, and whether one runs.
+    pub fn told(&self) -> (Kept, bool) {
+        let state = self.lock();
+        (state.kept.clone(), state.running)
+    }
+
+    /// Has a round begin now.
+    pub fn start(&self) {
+        self.lock().wanted = true;
+    }
+
+    /// Ends the round that runs; no other one begins.
+    pub fn stop(&self) {
+        self.cancel.cancel();
+    }
+
+    /// Does a round where it is time for one.
+    pub fn look(&self, node: &Node, link: &Link) {
+        let peers: Vec<PeerRecord> =
+            link.peers().into_iter().filter(|peer| peer.connected_from.is_some()).map(|peer| peer.record).collect();
+        if peers.is_empty() || self.cancel.is_cancelled() || !self.is_due(&peers) {
+            return;
+        }
+        match self.round(node, link, &peers) {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::warn!(%error, "what is damaged could not be healed: it is tried again later");
+                let mut state = self.lock();
+                (state.running, state.rest_until) = (false, Instant::now() + VAIN_MIN);
+            }
+        }
+    }
+
+    fn is_due(&self, peers: &[PeerRecord]) -> bool {
+        let wounded = self.store.pool().wounded();
+        let state = self.lock();
+        let now = Instant::now();
+        let more = wounded > state.left;
+        let somebody = wounded > 0 && peers.iter().any(|peer| !state.tried.contains(peer.name.as_str()));
+        state.wanted || now >= state.rest_until && (more || somebody || now >= state.again_at)
+    }
+
+    /// Asks all of these for what is damaged.
+    fn round(&self, node: &Node, link: &Link, peers: &[PeerRecord]) -> Result<(), Error> {
+        let began = Instant::now();
+        self.lock().wanted = false;
+        // What was but a bad moment of the disk is no wound.
+        if self.store.pool().wounded() > 0 {
+            self.store.pool().wounds();
+        }
+        if !self.is_needed()? {
+            let mut state = self.lock();
+            (state.left, state.vain, state.again_at) = (0, VAIN_MIN, began + VAIN_MIN);
+            state.tried.clear();
+            return Ok(());
+        }
+        self.lock().running = true;
+        let mut round = Round { began: rfc3339(clock::now()), ..Round::default() };
+        for peer in peers {
+            if self.cancel.is_cancelled() || !self.is_needed()? {
+                break;
+            }
+            let (came, problem) = self.ask(node, link, peer);
+            round.healed += came.objects;
+            round.asked.insert(peer.name.to_string(), problem);
+            let mut state = self.lock();
+            state.tried.insert(peer.name.to_string());
+            if came.objects > 0 {
+                tracing::info!(peer = %peer.name, objects = came.objects, bytes = came.bytes, "healed from a peer");
+                let from = state.kept.from.entry(peer.name.to_string()).or_default();
+                from.objects += came.objects;
+                from.bytes += came.bytes;
+            }
+        }
+        scrub::renew(&self.store);
+        round.left = self.store.pool().wounded() as u64;
+        round.torn = self.store.torn_snapshots()?.len() as u64;
+        round.ended = rfc3339(clock::now());
+        if round.left + round.torn > 0 {
+            tracing::warn!(
+                left = round.left,
+                torn = round.torn,
+                "some damage could not be healed: `narrowboat scrub show` says whom it hits"
+            );
+        }
+        let mut state = self.lock();
+        state.running = false;
+        state.left = round.left as usize;
+        state.rest_until = Instant::now() + began.elapsed().max(REST_MIN);
+        state.vain = if round.healed > 0 { VAIN_MIN } else { (state.vain * 2).min(VAIN_MAX) };
+        state.again_at = Instant::now() + state.vain;
+        state.kept.last = Some(round);
+        let text = serde_json::to_vec(&state.kept).unwrap_or_default();
+        drop(state);
+        self.store.set_setting(SETTING, Some(&text), clock::now())
+    }
+
+    fn is_needed(&self) -> Result<bool, Error> {
+        Ok(self.store.pool().wounded() > 0 || !self.store.torn_snapshots()?.is_empty())
+    }
+
+    /// Asks one peer; what came, and why that was not all that it could have been.
+    fn ask(&self, node: &Node, link: &Link, peer: &PeerRecord) -> (Came, Option<String>) {
+        let shared = shared(&self.store, peer);
+        if shared.is_empty() {
+            return (Came::default(), Some("no snapshot here is at that peer, too".to_owned()));
+        }
+        let patient = Arc::new(StorePatient::new(self.store.clone(), shared));
+        let outcome = node.block_on(link.heal(peer.name.as_str(), patient.clone(), &self.cancel));
+        let (objects, bytes) = patient.healed();
+        (Came { objects, bytes }, outcome.err().map(|error| error.to_string()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in it is ever half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The snapshots that a peer should have, too: those that it was given, and those that it sent. The newest of each dataset first.
+fn shared(store: &Store, peer: &PeerRecord) -> Vec<Below> {
+    let mut shared = Vec::new();
+    for row in store.dataset_rows() {
+        let sent = replicas::has_published(store, peer, &row);
+        let given = ledger::given(store, peer.name.as_str(), &row.id);
+        let snapshots = store.snapshots(Some(row.id)).into_iter().rev();
+        let both = snapshots.filter(|snapshot| sent || given.contains(&snapshot.id));
+        shared.extend(both.filter_map(|snapshot| {
+            let root = snapshot.sealed?.root?;
+            Some(Below { dataset: row.id, snapshot: snapshot.id, root })
+        }));
+    }
+    shared
+}
