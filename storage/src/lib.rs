@@ -47,6 +47,8 @@ pub mod store;
 
 /// Whom damage hits.
 pub mod affected;
+/// Who would free what.
+pub mod census;
 /// Every invariant in one function.
 pub mod check;
 /// What changed between two snapshots.

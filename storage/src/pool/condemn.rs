@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use crate::container::format::SLOT_BYTES;
+use crate::container::format::{ENTRY_BYTES, SLOT_BYTES};
 use crate::container::{Class, path, reader};
 use crate::error::{Damage, Refusal, Result};
 use crate::id::ContainerId;
@@ -187,6 +187,25 @@ impl Pool {
             None => Ok(()),
             Some(name) => Err(Damage::new(INDEX_FILE, 0, format!("a sound entry for {name}"), "a rotten one").into()),
         }
+    }
+
+    /// Seals open containers and has the index know all that was put before.
+    pub(crate) fn index_everything(&self) -> Result<()> {
+        self.0.settle_all()
+    }
+
+    /// Tells what the objects of one 256th of the index take on the disk, with their slots and their entries in directories; returns how many
+    /// that were.
+    pub(crate) fn sizes(&self, part: u8, visit: &mut dyn FnMut(Kind, &Name, u64)) -> Result<u64> {
+        let mut names = 0;
+        self.0.index.scan(part, |name, place| {
+            names += 1;
+            // An entry that is rotten is told of by whoever needs it.
+            if let Some(place) = place {
+                visit(place.kind, name, (SLOT_BYTES + ENTRY_BYTES) as u64 + u64::from(place.stored_len));
+            }
+        })?;
+        Ok(names)
     }
 
     /// What a survey comes to.

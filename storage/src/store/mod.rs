@@ -14,6 +14,7 @@
 
 mod datasets;
 mod format;
+mod kept;
 mod lock;
 mod open;
 mod past;
