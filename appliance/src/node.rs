@@ -45,6 +45,7 @@ use crate::hooks::Hooks;
 use crate::ingest::exports::check_networks;
 use crate::ingest::iscsi;
 use crate::ingest::nfs::Server;
+use crate::jobs::census::Censuses;
 use crate::jobs::reclaim::Reclaims;
 use crate::plans::Plans;
 use crate::policies::Policies;
@@ -121,6 +122,8 @@ pub struct Node {
     pub retention: Retention,
     /// What was deleted and can be had back.
     pub quarantine: Quarantine,
+    /// What deleting would free.
+    pub censuses: Censuses,
     /// Reading everything now and then.
     pub scrubs: Scrubs,
     /// Gives back the room of what nobody needs.
@@ -172,6 +175,7 @@ impl Node {
         let plans = Plans::new(store.clone(), &config);
         let retention = Retention::new(store.clone(), &config);
         let scrubs = Scrubs::new(store.clone(), &config);
+        let censuses = Censuses::new(store.clone());
         let reclaims = Reclaims::new(store.clone(), &config);
         let healings = Healings::new(store.clone());
         let hooks = Hooks::new(store.clone(), config.hook.clone());
@@ -191,6 +195,7 @@ impl Node {
             plans,
             retention,
             quarantine: Quarantine::default(),
+            censuses,
             scrubs,
             reclaims,
             healings,

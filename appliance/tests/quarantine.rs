@@ -59,6 +59,13 @@ fn root_gives_it_up_before_its_time_and_is_told_what_that_frees() {
     fine(&data, &["snapshot", "delete", "office@one"]);
     let refused = narrowboat(&data, &["quarantine", "empty", "office@two"]);
     assert!(refused.code != 0, "{refused:?}");
+    let listed = facts(&data, &["dataset", "list", "--freeable"]);
+    assert!(listed[0]["frees_bytes"].as_u64() > Some(0), "{listed}");
+    let listed = facts(&data, &["snapshot", "list", "--recount"]);
+    assert!(listed[0]["frees_bytes"].is_u64(), "{listed}");
+    assert!(facts(&data, &["status"])["freeable"]["needed_bytes"].as_u64() > Some(0));
+    let said = fine(&data, &["snapshot", "list", "--freeable"]);
+    assert!(said.contains("office@two") && said.contains("FREES") && said.contains("as of"), "{said}");
     let told = facts(&data, &["quarantine", "empty", "--dry-run"]);
     assert_eq!((told["preview"].clone(), told["snapshots"].clone()), (true.into(), 1.into()), "{told}");
     assert!(told["freeable_bytes"].is_u64(), "{told}");

@@ -7,7 +7,8 @@ use clap::Subcommand;
 use super::show::{count, or_dash, size, table};
 use super::{Context, Outcome};
 use crate::control::Request;
-use crate::control::reports::{Acknowledged, Dataset, Diff, Snapshot};
+use crate::control::client;
+use crate::control::reports::{Acknowledged, Dataset, Diff, Freeable, Snapshot};
 use crate::units::{ByteSize, duration, parse_duration};
 
 #[derive(Subcommand)]
@@ -67,8 +68,14 @@ pub(super) enum DatasetCommand {
     /// List all datasets: shares, volumes, and replicas of what peers have sent.
     List {
         /// Those that were deleted and can be had back, instead.
-        #[arg(long)]
+        #[arg(long, conflicts_with_all = ["freeable", "recount"])]
         deleted: bool,
+        /// Show what each would free, as it was counted last, once a day; counts now where it was not yet.
+        #[arg(long)]
+        freeable: bool,
+        /// The same, counted now: every tree is walked.
+        #[arg(long)]
+        recount: bool,
     },
     /// Delete a dataset and all its snapshots. It stops serving at once.
     ///
@@ -106,8 +113,14 @@ pub(super) enum SnapshotCommand {
         /// The dataset.
         dataset: Option<String>,
         /// Those that were deleted by themselves and can be had back, instead.
-        #[arg(long)]
+        #[arg(long, conflicts_with_all = ["freeable", "recount"])]
         deleted: bool,
+        /// Show what each alone would free, as it was counted last, once a day; counts now where it was not yet.
+        #[arg(long)]
+        freeable: bool,
+        /// The same, counted now: every tree is walked.
+        #[arg(long)]
+        recount: bool,
     },
     /// Delete a snapshot. Others are not touched.
     ///
@@ -186,18 +199,57 @@ pub(super) fn volume(context: &Context, command: VolumeCommand) -> Outcome {
 
 pub(super) fn dataset(context: &Context, command: DatasetCommand) -> Outcome {
     match command {
-        DatasetCommand::List { deleted: true } => super::quarantine::deleted(context, &Request::DatasetListDeleted)?,
+        DatasetCommand::List { deleted: true, .. } => {
+            super::quarantine::deleted(context, &Request::DatasetListDeleted)?
+        }
         DatasetCommand::Undelete { name, new } => {
             acknowledge(context, &Request::DatasetUndelete { name, new }).map_err(needs_name)?;
         }
-        DatasetCommand::List { deleted: false } => {
+        DatasetCommand::List { deleted: false, freeable, recount } => {
+            let counted = count_freeable(context, freeable, recount)?;
             if let Some(datasets) = context.ask::<Vec<Dataset>>(&Request::DatasetList)? {
                 show_datasets(&datasets);
+                let frees = datasets.iter().map(|dataset| (dataset.name.clone(), dataset.frees_bytes));
+                show_freeable(counted, frees);
             }
         }
         DatasetCommand::Delete { name } => acknowledge(context, &Request::DatasetDelete { name })?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has the box count what would be freed, where that is asked for.
+fn count_freeable(
+    context: &Context,
+    freeable: bool,
+    recount: bool,
+) -> Result<Option<Freeable>, crate::control::Failed> {
+    if !freeable && !recount {
+        return Ok(None);
+    }
+    let mut line = super::ProgressLine::default();
+    let request = Request::Freeable { again: recount };
+    let value = client::ask(&context.data, &request, &mut |progress| line.show(&progress));
+    line.clear();
+    context.understood(value?).map(Some)
+}
+
+fn show_freeable(counted: Option<Freeable>, frees: impl Iterator<Item = (String, Option<u64>)>) {
+    let Some(counted) = counted else { return };
+    say!();
+    let rows: Vec<_> = frees.map(|(name, bytes)| vec![name, or_dash(bytes.map(size))]).collect();
+    table(&["GONE FOR GOOD", "FREES"], &rows);
+    say!();
+    say!("as of {}: each by itself; what several share goes with the last of them", counted.counted);
+    say!(
+        "needed {}, for the quarantine alone {} of it; {} are free to go with the next reclaim",
+        size(counted.needed_bytes),
+        size(counted.quarantine_bytes),
+        size(counted.unneeded_bytes)
+    );
+    if counted.one_in > 1 {
+        say!("about: one chunk in {} was counted", count(counted.one_in));
+    }
 }
 
 pub(super) fn show_datasets(datasets: &[Dataset]) {
@@ -244,15 +296,18 @@ pub(super) fn snapshot(context: &Context, command: SnapshotCommand) -> Outcome {
                 say!("created {}@{}", snapshot.dataset, snapshot.name);
             }
         }
-        SnapshotCommand::List { dataset, deleted: true } => {
+        SnapshotCommand::List { dataset, deleted: true, .. } => {
             super::quarantine::deleted(context, &Request::SnapshotListDeleted { dataset })?;
         }
         SnapshotCommand::Undelete { snapshot, new } => {
             acknowledge(context, &Request::SnapshotUndelete { snapshot, new }).map_err(needs_name)?;
         }
-        SnapshotCommand::List { dataset, deleted: false } => {
+        SnapshotCommand::List { dataset, deleted: false, freeable, recount } => {
+            let counted = count_freeable(context, freeable, recount)?;
             if let Some(snapshots) = context.ask::<Vec<Snapshot>>(&Request::SnapshotList { dataset })? {
                 show_snapshots(&snapshots);
+                let label = |one: &Snapshot| format!("{}@{}", one.dataset, one.name);
+                show_freeable(counted, snapshots.iter().map(|one| (label(one), one.frees_bytes)));
             }
         }
         SnapshotCommand::Delete { snapshot } => acknowledge(context, &Request::SnapshotDelete { snapshot })?,

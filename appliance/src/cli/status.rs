@@ -76,6 +76,9 @@ fn show_room(status: &Status) {
             quarantine.datasets,
             quarantine.snapshots
         );
+        if let Some(counted) = &status.freeable {
+            say!("               {} for that alone, as of {}", size(counted.quarantine_bytes), counted.counted);
+        }
     }
     match (&status.reclaiming, &status.reclaim) {
         (Some(now), _) => say!("  reclaim      {}: {} {}", now.what, count(now.done), now.unit),

@@ -12,7 +12,7 @@ use super::replicate::{self, replicate};
 use super::reports::Acknowledged;
 use super::restore::restore_from;
 use super::{Failed, Request};
-use super::{dataset, limit, lock, peer, plan, quarantine, retention, scrub, snapshot, status, time};
+use super::{census, dataset, limit, lock, peer, plan, quarantine, retention, scrub, snapshot, status, time};
 use crate::caps::Way;
 use crate::jobs::Progress;
 use crate::node::Node;
@@ -32,6 +32,10 @@ pub fn handle(
         Request::DatasetList => done(dataset::all(node)?),
         Request::DatasetListDeleted => done(quarantine::datasets(node)),
         Request::DatasetUndelete { name, new } => done(quarantine::undelete_dataset(node, &name, new.as_deref())?),
+        Request::Freeable { again } => {
+            let stop = || node.is_stopping() || gone.load(Ordering::Relaxed);
+            done(census::freeable(node, again, &stop, tell)?)
+        }
         Request::QuarantineEmpty { what, dry_run } => {
             let stop = || node.is_stopping() || gone.load(Ordering::Relaxed);
             done(quarantine::empty(node, what.as_deref(), dry_run, &stop, tell)?)

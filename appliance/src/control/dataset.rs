@@ -79,6 +79,7 @@ fn report(node: &Node, info: &DatasetInfo) -> reports::Dataset {
         damage: info.damage.as_ref().map(|damage| damage.to_string()),
         window: node.store.reach(row.id).map(|reach| time::window(&reach)),
         deferred: time::deferred(node, row),
+        frees_bytes: node.censuses.dataset(row.id),
     }
 }
 

@@ -4,6 +4,7 @@
 //! control socket (`control.sock` in the data folder, for its owner alone) each is one line.
 
 pub mod api;
+mod census;
 pub mod check;
 pub mod client;
 mod dataset;
@@ -144,6 +145,12 @@ pub enum Request {
         /// Its new name; its own where there is none.
         #[serde(default)]
         new: Option<String>,
+    },
+    /// What deleting would free, as it was counted last; counted now where it never was.
+    Freeable {
+        /// Counts now in any case.
+        #[serde(default)]
+        again: bool,
     },
     /// Gives up what was deleted before its time. For root alone.
     QuarantineEmpty {

@@ -18,7 +18,7 @@ pub use limit::{CaughtUp, Explained, ExplainedPeer, Limit, Recovery};
 pub use measured::{Measured, MeasuredRoundTrip, MeasuredWay};
 pub use moment::{HookCall, Marked, Moment, OwedThaw, Rewound, Timeline, Window, Written, consistency};
 pub use peer::{Invitation, Lag, Line, Peer, PeerPath, Refusal};
-pub use quarantine::{Deleted, Emptied, QuarantineSum};
+pub use quarantine::{Deleted, Emptied, Freeable, QuarantineSum};
 pub use replication::{Choices, Plan, Replication, Tally};
 pub use retention::{LockRule, Retention, Verdict};
 pub use upkeep::{AffectedFile, Check, Damaged, Reclaim, Scrub};
@@ -85,6 +85,9 @@ pub struct Status {
     /// What was deleted and can be had back, and keeps its room until then.
     #[serde(default)]
     pub quarantine: QuarantineSum,
+    /// What would be freed, and how old these figures are; absent where nobody has counted since the box was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freeable: Option<Freeable>,
     /// What came of the last run of reclaim.
     #[serde(default)]
     pub reclaim: Option<Reclaim>,

@@ -80,6 +80,7 @@ fn report(node: &Node, dataset: &str, row: &SnapshotRow) -> reports::Snapshot {
         locked_seconds: node.store.lock_left(row.id).map(|left| left.as_secs()),
         logical_bytes: row.sealed.map(|sealed| sealed.logical_bytes),
         files: row.sealed.map(|sealed| sealed.files),
+        frees_bytes: node.censuses.snapshot(row.id),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a box holds, what it saves, and how it is.
 
-use super::{Failed, dataset, limit, peer, quarantine, reports, time};
+use super::{Failed, census, dataset, limit, peer, quarantine, reports, time};
 use crate::caps::Way;
 use crate::node::Node;
 
@@ -43,6 +43,7 @@ pub(super) fn status(node: &Node) -> Result<reports::Status, Failed> {
         stalled: node.stalled(),
         unsplit: node.store.split_problem(),
         quarantine: quarantine::sum(node),
+        freeable: census::last(node),
         reclaim: node.reclaims.last(),
         reclaiming: node.reclaims.progress(),
         unreclaimed: node.reclaims.failed(),

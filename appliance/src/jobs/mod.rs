@@ -1,5 +1,7 @@
 //! Work that takes its time: each tells how far it is, and can be told to stop.
 
+/// What deleting would free.
+pub mod census;
 /// A volume as a raw image.
 pub mod image;
 /// Room that nobody needs.

@@ -154,6 +154,7 @@ fn start_reclaimer(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
     spawn_vital("reclaim".into(), move || {
         while !node.is_stopping() {
             node.reclaims.look(&|| node.is_stopping());
+            node.censuses.look(&|| node.is_stopping());
             std::thread::park_timeout(reclaim::EVERY);
         }
     })

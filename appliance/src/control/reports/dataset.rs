@@ -46,6 +46,9 @@ pub struct Dataset {
     pub window: Option<Window>,
     /// What waits to be deduplicated; none where that does not wait for hours.
     pub deferred: Option<Deferred>,
+    /// Bytes that go once it is gone for good with its snapshots and its past, as of the last count (`freeable` of the status); absent where it was not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frees_bytes: Option<u64>,
 }
 
 /// What waits of a dataset that is deduplicated later.
@@ -89,6 +92,9 @@ pub struct Snapshot {
     pub logical_bytes: Option<u64>,
     /// Files.
     pub files: Option<u64>,
+    /// Bytes that go once it alone is gone for good, as of the last count; absent where it was not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frees_bytes: Option<u64>,
 }
 
 /// What changed between two snapshots.

@@ -52,3 +52,18 @@ pub struct Emptied {
     /// Why something stayed, or could not be told.
     pub stayed: Vec<String>,
 }
+
+/// What the disk has, by who needs it. What single datasets and snapshots would free is with them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Freeable {
+    /// The moment that the figures tell of.
+    pub counted: String,
+    /// Bytes of containers that are needed.
+    pub needed_bytes: u64,
+    /// Bytes of containers that nobody needs: reclaim may give them back.
+    pub unneeded_bytes: u64,
+    /// Bytes that are kept for the quarantine alone.
+    pub quarantine_bytes: u64,
+    /// One chunk in so many was counted; 1: the figures are exact.
+    pub one_in: u64,
+}

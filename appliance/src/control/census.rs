@@ -1,0 +1,36 @@
+//! What is asked about what deleting would free.
+
+use narrowboat_storage::census::Freeable;
+
+use super::{Failed, reports};
+use crate::backlog::on_the_wall;
+use crate::jobs::Progress;
+use crate::node::Node;
+use crate::units::rfc3339;
+
+/// The figures that there are; counted now where there are none, or where they are to be counted `again`.
+pub(super) fn freeable(
+    node: &Node,
+    again: bool,
+    stop: &dyn Fn() -> bool,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<reports::Freeable, Failed> {
+    let known = node.censuses.last().filter(|_| !again);
+    let counted = known.map_or_else(|| node.censuses.run(false, stop, tell), Ok)?;
+    Ok(report(node, &counted))
+}
+
+/// The figures that there are.
+pub(super) fn last(node: &Node) -> Option<reports::Freeable> {
+    node.censuses.last().map(|counted| report(node, &counted))
+}
+
+fn report(node: &Node, counted: &Freeable) -> reports::Freeable {
+    reports::Freeable {
+        counted: rfc3339(on_the_wall(node, counted.time)),
+        needed_bytes: counted.needed_bytes,
+        unneeded_bytes: counted.unneeded_bytes,
+        quarantine_bytes: counted.quarantine_bytes,
+        one_in: counted.one_in,
+    }
+}
