@@ -76,6 +76,7 @@ fn lives_of_stores_lose_nothing() {
         ("sent", sum.sent),
         ("moments", sum.moments),
         ("locks", sum.locks_kept),
+        ("had back", sum.had_back),
     ];
     for (what, count) in seen {
         assert!(count > 0 || seeds.end - seeds.start < 20, "no {what}: lives that prove nothing");

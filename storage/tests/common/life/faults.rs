@@ -170,15 +170,15 @@ impl Life {
         let pool = self.world.store().pool().clone();
         scrub(&pool);
         let is_wounded = pool.wounds().iter().any(|wound| wound.name == rotten.name);
-        let is_readable = pool.read(rotten.kind, &rotten.name).is_ok();
-        self.note(format!("scrubbed: wounded {is_wounded}, readable {is_readable}"));
+        let is_here = pool.contains(rotten.kind, &rotten.name).expect("a disk");
+        self.note(format!("scrubbed: wounded {is_wounded}, here {is_here}"));
         if is_wounded {
             let sound = pool.sound_batch(rotten.kind, &[rotten.name]).expect("a disk");
             assert_eq!(sound, [false], "what is damaged is taken for known");
             self.tally.wounds += 1;
         }
         // Otherwise it was garbage, and went.
-        if is_wounded || is_readable {
+        if is_here {
             rotten.bring_again(&pool);
         }
         pool.settle().expect("a sound disk");

@@ -50,6 +50,7 @@ impl Life {
         for dataset in store.dataset_rows() {
             store.delete_dataset(&dataset.name, now).expect("nothing is locked");
         }
+        store.empty_quarantine(&|_| true, now).expect("a sound disk");
         expect_nothing_left(store, now);
         let left = store.stats().expect("a sound disk").pool;
         assert_eq!((left.objects, left.containers), (0, 0), "{left:?}");

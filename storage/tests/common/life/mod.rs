@@ -9,16 +9,20 @@ mod faults;
 mod finale;
 mod peer;
 
-use narrowboat_storage::media::SimDisk;
+use std::sync::Arc;
+use std::time::Duration;
+
+use narrowboat_storage::id::IdSource;
+use narrowboat_storage::media::{Media, SimDisk};
 use narrowboat_storage::reclaim::{Reclaim, Stepped};
 use narrowboat_storage::store::OpenReport;
 use narrowboat_storage::units::Timestamp;
-use narrowboat_storage::{Result, Store};
+use narrowboat_storage::{Result, Store, StoreOptions};
 
 use self::disk::Disk;
 use self::faults::{Fault, Rotten};
 use self::peer::Peer;
-use super::common::open_splitting;
+use super::common::{open_splitting, splitting};
 use super::received::Branch;
 use super::world::World;
 
@@ -39,6 +43,7 @@ pub struct Tally {
     pub sent: u64,
     pub moments: u64,
     pub locks_kept: u64,
+    pub had_back: u64,
 }
 
 impl Tally {
@@ -59,6 +64,7 @@ impl Tally {
             (&mut self.sent, other.sent),
             (&mut self.moments, other.moments),
             (&mut self.locks_kept, other.locks_kept),
+            (&mut self.had_back, other.had_back),
         ];
         pairs.into_iter().for_each(|(sum, more)| *sum += more);
     }
@@ -92,14 +98,23 @@ pub struct Life {
     pub trace: Vec<String>,
 }
 
-/// A store whose journal is split soon and often.
-fn opened(disk: &SimDisk) -> Result<(Store, OpenReport)> {
-    open_splitting(disk)
+/// How long what is deleted can be had back, in every other life.
+const QUARANTINE: Duration = Duration::from_secs(6 * 3600);
+
+/// A store whose journal is split soon and often, and that keeps what is deleted.
+fn open_keeping(disk: &SimDisk) -> Result<(Store, OpenReport)> {
+    let options = StoreOptions { ids: IdSource::seeded(disk.syncs()), quarantine: QUARANTINE, ..splitting() };
+    Store::open(Arc::new(disk.clone()) as Arc<dyn Media>, options)
 }
 
 impl Life {
     pub fn new(seed: u64, canary: Canary) -> Life {
-        let mut world = World::opened_by(opened, SimDisk::new(seed), seed).expect("a sound disk");
+        let disk = SimDisk::new(seed);
+        let world = match seed % 2 {
+            0 => World::keeping(open_keeping, QUARANTINE, disk, seed),
+            _ => World::opened_by(open_splitting, disk, seed),
+        };
+        let mut world = world.expect("a sound disk");
         world.run(5);
         let disk = Disk::new(world.store(), seed);
         Life {
@@ -157,6 +172,11 @@ impl Life {
                 self.world.run_for(seconds);
             }
             90 => self.set_clock(),
+            91..=92 if !self.fault.is_damage() && !self.world.quarantine.is_zero() => {
+                self.note("have something back, or let it go");
+                self.world.quarantine_step();
+                self.tally.had_back = self.world.had_back;
+            }
             _ => self.trouble(),
         }
         self.bear();

@@ -65,6 +65,7 @@ impl World {
     pub fn expire(&mut self) {
         let now = self.now();
         let passed = self.quarantine + std::time::Duration::from_secs(1);
+        self.locks.ran += passed.as_secs();
         let store = self.store();
         let outcome = store.run_on(passed, now).and_then(|()| store.expire_quarantine(now));
         // Where it failed, each of them may be gone, and none need be.
