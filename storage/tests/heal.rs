@@ -183,15 +183,21 @@ fn whole_containers_are_healed() {
 #[test]
 fn worn_containers_are_renewed_from_what_the_index_says() {
     let (disk, store, _) = two();
-    let files: BTreeSet<_> = slots(&store).into_iter().map(|slot| slot.2).collect();
+    let slots = slots(&store);
+    let files: BTreeSet<_> = slots.iter().map(|slot| slot.2.clone()).collect();
     for file in &files {
         let len = disk.contents(file).expect("there").len() as u64;
         disk.rot(file, len - 100, 1).expect("there");
     }
     store.pool().scrub(None, u64::MAX).expect("a disk");
     assert_eq!((store.pool().wounded(), store.pool().worn()), (0, files.len()));
-    assert_eq!(store.pool().renew(1).expect("room"), 1);
+    // One whose object can't be read stays until that is healed.
+    let (_, _, hurt, offset) = slots.iter().find(|slot| slot.0 == Kind::Chunk).expect("a chunk");
+    disk.rot(hurt, offset + 90, 1).expect("there");
     assert_eq!(store.pool().renew(usize::MAX).expect("room"), files.len() as u64 - 1);
+    assert_eq!((store.pool().renew(9).expect("room"), store.pool().worn()), (0, 1));
+    disk.rot(hurt, offset + 90, 1).expect("there");
+    assert_eq!((store.pool().renew(9).expect("room"), store.pool().worn()), (1, 0));
     assert_whole(&store);
     store.close(Timestamp(11)).expect("room");
     drop(store);

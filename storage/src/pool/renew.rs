@@ -40,11 +40,14 @@ impl Pool {
         for id in worn.into_iter().take(most) {
             match inner.renew(id) {
                 Ok(true) => gone += 1,
+                // It is tried again: what can't be read now may be healed by then.
                 Ok(false) | Err(Error::Damage(_) | Error::Environment(Environment::Full)) => {}
                 Err(error) => return Err(error),
             }
-            // Where it stays the next scrub meets it again.
-            inner.worn.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            let stays = inner.indexed.read().unwrap_or_else(PoisonError::into_inner).contains_key(&id);
+            if !stays {
+                inner.worn.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            }
         }
         Ok(gone)
     }
