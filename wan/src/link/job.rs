@@ -195,7 +195,9 @@ impl Running<'_> {
         self.broken += u32::from(!error.is_busy());
         // Each once: another time it is a failure like others.
         let full_names = self.prefixes && error.wants_full_names();
-        let no_base = !replication.bases.is_empty() && error.wants_no_base();
+        // What is gone may have been called present, or be of the base.
+        let gone = error.wants_full_names() && !full_names;
+        let no_base = !replication.bases.is_empty() && (error.wants_no_base() || gone);
         self.prefixes &= !full_names;
         if no_base {
             replication.bases.clear();

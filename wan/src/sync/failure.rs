@@ -29,7 +29,7 @@ pub enum Failure {
     /// The peer sent an object that is not what its name says, or whose references are not here.
     #[error("the peer sent damaged content: {0}")]
     WrongContent(String),
-    /// What began like the name of something here was something else. Told from damage only by asking again.
+    /// What began like the name of something here was something else, which is told from damage only by asking again; or what was called present has gone since.
     #[error("the peer is to ask again by full names: {0}")]
     FullNames(String),
     /// The peer did not prove that it has what it did not send, or proved it wrongly.

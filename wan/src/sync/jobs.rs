@@ -193,6 +193,8 @@ pub enum Reply {
     NotAllowed(Error),
     /// An object was not what its name says, or came before what it refers to. Those in front of it were admitted.
     WrongContent(String),
+    /// A node refers to what was called present in this session, and is gone.
+    Gone(String),
     /// The store failed.
     Failed(Error),
 }

@@ -104,6 +104,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod thrift;
+mod told;
 mod walk;
 mod ways;
 mod worker;

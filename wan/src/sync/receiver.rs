@@ -162,6 +162,8 @@ impl Receiver {
             // It may not be the sender's fault, and shows when it asks again.
             (Reply::WrongContent(what), phase) if phase.took_prefixes() => Err(Failure::FullNames(what)),
             (Reply::WrongContent(what), _) => Err(Failure::WrongContent(what)),
+            // Reclaim was faster, or damage was found: asked again, it is not present.
+            (Reply::Gone(what), _) => Err(Failure::FullNames(what)),
             (Reply::Accepted { published: true, .. }, Phase::Accepting(offer, _)) => {
                 let root = offer.snapshot.root;
                 self.published(root);

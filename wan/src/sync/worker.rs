@@ -26,6 +26,7 @@ use super::proving::{self, Cost, Holdings};
 use super::resemble::Resemblance;
 use super::seam::{Admission, Mark, Ref, References, Sink, SnapshotOffer, Source, Stored};
 use super::thrift::Thrift;
+use super::told::Told;
 use super::ways::Known;
 use crate::wire::{Bundle, OBJECT_BYTES_MAX};
 
@@ -47,6 +48,22 @@ pub struct Worker {
     patience: Patience,
     /// What the sender has shown to have. At the receiver.
     holdings: Holdings,
+    /// What it was told is here. At the receiver.
+    told: Told,
+}
+
+/// Why an object was not admitted.
+enum Wrong {
+    /// It is not what it says, or came before what it refers to.
+    Content(String),
+    /// It refers to what was called present, and is gone.
+    Gone(String),
+}
+
+impl From<String> for Wrong {
+    fn from(what: String) -> Wrong {
+        Wrong::Content(what)
+    }
 }
 
 enum Side {
@@ -76,6 +93,7 @@ impl Worker {
             budget: Arc::default(),
             patience: Patience::default(),
             holdings: Holdings::new(rand::random()),
+            told: Told::default(),
         }
     }
 
@@ -115,9 +133,9 @@ impl Worker {
             (Side::Source(source), Request::Pack(order)) => {
                 packing::pack(&**source, &order, &self.thrift, &self.budget).map(Reply::Packed)
             }
-            (Side::Sink { sink, .. }, Request::Has(refs)) => has(&**sink, &refs).map(Reply::Has),
+            (Side::Sink { sink, .. }, Request::Has(refs)) => self.tell(&**sink, &refs).map(Reply::Has),
             (Side::Sink { sink, .. }, Request::NamedByPrefix(prefixes)) => {
-                sink.named_by_prefix(&prefixes).map(Reply::NamedByPrefix)
+                self.tell_by_prefix(&**sink, &prefixes).map(Reply::NamedByPrefix)
             }
             (Side::Sink { sink, realm, .. }, Request::Admit(objects)) => self.admit(&**sink, realm, objects),
             (Side::Source(source), Request::Prove { key, first, objects }) => {
@@ -135,19 +153,30 @@ impl Worker {
                 proof.map(Reply::Proof)
             }
             (Side::Sink { sink, .. }, Request::Check(snapshot)) => self.check(&**sink, &snapshot),
-            (Side::Sink { sink, .. }, Request::Find(refs)) => has(&**sink, &refs).and_then(|present| {
+            (Side::Sink { sink, .. }, Request::Find(refs)) => self.tell(&**sink, &refs).and_then(|present| {
                 let here = refs.iter().zip(present).map(|(at, present)| present.then_some(*at)).collect();
                 self.find(&**sink, here)
             }),
             (Side::Sink { sink, .. }, Request::FindByPrefix(prefixes)) => {
-                sink.named_by_prefix(&prefixes).and_then(|names| {
+                self.tell_by_prefix(&**sink, &prefixes).and_then(|names| {
                     self.find(&**sink, names.into_iter().map(|name| Some((Kind::Chunk, name?))).collect())
                 })
             }
             (Side::Sink { sink, .. }, Request::Verify { first, demands, digest }) => {
-                let mut read = |(kind, name): &Ref| sink.fetch(*kind, name);
+                let mut gone = None;
+                let mut read = |at: &Ref| {
+                    let read = sink.fetch(at.0, &at.1);
+                    // What can't be read and is here is damage; what is not here any more was let go of.
+                    if read.is_err() && has(&**sink, &[*at])? == [false] {
+                        gone = Some(*at);
+                    }
+                    read
+                };
                 let verified = self.holdings.verify(first, &demands, &digest, self.references, &mut read);
-                verified.map(Reply::Verified)
+                match gone {
+                    Some((kind, name)) => Ok(Reply::Gone(format!("{kind:?} {name}, which was to be proved"))),
+                    None => verified.map(Reply::Verified),
+                }
             }
             (Side::Sink { sink, .. }, Request::Sync) => sink.sync().map(|()| Reply::Synced),
             (Side::Sink { sink, .. }, Request::Publish(snapshot)) => self.publish(&**sink, &snapshot),
@@ -203,14 +232,30 @@ impl Worker {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Which of these are here, for the sender to be told.
+    fn tell(&self, sink: &dyn Sink, refs: &[Ref]) -> Result<Vec<bool>> {
+        let present = has(sink, refs)?;
+        self.told.present(refs.iter().zip(&present).filter(|(_, present)| **present).map(|(at, _)| at));
+        Ok(present)
+    }
+
+    fn tell_by_prefix(&self, sink: &dyn Sink, prefixes: &[u64]) -> Result<Vec<Option<Name>>> {
+        let names = sink.named_by_prefix(prefixes)?;
+        let refs: Vec<Ref> = names.iter().flatten().map(|name| (Kind::Chunk, *name)).collect();
+        self.told.present(refs.iter());
+        Ok(names)
+    }
+
     fn admit(&self, sink: &dyn Sink, realm: &Realm, arrivals: Vec<Arrival>) -> Result<Reply> {
         for arrival in arrivals {
             let admitted = match arrival {
                 Arrival::Object(expected, stored) => self.admit_object(sink, realm, expected, stored)?,
                 Arrival::Bundle(expected, bundle) => self.admit_bundle(sink, realm, &expected, &bundle)?,
             };
-            if let Err(wrong) = admitted {
-                return Ok(Reply::WrongContent(wrong));
+            match admitted {
+                Ok(()) => {}
+                Err(Wrong::Content(what)) => return Ok(Reply::WrongContent(what)),
+                Err(Wrong::Gone(what)) => return Ok(Reply::Gone(what)),
             }
         }
         Ok(Reply::Admitted)
@@ -222,14 +267,14 @@ impl Worker {
         realm: &Realm,
         expected: Expected,
         stored: Stored,
-    ) -> Result<Result<(), String>> {
+    ) -> Result<Result<(), Wrong>> {
         let (kind, name) = match expected {
             Expected::Named(at) => at,
             _ => {
                 let unpacked = codec::decompress(stored.codec, stored.raw_len as usize, &stored.bytes);
                 match unpacked.and_then(|bytes| expected.of(realm, &bytes)) {
                     Ok(at) => at,
-                    Err(wrong) => return Ok(Err(format!("an object does not unpack: {wrong}"))),
+                    Err(wrong) => return Ok(Err(format!("an object does not unpack: {wrong}").into())),
                 }
             }
         };
@@ -243,7 +288,7 @@ impl Worker {
         kind: Kind,
         name: &Name,
         stored: Stored,
-    ) -> Result<Result<(), String>> {
+    ) -> Result<Result<(), Wrong>> {
         if !sink.verifies()
             && let Err(wrong) = self.verify(sink, realm, kind, name, &stored)?
         {
@@ -255,7 +300,11 @@ impl Worker {
                 self.holdings.received(&(kind, *name), &mut || self.below(kind, &kept));
                 Ok(Ok(()))
             }
-            Err(Error::Refused(refusal)) => Ok(Err(refusal.to_string())),
+            // The store does not say whose fault it is.
+            Err(Error::Refused(refusal)) => match self.verify(sink, realm, kind, name, &kept)? {
+                Ok(()) => Ok(Err(refusal.to_string().into())),
+                Err(wrong) => Ok(Err(wrong)),
+            },
             Err(error) => Err(error),
         }
     }
@@ -266,19 +315,19 @@ impl Worker {
         realm: &Realm,
         expected: &[Expected],
         bundle: &Bundle,
-    ) -> Result<Result<(), String>> {
+    ) -> Result<Result<(), Wrong>> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut spans = |node: &Ref| self.spans_of(node, |kind, name| sink.fetch(kind, name));
         let mut content = match packing::unpack(sink, &mut known, &mut spans, bundle)? {
             Ok(content) => content,
-            Err(wrong) => return Ok(Err(wrong)),
+            Err(wrong) => return Ok(Err(wrong.into())),
         };
         for (item, expected) in bundle.items.iter().zip(expected) {
             // The content has the length of all its objects together.
             let object = content.split_to(item.len as usize);
             let (kind, name) = match expected.of(realm, &object) {
                 Ok(at) => at,
-                Err(wrong) => return Ok(Err(wrong)),
+                Err(wrong) => return Ok(Err(wrong.into())),
             };
             let mut stored = Vec::new();
             let codec = codec::compress(&object, &mut stored, &self.patience);
@@ -310,6 +359,9 @@ impl Worker {
         };
         let root = base.map(|(_, root)| (Kind::MapNode, root));
         self.known.lock().unwrap_or_else(PoisonError::into_inner).begin(root);
+        if base.is_some() {
+            self.told.base();
+        }
         let base = base.map(|(id, _)| id);
         let mut nonce = None;
         // A root that is here for somebody else is no proof that this peer has what is below it: it sends the top at least.
@@ -370,30 +422,31 @@ impl Worker {
         kind: Kind,
         name: &Name,
         stored: &Stored,
-    ) -> Result<Result<(), String>> {
+    ) -> Result<Result<(), Wrong>> {
         let len = stored.raw_len as usize;
         if len > OBJECT_BYTES_MAX {
-            return Ok(Err(format!("{kind:?} {name} is said to have {len} bytes")));
+            return Ok(Err(format!("{kind:?} {name} is said to have {len} bytes").into()));
         }
         let bytes = match codec::decompress(stored.codec, len, &stored.bytes) {
             Ok(bytes) => Bytes::from(bytes),
-            Err(wrong) => return Ok(Err(format!("{kind:?} {name} does not unpack: {wrong}"))),
+            Err(wrong) => return Ok(Err(format!("{kind:?} {name} does not unpack: {wrong}").into())),
         };
         let found = realm.name(kind, &bytes);
         if found != *name {
-            return Ok(Err(format!("{kind:?} {name} arrived with the content of {found}")));
+            return Ok(Err(format!("{kind:?} {name} arrived with the content of {found}").into()));
         }
         if !kind.is_node() {
             return Ok(Ok(()));
         }
         let references = match (self.references)(kind, &bytes) {
             Ok(spans) => spans.iter().map(|span| span.at).collect::<Vec<Ref>>(),
-            Err(error) => return Ok(Err(format!("{kind:?} {name} is no node: {error}"))),
+            Err(error) => return Ok(Err(format!("{kind:?} {name} is no node: {error}").into())),
         };
         let present = has(sink, &references)?;
         Ok(match references.iter().zip(present).find(|(_, present)| !present) {
-            Some(((below, missing), _)) => {
-                Err(format!("{kind:?} {name} refers to {below:?} {missing}, which is not here"))
+            Some((below, _)) => {
+                let what = format!("{kind:?} {name} refers to {:?} {}, which is not here", below.0, below.1);
+                Err(if self.told.has(below) { Wrong::Gone(what) } else { Wrong::Content(what) })
             }
             None => Ok(()),
         })

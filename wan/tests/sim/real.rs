@@ -11,11 +11,12 @@ use narrowboat_storage::id::SnapshotId;
 use narrowboat_storage::media::{Media, SimDisk};
 use narrowboat_storage::name::Kind;
 use narrowboat_storage::pool::{Pool, StreamId};
+use narrowboat_storage::reclaim::Stepped;
 use narrowboat_storage::tree::{spans, walk};
 use narrowboat_storage::units::{Inode, Timestamp};
 use narrowboat_storage::{PressureOptions, Store, StoreOptions};
 use narrowboat_wan::sync::seam::Hello;
-use narrowboat_wan::sync::{OwnSnapshots, Replication, StoreSink, Worker};
+use narrowboat_wan::sync::{Failure, OwnSnapshots, Replication, StoreSink, Worker};
 use narrowboat_wan::wire::Role;
 
 use crate::common::rng::Rng;
@@ -326,4 +327,51 @@ fn a_small_change_of_a_real_share_costs_little() {
     let wire: u64 = ended.wire_bytes.iter().sum();
     assert!(wire < 4096, "{wire} bytes for an unchanged snapshot");
     assert!(there.snapshot(third.snapshot.snapshot).is_ok());
+}
+
+/// The head office has a file in what it deleted, and says so; before the node that refers to it arrives, a run of reclaim lets go of it. That
+/// is nobody's fault: the session is to ask again, and then gets there.
+#[test]
+fn what_reclaim_takes_after_the_answer_is_asked_for_again() {
+    let mut rng = Rng::new(79);
+    let mut branch = Branch::new(&mut rng);
+    branch.create("known", rng.bytes(400_000));
+    let there = open(&SimDisk::new(9));
+    let line = Line { segment_bytes: 4000, jitter_us: 0, loss_one_in: 0, ..Line::random(&mut rng) };
+    let first = branch.snapshot(1);
+    attempt(&branch, &there, &first, script(line, &branch.store, &there), 1).unwrap().sender.0.unwrap();
+    there.delete_dataset("branch/projects", Timestamp(2_000_000)).unwrap();
+    branch.create("new", rng.bytes(300_000));
+    let second = Replication { bases: Vec::new(), ..branch.snapshot(2) };
+    let mut told = false;
+    let mut tamper = |side, frame: narrowboat_wan::wire::Frame| {
+        let bytes = [&frame.head[..], &frame.body[..]].concat();
+        // An answer, whose bits are clear for what is present.
+        let bits = bytes.get(18..).filter(|_| side == crate::world::Side::Receiver && bytes[0] == 5);
+        if !told
+            && bits.is_some_and(|bits| {
+                bits[0] & 1 == 0 || bits.len() > 1 && bits[..bits.len() - 1].iter().any(|bits| *bits != 255)
+            })
+        {
+            told = true;
+            let mut run = there.reclaim().unwrap();
+            while run.step(&there, Timestamp(3_000_000)).unwrap() != Stepped::Done {}
+        }
+        vec![bytes]
+    };
+    let ended = attempt(
+        &branch,
+        &there,
+        &second,
+        Script { tamper: Some(&mut tamper), ..script(line, &branch.store, &there) },
+        2,
+    );
+    let failure = ended.unwrap().receiver.0.expect_err("what it was told is gone");
+    assert!(matches!(failure, Failure::FullNames(_)) && !failure.is_refusal(), "{failure:?}");
+    let mut again = script(line, &branch.store, &there);
+    again.limits.iter_mut().for_each(|limits| limits.prefixes = false);
+    attempt(&branch, &there, &second, again, 3).unwrap().sender.0.unwrap();
+    let files = branch.files.iter().map(|(name, (_, bytes))| (name.clone(), bytes.clone())).collect();
+    assert_eq!(contents(&*there.snapshot_tree(second.snapshot.snapshot).unwrap()), files);
+    assert!(there.pool().check(true, |_| true).unwrap().is_sound());
 }
