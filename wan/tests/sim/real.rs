@@ -340,7 +340,7 @@ fn what_reclaim_takes_after_the_answer_is_asked_for_again() {
     let line = Line { segment_bytes: 4000, jitter_us: 0, loss_one_in: 0, ..Line::random(&mut rng) };
     let first = branch.snapshot(1);
     attempt(&branch, &there, &first, script(line, &branch.store, &there), 1).unwrap().sender.0.unwrap();
-    there.delete_dataset("branch/projects", Timestamp(2_000_000)).unwrap();
+    there.discard_dataset("branch/projects", Timestamp(2_000_000)).unwrap();
     branch.create("new", rng.bytes(300_000));
     let second = Replication { bases: Vec::new(), ..branch.snapshot(2) };
     let mut told = false;
