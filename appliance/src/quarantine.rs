@@ -42,11 +42,12 @@ impl Quarantine {
         }
         let mut all = node.store.quarantined();
         all.sort_by_key(|one| one.deleted.until);
-        // Half of it each time, so that what was deleted last is there the longest.
-        let upto = all.len().div_ceil(2);
-        let Some(last) = upto.checked_sub(1).and_then(|last| all.get(last)) else { return };
-        let until = last.deleted.until;
-        match node.store.empty_quarantine(&|one| one.deleted.until <= until, clock::now()) {
+        // Half of it each time, so that what was deleted last is there the longest, also where it was deleted at one time.
+        all.truncate(all.len().div_ceil(2));
+        if all.is_empty() {
+            return;
+        }
+        match node.store.empty_quarantine(&|one| all.contains(one), clock::now()) {
             Ok(emptied) => {
                 settle(node, &emptied, "the disk is nearly full");
                 *given_up = Some(behind);

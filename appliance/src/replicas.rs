@@ -72,7 +72,8 @@ struct Publishing {
 impl Admission for Publishing {
     fn admit(&self, peer: &Hello, snapshot: &SnapshotOffer) -> Result<()> {
         let here = format!("{}{}", self.prefix, snapshot.dataset_name);
-        let row = self.store.dataset_row(snapshot.dataset);
+        // Also one that was deleted here: what arrives for it would bring it back.
+        let row = self.store.kept_row(snapshot.dataset);
         if row.is_none() {
             // Before anything is sent: a name that can't be is better told now.
             Store::check_replica_name(&here)?;

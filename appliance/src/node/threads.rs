@@ -39,7 +39,7 @@ impl Threads {
             lookers.push(start_pacer(node.clone())?);
         }
         lookers.extend([start_planner(node.clone())?, start_scrubber(node.clone())?, start_healer(node.clone())?]);
-        lookers.push(start_reclaimer(node.clone())?);
+        lookers.extend([start_reclaimer(node.clone())?, start_census(node.clone())?]);
         Ok(Threads { thawer: start_thawer(node.clone())?, lookers, pumps })
     }
 }
@@ -150,11 +150,20 @@ fn start_healer(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
     })
 }
 
+/// Of its own: a census takes hours, and a run of reclaim must not wait for it.
+fn start_census(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
+    spawn_vital("census".into(), move || {
+        while !node.is_stopping() {
+            node.censuses.look(&|| node.is_stopping());
+            std::thread::park_timeout(reclaim::EVERY);
+        }
+    })
+}
+
 fn start_reclaimer(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
     spawn_vital("reclaim".into(), move || {
         while !node.is_stopping() {
             node.reclaims.look(&|| node.is_stopping());
-            node.censuses.look(&|| node.is_stopping());
             std::thread::park_timeout(reclaim::EVERY);
         }
     })

@@ -100,6 +100,16 @@ pub struct Scan {
     pub gap_bytes: u64,
 }
 
+impl Scan {
+    /// Leaves out the slots that do not end before `end`.
+    pub fn keep_before(&mut self, end: u64) {
+        let kept = self.slots.iter().take_while(|slot| slot.end() <= end).count();
+        self.slots.truncate(kept);
+        self.sketches.truncate(kept);
+        self.end = self.slots.last().map_or(HEADER_BYTES as u64, Slot::end);
+    }
+}
+
 /// Finds the sound slots of a container slot by slot. `name_of` is the realm's naming: only what hashes to its name
 /// counts. Uses memory for one object at a time.
 pub fn scan(file: &dyn MediaFile, path: &str, name_of: &dyn Fn(Kind, &[u8]) -> Name) -> Result<Scan> {
@@ -165,8 +175,8 @@ fn next_magic(file: &dyn MediaFile, from: u64, len: u64) -> Result<Option<u64>> 
 type Visit<'a> = &'a mut dyn FnMut(u64, &[u8]) -> Result<Option<u64>>;
 
 /// Hands out the bytes of a file from `from` up to `len`, in pieces of up to `window` bytes. Sectors that can't be read are left out;
-/// where more than [`BAD_SECTORS_MAX`] can't be, the rest is.
-pub fn each_readable(file: &dyn MediaFile, from: u64, len: u64, window: usize, visit: Visit<'_>) -> Result<()> {
+/// where more than [`BAD_SECTORS_MAX`] can't be, the rest is. Returns up to where it came.
+pub fn each_readable(file: &dyn MediaFile, from: u64, len: u64, window: usize, visit: Visit<'_>) -> Result<u64> {
     let mut buffer = vec![0; window];
     // Up to here it goes sector by sector, for one of them can't be read.
     let (mut at, mut bad_until, mut bad) = (from, from, 0);
@@ -176,16 +186,16 @@ pub fn each_readable(file: &dyn MediaFile, from: u64, len: u64, window: usize, v
         let sector = if sector < SLOT_BYTES as u64 { sector + SECTOR_BYTES } else { sector };
         let most = if at < bad_until { sector } else { window as u64 };
         match file.read_at(&mut buffer[..most.min(len - at) as usize], at) {
-            Ok(0) => return Ok(()),
+            Ok(0) => return Ok(at),
             Ok(got) => match visit(at, &buffer[..got])? {
                 Some(next) => at = next,
-                None => return Ok(()),
+                None => return Ok(at),
             },
             Err(_) if at >= bad_until => bad_until = at + window as u64,
             Err(_) => (at, bad) = (at + sector, bad + 1),
         }
     }
-    Ok(())
+    Ok(at)
 }
 
 /// Writes sketches, directory and footer behind the last slot, and cuts what is behind them. `sketches` are one for each

@@ -224,9 +224,10 @@ impl Inner {
     /// Brings the directory of a container into the locality cache. That it cannot be read hurts nobody here; checks
     /// and reads of its objects will say so.
     fn hold_directory(&self, id: ContainerId, class: Class) {
+        // First: whatever is amended from here on is seen in the end.
+        let settles = self.settles.load(Ordering::Acquire);
         let record = self.indexed.read().unwrap_or_else(|poison| poison.into_inner()).get(&id).copied();
         let Some(record) = record else { return };
-        let settles = self.settles.load(Ordering::Acquire);
         let Ok(file) = self.files.open(self.media.as_ref(), id, class) else { return };
         let Ok(directory) = reader::read_directory(file.as_ref(), &path(id, class), id) else { return };
         let mut slots = directory.slots;

@@ -197,7 +197,7 @@ impl<'a> Replay<'a> {
     ) -> Result<Option<(Vec<Slot>, Option<Record>)>> {
         let name_of = |kind: Kind, content: &[u8]| self.inner.realm.name(kind, content);
         let len = file.len().map_err(|error| io_error("measure", path, error))?;
-        let scan = reader::scan(file.as_ref(), path, &name_of)?;
+        let mut scan = reader::scan(file.as_ref(), path, &name_of)?;
         if scan.slots.is_empty() {
             return self.nothing_in(ours, path, file, len);
         }
@@ -206,7 +206,8 @@ impl<'a> Replay<'a> {
         }
         self.report.torn_bytes += scan.gap_bytes + len.saturating_sub(scan.end);
         // What was read may be nowhere but in memory yet; a footer may only vouch for what is safe.
-        write_again(file.as_ref(), path)?;
+        let written = write_again(file.as_ref(), path)?;
+        scan.keep_before(written);
         sync(self.inner.media.as_ref(), ours.id, path, file)?;
         let sealed = file
             .write_at(&[IoSlice::new(&ours.encode())], 0)
@@ -271,7 +272,7 @@ fn is_only_header(file: &dyn MediaFile, header: &[u8], len: u64) -> io::Result<b
 
 /// Writes once more what is there: after a sync that failed the kernel may show bytes that are not on the disk and
 /// think them clean, so that no later sync would bring them there.
-fn write_again(file: &dyn MediaFile, path: &str) -> Result<()> {
+fn write_again(file: &dyn MediaFile, path: &str) -> Result<u64> {
     let len = file.len().map_err(|error| io_error("measure", path, error))?;
     reader::each_readable(file, 0, len, 1 << 20, &mut |at, bytes| {
         match file.write_at(&[IoSlice::new(bytes)], at).map_err(|error| io_error("write", path, error)) {

@@ -22,7 +22,7 @@ use super::Store;
 use super::datasets::{DatasetInfo, check_label};
 use super::replica::NAME_PARTS_MAX;
 use crate::catalogue::{Change, DatasetRow, Deleted, DeletedBy, SnapshotRow};
-use crate::error::{Refusal, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::id::{DatasetId, SnapshotId};
 use crate::units::Timestamp;
 
@@ -102,6 +102,11 @@ impl Store {
         let deleted = catalogue.deleted_datasets().into_iter();
         let told = deleted.map(|(row, _)| DatasetRow { name: format!("{} (deleted)", row.name), ..row });
         catalogue.datasets().into_iter().chain(told).collect()
+    }
+
+    /// A dataset by its id, also where it was deleted and can be had back.
+    pub fn kept_row(&self, id: DatasetId) -> Option<DatasetRow> {
+        self.stages.catalogue.any_dataset(id)
     }
 
     /// The changes that delete a snapshot, for now or, without a quarantine, for good.
@@ -220,7 +225,11 @@ impl Store {
         self.purge_snapshots(wanted, now, &mut emptied)?;
         for (row, deleted) in self.stages.catalogue.deleted_datasets() {
             if wanted(Kept::Dataset(row.id), &deleted) {
-                self.purge_dataset(&row, deleted, now, &mut emptied)?;
+                match self.purge_dataset(&row, deleted, now, &mut emptied) {
+                    // One that can't go keeps no other.
+                    Err(Error::Refused(why)) => emptied.stayed.push(why.to_string()),
+                    outcome => outcome?,
+                }
             }
         }
         Ok(emptied)
@@ -285,10 +294,16 @@ impl Store {
     /// Removes all rows of a dataset. The caller keeps drain steps of it away and holds the administration.
     fn drop_dataset(&self, id: DatasetId, now: Timestamp) -> Result<()> {
         let catalogue = &self.stages.catalogue;
-        let mut changes = Change::no_dataset(id).to_vec();
-        changes.extend(catalogue.all_snapshots(Some(id)).iter().flat_map(|snapshot| gone(snapshot.id)));
-        changes.extend(catalogue.marks(id).iter().map(|mark| Change::no_mark(id, &mark.label)));
-        self.administer(&changes, now)?;
+        // A record holds some thousands of them. Cut off in between, a dataset that is deleted has fewer snapshots.
+        for some in catalogue.all_snapshots(Some(id)).chunks(SNAPSHOTS_TOGETHER) {
+            let changes: Vec<Change> = some.iter().flat_map(|snapshot| gone(snapshot.id)).collect();
+            self.administer(&changes, now)?;
+        }
+        for some in catalogue.marks(id).chunks(SNAPSHOTS_TOGETHER) {
+            let changes: Vec<Change> = some.iter().map(|mark| Change::no_mark(id, &mark.label)).collect();
+            self.administer(&changes, now)?;
+        }
+        self.administer(&Change::no_dataset(id), now)?;
         self.close_dataset(id);
         // What is left over goes with the next trimming.
         let _ = self.sweep_history();
@@ -297,14 +312,16 @@ impl Store {
 
     /// What brings a deleted replica back because a snapshot of it arrives: it shows that one alone, and the snapshots that were deleted
     /// with it stay deleted, each for itself.
-    pub(super) fn returned(&self, row: &DatasetRow, but: SnapshotId) -> Vec<Change> {
+    pub(super) fn returned(&self, row: &DatasetRow, but: SnapshotId, now: Timestamp) -> Result<Vec<Change>> {
         let catalogue = &self.stages.catalogue;
-        let Some(deleted) = catalogue.dataset_deleted(row.id) else { return Vec::new() };
+        let Some(deleted) = catalogue.dataset_deleted(row.id) else { return Ok(Vec::new()) };
         let others = catalogue.all_snapshots(Some(row.id)).into_iter().map(|snapshot| snapshot.id);
         let others = others.filter(|id| *id != but && catalogue.snapshot_deleted(*id).is_none());
-        let mut changes = vec![Change::dataset(row), Change::deleted_dataset(row.id, None)];
-        changes.extend(others.map(|id| Change::deleted_snapshot(id, Some(deleted))));
-        changes
+        let others: Vec<Change> = others.map(|id| Change::deleted_snapshot(id, Some(deleted))).collect();
+        // A record holds some thousands of them. Those that say it for themselves before the dataset is back are deleted all the same.
+        let (last, first) = others.split_at(others.len().min(SNAPSHOTS_TOGETHER));
+        first.chunks(SNAPSHOTS_TOGETHER).try_for_each(|some| self.administer(some, now))?;
+        Ok([&[Change::dataset(row), Change::deleted_dataset(row.id, None)], last].concat())
     }
 }
 
@@ -346,4 +363,44 @@ fn only_one<T>(
 
 fn taken(what: &str, name: &str) -> crate::Error {
     Refusal::Invalid(format!("another {what} is called {name} by now: give this one a new name")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::catalogue::{Policy, Sealed};
+    use crate::media::SimDisk;
+    use crate::store::StoreOptions;
+    use crate::units::Lsn;
+
+    /// More than one record of the journal can hold, as quarters of an hour make in half a year.
+    #[test]
+    fn a_dataset_with_thousands_of_snapshots_leaves_the_quarantine() {
+        let quarantine = Duration::from_secs(10);
+        let options = StoreOptions { reserve_bytes: 1 << 20, quarantine, ..StoreOptions::default() };
+        let store = Store::open(Arc::new(SimDisk::new(1)), options).expect("an empty disk").0;
+        let dataset = store.create_share("big", Policy::Inline, Timestamp(1)).expect("room").row.id;
+        store.create_share("other", Policy::Inline, Timestamp(1)).expect("room");
+        let row = |nth: u128| SnapshotRow {
+            id: SnapshotId(nth.to_le_bytes()),
+            dataset,
+            name: format!("s{nth}"),
+            time: Timestamp(2),
+            lsn: Lsn(1),
+            sealed: Some(Sealed::default()),
+            held: false,
+        };
+        let rows: Vec<Change> = (0..16_500).map(|nth| Change::snapshot(&row(nth))).collect();
+        for some in rows.chunks(SNAPSHOTS_TOGETHER) {
+            let _administration = store.administration();
+            store.administer(some, Timestamp(3)).expect("room");
+        }
+        store.delete_dataset("big", Timestamp(4)).expect("nothing is locked");
+        store.delete_dataset("other", Timestamp(4)).expect("nothing is locked");
+        store.run_on(Duration::from_secs(1000), Timestamp(5)).expect("room");
+        let emptied = store.expire_quarantine(Timestamp(6)).expect("room");
+        assert_eq!((emptied.datasets.len(), store.quarantined().len()), (2, 0));
+    }
 }

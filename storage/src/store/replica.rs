@@ -110,7 +110,7 @@ impl Store {
         snapshot.name = free_name(&replica.name, |name| existing.iter().any(|other| other.name == name));
         let newest = existing.iter().all(|other| other.time <= replica.time);
         let head = Head { root: replica.sealed.root, lsn: Lsn(0), next_inode: replica.sealed.next_inode };
-        let mut changes = self.returned(&row, snapshot.id);
+        let mut changes = self.returned(&row, snapshot.id, now)?;
         changes.extend(catalogue.snapshot_deleted(snapshot.id).map(|_| Change::deleted_snapshot(snapshot.id, None)));
         changes.push(Change::snapshot(&snapshot));
         changes.extend(self.received(replica.dataset));

@@ -136,6 +136,8 @@ impl Store {
         }
         // All that nobody owes is still too little: then the newest segment may be begun anew, too.
         if freed < missing {
+            // What is in quarantine keeps the journal from there on: nobody's past is given up for room that does not come.
+            let owed = kept_from.map_or(owed, |kept| kept.min(owed));
             self.window_floor.fetch_max(owed.0, Ordering::Relaxed);
         }
         Ok(true)

@@ -31,6 +31,9 @@ const ANSWERS_MAX: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often the asker says that it is still looking what is lost.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
+/// No conversation lasts longer, whatever signs of life there are: then another peer is asked, or another one is answered. What is left
+/// comes with the next one.
+const LONGEST: Duration = Duration::from_secs(3600);
 /// How much is taken from a stream at once.
 const READ_BYTES: usize = 64 << 10;
 /// How long the last word has to arrive.
@@ -196,8 +199,8 @@ async fn converse(
         let (asker, frame) = Asker::new(hello(inner, Role::Receiver));
         talk.say(frame).await?;
         be_healed(asker, &mut talk, patient).await
-    }
-    .await;
+    };
+    let outcome = tokio::time::timeout(LONGEST, outcome).await.unwrap_or(Err(Failure::Lost.into()));
     talk.end(&outcome).await;
     outcome
 }
@@ -252,6 +255,7 @@ pub(super) async fn answer(
     let outcome = tokio::select! {
         outcome = heal(inner, peer, &mut talk, healer) => outcome,
         () = inner.closing.cancelled() => Err(Failure::Cancelled.into()),
+        () = tokio::time::sleep(LONGEST) => Err(Failure::Busy("a healing that lasts for so long is begun anew".to_owned()).into()),
         () = newer.cancelled() => Err(Failure::Busy("a newer healing has begun".to_owned()).into()),
         _ = connection.closed() => Err(Failure::Lost.into()),
     };
