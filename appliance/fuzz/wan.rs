@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use narrowboat_wan::probe::{Dispersion, Loss, Plan, Row, TRAIN_BYTES_MAX, TRAIN_PACKETS_MAX};
 use narrowboat_wan::wire::{
-    Channel, FrameDecoder, GRANT_BYTES, Grant, Message, PREFACE_BYTES, PROBE_MESSAGE_BYTES, Preface, ProbeMark,
-    ProbeMessage,
+    Channel, FrameDecoder, GRANT_BYTES, Grant, HealMessage, Message, PREFACE_BYTES, PROBE_MESSAGE_BYTES, Preface,
+    ProbeMark, ProbeMessage, RawFrame, WireError,
 };
 
 /// A stream of frames, however it is cut: what comes out is a message or a refusal, and written again it is read as the same.
@@ -21,12 +21,8 @@ pub fn frames(input: &[u8]) -> usize {
     for mut piece in stream.chunks(usize::from(*piece).max(1)) {
         loop {
             match decoder.next(&mut piece) {
-                Ok(Some(frame)) => match Message::decode(frame) {
-                    Ok(Some(message)) => {
-                        count += 1;
-                        assert_eq!(again(&message), Some(message));
-                    }
-                    Ok(None) => {}
+                Ok(Some(frame)) => match read(frame, channel) {
+                    Ok(messages) => count += messages,
                     Err(_) => return count,
                 },
                 Ok(None) => break,
@@ -35,6 +31,24 @@ pub fn frames(input: &[u8]) -> usize {
         }
     }
     count
+}
+
+/// What one frame says: in a session, or in a healing, which has streams of its own. How many messages that is.
+fn read(frame: RawFrame, channel: Channel) -> Result<usize, WireError> {
+    match Message::decode(frame.clone()) {
+        Ok(Some(message)) => {
+            assert_eq!(again(&message), Some(message));
+            return Ok(1);
+        }
+        Ok(None) => return Ok(0),
+        Err(_) => {}
+    }
+    let Some(message) = HealMessage::decode(frame)? else { return Ok(0) };
+    let written = message.encode();
+    let bytes = [&written.head[..], &written.body[..]].concat();
+    let read = FrameDecoder::new(channel).next(&mut &bytes[..]).ok().flatten();
+    assert_eq!(read.map(HealMessage::decode), Some(Ok(Some(message))));
+    Ok(1)
 }
 
 /// A message as it is read after it was written.
@@ -114,8 +128,12 @@ pub fn frames_seeds() -> Vec<Vec<u8>> {
             continue;
         }
         let digits: Vec<u8> = rest.bytes().take_while(|c| *c != b'`').filter(u8::is_ascii_hexdigit).collect();
-        let bytes: Vec<u8> = digits.chunks(2).map(byte).collect();
-        let data = usize::from(matches!(name, "object" | "bundle"));
+        let mut bytes: Vec<u8> = digits.chunks(2).map(byte).collect();
+        if name == "healing" {
+            // The preface of its stream, which is no frame, stands before it.
+            bytes.drain(..PREFACE_BYTES);
+        }
+        let data = usize::from(matches!(name, "object" | "bundle" | "healed"));
         seeds.push([&[data as u8, 255], &bytes[..]].concat());
         streams[data].extend_from_slice(&bytes);
     }
