@@ -113,6 +113,17 @@ impl Store {
     }
 }
 
+/// The files below a root that can't be read whole for these nodes; `None` for part of the directory tree itself.
+pub(crate) fn paths_below(
+    objects: &PoolStream,
+    lost: &BTreeSet<(Kind, Name)>,
+    root: Name,
+) -> Result<Vec<Option<Vec<u8>>>> {
+    let objects = AsTheyLie { objects, wounds: lost };
+    let mut search = Search { objects: &objects, wounds: lost, sound: HashSet::new() };
+    Ok(search.tree(root)?.into_iter().map(|(path, _)| path).collect())
+}
+
 impl Search<'_> {
     /// The files below a root that are hit.
     fn tree(&mut self, root: Name) -> Result<Vec<(Option<Vec<u8>>, Hit)>> {

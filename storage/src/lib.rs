@@ -39,6 +39,9 @@ pub mod tree;
 /// Stage 10: forgetting: what nobody needs gives its room back.
 pub mod reclaim;
 
+/// Whose what can't be read is that keeps reclaim from ending.
+pub mod in_the_way;
+
 /// Storing anew what is damaged, from whoever has the same tree.
 pub mod heal;
 

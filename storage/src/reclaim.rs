@@ -12,8 +12,9 @@
 //! * *Watch*: from now on whatever the pool says is present, and whatever is put, is needed, with all below it.
 //! * *Barrier*: whoever was told so before has ended ([`crate::pool::Pool::in_use`]), so what he made of it is in a layer, a record or
 //!   the catalogue.
-//! * *Roots*: what these name ([`crate::store`], `roots.rs`). *Walk*: what is below. What can't be read ends the run: nobody knows what is
-//!   below it, so nothing may go.
+//! * *Roots*: what these name ([`crate::store`], `roots.rs`). *Walk*: what is below. Where a node can't be read, nobody knows what is
+//!   below it, so nothing may go: the walk goes on to its end to find all such nodes, looks at them once more, for somebody may have brought
+//!   them meanwhile, and the run ends there. [`Store::in_the_way`] says whose they are.
 //! * *Grace*: whoever held a name from before the roots were looked at, to read it or to build on it, has ended, too. What is
 //!   neither reached nor noted by now is named by nothing that anybody can see.
 //! * *Condemn*: with the door shut for a moment, every node that is present is either needed, and then all below it is, or hidden; those
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use crate::catalogue::HistoryFile;
 use crate::error::{Damage, Error, Result};
 use crate::id::{ContainerId, DatasetId};
-use crate::pool::{Condemned, LetGo, LetGoStep, Pool, Survey, Watch};
+use crate::pool::{Condemned, LetGo, LetGoStep, Obstacles, Pool, Survey, Watch, Wound};
 use crate::store::{Needed, Quarantined, Store, Without};
 use crate::units::{Lsn, Timestamp};
 
@@ -40,6 +41,9 @@ const NAMES_PER_STEP: u64 = 50_000;
 const CONTAINERS_PER_STEP: usize = 16;
 /// Bytes that are moved in one step, about: a container of them.
 const MOVED_BYTES_PER_STEP: u64 = 16 << 20;
+
+/// So many nodes in the way are told one by one; where there are more, the walk ends.
+pub const OBSTACLES_MAX: usize = 1000;
 
 /// What became of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +102,8 @@ pub struct Reclaimed {
     pub read_bytes: u64,
     /// Why nothing could be let go of, if so it was: something on the way is damaged, or there is more than may be remembered.
     pub stopped: Option<String>,
+    /// Nodes that are needed and can't be read, where that was it; at most [`OBSTACLES_MAX`].
+    pub obstacles: Vec<Wound>,
     /// Containers that were left as they are, for they can't be read.
     pub damage: Vec<Damage>,
 }
@@ -129,6 +135,10 @@ pub struct Reclaim {
     plan: Vec<ContainerId>,
     sum: LetGo,
     report: Reclaimed,
+    /// What could not be walked.
+    obstacles: Obstacles,
+    /// It was looked at once more.
+    looked_again: bool,
     only_looks: bool,
     /// What is looked at as if it were gone; nothing, unless the run only looks.
     without: Without,
@@ -154,6 +164,8 @@ impl Store {
             plan: Vec::new(),
             sum: LetGo::default(),
             report: Reclaimed::default(),
+            obstacles: Obstacles::new(),
+            looked_again: false,
             only_looks: false,
             without: Without::default(),
         })
@@ -275,17 +287,37 @@ impl Reclaim {
 
     /// Walks on, or goes on where everything was walked.
     fn walk_or(&mut self, stay: At, next: At) -> Result<Stepped> {
-        if self.watch.is_walked() {
+        if self.watch.is_walked() || self.obstacles.len() >= OBSTACLES_MAX {
+            if !self.obstacles.is_empty() {
+                return Ok(self.meet_obstacles(stay));
+            }
             // Everybody who had begun before the barrier has ended, so this never waits.
             let begun = !matches!(next, At::Survey(_)) || self.pool.turn_epoch();
             return Ok(self.once(begun, stay, next));
         }
-        self.report.read_bytes += self.pool.walk(&self.watch, NODES_PER_STEP)?;
+        self.report.read_bytes += self.pool.walk(&self.watch, NODES_PER_STEP, &mut self.obstacles)?;
         if self.watch.is_overflown() {
             let why = format!("more than {} tree nodes are in use, and no more can be remembered", self.watch.nodes());
             return Ok(self.stop(why));
         }
         Ok(self.then(stay))
+    }
+
+    /// All is walked but some nodes: what was healed since is walked now, and what was not ends the run.
+    fn meet_obstacles(&mut self, stay: At) -> Stepped {
+        let obstacles = std::mem::take(&mut self.obstacles);
+        if !std::mem::replace(&mut self.looked_again, true) {
+            self.watch.put_back(obstacles.into_keys());
+            return self.then(stay);
+        }
+        let wound = |((kind, name), damage)| Wound { kind, name, damage };
+        self.report.obstacles = obstacles.into_iter().map(wound).take(OBSTACLES_MAX).collect();
+        let first = self.report.obstacles.first().map(|wound| wound.damage.to_string()).unwrap_or_default();
+        let why = match self.report.obstacles.len() {
+            1 => first,
+            many => format!("{many} tree nodes can't be read, the first: {first}"),
+        };
+        self.stop(why)
     }
 
     fn look(&mut self, part: u16) -> Result<Stepped> {
@@ -310,7 +342,7 @@ impl Reclaim {
     }
 
     fn condemn(&mut self) -> Result<Stepped> {
-        if !self.watch.is_walked() {
+        if !self.watch.is_walked() || !self.obstacles.is_empty() {
             return self.walk_or(At::Condemn, At::Condemn);
         }
         match self.pool.condemn_nodes(&self.watch, &mut self.survey)? {

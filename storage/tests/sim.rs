@@ -77,6 +77,7 @@ fn lives_of_stores_lose_nothing() {
         ("moments", sum.moments),
         ("locks", sum.locks_kept),
         ("had back", sum.had_back),
+        ("in the way", sum.in_the_way),
     ];
     for (what, count) in seen {
         assert!(count > 0 || seeds.end - seeds.start < 20, "no {what}: lives that prove nothing");

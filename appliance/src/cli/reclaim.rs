@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::show::{count, size};
 use super::{Context, DAMAGED, Outcome};
-use crate::control::reports::Reclaim;
+use crate::control::reports::{InTheWay, Reclaim};
 use crate::control::{Failed, Request, client};
 use crate::jobs;
 use crate::units::duration;
@@ -31,7 +31,10 @@ pub(super) fn reclaim(context: &Context, dry_run: bool) -> Outcome {
 fn show(report: &Reclaim) {
     if let Some(why) = &report.stopped {
         say!("nothing was let go of, for not all that is needed can be read: {why}");
-        say!("`narrowboat check --deep` tells what is damaged");
+        match report.in_the_way.is_empty() {
+            true => say!("`narrowboat check --deep` tells what is damaged"),
+            false => show_in_the_way(&report.in_the_way, usize::MAX, ""),
+        }
         return;
     }
     match report.preview {
@@ -51,4 +54,34 @@ fn show(report: &Reclaim) {
     for problem in &report.problems {
         say!("left as it is: {problem}");
     }
+}
+
+/// Whose it is that can't be read, `most` of them, and what to do about it.
+pub(super) fn show_in_the_way(all: &[InTheWay], most: usize, indent: &str) {
+    if all.is_empty() {
+        return;
+    }
+    say!("{indent}`narrowboat scrub heal` asks peers for it; what none of them has goes with what it is of:");
+    for one in all.iter().take(most) {
+        let of = match (&one.snapshot, one.what.as_str()) {
+            (Some(snapshot), _) => format!("{}@{snapshot}", one.dataset),
+            (None, "past") => format!("{} at a moment of its window", one.dataset),
+            _ => format!("{} as it is now", one.dataset),
+        };
+        let deleted = if one.deleted { ", deleted" } else { "" };
+        let mut hit: Vec<&str> = one.paths.iter().map(|path| path_or_volume(path)).collect();
+        hit.extend(one.torn.then_some("part of the directory tree"));
+        let hit = if hit.is_empty() { String::new() } else { format!(" ({})", hit.join(", ")) };
+        match one.commands.as_slice() {
+            [] => say!("{indent}  {of}{deleted}{hit}: to be written again, or deleted"),
+            commands => say!("{indent}  {of}{deleted}{hit}: `{}`", commands.join("`, then `")),
+        }
+    }
+    if all.len() > most {
+        say!("{indent}  and {} more: `narrowboat reclaim --dry-run` names them", all.len() - most);
+    }
+}
+
+fn path_or_volume(path: &str) -> &str {
+    if path.is_empty() { "the volume" } else { path }
 }

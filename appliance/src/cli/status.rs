@@ -6,6 +6,7 @@ use super::dataset::show_datasets;
 use super::limit::limit_line;
 use super::peer::show_peers;
 use super::plan::show_plans;
+use super::reclaim::show_in_the_way;
 use super::show::{count, size};
 use super::time::why_it_ends;
 use super::{Context, Outcome};
@@ -97,6 +98,8 @@ fn show_problems(status: &Status) {
     }
     if let Some(why) = &status.unreclaimed {
         say!("  PROBLEM      what is deleted gives no room back: {why}");
+        let in_the_way = status.reclaim.as_ref().map_or(&[][..], |last| &last.in_the_way);
+        show_in_the_way(in_the_way, 3, "               ");
     }
     if status.full {
         say!(

@@ -21,7 +21,7 @@ pub use peer::{Invitation, Lag, Line, Peer, PeerPath, Refusal};
 pub use quarantine::{Deleted, Emptied, Freeable, QuarantineSum};
 pub use replication::{Choices, Plan, Replication, Tally};
 pub use retention::{LockRule, Retention, Verdict};
-pub use upkeep::{AffectedFile, Check, Damaged, Reclaim, Scrub};
+pub use upkeep::{AffectedFile, Check, Damaged, InTheWay, Reclaim, Scrub};
 
 /// What a box holds, what it saves, and how far its peers are.
 #[derive(Clone, Debug, Serialize, Deserialize)]

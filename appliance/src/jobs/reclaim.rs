@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use narrowboat_storage::Store;
 use narrowboat_storage::error::Error;
+use narrowboat_storage::in_the_way::InTheWay;
 use narrowboat_storage::reclaim::{Phase, Reclaim, Stepped};
-use narrowboat_storage::store::Quarantined;
+use narrowboat_storage::store::{KeptRoot, Quarantined, RootOf};
 
 use crate::clock;
 use crate::config::Config;
@@ -32,6 +33,8 @@ const SETTLING: Duration = Duration::from_secs(300);
 const PATIENCE: Duration = Duration::from_millis(50);
 /// What a run by itself reads and moves in a second, where the config says nothing.
 const PACE_BYTES: u64 = 64 << 20;
+/// Whose it is that can't be read is told and kept of so many.
+const IN_THE_WAY_MAX: usize = 20;
 /// What came of the last run.
 const LAST: &str = "reclaim.last";
 
@@ -54,13 +57,14 @@ impl Reclaims {
     /// Those of the box that keeps `store`.
     pub fn new(store: Arc<Store>, config: &Config) -> Reclaims {
         let pace_bytes = config.store.reclaim_pace.map_or(PACE_BYTES, |pace| pace.0.max(1));
-        let (running, now, failed, came_to_nothing, hurried) = Default::default();
+        let (running, now, came_to_nothing, hurried) = Default::default();
+        let failed = Mutex::new(last(&store).and_then(|last| last.stopped));
         Reclaims { store, pace_bytes, running, now, failed, came_to_nothing, hurried, started: Instant::now() }
     }
 
     /// What came of the last run that was not a preview, if there was one.
     pub fn last(&self) -> Option<reports::Reclaim> {
-        serde_json::from_slice(&self.store.setting(LAST)?).ok()
+        last(&self.store)
     }
 
     /// How far the run is that is under way, if one is.
@@ -165,6 +169,10 @@ impl Reclaims {
     }
 }
 
+fn last(store: &Store) -> Option<reports::Reclaim> {
+    serde_json::from_slice(&store.setting(LAST)?).ok()
+}
+
 fn stopped() -> Failed {
     Failed::refused("reclaim was stopped before its end; what it let go of is gone, the rest goes with the next run")
 }
@@ -210,8 +218,11 @@ fn step_to_the_end(
         }
         bytes = now;
     }
-    let report = report(&run, preview, begun.elapsed());
+    let mut report = report(&run, preview, begun.elapsed());
+    let obstacles = run.report().obstacles.clone();
     drop(run);
+    let in_the_way = store.in_the_way(&obstacles, stop)?;
+    report.in_the_way = in_the_way.into_iter().take(IN_THE_WAY_MAX).map(told).collect();
     if !preview {
         let text = serde_json::to_vec(&report).map_err(|error| Failed::refused(error.to_string()))?;
         match store.set_setting(LAST, Some(&text), clock::now()) {
@@ -253,6 +264,33 @@ fn report(run: &Reclaim, preview: bool, took: Duration) -> reports::Reclaim {
         nodes_freed: report.nodes_freed,
         chunks_freed: report.chunks_freed,
         stopped: report.stopped.clone(),
+        in_the_way: Vec::new(),
         problems: report.damage.iter().map(ToString::to_string).collect(),
     }
+}
+
+/// What can't be read, and what lets go of it.
+fn told(one: InTheWay) -> reports::InTheWay {
+    let InTheWay { of: KeptRoot { dataset, dataset_deleted, of, .. }, paths, torn } = one;
+    let named = |snapshot: &str| format!("{dataset}@{snapshot}");
+    let empty = |what: &str| format!("narrowboat quarantine empty {what}");
+    let (what, snapshot, deleted) = match of {
+        RootOf::Snapshot { name, deleted } => ("snapshot", Some(name), deleted),
+        RootOf::Now => ("now", None, false),
+        RootOf::Past => ("past", None, false),
+    };
+    let commands = match (&snapshot, what) {
+        _ if dataset_deleted => vec![empty(&dataset)],
+        (Some(snapshot), _) if deleted => vec![empty(&named(snapshot))],
+        (Some(snapshot), _) => {
+            vec![format!("narrowboat snapshot delete {}", named(snapshot)), empty(&named(snapshot))]
+        }
+        (None, "past") => vec![format!("narrowboat window {dataset} --off")],
+        // Single files are written again or deleted by whoever uses them.
+        _ if torn || paths.is_empty() => vec![format!("narrowboat dataset delete {dataset}"), empty(&dataset)],
+        _ => Vec::new(),
+    };
+    let paths = paths.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
+    let deleted = deleted || dataset_deleted;
+    reports::InTheWay { snapshot, what: what.to_owned(), deleted, paths, torn, commands, dataset }
 }

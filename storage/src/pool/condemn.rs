@@ -13,7 +13,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use crate::container::format::{ENTRY_BYTES, SLOT_BYTES};
 use crate::container::{Class, path, reader};
-use crate::error::{Damage, Refusal, Result};
+use crate::error::{Damage, Error, Refusal, Result};
 use crate::id::ContainerId;
 use crate::index::{INDEX_FILE, Location, Record};
 use crate::name::{Kind, Name};
@@ -39,6 +39,9 @@ impl Survey {
         self.dead_nodes.len() as u64
     }
 }
+
+/// Nodes that are needed and can't be walked, and why.
+pub(crate) type Obstacles = BTreeMap<(Kind, Name), Damage>;
 
 /// Which containers are to go, and what for.
 #[derive(Debug, Default)]
@@ -134,8 +137,8 @@ impl Pool {
     }
 
     /// Walks up to `most` nodes that are needed, in the order in which they lie, and notes what they name. Returns how many
-    /// bytes were read. Damage where one is not what was written: then nobody knows what is below it.
-    pub(crate) fn walk(&self, watch: &Watch, most: usize) -> Result<u64> {
+    /// bytes were read. A node that is not what was written, or not there, is added to `obstacles`: nobody knows what is below it.
+    pub(crate) fn walk(&self, watch: &Watch, most: usize, obstacles: &mut Obstacles) -> Result<u64> {
         let inner = &*self.0;
         let nodes = watch.take(most);
         let mut bytes = 0;
@@ -143,24 +146,22 @@ impl Pool {
         for kind in Kind::ALL.into_iter().filter(|kind| kind.is_node()) {
             let names: Vec<Name> = nodes.iter().filter(|(of, _)| *of == kind).map(|(_, name)| *name).collect();
             for (name, place) in names.iter().zip(inner.find(kind, &names)?) {
-                let missing =
-                    || Damage::new(INDEX_FILE, 0, format!("{kind:?} {name}, which is named above it"), "no entry");
-                places.push((place.ok_or_else(missing)?, *name));
+                match place {
+                    Some(place) => places.push((place, *name)),
+                    None => {
+                        let expected = format!("{kind:?} {name}, which is named above it");
+                        obstacles.insert((kind, *name), Damage::new(INDEX_FILE, 0, expected, "no entry"));
+                    }
+                }
             }
         }
         places.sort_unstable_by_key(|(place, _)| (place.container, place.offset));
         for (place, name) in places {
-            let content = match inner.objects.get(place.kind, &name) {
-                Some(content) => content,
-                None => {
-                    bytes += SLOT_BYTES as u64 + u64::from(place.stored_len);
-                    unreadable(inner.read_from_disk(place.kind, &name))?
-                }
-            };
-            let file = || path(place.container, Class::Node);
-            let malformed = |error| Damage::new(file(), place.offset.into(), "a well-formed node", error);
-            let references = (inner.options.references)(place.kind, &content);
-            watch.need_all(&references.map_err(malformed)?);
+            match inner.references_of(&place, &name, &mut bytes) {
+                Ok(references) => watch.need_all(&references),
+                Err(Error::Damage(damage)) => drop(obstacles.insert((place.kind, name), damage)),
+                Err(error) => return Err(error),
+            }
         }
         Ok(bytes)
     }
@@ -317,6 +318,20 @@ impl Drop for Checking {
 }
 
 impl Inner {
+    /// What a node names; adds what was read of the disk to `bytes`.
+    fn references_of(&self, place: &Location, name: &Name, bytes: &mut u64) -> Result<Vec<(Kind, Name)>> {
+        let content = match self.objects.get(place.kind, name) {
+            Some(content) => content,
+            None => {
+                *bytes += SLOT_BYTES as u64 + u64::from(place.stored_len);
+                unreadable(self.read_from_disk(place.kind, name))?
+            }
+        };
+        let file = || path(place.container, Class::Node);
+        let malformed = |error| Damage::new(file(), place.offset.into(), "a well-formed node", error).into();
+        (self.options.references)(place.kind, &content).map_err(malformed)
+    }
+
     /// The run of reclaim that watches, if there is one.
     pub(super) fn watching(&self) -> Option<Arc<Watch>> {
         self.door.read().unwrap_or_else(PoisonError::into_inner).watch.clone()

@@ -55,7 +55,7 @@ use watch::Door;
 use wounds::Wounds;
 
 pub use check::{CheckReport, Progress};
-pub(crate) use condemn::{Condemned, Survey};
+pub(crate) use condemn::{Condemned, Obstacles, Survey};
 pub(crate) use let_go::{LetGo, Step as LetGoStep};
 pub use mark::Mark;
 pub use recover::PoolReport;

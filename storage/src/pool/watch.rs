@@ -170,6 +170,11 @@ impl Watch {
         nodes.pending.split_off(from)
     }
 
+    /// These nodes, which were taken, are to be walked once more.
+    pub fn put_back(&self, nodes: impl Iterator<Item = (Kind, Name)>) {
+        self.lock().pending.extend(nodes);
+    }
+
     /// True where every node that is needed was walked.
     pub fn is_walked(&self) -> bool {
         self.lock().pending.is_empty()

@@ -55,6 +55,7 @@ pub use open::OpenReport;
 pub use quarantine::{Emptied, QUARANTINE, Quarantined};
 pub use replica::ReplicaSnapshot;
 pub use retain::{Limit, Reach};
+pub use roots::{KeptRoot, RootOf};
 pub(crate) use roots::{Needed, Without};
 pub use time::{Marked, Moment, Timeline, Written};
 

@@ -162,6 +162,63 @@ impl Store {
     }
 }
 
+/// Which of a dataset's roots it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RootOf {
+    /// That of a snapshot, by its name.
+    Snapshot {
+        /// Its name.
+        name: String,
+        /// True where it was deleted alone, and can be had back.
+        deleted: bool,
+    },
+    /// What the dataset holds now.
+    Now,
+    /// What it held at a moment that it may be taken back to.
+    Past,
+}
+
+/// A root that the catalogue keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptRoot {
+    /// The root.
+    pub root: Name,
+    /// The name of its dataset.
+    pub dataset: String,
+    /// True where that was deleted, and can be had back.
+    pub dataset_deleted: bool,
+    /// Which of them.
+    pub of: RootOf,
+}
+
+impl Store {
+    /// All roots that the catalogue keeps, dataset by dataset: snapshots, what is there now, and the past.
+    pub(crate) fn kept_roots(&self) -> Vec<KeptRoot> {
+        let catalogue = &self.stages.catalogue;
+        let mut roots = Vec::new();
+        for row in catalogue.all_datasets() {
+            let dataset_deleted = catalogue.dataset_deleted(row.id).is_some();
+            let mut keep = |root: Option<Name>, of| {
+                let kept = |root| KeptRoot { root, dataset: row.name.clone(), dataset_deleted, of };
+                roots.extend(root.map(kept));
+            };
+            for snapshot in catalogue.all_snapshots(Some(row.id)) {
+                let deleted = catalogue.snapshot_deleted(snapshot.id).is_some();
+                let root = snapshot.sealed.and_then(|sealed| sealed.root);
+                keep(root, RootOf::Snapshot { name: snapshot.name, deleted });
+            }
+            let now = catalogue.head(row.id).root;
+            keep(now, RootOf::Now);
+            let base = self.base_root(row.id).ok().flatten();
+            keep(base.filter(|base| now != Some(*base)), RootOf::Now);
+            for checkpoint in catalogue.checkpoints(row.id) {
+                keep(checkpoint.root.filter(|root| now != Some(*root)), RootOf::Past);
+            }
+        }
+        roots
+    }
+}
+
 fn need_root(watch: &Watch, root: Option<Name>) {
     root.iter().for_each(|root| watch.need(Kind::MapNode, root));
 }

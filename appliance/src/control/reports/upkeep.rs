@@ -124,6 +124,28 @@ pub struct Reclaim {
     pub chunks_freed: u64,
     /// Why nothing was let go of, if so it was.
     pub stopped: Option<String>,
+    /// Whose it is that can't be read, where that was it.
+    pub in_the_way: Vec<InTheWay>,
     /// Containers that were left as they are, for they can't be read.
     pub problems: Vec<String>,
+}
+
+/// What has to be healed, or to go, before reclaim can give any room back.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InTheWay {
+    /// Its dataset.
+    pub dataset: String,
+    /// The snapshot; absent for what the dataset holds now, and for its past.
+    pub snapshot: Option<String>,
+    /// `snapshot`, `now`, or `past`: a moment of the dataset's window.
+    pub what: String,
+    /// True where it was deleted, itself or with its dataset, and can be had back.
+    pub deleted: bool,
+    /// Files that can't be read whole, some of them; a volume's is empty.
+    pub paths: Vec<String>,
+    /// True where part of the directory tree is lost, so that not all files can be named.
+    pub torn: bool,
+    /// What gives it up, command by command.
+    pub commands: Vec<String>,
 }

@@ -44,6 +44,7 @@ pub struct Tally {
     pub moments: u64,
     pub locks_kept: u64,
     pub had_back: u64,
+    pub in_the_way: u64,
 }
 
 impl Tally {
@@ -65,6 +66,7 @@ impl Tally {
             (&mut self.moments, other.moments),
             (&mut self.locks_kept, other.locks_kept),
             (&mut self.had_back, other.had_back),
+            (&mut self.in_the_way, other.in_the_way),
         ];
         pairs.into_iter().for_each(|(sum, more)| *sum += more);
     }
@@ -266,6 +268,11 @@ impl Life {
         let report = run.report();
         if report.stopped.is_some() || !report.damage.is_empty() {
             assert!(self.may_see_damage(), "{report:?}");
+        }
+        if !report.obstacles.is_empty() && self.world.disk.is_on() {
+            assert_eq!((report.nodes_freed, report.containers_removed, report.containers_rewritten), (0, 0, 0));
+            let told = self.world.store().in_the_way(&report.obstacles, &|| false).expect("a disk");
+            self.tally.in_the_way += u64::from(!told.is_empty());
         }
         self.tally.reclaims += 1;
         self.tally.containers_freed += report.containers_removed + report.containers_rewritten;
