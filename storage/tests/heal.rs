@@ -194,7 +194,14 @@ fn worn_containers_are_renewed_from_what_the_index_says() {
     // One whose object can't be read stays until that is healed.
     let (_, _, hurt, offset) = slots.iter().find(|slot| slot.0 == Kind::Chunk).expect("a chunk");
     disk.rot(hurt, offset + 90, 1).expect("there");
+    let scans = || store.stats().expect("readable").pool.lookups.scans;
+    let before = scans();
     assert_eq!(store.pool().renew(usize::MAX).expect("room"), files.len() as u64 - 1);
+    assert!(
+        files.len() > 3 && scans() - before == 256,
+        "the index is gone through once for all of them: {}",
+        scans() - before
+    );
     assert_eq!((store.pool().renew(9).expect("room"), store.pool().worn()), (0, 1));
     disk.rot(hurt, offset + 90, 1).expect("there");
     assert_eq!((store.pool().renew(9).expect("room"), store.pool().worn()), (1, 0));

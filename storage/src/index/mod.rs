@@ -100,6 +100,7 @@ pub struct Index {
     filter: Filter,
     names: AtomicU64,
     generation: AtomicU64,
+    scans: AtomicU64,
 }
 
 /// What an index says about itself on opening.
@@ -133,7 +134,15 @@ impl Index {
         let settings = Settings { cache_bytes: options.cache_bytes, verify, quick_repair: true, is_cache: true };
         let database = Database::open(media.clone(), INDEX_FILE, settings)?;
         let filter = Filter::new(options.filter_bits_per_name, options.filter_bytes_max);
-        let index = Index { database, media, store, filter, names: AtomicU64::new(0), generation: AtomicU64::new(0) };
+        let index = Index {
+            database,
+            media,
+            store,
+            filter,
+            names: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
+            scans: AtomicU64::new(0),
+        };
         // A power cut may come between the creation of a database and that of its tables.
         if index.database.read(|transaction| Ok(transaction.list_tables()?.next().is_none()))? {
             // Before anything else: the filter of an index that is gone must not be taken for that of a new one.
@@ -356,6 +365,7 @@ impl Index {
     pub fn scan(&self, first: u8, mut visit: impl FnMut(&Name, Option<Location>)) -> Result<()> {
         let (mut low, mut high) = ([0; 32], [0xFF; 32]);
         (low[0], high[0]) = (first, first);
+        self.scans.fetch_add(1, Ordering::Relaxed);
         let read = self.database.read(|transaction| {
             for entry in transaction.open_table(NAMES)?.range::<&[u8; 32]>(&low..=&high)? {
                 let (name, value) = entry?;
@@ -365,6 +375,11 @@ impl Index {
             Ok(())
         });
         self.noted(read)
+    }
+
+    /// How many 256ths of it were visited since it was opened.
+    pub fn scans(&self) -> u64 {
+        self.scans.load(Ordering::Relaxed)
     }
 
     /// Remembers damage beyond this process, as well as the disk allows.

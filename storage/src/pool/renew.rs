@@ -10,12 +10,18 @@ use crate::chunk::Sketch;
 use crate::container::{Class, path};
 use crate::error::{Environment, Error, Result};
 use crate::id::ContainerId;
+use crate::index::{Location, Record};
 use crate::name::Name;
 
 use super::check::unreadable;
 use super::let_go::{Going, LetGo};
 use super::{Inner, Pool};
 
+/// What leads to containers, by container.
+type LedTo = BTreeMap<ContainerId, Vec<(Name, Location)>>;
+
+/// Names that are held of what leads to worn containers, at some 60 bytes each, unless a single one has more.
+const NAMES_MAX: u64 = 500_000;
 /// More are not remembered one by one; the next scrub meets them again.
 const WORN_MAX: usize = 10_000;
 
@@ -35,22 +41,36 @@ impl Pool {
         // What was healed is to be found where it lies now.
         inner.settle_all()?;
         let Some(_no_check) = self.no_check() else { return Ok(0) };
-        let worn = inner.worn.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let worn = inner.worn_records(most);
         let mut gone = 0;
-        for id in worn.into_iter().take(most) {
-            match inner.renew(id) {
-                Ok(true) => gone += 1,
-                // It is tried again: what can't be read now may be healed by then.
-                Ok(false) | Err(Error::Damage(_) | Error::Environment(Environment::Full)) => {}
-                Err(error) => return Err(error),
-            }
-            let stays = inner.indexed.read().unwrap_or_else(PoisonError::into_inner).contains_key(&id);
-            if !stays {
-                inner.worn.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let mut left = worn.as_slice();
+        while !left.is_empty() {
+            let (batch, rest) = left.split_at(batch_len(left));
+            left = rest;
+            let Some(mut names) = inner.led_to(batch)? else { break };
+            for (id, record) in batch {
+                match inner.renew(*id, *record, names.remove(id).unwrap_or_default()) {
+                    Ok(true) => gone += 1,
+                    // It is tried again: what can't be read now may be healed by then.
+                    Ok(false) | Err(Error::Damage(_) | Error::Environment(Environment::Full)) => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
+        let indexed = inner.indexed.read().unwrap_or_else(PoisonError::into_inner);
+        inner.worn.lock().unwrap_or_else(PoisonError::into_inner).retain(|id| indexed.contains_key(id));
         Ok(gone)
     }
+}
+
+/// How many of these containers are looked at in one pass over the index: at least one, and so many that what leads there fits in memory.
+fn batch_len(worn: &[(ContainerId, Record)]) -> usize {
+    let mut names = 0;
+    let fits = |(_, record): &&(ContainerId, Record)| {
+        names += u64::from(record.slots);
+        names <= NAMES_MAX
+    };
+    worn.iter().take_while(fits).count().max(1)
 }
 
 impl Inner {
@@ -65,23 +85,31 @@ impl Inner {
         read
     }
 
-    /// True where it is gone now.
-    fn renew(&self, id: ContainerId) -> Result<bool> {
-        let record = self.indexed.read().unwrap_or_else(PoisonError::into_inner).get(&id).copied();
-        let Some(record) = record else { return Ok(false) };
-        let (mut kept, mut names) = (Vec::new(), Vec::new());
+    /// Up to `most` worn containers that are still there.
+    fn worn_records(&self, most: usize) -> Vec<(ContainerId, Record)> {
+        let indexed = self.indexed.read().unwrap_or_else(PoisonError::into_inner);
+        let worn = self.worn.lock().unwrap_or_else(PoisonError::into_inner);
+        worn.iter().filter_map(|id| Some((*id, *indexed.get(id)?))).take(most).collect()
+    }
+
+    /// What leads to each of these containers, in the order in which it lies there, in one pass over the index. Nothing where an entry is rotten:
+    /// it may lead there, too.
+    fn led_to(&self, containers: &[(ContainerId, Record)]) -> Result<Option<LedTo>> {
+        let mut found: LedTo = containers.iter().map(|(id, _)| (*id, Vec::new())).collect();
+        let mut is_rotten = false;
         for first in 0..=u8::MAX {
-            let mut rotten: Option<Name> = None;
             self.index.scan(first, |name, place| match place {
-                Some(place) if place.container == id => names.push((*name, place)),
-                Some(_) => {}
-                None => rotten = Some(*name),
+                Some(place) => found.get_mut(&place.container).into_iter().for_each(|names| names.push((*name, place))),
+                None => is_rotten = true,
             })?;
-            if rotten.is_some() {
-                return Ok(false);
-            }
         }
-        names.sort_unstable_by_key(|(_, place)| place.offset);
+        found.values_mut().for_each(|names| names.sort_unstable_by_key(|(_, place)| place.offset));
+        Ok((!is_rotten).then_some(found))
+    }
+
+    /// True where it is gone now.
+    fn renew(&self, id: ContainerId, record: Record, names: Vec<(Name, Location)>) -> Result<bool> {
+        let mut kept = Vec::new();
         let file = path(id, record.class);
         for (name, place) in names {
             let (slot, payload) = unreadable(self.fetch(&place))?;

@@ -50,6 +50,8 @@ pub struct Lookups {
     pub probes: u64,
     /// How many of these were there.
     pub probes_found: u64,
+    /// 256ths of the index that were gone through for something else than a look-up.
+    pub scans: u64,
 }
 
 #[derive(Default)]
@@ -125,6 +127,7 @@ impl Pool {
                 directories: get(&counters.directories),
                 probes: get(&counters.probes),
                 probes_found: get(&counters.probes_found),
+                scans: inner.index.scans(),
             },
         })
     }
