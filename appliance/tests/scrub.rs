@@ -148,3 +148,30 @@ fn a_scrub_reads_at_its_rate() {
     assert!(read > 24 * MIB as u64, "{read}");
     assert!(took >= Duration::from_secs(3), "{read} bytes in {took:?}");
 }
+
+/// What was found is known after a kill, without another scrub; and a box whose index had to be built again scrubs by itself, also where scrubs are off.
+#[test]
+fn what_was_found_is_known_after_a_kill_and_a_lost_index_is_followed_by_a_scrub() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, served) = filled(folder.path(), "every = ''\nrate = '1GiB'");
+    rot(&container(&data), 5_000_000);
+    fine(&data, &["scrub", "start"]);
+    until("its end", || facts(&data, &["scrub", "show"])["state"] == "idle");
+    served.kill();
+    let served = Served::start(&data);
+    assert!(fine(&data, &["status"]).contains("1 objects are damaged"));
+    let told = facts(&data, &["scrub", "show"]);
+    assert_eq!(
+        (told["damaged"].as_array().map(Vec::len), &told["affected"][0]["snapshot"]),
+        (Some(1), &"one".into()),
+        "{told}"
+    );
+    assert_eq!(told["history"].as_array().map(Vec::len), Some(1), "{told}");
+
+    served.kill();
+    fs::remove_file(data.join("index.redb")).expect("there");
+    let _served = Served::start(&data);
+    until("a scrub by itself", || facts(&data, &["scrub", "show"])["history"].as_array().map(Vec::len) == Some(2));
+    let told = facts(&data, &["scrub", "show"]);
+    assert_eq!((&told["history"][0]["damaged"], &told["state"]), (&1.into(), &"idle".into()), "{told}");
+}

@@ -45,6 +45,8 @@ pub struct Run {
     pub damaged: u64,
     /// A person began it: it runs at any hour.
     pub by_hand: bool,
+    /// The index was built again from what is damaged as well: it runs at any hour, and by itself also where scrubs are off.
+    pub after_rebuild: bool,
 }
 
 impl Course {
@@ -61,6 +63,19 @@ impl Course {
     /// Begins one, if none runs.
     pub fn begin(&mut self, now: String) {
         self.running.get_or_insert_with(|| Run { began: now, ..Run::default() });
+    }
+
+    /// Begins one because the index was built again from containers that nobody has read since, `anew` where the one that runs is past the first of them.
+    pub fn begin_after_rebuild(&mut self, anew: bool, now: String) {
+        let by_hand = self.running.take_if(|_| anew).is_some_and(|run| run.by_hand);
+        self.begin(now);
+        let run = self.running.iter_mut();
+        run.for_each(|run| (run.after_rebuild, run.by_hand) = (true, run.by_hand || by_hand));
+    }
+
+    /// True where the one that runs does at any hour.
+    pub fn is_urgent(&self) -> bool {
+        self.running.as_ref().is_some_and(|run| run.by_hand || run.after_rebuild)
     }
 
     /// Adds a step; true where it was the last.
@@ -109,6 +124,23 @@ mod tests {
         assert!(course.add(&step(None, 0), 150, "wednesday".into()));
         assert_eq!(course.history[0].ended.as_deref(), Some("wednesday"));
         assert_eq!((course.history[0].objects, course.due_in(160, Some(100))), (20, Some(90)));
+    }
+
+    #[test]
+    fn one_after_a_rebuild_runs_at_any_hour_and_begins_anew_where_it_has_to() {
+        let mut course = Course::default();
+        course.begin("monday".into());
+        course.add(&step(Some(7), 1), 100, "later".into());
+        assert!(!course.is_urgent());
+        course.begin_after_rebuild(false, "tuesday".into());
+        let run = course.running.clone().expect("it runs");
+        assert_eq!((run.began.as_str(), run.upto, course.is_urgent()), ("monday", Some(7), true));
+        course.begin_after_rebuild(true, "wednesday".into());
+        let run = course.running.clone().expect("it runs");
+        assert_eq!((run.began.as_str(), run.upto, run.after_rebuild, run.by_hand), ("wednesday", None, true, false));
+        assert!(course.wants(1, None), "also where scrubs are off");
+        let old: Run = serde_json::from_str("{}").expect("what an older version kept");
+        assert!(!old.after_rebuild);
     }
 
     #[test]

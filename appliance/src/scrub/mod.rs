@@ -92,8 +92,10 @@ impl Scrubs {
             if !waits.is_zero() {
                 return waits.min(EVERY);
             }
-            let by_hand = state.course.running.as_ref().is_some_and(|run| run.by_hand);
-            if !(by_hand || self.in_hours(now)) || !state.course.wants(self.store.run_seconds(), self.every) {
+            self.begin_after_rebuild(&mut state, now);
+            if !(state.course.is_urgent() || self.in_hours(now))
+                || !state.course.wants(self.store.run_seconds(), self.every)
+            {
                 return EVERY;
             }
             state.course.begin(rfc3339(now));
@@ -150,7 +152,7 @@ impl Scrubs {
             course: state.course.clone(),
             rate: self.rate,
             hours: self.hours.as_ref().map(ToString::to_string),
-            in_hours: self.in_hours(now) || state.course.running.as_ref().is_some_and(|run| run.by_hand),
+            in_hours: self.in_hours(now) || state.course.is_urgent(),
             problem: state.problem.clone(),
         }
     }
@@ -160,6 +162,19 @@ impl Scrubs {
         let wounds = self.store.pool().wounds();
         let affected = self.store.affected(&wounds, AFFECTED_MAX)?;
         Ok((wounds, affected))
+    }
+
+    /// After the index was built again a scrub begins by itself: what is damaged and was forgotten comes back with it. What is to be read is kept by the store until
+    /// it is, so a box that is killed meanwhile comes here again.
+    fn begin_after_rebuild(&self, state: &mut State, now: Timestamp) {
+        let upto = state.course.running.as_ref().and_then(|run| run.upto);
+        let is_known = state.course.running.as_ref().is_some_and(|run| run.after_rebuild);
+        let anew = upto.is_some() && self.store.pool().owes_scrub(upto);
+        if anew || (!is_known && self.store.pool().owes_scrub(None)) {
+            tracing::warn!("the index was built again: all containers are read, to find what is damaged");
+            state.course.begin_after_rebuild(anew, rfc3339(now));
+            self.keep(state, now);
+        }
     }
 
     fn in_hours(&self, now: Timestamp) -> bool {

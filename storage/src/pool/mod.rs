@@ -50,6 +50,7 @@ use recent::Recent;
 use run::Scratch;
 use stats::Counters;
 use streams::Streams;
+use unread::Unread;
 use usage::{Epochs, Held};
 use watch::Door;
 use wounds::Wounds;
@@ -82,6 +83,7 @@ mod sketches;
 mod stats;
 mod streams;
 mod sync;
+mod unread;
 mod usage;
 mod watch;
 mod wounds;
@@ -205,6 +207,8 @@ struct Inner {
     poison: OnceLock<String>,
     counters: Counters,
     wounds: Wounds,
+    /// Containers that nobody has read since the index was built again.
+    unread: Unread,
     /// Containers that are damaged themselves, not only objects in them.
     worn: Mutex<BTreeSet<ContainerId>>,
     /// Something was let go of since the pool was opened: who comes too late for it finds nothing, and nothing is wrong.

@@ -77,7 +77,8 @@ impl Pool {
         let raw_len = stored.raw_len as usize;
         let content = inner.open_stored(kind, name, stored)?;
         let settles = inner.settles.load(Ordering::Acquire);
-        if self.contains(kind, name)? && !inner.wounds.has(kind, name) {
+        let place = inner.locate(kind, &[*name])?[0];
+        if place.is_some_and(|place| inner.is_credited(name, &place)) {
             return Ok(Put { name: *name, new: false, stored_bytes: 0 });
         }
         if kind.is_node() && !inner.closed(kind, &content)? {
@@ -144,7 +145,9 @@ impl Inner {
     fn known(&self, kind: Kind, names: &[Name]) -> Vec<bool> {
         match self.locate(kind, names) {
             Ok(places) => {
-                let sound = |(place, name): (&Option<_>, &Name)| place.is_some() && !self.wounds.has(kind, name);
+                let sound = |(place, name): (&Option<Location>, &Name)| {
+                    place.is_some_and(|place| self.is_credited(name, &place))
+                };
                 places.iter().zip(names).map(sound).collect()
             }
             Err(_) => names.iter().map(|name| self.is_recent(kind, name)).collect(),

@@ -33,8 +33,10 @@ impl Pool {
 
     /// Which of the objects are present and not known to be damaged here, in their order: of the others, whoever has them may send them.
     pub fn sound_batch(&self, kind: Kind, names: &[Name]) -> Result<Vec<bool>> {
-        let present = self.contains_batch(kind, names)?;
-        Ok(names.iter().zip(present).map(|(name, present)| present && !self.0.wounds.has(kind, name)).collect())
+        let places = self.0.locate(kind, names)?;
+        let sound =
+            |(name, place): (&Name, &Option<Location>)| place.is_some_and(|place| self.0.is_credited(name, &place));
+        Ok(names.iter().zip(&places).map(sound).collect())
     }
 
     /// The names of the objects of a kind that begin with these prefixes ([`Name::prefix`]), in their order. None where there
@@ -44,8 +46,10 @@ impl Pool {
         let mut found = Vec::with_capacity(prefixes.len());
         for part in prefixes.chunks(LOOKUP_RUN) {
             let named = self.0.find_prefixes(kind, part)?;
-            let sound = |name: &Name| !self.0.wounds.has(kind, name);
-            found.extend(named.into_iter().map(|name| name.filter(sound)));
+            for name in named {
+                let sound = name.map(|name| self.sound_batch(kind, &[name])).transpose()?;
+                found.push(name.filter(|_| sound.is_some_and(|sound| sound[0])));
+            }
         }
         Ok(found)
     }
@@ -290,6 +294,21 @@ impl Inner {
             return Err(Damage::new(file, offset, format!("{kind:?} {name}"), found).into());
         }
         Ok((slot, payload))
+    }
+
+    /// True where whoever brings the content of this object may be told that it is known. What was read by nobody since the index was built
+    /// again is read now: but nodes, which that looked into.
+    pub(super) fn is_credited(&self, name: &Name, place: &Location) -> bool {
+        if self.wounds.has(place.kind, name) {
+            return false;
+        }
+        if place.kind.is_node() || !self.unread.has(place.container) {
+            return true;
+        }
+        let file = path(place.container, Class::of(place.kind));
+        let read = self.fetch_as(place.kind, name, place);
+        let read = read.and_then(|(slot, payload)| self.open_payload(&file, &slot, payload));
+        self.note_wound(place.kind, name, place, read).is_ok()
     }
 
     /// True where an object can be read at this place.

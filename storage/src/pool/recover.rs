@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use crate::container::{CONTAINERS_DIR, Class, dir, parse_file_name, path};
-use crate::error::{Damage, Error, Result, io_error};
+use crate::error::{Damage, Environment, Error, Result, io_error};
 use crate::id::{ContainerId, StoreId};
 use crate::index::locality::Locality;
 use crate::index::{INDEX_FILE, Index, IndexOptions, Record};
@@ -16,12 +16,15 @@ use crate::media::Media;
 use crate::name::Realm;
 
 use super::cache::{FileCache, ObjectCache};
+use super::check::unreadable;
 use super::recent::Recent;
 use super::replay::Replay;
 use super::run::Scratch;
 use super::stats::Counters;
 use super::streams::Streams;
+use super::unread::Unread;
 use super::usage::{Epochs, Held};
+use super::wounds::format::{self, Kept};
 use super::{Inner, Pool, PoolOptions};
 
 /// What opening a pool found and did.
@@ -69,7 +72,17 @@ impl Pool {
         let mut report = PoolReport::default();
         let found = list_containers(media.as_ref())?;
         report.containers = found.classes.len() as u64;
-        let (index, indexed, next) = open_index(&media, store, &realm, &options, &found, &mut report)?;
+        let mut kept = read_wounds(media.as_ref(), store, &found, &mut report)?;
+        // Before anything of the old one goes: whoever is killed in between knows it, too.
+        let mut all_unread = || {
+            kept.unread = 0..found.next;
+            match format::write(media.as_ref(), store, &kept) {
+                // There is no room to say so, and the index has to be built all the same.
+                Err(Error::Environment(Environment::Full)) => Ok(()),
+                written => written,
+            }
+        };
+        let (index, indexed, next) = open_index(&media, store, &realm, &options, &found, &mut report, &mut all_unread)?;
         let next = next.max(found.next);
         let replay: BTreeMap<_, _> = found.classes.into_iter().filter(|(id, _)| !indexed.contains_key(id)).collect();
         let streams = Streams::new(media.clone(), store, realm.id(), options.streams_max, next);
@@ -94,6 +107,7 @@ impl Pool {
             poison: OnceLock::new(),
             counters,
             wounds: super::Wounds::default(),
+            unread: Unread::new(kept.unread.clone()),
             worn: Mutex::default(),
             let_go: Default::default(),
             epochs: Epochs::default(),
@@ -107,6 +121,7 @@ impl Pool {
         };
         inner.warm_filter()?;
         Replay::new(&inner, &mut report).run(&replay)?;
+        inner.take_up_wounds(&kept)?;
         Ok((Pool(Arc::new(inner)), report))
     }
 }
@@ -149,6 +164,7 @@ fn open_index(
     options: &PoolOptions,
     found: &Found,
     report: &mut PoolReport,
+    rebuild: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Opened> {
     let index_options = IndexOptions {
         cache_bytes: options.index_cache_bytes,
@@ -169,15 +185,28 @@ fn open_index(
     let missing = !found.classes.is_empty() && !crate::database::Database::exists(media.as_ref(), INDEX_FILE)?;
     if missing {
         report.index_rebuilt = Some(format!("{INDEX_FILE} was not there"));
+        rebuild()?;
     }
     match open() {
         Err(Error::Damage(damage)) => {
             report.index_rebuilt = Some(damage.to_string());
             report.damage.push(damage);
+            rebuild()?;
             Index::remove(media.as_ref())?;
             open()
         }
         other => other,
+    }
+}
+
+/// What was known to be damaged. Where that can't be read, nobody knows what was read since an index was built again.
+fn read_wounds(media: &dyn Media, store: StoreId, found: &Found, report: &mut PoolReport) -> Result<Kept> {
+    match unreadable(format::read(media, store)) {
+        Err(Error::Damage(damage)) => {
+            report.damage.push(damage);
+            Ok(Kept { unread: 0..found.next, ..Kept::default() })
+        }
+        kept => kept,
     }
 }
 

@@ -59,6 +59,7 @@ impl Pool {
         }
         let indexed = inner.indexed.read().unwrap_or_else(PoisonError::into_inner);
         inner.worn.lock().unwrap_or_else(PoisonError::into_inner).retain(|id| indexed.contains_key(id));
+        inner.wounds.changed();
         Ok(gone)
     }
 }
@@ -78,8 +79,8 @@ impl Inner {
     pub(super) fn note_worn<T>(&self, id: ContainerId, read: Result<T>) -> Result<T> {
         if matches!(read, Err(Error::Damage(_))) {
             let mut worn = self.worn.lock().unwrap_or_else(PoisonError::into_inner);
-            if worn.len() < WORN_MAX {
-                worn.insert(id);
+            if worn.len() < WORN_MAX && worn.insert(id) {
+                self.wounds.changed();
             }
         }
         read

@@ -53,15 +53,28 @@ impl Pool {
             (waiting, indexed.range(behind).count())
         };
         let mut done = Scrubbed { left: left as u64, ..Scrubbed::default() };
+        let mut read = after;
         for (nth, (id, record)) in waiting.iter().enumerate() {
             inner.scrub_container(*id, record, &mut done)?;
+            read = Some(id.0);
             done.left -= 1;
             if (done.bytes >= bytes || nth + 1 == STEP_CONTAINERS) && done.left > 0 {
                 done.upto = Some(id.0);
                 break;
             }
         }
+        if inner.unread.read(after, done.upto.and(read)) {
+            inner.wounds.changed();
+        }
+        self.keep_wounds();
         Ok(done)
+    }
+
+    /// True where the index was built again from containers that no scrub has read since, the first of which is behind the one numbered
+    /// `after`, if one is named: a scrub is to begin, or to begin anew.
+    pub fn owes_scrub(&self, after: Option<u64>) -> bool {
+        let unread = self.0.unread.range();
+        !unread.is_empty() && after.is_none_or(|after| after >= unread.start)
     }
 }
 

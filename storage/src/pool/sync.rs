@@ -52,6 +52,7 @@ impl Pool {
         self.0.close_all();
         self.0.settle(true)?;
         while self.0.index.warm_filter()? {}
+        self.keep_wounds();
         self.0.index.save_filter()
     }
 }

@@ -1,11 +1,11 @@
 //! Objects whose copy here is damaged: kept out of deduplication, and stored anew by whoever brings the same content again.
 //!
-//! A wound is what was seen: by a scrub, a check, or whoever read. It is remembered in memory alone, for the disk is the truth: after a
-//! restart the next to read it sees it again. While an object is wounded, `put` does not take it for known, so the next
+//! A wound is what was seen: by a scrub, a check, or whoever read. It is remembered in a small file, too ([`Pool::keep_wounds`],
+//! `docs/formats/wounds.md`), so a restart forgets none. While an object is wounded, `put` does not take it for known, so the next
 //! backup of the same content heals it, and what peers ask about is answered as absent, so that they send it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use crate::error::{Damage, Environment, Error, Result};
@@ -14,6 +14,9 @@ use crate::index::Location;
 use crate::name::{Kind, Name};
 
 use super::{Inner, Pool};
+
+pub(super) mod format;
+mod kept;
 
 /// More are not remembered one by one: so much damage is a disk that dies.
 const WOUNDS_MAX: usize = 100_000;
@@ -38,13 +41,20 @@ pub(super) struct Wounds {
     healed: AtomicUsize,
     /// Containers whose damaged copies nobody needs any more; whoever healed them tells the index.
     left: Mutex<Vec<ContainerId>>,
+    /// What the file says is not what is known.
+    changed: AtomicBool,
+    /// Held by whoever writes the file.
+    keeping: Mutex<()>,
 }
 
 impl Wounds {
     pub fn add(&self, kind: Kind, name: &Name, container: ContainerId, damage: &Damage) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() < WOUNDS_MAX || known.contains_key(&(kind, *name)) {
-            known.insert((kind, *name), (container, damage.clone()));
+            let now = (container, damage.clone());
+            if known.insert((kind, *name), now.clone()) != Some(now) {
+                self.changed();
+            }
         }
         self.count.store(known.len(), Ordering::Release);
     }
@@ -52,6 +62,11 @@ impl Wounds {
     pub fn has(&self, kind: Kind, name: &Name) -> bool {
         self.count.load(Ordering::Acquire) > 0
             && self.known.read().unwrap_or_else(PoisonError::into_inner).contains_key(&(kind, *name))
+    }
+
+    /// The file is to be written again.
+    pub fn changed(&self) {
+        self.changed.store(true, Ordering::Release);
     }
 
     /// It lies elsewhere now, soundly.
@@ -77,6 +92,7 @@ impl Wounds {
         }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let (container, _) = known.remove(&(kind, *name))?;
+        self.changed();
         self.count.store(known.len(), Ordering::Release);
         Some(container)
     }

@@ -93,6 +93,7 @@ impl Store {
 
     fn drain_any(&self, now: Timestamp) -> Result<Pumped> {
         self.stages.tell(now)?;
+        self.stages.pool.keep_wounds();
         self.make_room_for_windows(now)?;
         let mut datasets = self.open_datasets();
         datasets.retain(|dataset| !dataset.read_only);
