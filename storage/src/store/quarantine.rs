@@ -21,7 +21,7 @@ use std::time::Duration;
 use super::Store;
 use super::datasets::{DatasetInfo, check_label};
 use super::replica::NAME_PARTS_MAX;
-use crate::catalogue::{Change, DatasetRow, Deleted, DeletedBy, SnapshotRow};
+use crate::catalogue::{Change, DatasetRow, Deleted, DeletedBy, Sealed, SnapshotRow};
 use crate::error::{Error, Refusal, Result};
 use crate::id::{DatasetId, SnapshotId};
 use crate::units::Timestamp;
@@ -165,27 +165,40 @@ impl Store {
         new: Option<&str>,
         now: Timestamp,
     ) -> Result<SnapshotRow> {
-        let find = || {
-            let of = self.row_named(dataset)?;
-            let deleted = self.stages.catalogue.deleted_snapshots().into_iter().map(|(row, _)| row);
-            let mine = deleted.filter(|row| row.dataset == of.id);
-            only_one(mine, &format!("snapshot of {dataset}"), which, |row| (&row.name, row.id.to_string()))
-        };
+        let found = self.deleted_snapshot(dataset, which)?;
         // What is journaled of a new name is the whole row: with its root, so that applying it again later does not unseal it.
-        let sealed = match new {
-            Some(_) => Some(self.seal_kept(find()?.id)?),
-            None => None,
-        };
-        let _administration = self.administration();
-        let mut row = find()?;
+        let sealed = new.map(|_| self.seal_kept(found.id)).transpose()?;
+        self.have_back(&found, new, sealed, now)
+    }
+
+    fn deleted_snapshot(&self, dataset: &str, which: &str) -> Result<SnapshotRow> {
         let of = self.row_named(dataset)?;
+        let deleted = self.stages.catalogue.deleted_snapshots().into_iter().map(|(row, _)| row);
+        let mine = deleted.filter(|row| row.dataset == of.id);
+        only_one(mine, &format!("snapshot of {dataset}"), which, |row| (&row.name, row.id.to_string()))
+    }
+
+    /// Has back what was found, and nothing else: its name may be that of another deleted snapshot by now, and its dataset's that of another one.
+    fn have_back(
+        &self,
+        found: &SnapshotRow,
+        new: Option<&str>,
+        sealed: Option<Sealed>,
+        now: Timestamp,
+    ) -> Result<SnapshotRow> {
+        let _administration = self.administration();
+        let catalogue = &self.stages.catalogue;
+        let gone = || Refusal::NotFound(format!("a deleted snapshot {} ({})", found.id, found.name));
+        let row = catalogue.any_snapshot(found.id).filter(|row| catalogue.snapshot_deleted(row.id).is_some());
+        let mut row = row.ok_or_else(gone)?;
+        let of = catalogue.dataset(row.dataset).ok_or_else(gone)?;
         if let Some(new) = new {
             check_label("snapshot", new, 1)?;
             row.name = new.to_owned();
             row.sealed = row.sealed.or(sealed);
         }
         if self.refuse_taken_moment(&of, &row.name).is_err() {
-            return Err(taken("snapshot or mark", &format!("{dataset}@{}", row.name)));
+            return Err(taken("snapshot or mark", &format!("{}@{}", of.name, row.name)));
         }
         let mut changes = vec![Change::deleted_snapshot(row.id, None)];
         changes.extend(new.map(|_| Change::snapshot(&row)));
@@ -370,7 +383,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::catalogue::{Policy, Sealed};
+    use crate::catalogue::Policy;
     use crate::media::SimDisk;
     use crate::store::StoreOptions;
     use crate::units::Lsn;
@@ -402,5 +415,26 @@ mod tests {
         store.run_on(Duration::from_secs(1000), Timestamp(5)).expect("room");
         let emptied = store.expire_quarantine(Timestamp(6)).expect("room");
         assert_eq!((emptied.datasets.len(), store.quarantined().len()), (2, 0));
+    }
+    /// Between finding a snapshot and having it back it is given up, and another one is deleted that was called so: that is not what was asked for.
+    #[test]
+    fn what_is_had_back_is_what_was_found() {
+        let quarantine = Duration::from_secs(1000);
+        let options = StoreOptions { reserve_bytes: 1 << 20, quarantine, ..StoreOptions::default() };
+        let store = Store::open(Arc::new(SimDisk::new(1)), options).expect("an empty disk").0;
+        store.create_share("share", Policy::Inline, Timestamp(1)).expect("room");
+        store.create_snapshot("share", "monday", Timestamp(2)).expect("room");
+        store.delete_snapshot("share", "monday", Timestamp(3)).expect("not held");
+        let found = store.deleted_snapshot("share", "monday").expect("in quarantine");
+        store.empty_quarantine(&|_| true, Timestamp(4)).expect("room");
+        let other = store.create_snapshot("share", "monday", Timestamp(5)).expect("room").id;
+        store.delete_snapshot("share", "monday", Timestamp(6)).expect("not held");
+        let outcome = store.have_back(&found, Some("first"), Some(Sealed::default()), Timestamp(7));
+        assert!(matches!(outcome, Err(Error::Refused(Refusal::NotFound(_)))), "{outcome:?}");
+        assert!(store.snapshots(None).is_empty());
+        let back =
+            store.undelete_snapshot("share", &other.to_string(), Some("second"), Timestamp(8)).expect("by its id");
+        assert_eq!((back.id, back.name.as_str()), (other, "second"));
+        assert!(store.undelete_snapshot("share", &other.to_string(), None, Timestamp(9)).is_err(), "it is there");
     }
 }
