@@ -69,6 +69,24 @@ fn show_room(status: &Status) {
         status.dedup_ratio
     );
     say!("  stored       {} in {} containers", size(status.stored_bytes), count(status.containers));
+    let parts = &status.parts;
+    say!(
+        "  data folder  {}: objects {}, directories {}, index {}, catalogue {}, journal {}, history {}, other {}",
+        size(status.folder_bytes),
+        size(parts.objects_bytes),
+        size(parts.directories_bytes),
+        size(parts.index_bytes),
+        size(parts.catalogue_bytes),
+        size(parts.journal_bytes),
+        size(parts.history_bytes),
+        size(parts.other_bytes)
+    );
+    if parts.aside_bytes > 0 {
+        say!(
+            "               and {} of containers that were set aside, for nothing in them could be read",
+            size(parts.aside_bytes)
+        );
+    }
     say!("  disk         {} free of {}", size(status.disk_free_bytes), size(status.disk_bytes));
     let quarantine = &status.quarantine;
     if quarantine.datasets + quarantine.snapshots > 0 {

@@ -56,6 +56,12 @@ pub struct Status {
     pub unique_bytes: u64,
     /// What is left after compression, on disk.
     pub stored_bytes: u64,
+    /// What the data folder holds, all in all.
+    #[serde(default)]
+    pub folder_bytes: u64,
+    /// The same by parts.
+    #[serde(default)]
+    pub parts: DiskParts,
     /// Protected (or logical, where that is more) bytes by unique bytes.
     pub dedup_ratio: f64,
     /// Objects: chunks and tree nodes.
@@ -115,6 +121,28 @@ pub struct Status {
     /// Objects that are known to be damaged here.
     #[serde(default)]
     pub damaged_objects: usize,
+}
+
+/// Bytes of files in the data folder, by what they are for.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DiskParts {
+    /// Chunks and tree nodes as they are stored, with those that nobody needs any more until reclaim has gone by.
+    pub objects_bytes: u64,
+    /// What containers have beside: slots, directories, sketches.
+    pub directories_bytes: u64,
+    /// Containers that were set aside, for nothing in them could be read.
+    pub aside_bytes: u64,
+    /// The index and its filter.
+    pub index_bytes: u64,
+    /// The catalogue and its images.
+    pub catalogue_bytes: u64,
+    /// The journal.
+    pub journal_bytes: u64,
+    /// What was split off it for windows.
+    pub history_bytes: u64,
+    /// Whatever else lies there.
+    pub other_bytes: u64,
 }
 
 /// Nothing but that it was done.

@@ -1,5 +1,7 @@
 //! What a box holds, what it saves, and how it is.
 
+use narrowboat_storage::store::DiskParts;
+
 use super::{Failed, census, dataset, limit, peer, quarantine, reports, time};
 use crate::caps::Way;
 use crate::node::Node;
@@ -30,6 +32,8 @@ pub(super) fn status(node: &Node) -> Result<reports::Status, Failed> {
         protected_bytes,
         unique_bytes: unique,
         stored_bytes: stats.pool.stored_bytes,
+        folder_bytes: stats.parts.total_bytes(),
+        parts: parts(&stats.parts),
         dedup_ratio: if unique == 0 { 1.0 } else { protected_bytes.max(logical_bytes) as f64 / unique as f64 },
         objects: stats.pool.objects,
         containers: stats.pool.containers,
@@ -55,6 +59,19 @@ pub(super) fn status(node: &Node) -> Result<reports::Status, Failed> {
         damaged_objects: node.store.pool().wounded(),
         plans: node.link.as_ref().map_or_else(Vec::new, |link| node.plans.reports(node, link)),
     })
+}
+
+fn parts(parts: &DiskParts) -> reports::DiskParts {
+    reports::DiskParts {
+        objects_bytes: parts.objects_bytes,
+        directories_bytes: parts.directories_bytes,
+        aside_bytes: parts.aside_bytes,
+        index_bytes: parts.index_bytes,
+        catalogue_bytes: parts.catalogue_bytes,
+        journal_bytes: parts.journal_bytes,
+        history_bytes: parts.history_bytes,
+        other_bytes: parts.other_bytes,
+    }
 }
 
 /// The sum of sizes some of which peers have told us: no more than the largest number, whatever they say.

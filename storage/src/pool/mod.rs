@@ -209,6 +209,8 @@ struct Inner {
     wounds: Wounds,
     /// Containers that nobody has read since the index was built again.
     unread: Unread,
+    /// Files of containers that were set aside, with their lengths.
+    aside: Mutex<BTreeMap<String, u64>>,
     /// Containers that are damaged themselves, not only objects in them.
     worn: Mutex<BTreeSet<ContainerId>>,
     /// Something was let go of since the pool was opened: who comes too late for it finds nothing, and nothing is wrong.

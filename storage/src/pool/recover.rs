@@ -109,6 +109,7 @@ impl Pool {
             wounds: super::Wounds::default(),
             unread: Unread::new(kept.unread.clone()),
             worn: Mutex::default(),
+            aside: Mutex::new(found.aside),
             let_go: Default::default(),
             epochs: Epochs::default(),
             held: Held::default(),
@@ -131,11 +132,13 @@ struct Found {
     classes: BTreeMap<ContainerId, Class>,
     /// Above every id that any file name has, set aside ones included.
     next: u64,
+    /// Files that were set aside, with their lengths.
+    aside: BTreeMap<String, u64>,
 }
 
 fn list_containers(media: &dyn Media) -> Result<Found> {
     let list = |dir: &str| media.list(dir).map_err(|error| io_error("list", dir, error));
-    let mut found = Found { classes: BTreeMap::new(), next: 1 };
+    let mut found = Found { classes: BTreeMap::new(), next: 1, aside: BTreeMap::new() };
     for folder in list(CONTAINERS_DIR)? {
         let Some(folder) = folder.strip_suffix('/') else { continue };
         let folder = format!("{CONTAINERS_DIR}/{folder}");
@@ -143,7 +146,11 @@ fn list_containers(media: &dyn Media) -> Result<Found> {
             let plain = file.strip_suffix(SET_ASIDE);
             let Some((id, class)) = parse_file_name(plain.unwrap_or(&file)) else { continue };
             found.next = found.next.max(id.0.saturating_add(1));
-            if plain.is_none() && dir(id) == folder {
+            if plain.is_some() {
+                let path = format!("{folder}/{file}");
+                let len = media.open(&path).and_then(|file| file.len()).unwrap_or(0);
+                found.aside.insert(path, len);
+            } else if dir(id) == folder {
                 found.classes.insert(id, class);
             }
         }

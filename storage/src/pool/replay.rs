@@ -243,6 +243,7 @@ impl<'a> Replay<'a> {
             let aside = format!("{path}{SET_ASIDE}");
             media.rename(path, &aside).map_err(|error| io_error("rename", path, error))?;
             self.report.set_aside += 1;
+            self.inner.aside.lock().unwrap_or_else(PoisonError::into_inner).insert(aside, len);
         }
         let dir = dir(ours.id);
         media.sync_dir(&dir).map_err(|error| io_error("sync", &dir, error))?;

@@ -133,6 +133,35 @@ impl Pool {
     }
 }
 
+/// Bytes of containers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ContainerBytes {
+    /// Their files.
+    pub files: u64,
+    /// Objects in them, as they are stored.
+    pub objects: u64,
+    /// Files that were set aside.
+    pub aside: u64,
+}
+
+impl Pool {
+    /// What containers take on the disk, by what is known of each; of open ones with what waits to be written.
+    pub(crate) fn container_bytes(&self) -> ContainerBytes {
+        let inner = &*self.0;
+        let indexed = inner.indexed.read().unwrap_or_else(PoisonError::into_inner);
+        let mut files: u64 = indexed.values().map(|record| record.file_bytes).sum();
+        drop(indexed);
+        let sealed = inner.sealed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        files += sealed.values().map(|record| record.file_bytes).sum::<u64>();
+        // One that is sealed and waits for the index may be among those that are not safe yet.
+        let open = Class::ALL.into_iter().flat_map(|class| inner.streams.unsafe_writers(class));
+        let open = open.filter(|writer| !sealed.contains_key(&writer.id()));
+        files += open.map(|writer| writer.lock().len()).sum::<u64>();
+        let aside = inner.aside.lock().unwrap_or_else(PoisonError::into_inner).values().sum();
+        ContainerBytes { files, objects: get(&inner.counters.stored_bytes), aside }
+    }
+}
+
 impl Inner {
     fn container_count(&self) -> u64 {
         let indexed = self.indexed.read().unwrap_or_else(PoisonError::into_inner).len();

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use super::Store;
+use super::disk::DiskParts;
 use super::open::NO_DATASET;
 use crate::catalogue::{Change, DatasetKind, DatasetRow, Head, Policy, SnapshotRow, encode_changes};
 use crate::dataset::FileTree;
@@ -39,6 +40,8 @@ pub struct DatasetInfo {
 pub struct StoreStats {
     /// Containers, index and caches.
     pub pool: PoolStats,
+    /// What the data folder holds, by parts.
+    pub parts: DiskParts,
     /// The journal on disk.
     pub journal_bytes: u64,
     /// What was split off the journal for windows.
@@ -246,6 +249,7 @@ impl Store {
         let space = self.stages.space()?;
         Ok(StoreStats {
             pool: self.stages.pool.stats()?,
+            parts: self.disk_parts()?,
             journal_bytes: self.stages.journal.disk_bytes(),
             history_bytes: self.history_bytes(),
             overlay_bytes: self.stages.pressure.bytes(),

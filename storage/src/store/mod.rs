@@ -13,6 +13,7 @@
 //! snapshots, peers, settings) is durable when it returns, in the catalogue and in the journal.
 
 mod datasets;
+mod disk;
 mod format;
 mod kept;
 mod lock;
@@ -50,6 +51,7 @@ use crate::tree::references;
 
 pub(crate) use datasets::stream_of;
 pub use datasets::{DatasetInfo, LABEL_BYTES_MAX, StoreStats};
+pub use disk::DiskParts;
 pub use lock::{KEPT_EVERY, LONGEST, LockScope};
 pub use open::OpenReport;
 pub use quarantine::{Emptied, QUARANTINE, Quarantined};
