@@ -1,6 +1,7 @@
 //! Reading containers: one slot, a whole directory, and those that were never sealed.
 
 use std::io;
+use std::ops::Range;
 
 use crate::chunk::Sketch;
 use crate::container::format::{FOOTER_BYTES, Footer, HEADER_BYTES, Header, SLOT_BYTES, SLOT_MAGIC, Slot};
@@ -12,7 +13,7 @@ use crate::name::{Kind, Name};
 
 /// What a disk can fail to read alone, in bytes.
 const SECTOR_BYTES: u64 = 4096;
-/// A file with more sectors that can't be read is given up: each of them may take a disk seconds.
+/// Where more sectors can't be read, nobody goes on: each of them may take a disk seconds.
 const BAD_SECTORS_MAX: usize = 64;
 
 /// Reads exactly `len` bytes. A file that ends before is damage at that place.
@@ -98,26 +99,38 @@ pub struct Scan {
     pub end: u64,
     /// Bytes before `end` that belong to no sound slot.
     pub gap_bytes: u64,
+    /// What could not be looked at: there may be sound slots, too.
+    pub unread: Unread,
 }
 
-impl Scan {
-    /// Leaves out the slots that do not end before `end`.
-    pub fn keep_before(&mut self, end: u64) {
-        let kept = self.slots.iter().take_while(|slot| slot.end() <= end).count();
-        self.slots.truncate(kept);
-        self.sketches.truncate(kept);
-        self.end = self.slots.last().map_or(HEADER_BYTES as u64, Slot::end);
+/// What of a file could not be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// How many sectors.
+    pub sectors: usize,
+    /// Where the last of them ends.
+    pub until: u64,
+}
+
+impl Unread {
+    /// True where there were so many that the rest of the file was not tried.
+    pub fn gave_up(&self) -> bool {
+        self.sectors > BAD_SECTORS_MAX
+    }
+
+    fn upto(&mut self, until: u64) {
+        self.until = self.until.max(until);
     }
 }
 
 /// Finds the sound slots of a container slot by slot. `name_of` is the realm's naming: only what hashes to its name
-/// counts. Uses memory for one object at a time.
+/// counts. Uses memory for one object at a time. What can't be read is passed over, and told.
 pub fn scan(file: &dyn MediaFile, path: &str, name_of: &dyn Fn(Kind, &[u8]) -> Name) -> Result<Scan> {
     let len = file.len().map_err(|error| io_error("measure", path, error))?;
     let mut scan = Scan { end: HEADER_BYTES as u64, ..Scan::default() };
     let mut at = HEADER_BYTES as u64;
     while let Some(offset) = u32::try_from(at).ok().filter(|_| at + SLOT_BYTES as u64 <= len) {
-        match sound_slot(file, path, offset, len, name_of) {
+        match sound_slot(file, path, offset, len, name_of, &mut scan.unread) {
             Some((slot, sketch)) => {
                 scan.gap_bytes += at - scan.end;
                 at = slot.end();
@@ -125,7 +138,7 @@ pub fn scan(file: &dyn MediaFile, path: &str, name_of: &dyn Fn(Kind, &[u8]) -> N
                 scan.slots.push(slot);
                 scan.sketches.push(sketch);
             }
-            None => match next_magic(file, at + 1, len)? {
+            None => match next_magic(file, at + 1, len, &mut scan.unread)? {
                 Some(next) => at = next,
                 None => break,
             },
@@ -141,15 +154,17 @@ fn sound_slot(
     offset: u32,
     len: u64,
     name_of: &dyn Fn(Kind, &[u8]) -> Name,
+    unread: &mut Unread,
 ) -> Option<(Slot, Sketch)> {
-    // What can't be read is not sound.
-    let Ok(header) = read_exact(file, path, offset.into(), SLOT_BYTES) else { return None };
+    // Which of its sectors can't be read is found out by whoever looks for the next slot.
+    let mut bytes_at =
+        |at: u64, len: usize| read_exact(file, path, at, len).inspect_err(|_| unread.upto(at + len as u64)).ok();
+    let header = bytes_at(offset.into(), SLOT_BYTES)?;
     let Ok((slot, checksum)) = Slot::decode(path, offset, &header) else { return None };
     if slot.end() > len {
         return None;
     }
-    let payload = read_exact(file, path, u64::from(offset) + SLOT_BYTES as u64, slot.stored_len as usize);
-    let Ok(payload) = payload else { return None };
+    let payload = bytes_at(u64::from(offset) + SLOT_BYTES as u64, slot.stored_len as usize)?;
     if crc32c::crc32c(&payload) != checksum {
         return None;
     }
@@ -159,9 +174,10 @@ fn sound_slot(
 }
 
 /// Where the next bytes stand that a slot could begin with.
-fn next_magic(file: &dyn MediaFile, from: u64, len: u64) -> Result<Option<u64>> {
+fn next_magic(file: &dyn MediaFile, from: u64, len: u64, unread: &mut Unread) -> Result<Option<u64>> {
     let (mut found, overlap) = (None, SLOT_MAGIC.len() as u64 - 1);
-    each_readable(file, from, len.saturating_sub(SLOT_BYTES as u64 - overlap - 1), 64 << 10, &mut |at, bytes| {
+    let len = len.saturating_sub(SLOT_BYTES as u64 - overlap - 1);
+    each_readable(file, from..len, 64 << 10, unread, &mut |at, bytes| {
         let place = bytes.windows(SLOT_MAGIC.len()).position(|bytes| bytes == SLOT_MAGIC);
         found = place.map(|place| at + place as u64);
         // What begins in one piece may end in the next one.
@@ -174,28 +190,38 @@ fn next_magic(file: &dyn MediaFile, from: u64, len: u64) -> Result<Option<u64>> 
 /// Is told where some bytes of a file stand, and says where to go on, if at all.
 type Visit<'a> = &'a mut dyn FnMut(u64, &[u8]) -> Result<Option<u64>>;
 
-/// Hands out the bytes of a file from `from` up to `len`, in pieces of up to `window` bytes. Sectors that can't be read are left out;
-/// where more than [`BAD_SECTORS_MAX`] can't be, the rest is. Returns up to where it came.
-pub fn each_readable(file: &dyn MediaFile, from: u64, len: u64, window: usize, visit: Visit<'_>) -> Result<u64> {
+/// Hands out the bytes of a range of a file, in pieces of up to `window` bytes. Sectors that can't be read are left out and told; where
+/// they are too many, the rest is ([`Unread::gave_up`]).
+pub fn each_readable(
+    file: &dyn MediaFile,
+    range: Range<u64>,
+    window: usize,
+    unread: &mut Unread,
+    visit: Visit<'_>,
+) -> Result<()> {
     let mut buffer = vec![0; window];
     // Up to here it goes sector by sector, for one of them can't be read.
-    let (mut at, mut bad_until, mut bad) = (from, from, 0);
-    while at < len && bad <= BAD_SECTORS_MAX {
+    let (mut at, mut bad_until) = (range.start, range.start);
+    while at < range.end && !unread.gave_up() {
         // Little before the end of a sector is no use alone.
         let sector = SECTOR_BYTES - at % SECTOR_BYTES;
         let sector = if sector < SLOT_BYTES as u64 { sector + SECTOR_BYTES } else { sector };
         let most = if at < bad_until { sector } else { window as u64 };
-        match file.read_at(&mut buffer[..most.min(len - at) as usize], at) {
-            Ok(0) => return Ok(at),
+        match file.read_at(&mut buffer[..most.min(range.end - at) as usize], at) {
+            Ok(0) => return Ok(()),
             Ok(got) => match visit(at, &buffer[..got])? {
                 Some(next) => at = next,
-                None => return Ok(at),
+                None => return Ok(()),
             },
             Err(_) if at >= bad_until => bad_until = at + window as u64,
-            Err(_) => (at, bad) = (at + sector, bad + 1),
+            Err(_) => {
+                at += sector;
+                unread.sectors += 1;
+                unread.upto(at);
+            }
         }
     }
-    Ok(at)
+    Ok(())
 }
 
 /// Writes sketches, directory and footer behind the last slot, and cuts what is behind them. `sketches` are one for each

@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 use std::sync::{Arc, PoisonError};
 
 use crate::container::format::{Header, Slot};
-use crate::container::reader::Directory;
+use crate::container::reader::{Directory, Scan, Unread};
 use crate::container::{Class, dir, path, reader};
 use crate::error::{Damage, Environment, Error, Result, io_error};
 use crate::id::ContainerId;
@@ -158,7 +158,7 @@ impl<'a> Replay<'a> {
                 let record = self.seal_again(id, class, path, file, &directory)?;
                 Ok(Some((directory.slots, record)))
             }
-            (_, directory) => self.salvage(&ours, path, file, header.err(), directory.is_ok()),
+            (_, directory) => self.salvage(&ours, path, file, header.err(), directory.ok()),
         }
     }
 
@@ -186,33 +186,36 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Makes a sound, sealed container of one that has no sound header or end.
+    /// Makes a sound, sealed container of one that has no sound header or end. `directory` is what its end says, where that is sound.
     fn salvage(
         &mut self,
         ours: &Header,
         path: &str,
         file: &Arc<dyn MediaFile>,
         header: Option<Damage>,
-        was_sealed: bool,
+        directory: Option<Directory>,
     ) -> Result<Option<(Vec<Slot>, Option<Record>)>> {
-        let name_of = |kind: Kind, content: &[u8]| self.inner.realm.name(kind, content);
         let len = file.len().map_err(|error| io_error("measure", path, error))?;
-        let mut scan = reader::scan(file.as_ref(), path, &name_of)?;
+        let (scan, steady) = self.scan(path, file)?;
+        if !steady || scan.unread.gave_up() || (scan.slots.is_empty() && scan.unread.sectors > 0) {
+            return self.leave(ours, path, file, scan, directory);
+        }
         if scan.slots.is_empty() {
             return self.nothing_in(ours, path, file, len);
         }
-        if let Some(damage) = header.filter(|_| was_sealed) {
-            self.report.damage.push(damage);
-        }
-        self.report.torn_bytes += scan.gap_bytes + len.saturating_sub(scan.end);
         // What was read may be nowhere but in memory yet; a footer may only vouch for what is safe.
-        let written = write_again(file.as_ref(), path)?;
-        scan.keep_before(written);
+        if write_again(file.as_ref(), path)?.sectors > scan.unread.sectors {
+            return self.leave(ours, path, file, scan, directory);
+        }
+        self.report.damage.extend(header.filter(|_| directory.is_some()));
+        self.report.torn_bytes += scan.gap_bytes + len.saturating_sub(scan.end);
+        // What could not be read is not written over, nor cut.
+        let end = scan.end.max(scan.unread.until.min(len));
         sync(self.inner.media.as_ref(), ours.id, path, file)?;
         let sealed = file
             .write_at(&[IoSlice::new(&ours.encode())], 0)
             .map_err(|error| io_error("write", path, error))
-            .and_then(|()| reader::seal_at(file.as_ref(), path, ours.id, &scan.slots, &scan.sketches, scan.end));
+            .and_then(|()| reader::seal_at(file.as_ref(), path, ours.id, &scan.slots, &scan.sketches, end));
         match sealed {
             Ok(footer) => {
                 sync(self.inner.media.as_ref(), ours.id, path, file)?;
@@ -222,6 +225,44 @@ impl<'a> Replay<'a> {
             Err(Error::Environment(Environment::Full)) => Ok(Some((scan.slots, None))),
             Err(error) => Err(error),
         }
+    }
+
+    /// What is sound in a container. Where some of it can't be read, that is tried once more: what is left out when it is sealed is left out for
+    /// good. False where the disk has but a bad moment: another time it could not read something else.
+    fn scan(&self, path: &str, file: &Arc<dyn MediaFile>) -> Result<(Scan, bool)> {
+        let name_of = |kind: Kind, content: &[u8]| self.inner.realm.name(kind, content);
+        let first = reader::scan(file.as_ref(), path, &name_of)?;
+        if first.unread == Unread::default() {
+            return Ok((first, true));
+        }
+        let again = reader::scan(file.as_ref(), path, &name_of)?;
+        let steady = (first.unread, &first.slots) == (again.unread, &again.slots);
+        Ok((again, steady || again.unread == Unread::default()))
+    }
+
+    /// Serves a container too much of which can't be read as it is, and writes nothing to it: sound objects may lie in there. The next
+    /// opening looks again, unless its end told all that there is.
+    fn leave(
+        &mut self,
+        ours: &Header,
+        path: &str,
+        file: &Arc<dyn MediaFile>,
+        scan: Scan,
+        directory: Option<Directory>,
+    ) -> Result<Option<(Vec<Slot>, Option<Record>)>> {
+        let found = match scan.unread.gave_up() {
+            true => "too many sectors that can't be read",
+            false => "sectors that can't be read",
+        };
+        self.report.damage.push(Damage::new(path, scan.unread.until, "bytes that can be read", found));
+        sync(self.inner.media.as_ref(), ours.id, path, file)?;
+        Ok(Some(match directory {
+            Some(directory) => {
+                let record = record_of(ours.class, &directory.footer);
+                (directory.slots, Some(record))
+            }
+            None => (scan.slots, None),
+        }))
     }
 
     /// A container without a single whole object: a creation that a crash interrupted is removed, anything else is set
@@ -272,16 +313,18 @@ fn is_only_header(file: &dyn MediaFile, header: &[u8], len: u64) -> io::Result<b
 }
 
 /// Writes once more what is there: after a sync that failed the kernel may show bytes that are not on the disk and
-/// think them clean, so that no later sync would bring them there.
-fn write_again(file: &dyn MediaFile, path: &str) -> Result<u64> {
+/// think them clean, so that no later sync would bring them there. Returns what could not be read.
+fn write_again(file: &dyn MediaFile, path: &str) -> Result<Unread> {
     let len = file.len().map_err(|error| io_error("measure", path, error))?;
-    reader::each_readable(file, 0, len, 1 << 20, &mut |at, bytes| {
+    let mut unread = Unread::default();
+    reader::each_readable(file, 0..len, 1 << 20, &mut unread, &mut |at, bytes| {
         match file.write_at(&[IoSlice::new(bytes)], at).map_err(|error| io_error("write", path, error)) {
             // A file system that never writes in place has no room for it: what is there is all there is.
             Ok(()) | Err(Error::Environment(Environment::Full)) => Ok(Some(at + bytes.len() as u64)),
             Err(error) => Err(error),
         }
-    })
+    })?;
+    Ok(unread)
 }
 
 fn sync(media: &dyn Media, id: ContainerId, path: &str, file: &Arc<dyn MediaFile>) -> Result<()> {

@@ -73,7 +73,26 @@ struct Faults {
     failing_syncs: BTreeSet<u64>,
     power_cut_at: Option<u64>,
     unreadable: Vec<(FileId, Range<u64>)>,
+    /// The reads of a file that fail, and how many there were.
+    hiccup: Option<(FileId, Range<u64>, u64)>,
     ignore_syncs: bool,
+}
+
+/// What Linux calls a disk that could not read.
+const EIO: i32 = 5;
+
+impl Faults {
+    /// True where a read of these bytes is to fail.
+    fn fail_read(&mut self, file: FileId, touched: &Range<u64>) -> bool {
+        let mut hiccups = false;
+        if let Some((_, reads, so_far)) = self.hiccup.as_mut().filter(|(of, ..)| *of == file) {
+            hiccups = reads.contains(so_far);
+            *so_far += 1;
+        }
+        let bad =
+            |(of, range): &(FileId, Range<u64>)| *of == file && range.start < touched.end && touched.start < range.end;
+        hiccups || self.unreadable.iter().any(bad)
+    }
 }
 
 impl SimDisk {
@@ -170,6 +189,21 @@ impl SimDisk {
         let file = world.find(path)?;
         world.faults.unreadable.push((file, range));
         Ok(())
+    }
+
+    /// Some of the next reads of a file fail, wherever they are: the first of them is read 0.
+    pub fn fail_next_reads(&self, path: &str, reads: Range<u64>) -> io::Result<()> {
+        let mut world = self.world();
+        let file = world.find(path)?;
+        world.faults.hiccup = Some((file, reads, 0));
+        Ok(())
+    }
+
+    /// From now on everything can be read again.
+    pub fn mend_reads(&self) {
+        let mut world = self.world();
+        world.faults.unreadable.clear();
+        world.faults.hiccup = None;
     }
 
     /// Flips the bits of `mask` in one byte of a file; a place behind its end is left alone.
@@ -411,11 +445,8 @@ impl MediaFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut world = self.alive()?;
         let touched = offset..offset.saturating_add(buffer.len() as u64);
-        let bad = |(file, range): &(FileId, Range<u64>)| {
-            *file == self.file && range.start < touched.end && touched.start < range.end
-        };
-        if world.faults.unreadable.iter().any(bad) {
-            return Err(io::Error::other("the disk could not read"));
+        if world.faults.fail_read(self.file, &touched) {
+            return Err(io::Error::from_raw_os_error(EIO));
         }
         Ok(world.file(self.file)?.now().read(buffer, offset))
     }

@@ -235,3 +235,79 @@ fn mended_objects_are_read_from_their_new_place_for_good() {
         pool.close().unwrap();
     }
 }
+
+type Objects = BTreeMap<Name, (Kind, Vec<u8>)>;
+
+/// A container of two megabytes with its chunks, and the objects of a pool that has it; the index is lost.
+fn one_large() -> (SimDisk, String, Objects, PoolOptions) {
+    let disk = SimDisk::new(6);
+    let options = PoolOptions { container_bytes: 4 << 20, ..options() };
+    let (pool, _) = Pool::open(Arc::new(disk.clone()), STORE, Realm::published(), options.clone()).unwrap();
+    let mut objects = BTreeMap::new();
+    for nth in 0..80 {
+        let content = content(nth, 50_000);
+        let put = pool.put(StreamId(1), Kind::Chunk, &content).unwrap();
+        objects.insert(put.name, (Kind::Chunk, content));
+    }
+    pool.close().unwrap();
+    drop(pool);
+    disk.lose(INDEX_FILE).unwrap();
+    let file = disk.paths().into_iter().find(|file| file.ends_with(".data")).unwrap();
+    (disk, file, objects, options)
+}
+
+/// What can't be read may be sound: where it is much, nothing is cut, nothing sealed without it, and it is there once it can be read again.
+#[test]
+fn what_salvaging_gave_up_reading_is_there_later() {
+    let (disk, file, objects, options) = one_large();
+    let len = disk.contents(&file).unwrap().len() as u64;
+    let open = |disk: &SimDisk| Pool::open(Arc::new(disk.clone()), STORE, Realm::published(), options.clone()).unwrap();
+    let bad = 400_000..400_000 + (300 << 10);
+    for (nth, harmed) in ["end", "header", "all"].into_iter().enumerate() {
+        let disk = disk.fork(nth as u64);
+        match harmed {
+            "end" => disk.truncate(&file, len - 1).unwrap(),
+            _ => disk.rot(&file, 20, 1).unwrap(),
+        }
+        let bytes = disk.contents(&file).unwrap();
+        disk.fail_reads(&file, if harmed == "all" { 0..len - 10_000 } else { bad.clone() }).unwrap();
+        for round in 0..2 {
+            let (pool, report) = open(&disk);
+            let told = |damage: &Damage| damage.file == file && damage.found == "too many sectors that can't be read";
+            // What a sound end told is in the index by the second time.
+            assert_eq!(report.damage.iter().any(told), round == 0 || harmed == "end", "{harmed}: {report:?}");
+            assert_eq!(disk.contents(&file).unwrap(), bytes, "{harmed}");
+            let readable = objects.iter().filter(|(name, (kind, _))| pool.read(*kind, name).is_ok()).count();
+            assert!(harmed == "all" || readable >= 10, "{harmed}: {readable}");
+            pool.close().unwrap();
+        }
+        disk.mend_reads();
+        let (pool, _) = open(&disk);
+        assert_all(&pool, &objects);
+        pool.close().unwrap();
+        drop(pool);
+        disk.lose(INDEX_FILE).unwrap();
+        assert_all(&open(&disk).0, &objects);
+    }
+}
+
+/// A disk that can't read for a moment while a container without a sound end is searched: nothing is lost by that.
+#[test]
+fn a_bad_moment_of_the_disk_loses_nothing() {
+    let (disk, file, objects, options) = one_large();
+    let len = disk.contents(&file).unwrap().len() as u64;
+    disk.truncate(&file, len - 1).unwrap();
+    let open = |disk: &SimDisk| Pool::open(Arc::new(disk.clone()), STORE, Realm::published(), options.clone()).unwrap();
+    for from in (0..250).step_by(31) {
+        for reads in [1, 40, 100, 400] {
+            let disk = disk.fork(from);
+            disk.fail_next_reads(&file, from..from + reads).unwrap();
+            drop(open(&disk));
+            disk.mend_reads();
+            disk.lose(INDEX_FILE).ok();
+            let (pool, report) = open(&disk);
+            let lost = objects.iter().filter(|(name, (kind, _))| pool.read(*kind, name).is_err()).count();
+            assert_eq!(lost, 0, "{reads} reads from the {from}th on failed: {report:?}");
+        }
+    }
+}
