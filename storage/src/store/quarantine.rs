@@ -28,6 +28,8 @@ use crate::units::Timestamp;
 
 /// How long what is deleted can be had back, where nothing else is said: who deletes by mistake on a Friday finds out after the weekend.
 pub const QUARANTINE: Duration = Duration::from_secs(7 * 86_400);
+/// Until when a dataset can be had back that is going for good: some of its snapshots may be gone already.
+const GOES: u64 = 0;
 /// Snapshots that go in one change of the catalogue.
 const SNAPSHOTS_TOGETHER: usize = 1000;
 
@@ -143,7 +145,8 @@ impl Store {
     /// its id where several were called so. Its name may be another one's by now: then it needs a `new` one.
     pub fn undelete_dataset(&self, which: &str, new: Option<&str>, now: Timestamp) -> Result<DatasetInfo> {
         let _administration = self.administration();
-        let deleted = self.stages.catalogue.deleted_datasets().into_iter().map(|(row, _)| row);
+        let deleted = self.stages.catalogue.deleted_datasets().into_iter();
+        let deleted = deleted.filter(|(_, deleted)| deleted.until != GOES).map(|(row, _)| row);
         let row = only_one(deleted, "dataset", which, |row| (&row.name, row.id.to_string()))?;
         let name = new.unwrap_or(&row.name).to_owned();
         check_label("dataset", &name, if row.origin.is_some() { NAME_PARTS_MAX } else { 2 })?;
@@ -287,7 +290,7 @@ impl Store {
                 emptied.stayed.push(why.to_string());
                 return Ok(());
             }
-            self.drop_dataset(row.id, now)?;
+            self.drop_dataset(row, now)?;
             emptied.datasets.push(row.clone());
             Ok(())
         })
@@ -300,14 +303,20 @@ impl Store {
         // A drain step under way would find its layers gone, and bring a head back that no dataset has.
         self.administer_at_rest(name, |row| {
             self.refuse_deletion(&row)?;
-            self.drop_dataset(row.id, now)
+            self.drop_dataset(&row, now)
         })
     }
 
-    /// Removes all rows of a dataset. The caller keeps drain steps of it away and holds the administration.
-    fn drop_dataset(&self, id: DatasetId, now: Timestamp) -> Result<()> {
-        let catalogue = &self.stages.catalogue;
-        // A record holds some thousands of them. Cut off in between, a dataset that is deleted has fewer snapshots.
+    /// Removes all rows of a dataset. The caller keeps drain steps of it away and holds the administration. With the first record it is gone for good;
+    /// what a crash leaves of the others, the next [`Store::expire_quarantine`] removes.
+    fn drop_dataset(&self, row: &DatasetRow, now: Timestamp) -> Result<()> {
+        let (catalogue, id) = (&self.stages.catalogue, row.id);
+        let deleted = catalogue.dataset_deleted(id);
+        let deleted = deleted.unwrap_or(Deleted { until: GOES, time: self.stages.journal.time(), by: DeletedBy::Person });
+        let goes = Change::deleted_dataset(id, Some(Deleted { until: GOES, ..deleted }));
+        self.administer_freeing(&[goes], now)?;
+        self.any_dataset(id)?.withdraw(true);
+        // A record holds some thousands of them.
         for some in catalogue.all_snapshots(Some(id)).chunks(SNAPSHOTS_TOGETHER) {
             let changes: Vec<Change> = some.iter().flat_map(|snapshot| gone(snapshot.id)).collect();
             self.administer(&changes, now)?;
@@ -384,16 +393,19 @@ mod tests {
 
     use super::*;
     use crate::catalogue::Policy;
+    use crate::id::IdSource;
     use crate::media::SimDisk;
     use crate::store::StoreOptions;
     use crate::units::Lsn;
 
-    /// More than one record of the journal can hold, as quarters of an hour make in half a year.
-    #[test]
-    fn a_dataset_with_thousands_of_snapshots_leaves_the_quarantine() {
-        let quarantine = Duration::from_secs(10);
-        let options = StoreOptions { reserve_bytes: 1 << 20, quarantine, ..StoreOptions::default() };
-        let store = Store::open(Arc::new(SimDisk::new(1)), options).expect("an empty disk").0;
+    fn open(disk: &SimDisk, quarantine: Duration) -> Store {
+        let ids = IdSource::seeded(disk.syncs());
+        let options = StoreOptions { reserve_bytes: 1 << 20, quarantine, ids, ..StoreOptions::default() };
+        Store::open(Arc::new(disk.clone()), options).expect("a sound disk").0
+    }
+
+    /// A dataset with so many snapshots, and another one.
+    fn big_and_other(store: &Store, snapshots: u128) {
         let dataset = store.create_share("big", Policy::Inline, Timestamp(1)).expect("room").row.id;
         store.create_share("other", Policy::Inline, Timestamp(1)).expect("room");
         let row = |nth: u128| SnapshotRow {
@@ -405,17 +417,25 @@ mod tests {
             sealed: Some(Sealed::default()),
             held: false,
         };
-        let rows: Vec<Change> = (0..16_500).map(|nth| Change::snapshot(&row(nth))).collect();
+        let rows: Vec<Change> = (0..snapshots).map(|nth| Change::snapshot(&row(nth))).collect();
         for some in rows.chunks(SNAPSHOTS_TOGETHER) {
             let _administration = store.administration();
             store.administer(some, Timestamp(3)).expect("room");
         }
+    }
+
+    /// More than one record of the journal can hold, as quarters of an hour make in half a year.
+    #[test]
+    fn a_dataset_with_thousands_of_snapshots_leaves_the_quarantine() {
+        let store = open(&SimDisk::new(1), Duration::from_secs(10));
+        big_and_other(&store, 16_500);
         store.delete_dataset("big", Timestamp(4)).expect("nothing is locked");
         store.delete_dataset("other", Timestamp(4)).expect("nothing is locked");
         store.run_on(Duration::from_secs(1000), Timestamp(5)).expect("room");
         let emptied = store.expire_quarantine(Timestamp(6)).expect("room");
         assert_eq!((emptied.datasets.len(), store.quarantined().len()), (2, 0));
     }
+
     /// Between finding a snapshot and having it back it is given up, and another one is deleted that was called so: that is not what was asked for.
     #[test]
     fn what_is_had_back_is_what_was_found() {
@@ -436,5 +456,38 @@ mod tests {
             store.undelete_snapshot("share", &other.to_string(), Some("second"), Timestamp(8)).expect("by its id");
         assert_eq!((back.id, back.name.as_str()), (other, "second"));
         assert!(store.undelete_snapshot("share", &other.to_string(), None, Timestamp(9)).is_err(), "it is there");
+    }
+
+    /// What can't go in one record goes at once all the same: a dataset that is there has all of its snapshots.
+    #[test]
+    fn a_power_cut_at_every_sync_of_a_deletion_for_good_leaves_all_or_nothing() {
+        let disk = SimDisk::new(2);
+        big_and_other(&open(&disk, Duration::ZERO), 2500);
+        let mut half_gone = 0;
+        for sync in 1.. {
+            let disk = disk.fork(sync);
+            let store = open(&disk, Duration::ZERO);
+            disk.cut_power_at_sync(disk.syncs() + sync);
+            let outcome = store.delete_dataset("big", Timestamp(4));
+            drop(store);
+            let cut = !disk.is_on();
+            disk.cut_power_at_sync(0);
+            disk.power_on();
+            let store = open(&disk, Duration::ZERO);
+            let snapshots = store.stages.catalogue.all_snapshots(None).len();
+            if store.dataset_named("big").is_ok() {
+                assert!(outcome.is_err() && snapshots == 2500, "sync {sync}: {snapshots} left, {outcome:?}");
+                continue;
+            }
+            half_gone += u32::from(snapshots > 0 && snapshots < 2500);
+            assert!(store.undelete_dataset("big", None, Timestamp(5)).is_err(), "sync {sync}: less of it came back");
+            store.expire_quarantine(Timestamp(6)).expect("room");
+            assert_eq!(store.stages.catalogue.all_snapshots(None).len(), 0, "sync {sync}");
+            assert_eq!((store.quarantined().len(), store.datasets().expect("sound").len()), (0, 1), "sync {sync}");
+            if !cut {
+                break;
+            }
+        }
+        assert!(half_gone > 0, "no cut came in between");
     }
 }
