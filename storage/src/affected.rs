@@ -11,8 +11,7 @@ use bytes::Bytes;
 use crate::compare::Side;
 use crate::dataset::namespace::Key;
 use crate::dataset::state::content_of;
-use crate::error::{Damage, Result};
-use crate::heal::is_of_one;
+use crate::error::{Damage, Error, Result};
 use crate::name::{Kind, Name};
 use crate::pool::{PoolStream, StreamId, Wound};
 use crate::store::Store;
@@ -129,7 +128,7 @@ impl Search<'_> {
     fn tree(&mut self, root: Name) -> Result<Vec<(Option<Vec<u8>>, Hit)>> {
         let mut hits: BTreeMap<Inode, Hit> = BTreeMap::new();
         let mut told = Vec::new();
-        let torn = |error| match is_of_one(&error) {
+        let torn = |error: Error| match error.is_of_one() {
             true => Ok((None, Hit::default())),
             false => Err(error),
         };
@@ -189,7 +188,7 @@ impl Search<'_> {
         }
         let bytes = match self.objects.read(Kind::SequenceNode, &name) {
             Ok(bytes) => bytes,
-            Err(error) if is_of_one(&error) => {
+            Err(error) if error.is_of_one() => {
                 hit.add(range);
                 return Ok(());
             }

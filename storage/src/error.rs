@@ -10,6 +10,8 @@
 use std::fmt;
 use std::io;
 
+use rustix::io::Errno;
+
 /// The result of everything that can fail in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -87,6 +89,48 @@ impl Environment {
                     io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
                 )
             }
+        }
+    }
+
+    /// True where the disk can't give back what lies on it: damage like any other, of what was read. What the machine lacks (memory, open
+    /// files, rights) says nothing of what is kept.
+    pub fn is_bad_medium(&self) -> bool {
+        let Environment::Io { operation: "read" | "open" | "measure", source, .. } = self else { return false };
+        let bad = |errno| {
+            matches!(
+                errno,
+                Errno::IO
+                    | Errno::NXIO
+                    | Errno::NODEV
+                    | Errno::UCLEAN
+                    | Errno::BADMSG
+                    | Errno::NODATA
+                    | Errno::ILSEQ
+                    | Errno::REMOTEIO
+            )
+        };
+        Errno::from_io_error(source).is_some_and(bad)
+    }
+}
+
+impl Error {
+    /// True for what is wrong with what was read alone, and says nothing of the rest: damage, or a disk that can't give it back.
+    pub fn is_of_one(&self) -> bool {
+        match self {
+            Error::Damage(_) => true,
+            Error::Environment(error) => error.is_bad_medium(),
+            Error::Refused(_) => false,
+        }
+    }
+
+    /// The damage that this is, or comes to because the disk can't give something back that should be there.
+    pub(crate) fn damage(&self, offset: u64, expected: impl fmt::Display) -> Option<Damage> {
+        match self {
+            Error::Damage(damage) => Some(damage.clone()),
+            Error::Environment(bad @ Environment::Io { file, source, .. }) if bad.is_bad_medium() => {
+                Some(Damage::new(file.as_str(), offset, expected, source))
+            }
+            _ => None,
         }
     }
 }

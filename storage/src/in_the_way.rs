@@ -7,7 +7,6 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::affected::paths_below;
 use crate::error::{Refusal, Result};
-use crate::heal::is_of_one;
 use crate::name::{Kind, Name};
 use crate::pool::{PoolStream, StreamId, Wound};
 use crate::store::{KeptRoot, Store};
@@ -92,7 +91,7 @@ impl Look<'_> {
     fn is_hit_below(&mut self, kind: Kind, name: &Name) -> Result<bool> {
         let below = match self.objects.read(kind, name) {
             Ok(bytes) => references(kind, &bytes).map_err(|fault| fault.of(kind, name))?,
-            Err(error) if is_of_one(&error) => return Ok(true),
+            Err(error) if error.is_of_one() => return Ok(true),
             Err(error) => return Err(error),
         };
         for (kind, name) in below.into_iter().filter(|(kind, _)| kind.is_node()) {

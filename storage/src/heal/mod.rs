@@ -22,7 +22,7 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use crate::error::{Error, Refusal, Result};
+use crate::error::{Refusal, Result};
 use crate::id::{DatasetId, SnapshotId};
 use crate::name::{Kind, Name};
 use crate::pool::{Stored, StreamId};
@@ -281,13 +281,7 @@ impl Store {
 fn sound<T>(read: Result<T>) -> Result<Option<T>> {
     match read {
         Ok(read) => Ok(Some(read)),
-        Err(error) if is_of_one(&error) => Ok(None),
+        Err(error) if error.is_of_one() => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// True for what is wrong with one object, and says nothing of others.
-pub(crate) fn is_of_one(error: &Error) -> bool {
-    use crate::error::Environment;
-    matches!(error, Error::Damage(_) | Error::Environment(Environment::Io { operation: "read" | "open", .. }))
 }

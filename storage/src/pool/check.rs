@@ -201,12 +201,11 @@ impl Inner {
 
     /// The object in a slot, which is as the directory says. Where the disk can't give it back, that is damage like any other.
     fn open_slot(&self, place: &Location, slot: &Slot, file: &str) -> Result<Bytes> {
-        let damage = |found: String| Damage::new(file, slot.offset.into(), format!("{slot:?}"), found);
+        let expected = format!("{slot:?}");
         match self.fetch(place) {
             Ok((found, payload)) if found == *slot => self.open_payload(file, slot, payload),
-            Ok((found, _)) => Err(damage(format!("{found:?}")).into()),
-            Err(Error::Environment(Environment::Io { source, .. })) => Err(damage(source.to_string()).into()),
-            Err(error) => Err(error),
+            Ok((found, _)) => Err(Damage::new(file, slot.offset.into(), expected, format!("{found:?}")).into()),
+            Err(error) => Err(error.damage(slot.offset.into(), expected).map_or(error, Error::Damage)),
         }
     }
 
@@ -250,12 +249,7 @@ impl Inner {
 
 /// What the disk can't give back is damage like any other: the rest may be sound.
 pub(super) fn unreadable<T>(read: Result<T>) -> Result<T> {
-    match read {
-        Err(Error::Environment(Environment::Io { operation: "read" | "open", file, source })) => {
-            Err(Damage::new(file, 0, "bytes that can be read", source).into())
-        }
-        read => read,
-    }
+    read.map_err(|error| error.damage(0, "bytes that can be read").map_or(error, Error::Damage))
 }
 
 /// Notes damage and goes on; anything else ends the check.

@@ -51,8 +51,13 @@ impl<'a> Replay<'a> {
 
     fn container(&mut self, id: ContainerId, class: Class) -> Result<()> {
         let path = path(id, class);
-        let file = self.inner.media.open(&path).map_err(|error| io_error("open", &path, error))?;
-        let Some((slots, record)) = self.slots(id, class, &path, &file)? else { return Ok(()) };
+        let opened = self.inner.media.open(&path).map_err(|error| io_error("open", &path, error));
+        let found = damage_or(opened.and_then(|file| self.slots(id, class, &path, &file)))?;
+        let found = found.unwrap_or_else(|damage| {
+            self.report.damage.push(damage);
+            None
+        });
+        let Some((slots, record)) = found else { return Ok(()) };
         self.inner.counters.found(
             slots.iter().map(|slot| u64::from(slot.raw_len)).sum(),
             slots.iter().map(|slot| u64::from(slot.stored_len)).sum(),
@@ -237,7 +242,8 @@ impl<'a> Replay<'a> {
         }
         let again = reader::scan(file.as_ref(), path, &name_of)?;
         let steady = (first.unread, &first.slots) == (again.unread, &again.slots);
-        Ok((again, steady || again.unread == Unread::default()))
+        let steady = steady || again.unread == Unread::default();
+        Ok((again, steady))
     }
 
     /// Serves a container too much of which can't be read as it is, and writes nothing to it: sound objects may lie in there. The next

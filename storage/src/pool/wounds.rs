@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use crate::error::{Damage, Environment, Error, Result};
+use crate::error::{Damage, Error, Result};
 use crate::id::ContainerId;
 use crate::index::Location;
 use crate::name::{Kind, Name};
@@ -145,13 +145,9 @@ impl Inner {
     /// Remembers where reading an object met damage, or a disk that could not give it back; not where the object lies elsewhere by
     /// now, healed or moved.
     pub(super) fn note_wound<T>(&self, kind: Kind, name: &Name, place: &Location, read: Result<T>) -> Result<T> {
-        let damage = match &read {
-            Err(Error::Damage(damage)) => damage.clone(),
-            Err(Error::Environment(Environment::Io { operation: "read", file, source })) => {
-                Damage::new(file, place.offset.into(), format!("{kind:?} {name}"), source)
-            }
-            _ => return read,
-        };
+        let damage =
+            read.as_ref().err().and_then(|error| error.damage(place.offset.into(), format!("{kind:?} {name}")));
+        let Some(damage) = damage else { return read };
         if self.find(kind, &[*name]).is_ok_and(|places| places[0].as_ref() == Some(place)) {
             self.wounds.add(kind, name, place.container, &damage);
         }

@@ -73,6 +73,8 @@ struct Faults {
     failing_syncs: BTreeSet<u64>,
     power_cut_at: Option<u64>,
     unreadable: Vec<(FileId, Range<u64>)>,
+    /// Files that can't be opened, and how that is called.
+    unopenable: Vec<(FileId, i32)>,
     /// The reads of a file that fail, and how many there were.
     hiccup: Option<(FileId, Range<u64>, u64)>,
     ignore_syncs: bool,
@@ -199,9 +201,18 @@ impl SimDisk {
         Ok(())
     }
 
-    /// From now on everything can be read again.
+    /// Opening a file fails with this error number.
+    pub fn fail_opens(&self, path: &str, errno: i32) -> io::Result<()> {
+        let mut world = self.world();
+        let file = world.find(path)?;
+        world.faults.unopenable.push((file, errno));
+        Ok(())
+    }
+
+    /// From now on everything can be opened and read again.
     pub fn mend_reads(&self) {
         let mut world = self.world();
+        world.faults.unopenable.clear();
         world.faults.unreadable.clear();
         world.faults.hiccup = None;
     }
@@ -350,6 +361,9 @@ impl Media for SimDisk {
         let mut world = self.world();
         world.powered()?;
         let file = world.find(path)?;
+        if let Some((_, errno)) = world.faults.unopenable.iter().find(|(of, _)| *of == file) {
+            return Err(io::Error::from_raw_os_error(*errno));
+        }
         Ok(self.handle(&mut world, file))
     }
 

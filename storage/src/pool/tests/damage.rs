@@ -311,3 +311,69 @@ fn a_bad_moment_of_the_disk_loses_nothing() {
         }
     }
 }
+
+const EIO: i32 = 5;
+
+/// The chunks of the first container of a pool that was just opened, its file, and all objects.
+fn opened_anew(seed: u64) -> (SimDisk, Pool, String, Vec<Name>, Objects) {
+    let disk = SimDisk::new(seed);
+    let (pool, _) = open(&disk);
+    let objects = fill(&pool, 1, 12);
+    pool.close().unwrap();
+    let (mut first, mut chunks) = (None, Vec::new());
+    pool.for_each_slot(|id, slot| {
+        if slot.kind == Kind::Chunk && *first.get_or_insert(id) == id {
+            chunks.push(slot.name);
+        }
+    });
+    drop(pool);
+    let file = path(first.unwrap(), Class::Data);
+    let (pool, _) = open(&disk);
+    (disk, pool, file, chunks, objects)
+}
+
+/// A container that the disk can't even open is damaged like one that it can't read: what lies in it is no longer taken for known.
+#[test]
+fn what_can_not_be_opened_is_wounded_and_heals() {
+    for scrub in [true, false] {
+        let (disk, pool, file, chunks, objects) = opened_anew(8);
+        disk.fail_opens(&file, EIO).unwrap();
+        match scrub {
+            true => assert!(!pool.scrub(None, u64::MAX).unwrap().damage.is_empty()),
+            false => assert!(chunks.iter().all(|name| pool.read(Kind::Chunk, name).is_err())),
+        }
+        assert_eq!(pool.wounded(), chunks.len(), "scrub: {scrub}");
+        for name in &chunks {
+            assert!(pool.put(StreamId(1), Kind::Chunk, &objects[name].1).unwrap().new, "stored once more");
+        }
+        assert_eq!(pool.wounded(), 0);
+        assert_all(&pool, &objects);
+        pool.close().unwrap();
+        drop(pool);
+        // Nor does it keep a pool from opening that has to look into it.
+        disk.lose(INDEX_FILE).unwrap();
+        let (pool, report) = open(&disk);
+        assert!(report.damage.iter().any(|damage| damage.file == file), "{report:?}");
+        assert!(chunks.iter().all(|name| pool.read(Kind::Chunk, name).is_ok()));
+    }
+}
+
+/// What the machine lacks for a moment (memory, open files, rights) says nothing of what lies on the disk.
+#[test]
+fn what_the_machine_lacks_is_no_damage() {
+    const ENOMEM: i32 = 12;
+    const EACCES: i32 = 13;
+    const EMFILE: i32 = 24;
+    for errno in [ENOMEM, EACCES, EMFILE] {
+        let (disk, pool, file, chunks, objects) = opened_anew(9);
+        disk.fail_opens(&file, errno).unwrap();
+        let scrubbed = pool.scrub(None, u64::MAX);
+        assert!(matches!(scrubbed, Err(Error::Environment(_))), "{errno}: {scrubbed:?}");
+        let read = pool.read(Kind::Chunk, &chunks[0]);
+        assert!(matches!(read, Err(Error::Environment(_))), "{errno}: {read:?}");
+        assert_eq!((pool.wounded(), pool.worn()), (0, 0), "{errno}");
+        disk.mend_reads();
+        assert_all(&pool, &objects);
+        assert_sound(&pool);
+    }
+}
