@@ -9,7 +9,7 @@
 //! the most, and what is below a node is looked at again only where the node's label changed: so a census walks no object more than four times, however
 //! many snapshots share it, and most of them once for each root that differs there.
 //!
-//! * **A value that is stepped**, as a run of reclaim: each step reads a bounded number of nodes, or a 256th of the index. It changes nothing, and holds the
+//! * **A value that is stepped**, as a run of reclaim: each step reads a bounded number of nodes, one file of a history, or a 256th of the index. It changes nothing, and holds the
 //!   trees that it walks, so reclaim and everybody else go on beside it.
 //! * **Exact as of its beginning.** What is written, made or deleted since is not in it. A deletion into quarantine changes no figure: it keeps its room.
 //! * **Memory** is bounded: nodes are remembered exactly, [`CensusOptions::nodes_max`] at the most, beyond which it refuses; chunks up to
@@ -69,6 +69,8 @@ pub struct Freeable {
     pub unneeded_bytes: u64,
     /// One chunk in so many was counted; 1: all, and the figures are exact.
     pub one_in: u64,
+    /// Snapshots, and presents and pasts of datasets, of which trees are not here whole (any more): these count as nothing.
+    pub left_out: Vec<String>,
 }
 
 /// What keeps objects.
@@ -122,6 +124,8 @@ pub struct Census {
     waiting: Vec<(u32, Kept)>,
     /// Nodes that are to be read, all met from the same one.
     stack: Vec<(Kind, Name)>,
+    /// Files of its history that are to be read.
+    files: Vec<(DatasetId, HistoryFile)>,
     owner: u32,
     nodes: HashMap<u128, Label>,
     chunks: HashMap<u64, Label>,
@@ -136,7 +140,7 @@ pub struct Census {
 impl Store {
     /// Begins a census of what there is now.
     pub fn census(&self, options: CensusOptions, now: Timestamp) -> Result<Census> {
-        let (kept, _held) = self.everything_kept()?;
+        let (kept, _held, left_out) = self.everything_kept()?;
         let mut datasets: Vec<DatasetId> = kept.iter().map(|kept| kept.dataset).collect();
         datasets.sort_unstable();
         datasets.dedup();
@@ -155,13 +159,14 @@ impl Store {
             datasets,
             waiting: (0..kept.len() as u32).zip(kept).rev().collect(),
             stack: Vec::new(),
+            files: Vec::new(),
             owner: 0,
             nodes: HashMap::new(),
             chunks: HashMap::new(),
             skipped_bits: 0,
             sums: BTreeMap::new(),
             history,
-            report: Freeable { time: now, ..Freeable::default() },
+            report: Freeable { time: now, left_out, ..Freeable::default() },
             _held,
         })
     }
@@ -189,26 +194,32 @@ impl Census {
     }
 
     fn walk(&mut self, store: &Store) -> Result<()> {
-        if self.stack.is_empty() {
-            let Some((owner, kept)) = self.waiting.pop() else {
-                self.at = At::Sizes(0);
-                return self.pool.index_everything();
-            };
-            self.owner = owner;
-            for root in &kept.roots {
-                self.meet(Kind::MapNode, root)?;
-            }
-            for file in &kept.files {
-                let read = store.history_chunks(kept.dataset, file, &mut |names| {
-                    names.iter().try_for_each(|name| self.meet(Kind::Chunk, name))
-                });
-                // What a window let go of meanwhile is not kept any more.
-                if store.history_files(kept.dataset).iter().any(|now| now.first == file.first) {
-                    read?;
-                }
-            }
-            return Ok(());
+        if !self.stack.is_empty() {
+            return self.walk_nodes();
         }
+        if let Some((dataset, file)) = self.files.pop() {
+            return self.walk_history(store, dataset, &file);
+        }
+        let Some((owner, kept)) = self.waiting.pop() else {
+            self.at = At::Sizes(0);
+            return self.pool.index_everything();
+        };
+        self.owner = owner;
+        self.files.extend(kept.files.into_iter().map(|file| (kept.dataset, file)));
+        kept.roots.iter().try_for_each(|root| self.meet(Kind::MapNode, root))
+    }
+
+    fn walk_history(&mut self, store: &Store, dataset: DatasetId, file: &HistoryFile) -> Result<()> {
+        let meet = &mut |names: &[Name]| names.iter().try_for_each(|name| self.meet(Kind::Chunk, name));
+        let read = store.history_chunks(dataset, file, meet);
+        // What a window let go of meanwhile is not kept any more.
+        match store.history_files(dataset).iter().any(|now| now.first == file.first) {
+            true => read,
+            false => Ok(()),
+        }
+    }
+
+    fn walk_nodes(&mut self) -> Result<()> {
         let objects = self.pool.on(StreamId::MISC);
         for _ in 0..NODES_PER_STEP {
             let Some((kind, name)) = self.stack.pop() else { break };

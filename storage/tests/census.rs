@@ -1,7 +1,13 @@
 //! What a census says against what deleting, emptying and reclaim really free, on the disk, to within one in a hundred.
 
+#[allow(dead_code, reason = "a part of it is used")]
+#[path = "common/blocks.rs"]
+mod blocks;
 mod common;
+#[path = "common/known.rs"]
+mod known;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::*;
@@ -9,7 +15,7 @@ use narrowboat_storage::Store;
 use narrowboat_storage::catalogue::Policy;
 use narrowboat_storage::census::{CensusOptions, Freeable};
 use narrowboat_storage::dataset::FileTree;
-use narrowboat_storage::media::SimDisk;
+use narrowboat_storage::media::{SimDisk, Tally};
 use narrowboat_storage::reclaim::{Reclaimed, Stepped};
 use narrowboat_storage::units::{Inode, Timestamp};
 
@@ -154,4 +160,41 @@ fn with_little_memory_it_counts_some_and_is_about_right() {
     let mut refused = refused.expect("it can begin");
     let outcome = (0..100_000).map(|_| refused.step(&store)).find(|step| !matches!(step, Ok(Stepped::Worked)));
     assert!(matches!(outcome, Some(Err(_))), "{outcome:?}");
+}
+
+/// A tree that is not here whole is left out and named, and the rest is counted; nothing else can be counted before it is healed.
+#[test]
+fn what_is_torn_is_left_out_and_told() {
+    let (disk, store, _) = filled();
+    store.close(Timestamp(7)).expect("room");
+    drop(store);
+    let containers: Vec<String> = disk.paths().into_iter().filter(|path| path.starts_with("containers/")).collect();
+    let mut torn = 0;
+    for (nth, file) in containers.iter().enumerate() {
+        let disk = disk.fork(nth as u64);
+        disk.lose(file).expect("there");
+        let (store, _) = open(&disk).expect("it opens");
+        let is_torn = !store.torn_snapshots().expect("a disk").is_empty();
+        let said = census(&store, CensusOptions::default());
+        assert_eq!(said.left_out.contains(&"share@monday".to_owned()), is_torn, "{file}: {said:?}");
+        torn += usize::from(is_torn);
+    }
+    assert!(torn > 0, "{containers:?}");
+}
+
+#[test]
+fn a_step_reads_one_file_of_a_history_at_the_most() {
+    let (disk, _) = known::ripe(6);
+    known::drain(&open_splitting(&disk).expect("sound").0, Timestamp(1000));
+    let files = known::history_files(&disk).len() as u64;
+    let tally = Tally::new(Arc::new(disk));
+    let store = Store::open(Arc::new(tally.clone()), splitting()).expect("sound").0;
+    let mut census = store.census(CensusOptions::default(), Timestamp(1001)).expect("sound");
+    let (mut reading, mut stepped) = (0, Stepped::Worked);
+    while stepped != Stepped::Done {
+        let before = tally.folder("history").reads;
+        stepped = census.step(&store).expect("a sound disk");
+        reading += u64::from(tally.folder("history").reads > before);
+    }
+    assert!(files > 2 && reading == files, "{files} files in {reading} steps");
 }

@@ -250,6 +250,9 @@ fn show_freeable(counted: Option<Freeable>, frees: impl Iterator<Item = (String,
     if counted.one_in > 1 {
         say!("about: one chunk in {} was counted", count(counted.one_in));
     }
+    if !counted.left_out.is_empty() {
+        say!("damaged, and so not counted: {}", counted.left_out.join(", "));
+    }
 }
 
 pub(super) fn show_datasets(datasets: &[Dataset]) {

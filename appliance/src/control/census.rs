@@ -32,5 +32,6 @@ fn report(node: &Node, counted: &Freeable) -> reports::Freeable {
         unneeded_bytes: counted.unneeded_bytes,
         quarantine_bytes: counted.quarantine_bytes,
         one_in: counted.one_in,
+        left_out: counted.left_out.clone(),
     }
 }

@@ -98,13 +98,18 @@ impl Pool {
 
     /// Keeps the tree of a root of a map, whole, until the result is dropped. Refused where it is not here (any more).
     pub fn hold(&self, root: &Name) -> Result<HeldTree> {
-        *self.0.held.lock().unwrap_or_else(PoisonError::into_inner).entry(*root).or_default() += 1;
-        let held = HeldTree { inner: self.0.clone(), root: *root };
+        let held = self.enter(root);
         // In this order: a run that did not find it among the held ones watches the door by now.
         match self.contains(Kind::MapNode, root)? {
             true => Ok(held),
             false => Err(Refusal::NotFound(format!("the tree {root}")).into()),
         }
+    }
+
+    /// The same, of whatever is here of it: to be asked afterwards, in one batch for many. Costs nothing.
+    pub(crate) fn enter(&self, root: &Name) -> HeldTree {
+        *self.0.held.lock().unwrap_or_else(PoisonError::into_inner).entry(*root).or_default() += 1;
+        HeldTree { inner: self.0.clone(), root: *root }
     }
 
     /// The roots of all trees that are held.

@@ -66,4 +66,7 @@ pub struct Freeable {
     pub quarantine_bytes: u64,
     /// One chunk in so many was counted; 1: the figures are exact.
     pub one_in: u64,
+    /// Datasets and snapshots that are damaged: their trees are not here whole, and were not counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
