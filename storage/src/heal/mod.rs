@@ -13,8 +13,8 @@
 //! What it promises:
 //! * Nothing is stored that is not what its name says; bytes that are something else end the healing as a refusal.
 //! * *Presence implies closure* holds: what came is stored children first, and a node for which something below is not here is not stored.
-//! * Memory is bounded whatever the tree and the damage: for each level one node and [`Limits::asks`] that came, and
-//!   [`Limits::seen`] names of nodes that were walked. Beyond that, some are walked again.
+//! * Memory is bounded whatever the tree and the damage: for each level one node, and what came of those that it refers to (512 at the most, each as it was
+//!   sent and unpacked), and [`Limits::seen`] names of nodes that were walked. Beyond that, some are walked again.
 //!
 //! What it never does: talk to peers, look at a clock, or let go of anything. `docs/decisions/0031-healing.md` has the reasons.
 
