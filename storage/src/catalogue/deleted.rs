@@ -131,6 +131,14 @@ impl Catalogue {
         self.read(|contents| contents.deleted_datasets.is_empty() && contents.deleted_snapshots.is_empty())
     }
 
+    /// True where something that was deleted is to go, once the store has been seen running for so many seconds. Costs nothing but a look.
+    pub fn has_deletion_due(&self, ran: u64) -> bool {
+        let due = |deleted: &Deleted| deleted.until <= ran;
+        self.read(|contents| {
+            contents.deleted_datasets.values().any(due) || contents.deleted_snapshots.values().any(due)
+        })
+    }
+
     /// Rows of deletions whose dataset or snapshot is gone: an earlier version, which does not know them, has deleted it for good.
     pub fn stray_deletions(&self) -> Vec<Change> {
         let rows = |contents: &Contents| {

@@ -16,6 +16,7 @@
 //!   goes that way, whoever asks.
 //! * Names are free as soon as something is deleted. What comes back and finds its name taken needs another one.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Store;
@@ -212,6 +213,9 @@ impl Store {
     /// Removes what has been in quarantine for its time. To be called now and then; costs nothing where nothing is due.
     pub fn expire_quarantine(&self, now: Timestamp) -> Result<Emptied> {
         let ran = self.run_seconds();
+        if !self.stages.catalogue.has_deletion_due(ran) {
+            return Ok(Emptied::default());
+        }
         let emptied = self.purge(&|_, deleted| deleted.until <= ran, now)?;
         // What is locked goes later, and that is no news.
         Ok(Emptied { stayed: Vec::new(), ..emptied })
@@ -220,27 +224,24 @@ impl Store {
     /// Removes what is in quarantine before its time, as far as it is `wanted`; what is locked stays. Nobody has it back from then on. The
     /// room is given back by the next run of reclaim.
     pub fn empty_quarantine(&self, wanted: &dyn Fn(&Quarantined) -> bool, now: Timestamp) -> Result<Emptied> {
-        let wanted: Vec<_> = self.quarantined().into_iter().filter(|one| wanted(one)).collect();
-        let is = |kept: Kept, deleted: &Deleted| {
-            let same = |one: &&Quarantined| match (kept, &one.snapshot) {
-                (Kept::Dataset(id), None) => one.dataset.id == id,
-                (Kept::Snapshot(id), Some(snapshot)) => snapshot.id == id,
-                _ => false,
-            };
-            // What was had back and deleted again meanwhile is not what was looked at.
-            wanted.iter().find(same).is_some_and(|one| one.deleted == *deleted)
+        let wanted = self.quarantined().into_iter().filter(|one| wanted(one));
+        let item = |one: &Quarantined| {
+            one.snapshot.as_ref().map_or(Item::Dataset(one.dataset.id), |snapshot| Item::Snapshot(snapshot.id))
         };
+        let wanted: BTreeMap<Item, Deleted> = wanted.map(|one| (item(&one), one.deleted)).collect();
+        // What was had back and deleted again meanwhile is not what was looked at.
+        let is = |item: Item, deleted: &Deleted| wanted.get(&item) == Some(deleted);
         self.purge(&is, now)
     }
 
-    fn purge(&self, wanted: &dyn Fn(Kept, &Deleted) -> bool, now: Timestamp) -> Result<Emptied> {
+    fn purge(&self, wanted: &dyn Fn(Item, &Deleted) -> bool, now: Timestamp) -> Result<Emptied> {
         let mut emptied = Emptied::default();
         if self.stages.catalogue.keeps_nothing_deleted() {
             return Ok(emptied);
         }
         self.purge_snapshots(wanted, now, &mut emptied)?;
         for (row, deleted) in self.stages.catalogue.deleted_datasets() {
-            if wanted(Kept::Dataset(row.id), &deleted) {
+            if wanted(Item::Dataset(row.id), &deleted) {
                 match self.purge_dataset(&row, deleted, now, &mut emptied) {
                     // One that can't go keeps no other.
                     Err(Error::Refused(why)) => emptied.stayed.push(why.to_string()),
@@ -253,7 +254,7 @@ impl Store {
 
     fn purge_snapshots(
         &self,
-        wanted: &dyn Fn(Kept, &Deleted) -> bool,
+        wanted: &dyn Fn(Item, &Deleted) -> bool,
         now: Timestamp,
         emptied: &mut Emptied,
     ) -> Result<()> {
@@ -264,8 +265,10 @@ impl Store {
         }
         let mut going = Vec::new();
         for (row, deleted) in self.stages.catalogue.deleted_snapshots() {
+            if !wanted(Item::Snapshot(row.id), &deleted) {
+                continue;
+            }
             match self.refuse_kept(&row, "") {
-                _ if !wanted(Kept::Snapshot(row.id), &deleted) => {}
                 Ok(()) => going.push(row.id),
                 Err(why) => emptied.stayed.push(why.to_string()),
             }
@@ -312,7 +315,8 @@ impl Store {
     fn drop_dataset(&self, row: &DatasetRow, now: Timestamp) -> Result<()> {
         let (catalogue, id) = (&self.stages.catalogue, row.id);
         let deleted = catalogue.dataset_deleted(id);
-        let deleted = deleted.unwrap_or(Deleted { until: GOES, time: self.stages.journal.time(), by: DeletedBy::Person });
+        let deleted =
+            deleted.unwrap_or(Deleted { until: GOES, time: self.stages.journal.time(), by: DeletedBy::Person });
         let goes = Change::deleted_dataset(id, Some(Deleted { until: GOES, ..deleted }));
         self.administer_freeing(&[goes], now)?;
         self.any_dataset(id)?.withdraw(true);
@@ -348,8 +352,8 @@ impl Store {
 }
 
 /// What is in quarantine, by its id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kept {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Item {
     Dataset(DatasetId),
     Snapshot(SnapshotId),
 }
@@ -456,6 +460,25 @@ mod tests {
             store.undelete_snapshot("share", &other.to_string(), Some("second"), Timestamp(8)).expect("by its id");
         assert_eq!((back.id, back.name.as_str()), (other, "second"));
         assert!(store.undelete_snapshot("share", &other.to_string(), None, Timestamp(9)).is_err(), "it is there");
+    }
+
+    /// It is looked at every few seconds: where nothing is due that waits for nobody who administers the store.
+    #[test]
+    fn what_is_not_due_costs_no_lock() {
+        let store = open(&SimDisk::new(3), Duration::from_secs(10));
+        big_and_other(&store, 10);
+        store.delete_dataset("big", Timestamp(4)).expect("nothing is locked");
+        std::thread::scope(|scope| {
+            let administration = store.administration();
+            let (sender, receiver) = std::sync::mpsc::channel();
+            let store = &store;
+            scope.spawn(move || sender.send(store.expire_quarantine(Timestamp(6))));
+            let emptied = receiver.recv_timeout(Duration::from_secs(20));
+            drop(administration);
+            assert_eq!(emptied.expect("it waits for the administration").expect("room"), Emptied::default());
+        });
+        store.run_on(Duration::from_secs(1000), Timestamp(5)).expect("room");
+        assert_eq!(store.expire_quarantine(Timestamp(6)).expect("room").datasets.len(), 1);
     }
 
     /// What can't go in one record goes at once all the same: a dataset that is there has all of its snapshots.
