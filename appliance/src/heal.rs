@@ -230,13 +230,14 @@ impl Healings {
     }
 }
 
-/// The snapshots that a peer should have, too: those that it was given, and those that it sent. The newest of each dataset first.
+/// The snapshots that a peer should have, too: those that it was given, and those that it sent. The newest of each dataset first. Those in quarantine are
+/// among them: they can be had back, and are to be whole then.
 fn shared(store: &Store, peer: &PeerRecord) -> Vec<Below> {
     let mut shared = Vec::new();
-    for row in store.dataset_rows() {
+    for row in store.kept_rows() {
         let sent = replicas::has_published(store, peer, &row);
         let given = ledger::given(store, peer.name.as_str(), &row.id);
-        let snapshots = store.snapshots(Some(row.id)).into_iter().rev();
+        let snapshots = store.snapshots_with_deleted(Some(row.id)).into_iter().rev();
         let both = snapshots.filter(|snapshot| sent || given.contains(&snapshot.id));
         shared.extend(both.filter_map(|snapshot| {
             let root = snapshot.sealed?.root?;

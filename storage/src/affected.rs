@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::catalogue::SnapshotRow;
 use crate::compare::Side;
 use crate::dataset::namespace::Key;
 use crate::dataset::state::content_of;
@@ -83,7 +84,7 @@ struct Search<'a> {
 
 impl Store {
     /// The files that hold these objects, dataset by dataset, snapshots oldest first and then what is there now; at most so
-    /// many.
+    /// many. What was deleted and can be had back is among them, and says so in its name.
     pub fn affected(&self, wounds: &[Wound], most: usize) -> Result<Vec<Affected>> {
         let objects = self.stages().pool.on(StreamId::MISC);
         let _in_use = self.stages().pool.in_use();
@@ -94,9 +95,13 @@ impl Store {
         if wounds.is_empty() {
             return Ok(found);
         }
-        for row in self.dataset_rows() {
-            let snapshots = self.snapshots(Some(row.id)).into_iter();
-            let sealed = snapshots.filter_map(|snapshot| Some((snapshot.sealed?.root?, Some(snapshot.name))));
+        for row in self.kept_rows() {
+            let snapshots = self.snapshots_with_deleted(Some(row.id)).into_iter();
+            let told = |row: &SnapshotRow| match self.stages().catalogue.snapshot_deleted(row.id) {
+                Some(_) => format!("{} (deleted)", row.name),
+                None => row.name.clone(),
+            };
+            let sealed = snapshots.filter_map(|snapshot| Some((snapshot.sealed?.root?, Some(told(&snapshot)))));
             let now = self.base_root(row.id)?.map(|root| (root, None));
             for (root, snapshot) in sealed.chain(now) {
                 for (path, hit) in search.tree(root)? {

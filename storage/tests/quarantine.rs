@@ -16,8 +16,10 @@ use std::time::Duration;
 
 use common::*;
 use narrowboat_storage::catalogue::{DeletedBy, Policy, Window};
+use narrowboat_storage::container::{Class, path};
 use narrowboat_storage::error::Refusal;
 use narrowboat_storage::media::SimDisk;
+use narrowboat_storage::name::Kind;
 use narrowboat_storage::reclaim::Stepped;
 use narrowboat_storage::store::{KEPT_EVERY, Moment, OpenReport};
 use narrowboat_storage::units::{Inode, Timestamp};
@@ -386,4 +388,36 @@ fn beside_runs_of_reclaim_all_that_can_be_had_back_is_whole() {
         (freed, had_back) = (freed + more, had_back + back);
     }
     assert!(freed > 0 && had_back > 20, "{freed} freed, {had_back} had back");
+}
+
+/// What only a deleted snapshot, or a deleted dataset, has is told like all else where it is damaged, and is torn where it is lost.
+#[test]
+fn damage_of_what_is_in_quarantine_is_told() {
+    for whole in [false, true] {
+        let disk = SimDisk::new(9);
+        let store = with_monday(&disk, &noise(1, 300_000));
+        let id = store.snapshot_named("share", "monday").expect("there").id;
+        match whole {
+            true => store.delete_dataset("share", Timestamp(7)).expect("nothing is held"),
+            false => store.delete_snapshot("share", "monday", Timestamp(7)).expect("not held"),
+        }
+        store.close(Timestamp(8)).expect("room");
+        let mut slots = Vec::new();
+        store.pool().for_each_slot(|container, slot| slots.push((path(container, Class::of(slot.kind)), *slot)));
+        for (file, slot) in slots.iter().filter(|(_, slot)| slot.kind == Kind::Chunk) {
+            disk.rot(file, u64::from(slot.offset) + 90, 1).expect("there");
+        }
+        store.pool().scrub(None, u64::MAX).expect("a disk");
+        let told = store.affected(&store.pool().wounds(), 100).expect("a disk");
+        let told: Vec<_> = told.into_iter().map(|one| (one.dataset, one.snapshot)).collect();
+        let monday = match whole {
+            true => ("share (deleted)".to_owned(), Some("monday".to_owned())),
+            false => ("share".to_owned(), Some("monday (deleted)".to_owned())),
+        };
+        assert!(told.contains(&monday), "{told:?}");
+        drop(store);
+        slots.iter().for_each(|(file, _)| drop(disk.lose(file)));
+        let (store, _) = open_keeping(&disk, WEEK).expect("it opens");
+        assert_eq!(store.torn_snapshots().expect("a disk"), [id]);
+    }
 }

@@ -263,10 +263,10 @@ impl Store {
         Ok(!self.pool().contains(Kind::MapNode, root)?)
     }
 
-    /// The snapshots whose trees are not here whole, to be healed although nothing is known to be damaged.
+    /// The snapshots whose trees are not here whole, to be healed although nothing is known to be damaged; also deleted ones that can be had back.
     pub fn torn_snapshots(&self) -> Result<Vec<SnapshotId>> {
         let mut torn = Vec::new();
-        for row in self.snapshots(None) {
+        for row in self.snapshots_with_deleted(None) {
             if let Some(root) = row.sealed.and_then(|sealed| sealed.root)
                 && self.is_torn(&root)?
             {

@@ -99,12 +99,17 @@ impl Store {
         all
     }
 
-    /// All datasets, those that were deleted and are kept among them, which say so in their names: for whoever proves that all is sound.
-    pub(crate) fn kept_rows(&self) -> Vec<DatasetRow> {
+    /// All datasets, those that were deleted and are kept among them, which say so in their names: for whoever proves that all is sound, or heals it.
+    pub fn kept_rows(&self) -> Vec<DatasetRow> {
         let catalogue = &self.stages.catalogue;
         let deleted = catalogue.deleted_datasets().into_iter();
         let told = deleted.map(|(row, _)| DatasetRow { name: format!("{} (deleted)", row.name), ..row });
         catalogue.datasets().into_iter().chain(told).collect()
+    }
+
+    /// Snapshots of one dataset, or of all, oldest first, those that were deleted and are kept among them.
+    pub fn snapshots_with_deleted(&self, dataset: Option<DatasetId>) -> Vec<SnapshotRow> {
+        self.stages.catalogue.all_snapshots(dataset)
     }
 
     /// A dataset by its id, also where it was deleted and can be had back.
