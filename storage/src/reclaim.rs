@@ -139,9 +139,8 @@ pub struct Reclaim {
     obstacles: Obstacles,
     /// It was looked at once more.
     looked_again: bool,
-    only_looks: bool,
-    /// What is looked at as if it were gone; nothing, unless the run only looks.
-    without: Without,
+    /// Where the run only looks: what is looked at as if it were gone. One that lets go of anything takes nothing for gone.
+    looks: Option<Without>,
 }
 
 impl Drop for Reclaim {
@@ -166,27 +165,30 @@ impl Store {
             report: Reclaimed::default(),
             obstacles: Obstacles::new(),
             looked_again: false,
-            only_looks: false,
-            without: Without::default(),
+            looks: None,
         })
     }
 
     /// The same, but it ends where it would begin to let go: to see what that would free.
     pub fn reclaim_preview(&self) -> Result<Reclaim> {
-        let mut run = self.reclaim()?;
-        run.only_looks = true;
-        Ok(run)
+        self.look_without(Without::default())
     }
 
     /// The same as if part of the quarantine were empty: to see what emptying it would free, together with what is free to go anyway.
     pub fn reclaim_preview_without(&self, gone: &dyn Fn(&Quarantined) -> bool) -> Result<Reclaim> {
-        let mut run = self.reclaim_preview()?;
+        let mut without = Without::default();
         for one in self.quarantined().into_iter().filter(|one| gone(one)) {
             match &one.snapshot {
-                Some(snapshot) => drop(run.without.snapshots.insert(snapshot.id)),
-                None => drop(run.without.datasets.insert(one.dataset.id)),
+                Some(snapshot) => drop(without.snapshots.insert(snapshot.id)),
+                None => drop(without.datasets.insert(one.dataset.id)),
             }
         }
+        self.look_without(without)
+    }
+
+    fn look_without(&self, without: Without) -> Result<Reclaim> {
+        let mut run = self.reclaim()?;
+        run.looks = Some(without);
         Ok(run)
     }
 }
@@ -234,18 +236,18 @@ impl Reclaim {
             At::Turn => Ok(self.once(self.pool.turn_epoch(), At::Turn, At::Barrier)),
             At::Barrier => Ok(self.once(self.pool.is_epoch_over(), At::Barrier, At::Layers)),
             At::Layers => {
-                store.need_layers(&self.watch, &self.without)?;
+                store.need_layers(&self.watch, self.without())?;
                 Ok(self.then(At::Catalogue))
             }
             At::Catalogue => {
-                self.needed = store.need_catalogue(&self.watch, &self.without)?;
+                self.needed = store.need_catalogue(&self.watch, self.without())?;
                 store.need_arriving(&self.watch)?;
                 Ok(self.then(At::Journal(Lsn(0))))
             }
             At::Journal(after) => {
                 let next = match store.need_journal(&self.watch, &self.needed, after)? {
                     Some(upto) => At::Journal(upto),
-                    None => At::Histories(store.all_history_files(&self.without)),
+                    None => At::Histories(store.all_history_files(self.without())),
                 };
                 Ok(self.then(next))
             }
@@ -261,6 +263,11 @@ impl Reclaim {
             At::LetGo(done) => self.let_go(done),
             At::Done => Ok(self.then(At::Done)),
         }
+    }
+
+    /// What is looked at as if it were gone.
+    fn without(&self) -> &Without {
+        self.looks.as_ref().unwrap_or(Without::NOTHING)
     }
 
     fn then(&mut self, next: At) -> Stepped {
@@ -334,7 +341,7 @@ impl Reclaim {
         self.report.containers_total = plan.containers.len() as u64;
         self.report.freeable_bytes = plan.freeable_bytes;
         self.report.left_bytes = plan.left_bytes;
-        if self.only_looks {
+        if self.looks.is_some() {
             self.report.nodes_freed = self.survey.dead_nodes();
             return Ok(self.then(At::Done));
         }

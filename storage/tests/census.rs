@@ -1,6 +1,5 @@
 //! What a census says against what deleting, emptying and reclaim really free, on the disk, to within one in a hundred.
 
-#[allow(dead_code, reason = "a part of it is used")]
 #[path = "common/blocks.rs"]
 mod blocks;
 mod common;

@@ -36,6 +36,9 @@ pub(crate) struct Without {
 }
 
 impl Without {
+    /// All is there.
+    pub(crate) const NOTHING: &Without = &Without { datasets: BTreeSet::new(), snapshots: BTreeSet::new() };
+
     fn has(&self, row: &SnapshotRow) -> bool {
         self.snapshots.contains(&row.id) || self.datasets.contains(&row.dataset)
     }
