@@ -65,7 +65,8 @@ pub struct Freeable {
     pub quarantine_bytes: u64,
     /// What is needed, all in all, without history.
     pub needed_bytes: u64,
-    /// What nobody needs any more, and a run of reclaim may give back.
+    /// What no dataset needs any more: at most so much may a run of reclaim give back, for what arrives from a peer just now and what somebody still
+    /// reads of a deleted snapshot is in it.
     pub unneeded_bytes: u64,
     /// One chunk in so many was counted; 1: all, and the figures are exact.
     pub one_in: u64,

@@ -242,7 +242,7 @@ fn show_freeable(counted: Option<Freeable>, frees: impl Iterator<Item = (String,
     say!();
     say!("as of {}: each by itself; what several share goes with the last of them", counted.counted);
     say!(
-        "needed {}, for the quarantine alone {} of it; {} are free to go with the next reclaim",
+        "needed {}, for the quarantine alone {} of it; at most {} are free to go with the next reclaim",
         size(counted.needed_bytes),
         size(counted.quarantine_bytes),
         size(counted.unneeded_bytes)
