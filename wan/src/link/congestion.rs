@@ -44,6 +44,9 @@ mod past;
 const SAME_MIN: Duration = Duration::from_millis(1);
 /// No round is shorter: on a fast local network acknowledgements come in lumps that would look like rates.
 const ROUND_MIN: Duration = Duration::from_millis(20);
+/// But for one that drains, which lasts until it has: no longer rate is believed of it than was known. The same for one at the start in
+/// which much was lost, of which the next one would send twice as much.
+const ROUND_MIN_URGENT: Duration = Duration::from_millis(2);
 /// On top of the BDP: what timers with a resolution of a millisecond make late at both ends.
 const SLACK: Duration = Duration::from_millis(4);
 /// And what waits to be acknowledged: so many packets, or for so long.
@@ -110,6 +113,13 @@ pub struct Steady {
     drain: Drain,
     /// What loss has taught, in bytes; None while it has taught nothing.
     ceiling: Option<u64>,
+    /// The window when the round before this one began, and this one: what is lost now was sent under the wider of them, though a
+    /// round that drains has a narrow one.
+    windows: [u64; 2],
+    /// Bytes that were acknowledged since it was last heard that all were told.
+    acknowledged: u64,
+    /// What the round before this one delivered, in bytes, and how long it took.
+    before: (u64, Duration),
     /// By how much the ceiling rises next, in thousandths.
     rise_milli: u64,
     /// When it sank last.
@@ -153,6 +163,9 @@ impl Steady {
             calm: None,
             drain: Drain::default(),
             ceiling: None,
+            windows: [0; 2],
+            acknowledged: 0,
+            before: Default::default(),
             rise_milli: RISE_MILLI,
             ceiling_since: None,
             queue_samples: 0,
@@ -203,9 +216,9 @@ impl Steady {
     fn end_round(&mut self, now: Instant, app_limited: bool) {
         let next = Round::new(now, app_limited);
         let round = std::mem::replace(&mut self.round, next);
-        let nanos = now.saturating_duration_since(round.began).as_nanos().max(1);
-        let rate = u64::try_from(u128::from(round.delivered) * 1_000_000_000 / nanos).unwrap_or(u64::MAX);
+        self.windows = [self.windows[1], self.window];
         let best_before = self.bytes_per_second();
+        let rate = self.rate_of(&round, now.saturating_duration_since(round.began));
         let usual = self.past.usual_loss_milli();
         // A round in which there was little to send may show a higher rate, but no lower one.
         if !round.app_limited || rate > best_before {
@@ -223,6 +236,33 @@ impl Steady {
         let lossy = self.watch_loss(now, &round, usual, rate);
         let needless = self.is_empty_of_ours(&round);
         self.next_phase(now, rate, best_before, lossy, needless);
+    }
+
+    /// What the line delivered in a round that took so long, in bytes per second. In a short one acknowledgements of the one before may
+    /// have come in a lump, so it is the rate of both; and a round that drains tells nothing new.
+    fn rate_of(&mut self, round: &Round, took: Duration) -> u64 {
+        let rate = |bytes: u64, took: Duration| {
+            u64::try_from(u128::from(bytes) * 1_000_000_000 / took.as_nanos().max(1)).unwrap_or(u64::MAX)
+        };
+        let (bytes_before, took_before) = std::mem::replace(&mut self.before, (round.delivered, took));
+        let seen = rate(round.delivered, took);
+        match self.phase {
+            Phase::Cycle { place: DRAIN, .. } if took < ROUND_MIN => seen.min(self.bytes_per_second()),
+            Phase::Cycle { .. } if took < 2 * ROUND_MIN && !took_before.is_zero() => {
+                rate(round.delivered + bytes_before, took + took_before).min(seen)
+            }
+            _ => seen,
+        }
+    }
+
+    /// How long the present round is at least.
+    fn round_min(&self) -> Duration {
+        let urgent = match self.phase {
+            Phase::Start { .. } => self.is_much_lost(&self.round, self.past.usual_loss_milli()),
+            Phase::Cycle { place, .. } => place == DRAIN,
+            Phase::Settle { .. } => false,
+        };
+        if urgent { ROUND_MIN_URGENT } else { ROUND_MIN }
     }
 
     /// True where the packets of a round took no longer than the shortest: nothing of ours waits on the line, as under a cap.
@@ -253,7 +293,8 @@ impl Steady {
         let Phase::Cycle { place, .. } = self.phase else { return };
         let (Some(usual), mean) = (self.drained_round_trip, round.mean()) else { return };
         let is_free = rate < self.bytes_per_second() / 100 * FREE_PERCENT && round.packets >= TELLING_PACKETS;
-        if is_free && place > AFTER_DRAIN && mean > usual {
+        let overflows = round.loss_milli() > self.past.usual_loss_milli() + NEEDLESS_LOSS_MILLI;
+        if is_free && !overflows && place > AFTER_DRAIN && mean > usual {
             self.drained_round_trip = Some(usual + (mean - usual) / 4);
         }
     }
@@ -283,7 +324,7 @@ impl Steady {
     fn watch_loss(&mut self, now: Instant, round: &Round, usual_milli: u64, rate: u64) -> bool {
         let lost_packets = round.lost / self.mtu.max(1);
         let excess_milli = round.loss_milli().saturating_sub(usual_milli);
-        let much = lost_packets >= 8 && excess_milli > EXCESS_LOSS_MILLI;
+        let much = self.is_much_lost(round, usual_milli);
         let some = lost_packets >= 4 && excess_milli > lasting_loss_milli(round.packets + lost_packets);
         self.much_rounds = if much { self.much_rounds + 1 } else { 0 };
         self.some_rounds = if some { self.some_rounds + 1 } else { 0 };
@@ -291,7 +332,8 @@ impl Steady {
             self.past.believe_only(rate);
         }
         if much || self.some_rounds >= LASTING_ROUNDS {
-            let from = self.ceiling.map_or(self.window, |ceiling| ceiling.min(self.window));
+            let widest = self.windows.into_iter().fold(self.window, u64::max);
+            let from = self.ceiling.map_or(widest, |ceiling| ceiling.min(widest));
             self.ceiling = Some((from * 85 / 100).max(WINDOW_MIN_PACKETS * self.mtu));
             (self.rise_milli, self.ceiling_since) = (RISE_MILLI, Some(now));
             self.some_rounds = 0;
@@ -302,6 +344,12 @@ impl Steady {
             self.rise_milli = (self.rise_milli * 2).min(RISE_MILLI_MAX);
         }
         much
+    }
+
+    /// A tenth beyond the usual.
+    fn is_much_lost(&self, round: &Round, usual_milli: u64) -> bool {
+        let lost_packets = round.lost / self.mtu.max(1);
+        lost_packets >= 8 && round.loss_milli().saturating_sub(usual_milli) > EXCESS_LOSS_MILLI
     }
 
     fn next_phase(&mut self, now: Instant, rate: u64, best_before: u64, lossy: bool, needless: bool) {
@@ -422,16 +470,24 @@ impl Law for Steady {
                 }
             }
             Phase::Settle { .. } => {}
-            // Grow no faster than the line delivers; shrink at once.
-            Phase::Cycle { .. } => self.window = self.bounded(self.target().min(self.window + bytes)),
+            Phase::Cycle { .. } => self.acknowledged += bytes,
         }
     }
 
     fn heard(&mut self, now: Instant, app_limited: bool) {
+        // Grow no faster than the line delivers; shrink at once.
+        let acknowledged = std::mem::take(&mut self.acknowledged);
+        if matches!(self.phase, Phase::Cycle { .. }) {
+            self.window = self.bounded(self.target().min(self.window + acknowledged));
+        }
         self.drain_deep_if_stale(now, app_limited);
-        if self.round.over && now.saturating_duration_since(self.round.began) >= ROUND_MIN {
+        if self.round.over && now.saturating_duration_since(self.round.began) >= self.round_min() {
             self.end_round(now, app_limited);
-            self.window = self.bounded(self.target().min(self.window));
+            // A short line has been seen to take what was under way before it was drained, and the pacer spreads it.
+            let is_short = self.usual_round_trip() < ROUND_MIN;
+            let drained = is_short && matches!(self.phase, Phase::Cycle { place: AFTER_DRAIN, .. });
+            let most = if drained { self.windows.into_iter().fold(self.window, u64::max) } else { self.window };
+            self.window = self.bounded(self.target().min(most));
         }
     }
 
