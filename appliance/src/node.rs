@@ -7,10 +7,12 @@
 //!   ▲ ◄──── thaw thread             pays what hooks owe
 //!   ▲ ◄──── caps thread             tells the link which caps count now
 //!   ▲ ◄──── pace thread             where there are recovery points: how slowly they can still be met
-//!   ▲ ◄──── plans thread            takes and sends the snapshots that go to peers by themselves, and deletes those that no rule wants
+//!   ▲ ◄──── plans thread            takes and sends the snapshots that go to peers by themselves, deletes those that no rule wants,
+//!   ▲                               empties the quarantine, and keeps the clock that locks are measured by
 //!   ▲ ◄──── scrub thread            reads everything now and then, before somebody needs it
 //!   ▲ ◄──── heal thread             asks peers for what is damaged here
 //!   ▲ ◄──── reclaim thread          gives back the room of what nobody needs, once a day
+//!   ▲ ◄──── census thread           counts what deleting would free, once a day
 //!   ▲ ◄──── link (tokio runtime)    QUIC, replications
 //!   └ ◄──── control socket          one thread a request
 //! ```

@@ -203,7 +203,7 @@ pub(super) fn dataset(context: &Context, command: DatasetCommand) -> Outcome {
             super::quarantine::deleted(context, &Request::DatasetListDeleted)?
         }
         DatasetCommand::Undelete { name, new } => {
-            acknowledge(context, &Request::DatasetUndelete { name, new }).map_err(needs_name)?;
+            acknowledge(context, &Request::DatasetUndelete { name, new })?;
         }
         DatasetCommand::List { deleted: false, freeable, recount } => {
             let counted = count_freeable(context, freeable, recount)?;
@@ -284,14 +284,6 @@ fn acknowledge(context: &Context, request: &Request) -> Result<(), crate::contro
     Ok(())
 }
 
-/// Says how a new name is given.
-fn needs_name(mut failed: crate::control::Failed) -> crate::control::Failed {
-    if failed.message.ends_with("give this one a new name") {
-        failed.message.push_str(" with --as");
-    }
-    failed
-}
-
 pub(super) fn snapshot(context: &Context, command: SnapshotCommand) -> Outcome {
     match command {
         SnapshotCommand::Create { dataset, name } => {
@@ -303,7 +295,7 @@ pub(super) fn snapshot(context: &Context, command: SnapshotCommand) -> Outcome {
             super::quarantine::deleted(context, &Request::SnapshotListDeleted { dataset })?;
         }
         SnapshotCommand::Undelete { snapshot, new } => {
-            acknowledge(context, &Request::SnapshotUndelete { snapshot, new }).map_err(needs_name)?;
+            acknowledge(context, &Request::SnapshotUndelete { snapshot, new })?;
         }
         SnapshotCommand::List { dataset, deleted: false, freeable, recount } => {
             let counted = count_freeable(context, freeable, recount)?;

@@ -5,6 +5,7 @@ use narrowboat_storage::census::Freeable;
 use super::{Failed, reports};
 use crate::backlog::on_the_wall;
 use crate::jobs::Progress;
+use crate::jobs::census::Pace;
 use crate::node::Node;
 use crate::units::rfc3339;
 
@@ -15,9 +16,9 @@ pub(super) fn freeable(
     stop: &dyn Fn() -> bool,
     tell: &mut dyn FnMut(Progress),
 ) -> Result<reports::Freeable, Failed> {
-    let known = node.censuses.last().filter(|_| !again);
-    let counted = known.map_or_else(|| node.censuses.run(false, stop, tell), Ok)?;
-    Ok(report(node, &counted))
+    let censuses = &node.censuses;
+    let counted = if again { censuses.run(Pace::Full, stop, tell) } else { censuses.last_or_run(stop, tell) };
+    counted.map(|counted| report(node, &counted))
 }
 
 /// The figures that there are.

@@ -99,12 +99,12 @@ pub(super) fn remove(node: &Node, name: &str) -> Result<Acknowledged, Failed> {
     node.store.set_peer(record.name.as_str(), None, clock::now())?;
     node.caps.change(Way::Sent, Some(&record), Change::Forget)?;
     node.caps.change(Way::Received, Some(&record), Change::Forget)?;
-    // Another box may get this name one day, and has nothing of it.
     let deleted = node.store.quarantined().into_iter().filter(|one| one.snapshot.is_none()).map(|one| one.dataset);
     for row in node.store.dataset_rows().into_iter().chain(deleted) {
         node.plans.set(row.id, &record, None)?;
-        ledger::forget(&node.store, record.name.as_str(), &row.id, clock::now())?;
     }
+    // Another box may get this name one day, and has nothing of it.
+    ledger::forget_all(&node.store, record.name.as_str(), clock::now())?;
     Ok(Acknowledged { message: format!("{} is no peer any more", record.name) })
 }
 

@@ -1,6 +1,7 @@
 //! What is asked about what was deleted and can be had back.
 
 use narrowboat_storage::catalogue::{DatasetKind, DeletedBy};
+use narrowboat_storage::error::{Error, Refusal};
 use narrowboat_storage::store::{Emptied, Quarantined};
 
 use super::Failed;
@@ -70,15 +71,23 @@ pub(super) fn deleted(node: &Node, what: &str, back: &str) -> Acknowledged {
 
 /// Has a dataset back.
 pub(super) fn undelete_dataset(node: &Node, which: &str, new: Option<&str>) -> Result<Acknowledged, Failed> {
-    let info = node.store.undelete_dataset(which, new, clock::now())?;
+    let info = node.store.undelete_dataset(which, new, clock::now()).map_err(or_as)?;
     Ok(Acknowledged { message: format!("{} is there again, as it was when it was deleted", info.row.name) })
 }
 
 /// Has a snapshot back.
 pub(super) fn undelete_snapshot(node: &Node, snapshot: &str, new: Option<&str>) -> Result<Acknowledged, Failed> {
     let (dataset, which) = super::snapshot::split(snapshot)?;
-    let row = node.store.undelete_snapshot(dataset, which, new, clock::now())?;
+    let row = node.store.undelete_snapshot(dataset, which, new, clock::now()).map_err(or_as)?;
     Ok(Acknowledged { message: format!("{dataset}@{} is there again", row.name) })
+}
+
+/// Where the name is another's by now, says how a new one is given.
+fn or_as(error: Error) -> Failed {
+    match &error {
+        Error::Refused(Refusal::Exists(_)) => Failed::refused(format!("{error}: give this one a new name with --as")),
+        _ => error.into(),
+    }
 }
 
 /// Gives up the quarantine, or what is called `what` in it, or tells what that would free. The one who asks is root.

@@ -4,33 +4,36 @@
 //! class scavenger. A round begins when damage is met, when somebody comes who was not asked yet, when a person says so, and then at ever longer intervals
 //! as long as something is left. What came of rounds is kept in the store's setting `heal` ([`Kept`]).
 //!
-//! What it promises: a round is one walk of what both have, for each peer, and no round follows another before as long has passed as it took. What it never
+//! What it promises: a round is one walk of what both have, for each peer, and no round follows another before as long has passed as it took. A walk that was
+//! broken off, by a line or because it took long, goes on with the next round. What it never
 //! does: decide what a peer may have (that is the peer's), or believe what comes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use narrowboat_storage::id::StoreId;
 use narrowboat_storage::{Error, Store};
 use narrowboat_wan::heal::{Below, StorePatient};
-use narrowboat_wan::link::{Cancel, Link};
+use narrowboat_wan::link::{Cancel, Link, LinkError};
 use narrowboat_wan::peer::PeerRecord;
+use narrowboat_wan::sync::Failure;
 use serde::{Deserialize, Serialize};
 
 use crate::node::Node;
 use crate::units::rfc3339;
 use crate::{clock, ledger, replicas, scrub};
 
+use schedule::Schedule;
+
+mod schedule;
+
 /// The setting that it is kept in.
 const SETTING: &str = "heal";
 /// How often it is looked whether there is something to be healed.
 pub const EVERY: Duration = Duration::from_secs(1);
-/// The least time between two rounds, unless a person asks for one.
-const REST_MIN: Duration = Duration::from_secs(60);
-/// A round in vain is followed by another one so much later; later ones by twice as much each time,
-const VAIN_MIN: Duration = Duration::from_secs(3_600);
-/// and no more than this.
-const VAIN_MAX: Duration = Duration::from_secs(86_400);
+/// Walks that were broken off and are gone on with, at some 20 MB each.
+const BROKEN_OFF_MAX: usize = 4;
 
 /// What came of rounds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -80,34 +83,26 @@ pub struct Healings {
 struct State {
     kept: Kept,
     running: bool,
-    /// A person wants a round now.
-    wanted: bool,
-    /// Nothing begins before, unless a person wants it.
-    rest_until: Instant,
-    /// When what was left is tried again.
-    again_at: Instant,
-    vain: Duration,
-    /// How much was damaged when the last round ended.
-    left: usize,
-    /// Who was asked since something was left.
-    tried: BTreeSet<String>,
+    schedule: Schedule,
+    /// Walks that were broken off, by peer.
+    broken_off: BTreeMap<StoreId, Arc<StorePatient>>,
+}
+
+/// A round runs as long as this lives.
+struct Running<'a>(&'a Healings);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.lock().running = false;
+    }
 }
 
 impl Healings {
     /// That of the box that keeps `store`.
     pub fn new(store: Arc<Store>) -> Healings {
         let kept = store.setting(SETTING).and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-        let now = Instant::now();
-        let state = State {
-            kept,
-            running: false,
-            wanted: false,
-            rest_until: now,
-            again_at: now,
-            vain: VAIN_MIN,
-            left: 0,
-            tried: BTreeSet::new(),
-        };
+        let schedule = Schedule::new(Instant::now());
+        let state = State { kept, running: false, schedule, broken_off: BTreeMap::new() };
         Healings { store, state: Mutex::new(state), cancel: Cancel::new() }
     }
 
@@ -119,7 +114,7 @@ impl Healings {
 
     /// Has a round begin now.
     pub fn start(&self) {
-        self.lock().wanted = true;
+        self.lock().schedule.want();
     }
 
     /// Ends the round that runs; no other one begins.
@@ -138,36 +133,32 @@ impl Healings {
             Ok(()) => {}
             Err(error) => {
                 tracing::warn!(%error, "what is damaged could not be healed: it is tried again later");
-                let mut state = self.lock();
-                (state.running, state.rest_until) = (false, Instant::now() + VAIN_MIN);
+                self.lock().schedule.failed(Instant::now());
             }
         }
     }
 
     fn is_due(&self, peers: &[PeerRecord]) -> bool {
         let wounded = self.store.pool().wounded();
-        let state = self.lock();
-        let now = Instant::now();
-        let more = wounded > state.left;
-        let somebody = wounded > 0 && peers.iter().any(|peer| !state.tried.contains(peer.name.as_str()));
-        state.wanted || now >= state.rest_until && (more || somebody || now >= state.again_at)
+        self.lock().schedule.is_due(Instant::now(), wounded, peers.iter().map(|peer| peer.name.as_str()))
     }
 
     /// Asks all of these for what is damaged.
     fn round(&self, node: &Node, link: &Link, peers: &[PeerRecord]) -> Result<(), Error> {
         let began = Instant::now();
-        self.lock().wanted = false;
+        self.lock().schedule.begun();
         // What was but a bad moment of the disk is no wound.
         if self.store.pool().wounded() > 0 {
             self.store.pool().wounds();
         }
         if !self.is_needed()? {
             let mut state = self.lock();
-            (state.left, state.vain, state.again_at) = (0, VAIN_MIN, began + VAIN_MIN);
-            state.tried.clear();
+            state.schedule.sound(began);
+            state.broken_off.clear();
             return Ok(());
         }
         self.lock().running = true;
+        let running = Running(self);
         let mut round = Round { began: rfc3339(clock::now()), ..Round::default() };
         for peer in peers {
             if self.cancel.is_cancelled() || !self.is_needed()? {
@@ -177,7 +168,7 @@ impl Healings {
             round.healed += came.objects;
             round.asked.insert(peer.name.to_string(), problem);
             let mut state = self.lock();
-            state.tried.insert(peer.name.to_string());
+            state.schedule.tried(peer.name.as_str());
             if came.objects > 0 {
                 tracing::info!(peer = %peer.name, objects = came.objects, bytes = came.bytes, "healed from a peer");
                 let from = state.kept.from.entry(peer.name.to_string()).or_default();
@@ -196,12 +187,11 @@ impl Healings {
                 "some damage could not be healed: `narrowboat scrub show` says whom it hits"
             );
         }
+        drop(running);
         let mut state = self.lock();
-        state.running = false;
-        state.left = round.left as usize;
-        state.rest_until = Instant::now() + began.elapsed().max(REST_MIN);
-        state.vain = if round.healed > 0 { VAIN_MIN } else { (state.vain * 2).min(VAIN_MAX) };
-        state.again_at = Instant::now() + state.vain;
+        // A walk that was broken off has more to come.
+        let came = round.healed > 0 || !state.broken_off.is_empty();
+        state.schedule.ended(Instant::now(), began.elapsed(), came, round.left as usize);
         state.kept.last = Some(round);
         let text = serde_json::to_vec(&state.kept).unwrap_or_default();
         drop(state);
@@ -214,19 +204,44 @@ impl Healings {
 
     /// Asks one peer; what came, and why that was not all that it could have been.
     fn ask(&self, node: &Node, link: &Link, peer: &PeerRecord) -> (Came, Option<String>) {
-        let shared = shared(&self.store, peer);
-        if shared.is_empty() {
-            return (Came::default(), Some("no snapshot here is at that peer, too".to_owned()));
-        }
-        let patient = Arc::new(StorePatient::new(self.store.clone(), shared));
+        let broken_off = self.lock().broken_off.remove(&peer.store);
+        let patient = match broken_off {
+            Some(patient) => {
+                patient.again();
+                patient
+            }
+            None => {
+                let shared = shared(&self.store, peer);
+                if shared.is_empty() {
+                    return (Came::default(), Some("no snapshot here is at that peer, too".to_owned()));
+                }
+                Arc::new(StorePatient::new(self.store.clone(), shared))
+            }
+        };
+        let before = patient.healed();
         let outcome = node.block_on(link.heal(peer.name.as_str(), patient.clone(), &self.cancel));
         let (objects, bytes) = patient.healed();
-        (Came { objects, bytes }, outcome.err().map(|error| error.to_string()))
+        if outcome.as_ref().is_err_and(goes_on) {
+            let mut state = self.lock();
+            if state.broken_off.len() < BROKEN_OFF_MAX {
+                state.broken_off.insert(peer.store, patient);
+            }
+        }
+        (Came { objects: objects - before.0, bytes: bytes - before.1 }, outcome.err().map(|error| error.to_string()))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing in it is ever half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// True where the next round may go on: nobody was refused anything, and this store did not fail.
+fn goes_on(error: &LinkError) -> bool {
+    match error {
+        LinkError::Replication(failure) => !failure.is_refusal() && !matches!(failure, Failure::Store(_)),
+        LinkError::Store(_) => false,
+        _ => true,
     }
 }
 

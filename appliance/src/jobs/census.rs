@@ -10,7 +10,7 @@ use narrowboat_storage::reclaim::Stepped;
 
 use crate::clock;
 use crate::control::Failed;
-use crate::jobs::{Meter, Progress};
+use crate::jobs::{Meter, Progress, alone};
 
 /// Figures that are older are counted again.
 const REST: Duration = Duration::from_secs(24 * 3600);
@@ -21,6 +21,7 @@ const SETTLING: Duration = Duration::from_secs(600);
 pub struct Censuses {
     store: Arc<Store>,
     running: Mutex<()>,
+    now: Mutex<Option<Progress>>,
     last: Mutex<Option<Freeable>>,
     /// When one was begun by itself last, whatever came of it.
     begun: Mutex<Option<Instant>>,
@@ -30,8 +31,8 @@ pub struct Censuses {
 impl Censuses {
     /// Those of the box that keeps `store`.
     pub fn new(store: Arc<Store>) -> Censuses {
-        let (running, last, begun) = Default::default();
-        Censuses { store, running, last, begun, started: Instant::now() }
+        let (running, now, last, begun) = Default::default();
+        Censuses { store, running, now, last, begun, started: Instant::now() }
     }
 
     /// What came of the last one.
@@ -58,33 +59,56 @@ impl Censuses {
             }
             *begun = Some(Instant::now());
         }
-        if let Err(failed) = self.run(true, stop, &mut |_| {})
+        if let Err(failed) = self.run(Pace::Half, stop, &mut |_| {})
             && !stop()
         {
             tracing::warn!(why = failed.message, "what deleting would free could not be counted");
         }
     }
 
-    /// Counts now. One that is `gentle` rests for as long as it works.
-    pub fn run(
-        &self,
-        gentle: bool,
-        stop: &dyn Fn() -> bool,
-        tell: &mut dyn FnMut(Progress),
-    ) -> Result<Freeable, Failed> {
-        let _alone = lock(&self.running);
+    /// What was counted last; where nothing was, counts, or waits for a count that is under way.
+    pub fn last_or_run(&self, stop: &dyn Fn() -> bool, tell: &mut dyn FnMut(Progress)) -> Result<Freeable, Failed> {
+        if let Some(last) = self.last() {
+            return Ok(last);
+        }
+        let _alone = self.alone(stop, tell)?;
+        self.last().map_or_else(|| self.count(Pace::Full, stop, tell), Ok)
+    }
+
+    /// Counts now, after one that is under way.
+    pub fn run(&self, pace: Pace, stop: &dyn Fn() -> bool, tell: &mut dyn FnMut(Progress)) -> Result<Freeable, Failed> {
+        let _alone = self.alone(stop, tell)?;
+        self.count(pace, stop, tell)
+    }
+
+    fn alone(&self, stop: &dyn Fn() -> bool, tell: &mut dyn FnMut(Progress)) -> Result<MutexGuard<'_, ()>, Failed> {
+        let waiting = &mut || lock(&self.now).clone().into_iter().for_each(&mut *tell);
+        alone(&self.running, stop, waiting).ok_or_else(stopped)
+    }
+
+    fn count(&self, pace: Pace, stop: &dyn Fn() -> bool, tell: &mut dyn FnMut(Progress)) -> Result<Freeable, Failed> {
+        let mut note = |progress: Progress| {
+            *lock(&self.now) = Some(progress.clone());
+            tell(progress);
+        };
+        let outcome = self.steps(pace, stop, &mut note);
+        *lock(&self.now) = None;
+        outcome
+    }
+
+    fn steps(&self, pace: Pace, stop: &dyn Fn() -> bool, tell: &mut dyn FnMut(Progress)) -> Result<Freeable, Failed> {
         let mut meter = Meter::new("counting", "objects", None);
         let mut census = self.store.census(CensusOptions::default(), clock::now())?;
         loop {
             if stop() {
-                return Err(Failed::refused("counting was stopped before its end"));
+                return Err(stopped());
             }
             let begun = Instant::now();
             if census.step(&self.store)? == Stepped::Done {
                 break;
             }
             meter.at(census.met()).into_iter().for_each(&mut *tell);
-            if gentle {
+            if pace == Pace::Half {
                 std::thread::sleep(begun.elapsed().min(Duration::from_secs(2)));
             }
         }
@@ -92,6 +116,19 @@ impl Censuses {
         *lock(&self.last) = Some(report.clone());
         Ok(report)
     }
+}
+
+/// How much of the time a census works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// All of it: somebody waits.
+    Full,
+    /// Half of it.
+    Half,
+}
+
+fn stopped() -> Failed {
+    Failed::refused("counting was stopped before its end")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

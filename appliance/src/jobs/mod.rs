@@ -9,6 +9,7 @@ pub mod reclaim;
 /// Files out of a snapshot, into a folder.
 pub mod restore;
 
+use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,24 @@ pub struct Meter {
     told: Option<Instant>,
     last: (Instant, u64),
     rate: f64,
+}
+
+/// How long whoever waits sleeps between two looks.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Waits until nobody else does what is done by one at a time, calling `waiting` now and then; none where it is to `stop`.
+fn alone<'a>(running: &'a Mutex<()>, stop: &dyn Fn() -> bool, waiting: &mut dyn FnMut()) -> Option<MutexGuard<'a, ()>> {
+    loop {
+        match running.try_lock() {
+            Ok(alone) => return Some(alone),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) if stop() => return None,
+            Err(TryLockError::WouldBlock) => {
+                waiting();
+                std::thread::sleep(PATIENCE);
+            }
+        }
+    }
 }
 
 const TELL_EVERY: Duration = Duration::from_millis(200);

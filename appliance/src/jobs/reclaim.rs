@@ -4,7 +4,7 @@
 //! the last run ended, and what came of it, is in the setting `reclaim.last`, so that a start does not begin a new one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use narrowboat_storage::Store;
@@ -16,7 +16,7 @@ use narrowboat_storage::store::{KeptRoot, Quarantined, RootOf};
 use crate::clock;
 use crate::config::Config;
 use crate::control::{Failed, reports};
-use crate::jobs::{Meter, Progress};
+use crate::jobs::{Meter, PATIENCE, Progress, alone};
 use crate::units::rfc3339;
 
 /// How often it is looked whether a run is due.
@@ -29,8 +29,6 @@ const SHORT_REST_NANOSECONDS: i64 = 3_600_000_000_000;
 const LITTLE_ROOM: u64 = 10;
 /// No run begins by itself so soon after a start.
 const SETTLING: Duration = Duration::from_secs(300);
-/// How long a step waits that has to.
-const PATIENCE: Duration = Duration::from_millis(50);
 /// What a run by itself reads and moves in a second, where the config says nothing.
 const PACE_BYTES: u64 = 64 << 20;
 /// Whose it is that can't be read is told and kept of so many.
@@ -141,17 +139,8 @@ impl Reclaims {
         stop: &dyn Fn() -> bool,
         tell: &mut dyn FnMut(Progress),
     ) -> Result<reports::Reclaim, Failed> {
-        let _alone = loop {
-            match self.running.try_lock() {
-                Ok(alone) => break alone,
-                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) if stop() => return Err(stopped()),
-                Err(TryLockError::WouldBlock) => {
-                    self.progress().into_iter().for_each(&mut *tell);
-                    std::thread::sleep(PATIENCE);
-                }
-            }
-        };
+        let waiting = &mut || self.progress().into_iter().for_each(&mut *tell);
+        let _alone = alone(&self.running, stop, waiting).ok_or_else(stopped)?;
         let mut note = |progress: Progress| {
             *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress.clone());
             tell(progress);

@@ -141,7 +141,7 @@ fn start_scrubber(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
 }
 
 fn start_healer(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
-    spawn_vital("heal".into(), move || {
+    spawn("heal".into(), move || {
         let Some(link) = &node.link else { return };
         while !node.is_stopping() {
             node.healings.look(&node, link);
@@ -152,7 +152,7 @@ fn start_healer(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
 
 /// Of its own: a census takes hours, and a run of reclaim must not wait for it.
 fn start_census(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
-    spawn_vital("census".into(), move || {
+    spawn("census".into(), move || {
         while !node.is_stopping() {
             node.censuses.look(&|| node.is_stopping());
             std::thread::park_timeout(reclaim::EVERY);

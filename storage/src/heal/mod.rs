@@ -137,6 +137,20 @@ impl Healing {
         });
     }
 
+    /// What was asked and not answered, since the peer went away, is asked again with the next step.
+    pub fn ask_again(&mut self) {
+        if let Some(tree) = &mut self.tree {
+            let unanswered = std::mem::take(&mut tree.asked);
+            tree.pending.splice(0..0, unanswered.into_iter().rev());
+            tree.wanted |= !tree.pending.is_empty();
+        }
+    }
+
+    /// Leaves the tree where it is: the peer does not give it any more.
+    pub fn leave(&mut self) {
+        self.tree = None;
+    }
+
     /// True where something is known to be damaged that this peer was not asked for in vain.
     pub fn has_hope(&self, store: &Store) -> bool {
         !self.overflown && store.pool().wounded() > self.hopeless

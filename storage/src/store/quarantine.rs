@@ -393,7 +393,7 @@ fn only_one<T>(
 }
 
 fn taken(what: &str, name: &str) -> crate::Error {
-    Refusal::Invalid(format!("another {what} is called {name} by now: give this one a new name")).into()
+    Refusal::Exists(format!("another {what} called {name}")).into()
 }
 
 #[cfg(test)]

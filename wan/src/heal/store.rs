@@ -16,7 +16,8 @@ use crate::wire::SEEK_WAYS_MAX;
 /// Nodes that are read before somebody may say that it is enough.
 const NODES_PER_STEP: usize = 256;
 
-/// A store that is healed from one peer: the trees of some snapshots, one after the other.
+/// A store that is healed from one peer: the trees of some snapshots, one after the other. A walk that was broken off, as by a line, goes on where it
+/// was with the next conversation ([`StorePatient::again`]).
 pub struct StorePatient {
     store: Arc<Store>,
     state: Mutex<State>,
@@ -24,7 +25,12 @@ pub struct StorePatient {
 
 struct State {
     candidates: VecDeque<Below>,
+    /// The peer owes whether it gives this.
     asked: Option<Below>,
+    /// What is walked.
+    walked: Option<Below>,
+    /// The peer of this conversation was not asked for what is walked.
+    unasked: bool,
     healing: Healing,
     /// The tree that is walked stays, where it is here at all.
     held: Option<HeldTree>,
@@ -34,8 +40,20 @@ impl StorePatient {
     /// Heals what lies below these, in this order, as long as there is something to heal.
     pub fn new(store: Arc<Store>, candidates: Vec<Below>) -> StorePatient {
         let healing = Healing::new(Limits { asks: SEEK_WAYS_MAX, ..Limits::default() });
-        let state = State { candidates: candidates.into(), asked: None, healing, held: None };
+        let (candidates, asked, walked) = (candidates.into(), None, None);
+        let state = State { candidates, asked, walked, unasked: false, healing, held: None };
         StorePatient { store, state: Mutex::new(state) }
+    }
+
+    /// The next conversation with the same peer goes on where the one before was broken off. What has come to be damaged since, where the walk
+    /// has been, is left to the next walk.
+    pub fn again(&self) {
+        let mut state = self.state();
+        if let Some(asked) = state.asked.take().filter(|asked| Some(*asked) != state.walked) {
+            state.candidates.push_front(asked);
+        }
+        state.healing.ask_again();
+        state.unasked = state.walked.is_some();
     }
 
     /// Objects that were stored anew, and their bytes.
@@ -53,10 +71,14 @@ impl StorePatient {
 impl Patient for StorePatient {
     fn next(&self) -> Result<Need> {
         let mut state = self.state();
+        if let Some(walked) = state.walked.filter(|_| std::mem::take(&mut state.unasked)) {
+            state.asked = Some(walked);
+            return Ok(Need::Below(walked));
+        }
         match state.healing.step(&self.store, NODES_PER_STEP)? {
             Step::Worked => return Ok(Need::Moment),
             Step::Ask(lost) => return Ok(Need::Seek(lost.into_iter().map(|lost| lost.way).collect())),
-            Step::Done => state.held = None,
+            Step::Done => (state.held, state.walked) = (None, None),
         }
         while let Some(below) = state.candidates.pop_front() {
             if state.healing.has_hope(&self.store) || self.store.is_torn(&below.root)? {
@@ -69,9 +91,19 @@ impl Patient for StorePatient {
 
     fn known(&self, known: bool) -> Result<()> {
         let mut state = self.state();
-        if let Some(below) = state.asked.take().filter(|_| known) {
-            state.held = self.store.pool().hold(&below.root).ok();
+        let Some(below) = state.asked.take() else { return Ok(()) };
+        let goes_on = state.walked == Some(below);
+        if !known || goes_on && self.store.snapshot(below.snapshot).is_err() {
+            if goes_on {
+                state.healing.leave();
+                state.walked = None;
+            }
+            return Ok(());
+        }
+        state.held = self.store.pool().hold(&below.root).ok();
+        if !goes_on {
             state.healing.begin(&self.store, below.dataset, below.root);
+            state.walked = Some(below);
         }
         Ok(())
     }

@@ -3,8 +3,9 @@
 //! It is traffic of class scavenger: nobody waits for it, and what is asked for still lies soundly at the peer. Where there can be no connection of that
 //! class it goes over the normal one, behind everything else of this side.
 //!
-//! What it promises: a peer is answered in one conversation at a time, a newer one ends the older; all peers together in [`ANSWERS_MAX`]; each holds one
-//! question and one object. A side that says nothing for [`PATIENCE`] while it owes something is given up.
+//! What it promises: a peer is answered in one conversation at a time, a newer one ends the older; all peers together in [`ANSWERS_MAX`], calls of the store
+//! that outlast their conversation included; each holds one question and one object. A side that says nothing for [`PATIENCE`] while it owes something is
+//! given up. Nothing is asked while this box wants nothing sent to it, and nothing answered while the peer wants nothing.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use narrowboat_storage::error::{Environment, Error, Result as StorageResult};
 use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt, WriteError};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::cancel::Cancel;
@@ -59,13 +60,13 @@ pub enum Unhealed {
 
 /// Those whom this box answers.
 pub(super) struct Answers {
-    places: Semaphore,
+    places: Arc<Semaphore>,
     running: Mutex<BTreeMap<PeerId, Cancel>>,
 }
 
 impl Default for Answers {
     fn default() -> Self {
-        Answers { places: Semaphore::new(ANSWERS_MAX), running: Mutex::default() }
+        Answers { places: Arc::new(Semaphore::new(ANSWERS_MAX)), running: Mutex::default() }
     }
 }
 
@@ -136,17 +137,33 @@ fn hello(inner: &Inner, role: Role) -> Hello {
     hello
 }
 
-/// Has a store's call run where blocking is allowed.
-async fn blocking<T: Send + 'static>(
-    call: impl FnOnce() -> StorageResult<T> + Send + 'static,
-    refused: fn(Error) -> Failure,
-) -> Result<T, Unhealed> {
-    let outcome = tokio::task::spawn_blocking(call).await;
-    let broken = |_| Environment::Poisoned("a call of the store did not come back".to_owned()).into();
-    match outcome.map_err(broken).and_then(|outcome| outcome) {
-        Ok(done) => Ok(done),
-        Err(Error::Refused(why)) => Err(refused(why.into()).into()),
-        Err(error) => Err(Failure::Store(error).into()),
+/// The calls of one conversation to its store: one after the other where blocking is allowed, though the conversation may be broken off in the
+/// middle of one.
+#[derive(Default)]
+struct Calls {
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Given back when the last call is over.
+    place: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+impl Calls {
+    async fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> StorageResult<T> + Send + 'static,
+        refused: fn(Error) -> Failure,
+    ) -> Result<T, Unhealed> {
+        let turn: OwnedMutexGuard<()> = self.turn.clone().lock_owned().await;
+        let place = self.place.clone();
+        let outcome = tokio::task::spawn_blocking(move || {
+            let _until_it_is_over = (turn, place);
+            call()
+        });
+        let broken = |_| Environment::Poisoned("a call of the store did not come back".to_owned()).into();
+        match outcome.await.map_err(broken).and_then(|outcome| outcome) {
+            Ok(done) => Ok(done),
+            Err(Error::Refused(why)) => Err(refused(why.into()).into()),
+            Err(error) => Err(Failure::Store(error).into()),
+        }
     }
 }
 
@@ -161,18 +178,22 @@ pub(super) async fn ask(
     let Some(normal) = peer.current() else {
         return Err(unreachable(peer.last_error().unwrap_or_else(|| "it has not called".to_owned())));
     };
-    if peer.is_paused(&inner.shaper) {
+    if wants_nothing(inner, peer) {
         return Err(unreachable(Unhealed::Paused.to_string()));
     }
     let held = lanes::hold(inner, peer, normal, Class::Scavenger).await;
-    let asking = converse(inner, peer, held.connection(), &patient);
+    let calls = Calls::default();
+    let asking = converse(inner, peer, held.connection(), (&patient, &calls));
     let outcome = tokio::select! {
         outcome = asking => outcome,
-        () = inner.closing.cancelled() => return Err(LinkError::Closed),
+        () = inner.closing.cancelled() => Err(Failure::Cancelled.into()),
         () = cancel.cancelled() => Err(Failure::Cancelled.into()),
         () = peer.removed.cancelled() => Err(Failure::Cancelled.into()),
     };
-    let ended = blocking(move || patient.end(), Failure::Store).await;
+    let ended = calls.call(move || patient.end(), Failure::Store).await;
+    if inner.closing.is_cancelled() {
+        return Err(LinkError::Closed);
+    }
     match outcome.and(ended) {
         Ok(()) => Ok(()),
         Err(Unhealed::Failed(failure)) => {
@@ -185,11 +206,16 @@ pub(super) async fn ask(
     }
 }
 
+/// True while nothing is to be asked: by a cap on what is sent, or on what comes.
+fn wants_nothing(inner: &Inner, peer: &Peer) -> bool {
+    peer.stands_still(&inner.shaper) || inner.grants.pause(peer.node)
+}
+
 async fn converse(
     inner: &Arc<Inner>,
     peer: &Arc<Peer>,
     connection: &Connection,
-    patient: &Arc<dyn Patient>,
+    (patient, calls): (&Arc<dyn Patient>, &Calls),
 ) -> Result<(), Unhealed> {
     let (send, recv) = connection.open_bi().await.map_err(|_| Failure::Lost)?;
     let mut talk = Talk::new(send, recv, Channel::Data);
@@ -198,14 +224,20 @@ async fn converse(
         talk.send.write_all(&preface.encode()).await.map_err(|_| Failure::Lost)?;
         let (asker, frame) = Asker::new(hello(inner, Role::Receiver));
         talk.say(frame).await?;
-        be_healed(asker, &mut talk, patient).await
+        be_healed(asker, &mut talk, (patient, calls), &|| wants_nothing(inner, peer)).await
     };
-    let outcome = tokio::time::timeout(LONGEST, outcome).await.unwrap_or(Err(Failure::Lost.into()));
+    let later = |_| Err(Failure::Busy(format!("it took longer than {} minutes", LONGEST.as_secs() / 60)).into());
+    let outcome = tokio::time::timeout(LONGEST, outcome).await.unwrap_or_else(later);
     talk.end(&outcome).await;
     outcome
 }
 
-async fn be_healed(mut asker: Asker, talk: &mut Talk, patient: &Arc<dyn Patient>) -> Result<(), Unhealed> {
+async fn be_healed(
+    mut asker: Asker,
+    talk: &mut Talk,
+    (patient, calls): (&Arc<dyn Patient>, &Calls),
+    wants_nothing: &(dyn Fn() -> bool + Sync),
+) -> Result<(), Unhealed> {
     let mut said = Instant::now();
     loop {
         while asker.waits() {
@@ -214,16 +246,19 @@ async fn be_healed(mut asker: Asker, talk: &mut Talk, patient: &Arc<dyn Patient>
             let wrong = |why: Error| Failure::WrongContent(why.to_string());
             match heard {
                 Heard::Nothing => {}
-                Heard::Known(known) => blocking(move || patient.known(known), wrong).await?,
-                Heard::Answer(stored) => blocking(move || patient.took(stored), wrong).await?,
+                Heard::Known(known) => calls.call(move || patient.known(known), wrong).await?,
+                Heard::Answer(stored) => calls.call(move || patient.took(stored), wrong).await?,
             }
+        }
+        if wants_nothing() {
+            return Err(Failure::Busy("there is a pause".to_owned()).into());
         }
         if said.elapsed() >= SIGN_OF_LIFE {
             said = Instant::now();
             talk.say(HealMessage::Working.encode()).await?;
         }
         let looking = patient.clone();
-        match blocking(move || looking.next(), Failure::Store).await? {
+        match calls.call(move || looking.next(), Failure::Store).await? {
             Need::Moment => {}
             Need::Below(below) => talk.say(asker.below(below)).await?,
             Need::Seek(ways) => talk.say(asker.seek(ways)).await?,
@@ -239,9 +274,13 @@ pub(super) async fn answer(
     connection: Connection,
     (mut send, mut recv): (SendStream, RecvStream),
 ) {
+    let Ok(place) = inner.answers.places.clone().try_acquire_owned() else {
+        let outcome = Err(Failure::Busy("others are being healed just now".to_owned()).into());
+        return Talk::new(send, recv, Channel::Control).end(&outcome).await;
+    };
+    let calls = Calls { place: Some(Arc::new(place)), ..Calls::default() };
     let (host, record) = (inner.host.clone(), peer.record());
-    let healer = tokio::task::spawn_blocking(move || host.healer(&record)).await.ok().flatten();
-    let Some(healer) = healer else {
+    let Ok(Some(healer)) = calls.call(move || Ok(host.healer(&record)), Failure::Store).await else {
         let _ = recv.stop(UNWANTED);
         let _ = send.reset(UNWANTED);
         return;
@@ -250,12 +289,13 @@ pub(super) async fn answer(
     if let Some(older) = lock(&inner.answers.running).insert(peer.id, newer.clone()) {
         older.cancel();
     }
-    let in_use = peer.begin_use(&connection);
+    let (in_use, _sending) = (peer.begin_use(&connection), peer.hold.begin_sending());
     let mut talk = Talk::new(send, recv, Channel::Control);
     let outcome = tokio::select! {
-        outcome = heal(inner, peer, &mut talk, healer) => outcome,
+        outcome = heal(inner, peer, &mut talk, (healer, &calls)) => outcome,
         () = inner.closing.cancelled() => Err(Failure::Cancelled.into()),
         () = tokio::time::sleep(LONGEST) => Err(Failure::Busy("a healing that lasts for so long is begun anew".to_owned()).into()),
+        () = peer.hold.outlasts() => Err(Failure::Busy("you have paused what you receive".to_owned()).into()),
         () = newer.cancelled() => Err(Failure::Busy("a newer healing has begun".to_owned()).into()),
         _ = connection.closed() => Err(Failure::Lost.into()),
     };
@@ -276,26 +316,29 @@ pub(super) async fn answer(
     }
 }
 
-async fn heal(inner: &Arc<Inner>, peer: &Peer, talk: &mut Talk, healer: Arc<dyn Healer>) -> Result<(), Unhealed> {
+async fn heal(
+    inner: &Arc<Inner>,
+    peer: &Peer,
+    talk: &mut Talk,
+    (healer, calls): (Arc<dyn Healer>, &Calls),
+) -> Result<(), Unhealed> {
     let (answerer, frame) = Answerer::new(hello(inner, Role::Sender));
     let mut answerer = answerer.for_store(peer.record().store);
     talk.say(frame).await?;
-    let busy = |_| Failure::Busy("others are being healed just now".to_owned());
-    let _place = inner.answers.places.try_acquire().map_err(busy)?;
     while let Some(frame) = talk.hear().await? {
         let asked = answerer.handle(frame)?;
         let healer = healer.clone();
         match asked {
             Asked::Nothing => {}
             Asked::Below(below) => {
-                let known = blocking(move || healer.may(&below), Failure::Store).await?;
+                let known = calls.call(move || healer.may(&below), Failure::Store).await?;
                 talk.say(answerer.known(known)).await?;
             }
             Asked::Seek { root, first, ways } => {
                 for (number, way) in (first..).zip(ways) {
                     let healer = healer.clone();
                     let nowhere = |why: Error| Failure::Protocol(why.to_string());
-                    let stored = blocking(move || healer.at(&root, &way), nowhere).await?;
+                    let stored = calls.call(move || healer.at(&root, &way), nowhere).await?;
                     talk.say(Answerer::answer(number, stored)).await?;
                 }
             }

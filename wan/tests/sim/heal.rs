@@ -179,17 +179,24 @@ fn world(seed: u64) -> Result<(), String> {
     let (hurt, disk, whole) = sides[rng.below(2) as usize];
     harm(&mut rng, hurt, disk);
     let shared = candidates(hurt).into_iter().filter(|below| pair.days.contains(&below.snapshot)).collect::<Vec<_>>();
-    let mut healed = 0;
+    let (mut healed, mut broken_off) = (0, None::<StorePatient>);
     for attempt in 0.. {
-        let patient = StorePatient::new(hurt.clone(), shared.clone());
+        let patient = match broken_off.take().filter(|_| !rng.one_in(3)) {
+            Some(patient) => {
+                patient.again();
+                patient
+            }
+            None => StorePatient::new(hurt.clone(), shared.clone()),
+        };
+        let before = patient.healed().0;
         let healer = StoreHealer::new(whole.clone(), anybody());
         // Cut anywhere; and in the end not.
         let frames = if attempt < 4 { rng.below(40) as usize } else { usize::MAX };
         let outcome = converse(hurt, &patient, whole, &healer, frames);
-        healed += patient.healed().0;
+        healed += patient.healed().0 - before;
         match outcome {
             Ok(()) => break,
-            Err(Failure::Lost) if frames < usize::MAX => {}
+            Err(Failure::Lost) if frames < usize::MAX => broken_off = Some(patient),
             Err(failure) => return Err(failure.to_string()),
         }
     }
@@ -212,6 +219,37 @@ fn world(seed: u64) -> Result<(), String> {
 #[test]
 fn either_side_heals_the_other_through_cuts() {
     all_hold(seeds(25), world);
+}
+
+/// What was asked and not answered is asked again, and first; what the peer does not give any more is left.
+#[test]
+fn a_walk_that_was_broken_off_goes_on_where_it_was() {
+    let mut rng = Rng::new(93);
+    let pair = pair(&mut rng);
+    let (hurt, whole) = (&pair.there, &pair.branch.store);
+    while hurt.pool().wounded() < 5 {
+        harm(&mut rng, hurt, &pair.there_disk);
+    }
+    let (patient, healer) =
+        (StorePatient::new(hurt.clone(), candidates(hurt)), StoreHealer::new(whole.clone(), anybody()));
+    let ask = |patient: &StorePatient| loop {
+        match patient.next().expect("a disk") {
+            Need::Moment => {}
+            Need::Below(below) => patient.known(healer.may(&below).expect("a disk")).expect("a disk"),
+            need => return need,
+        }
+    };
+    let Need::Seek(asked) = ask(&patient) else { panic!("nothing is asked for") };
+    patient.end().expect("a disk");
+    patient.again();
+    let Need::Below(walked) = patient.next().expect("a disk") else { panic!("the peer has to be asked") };
+    patient.known(healer.may(&walked).expect("a disk")).expect("a disk");
+    assert_eq!(patient.next().expect("a disk"), Need::Seek(asked));
+    patient.again();
+    assert_eq!(patient.next().expect("a disk"), Need::Below(walked));
+    patient.known(false).expect("a disk");
+    assert!(!matches!(patient.next().expect("a disk"), Need::Seek(_)), "that tree is left");
+    converse(hurt, &StorePatient::new(hurt.clone(), candidates(hurt)), whole, &healer, usize::MAX).expect("healed");
 }
 
 /// Gives other bytes than what was asked for; or bytes without end; or nothing.
