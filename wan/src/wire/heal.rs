@@ -2,7 +2,6 @@
 //! `docs/formats/replication-protocol.md` owns the bytes.
 
 use bytes::Bytes;
-use narrowboat_storage::container::codec::Codec;
 use narrowboat_storage::id::{DatasetId, SnapshotId};
 use narrowboat_storage::name::Name;
 use narrowboat_storage::pool::Stored;
@@ -10,9 +9,9 @@ use narrowboat_storage::pool::Stored;
 use super::frame::{Frame, RawFrame};
 use super::hello::Hello;
 use super::message::{HELLO, STOP, Stop, WORKING};
+use super::object::{read_stored, stored_frame};
 use super::reader::{Reader, WireError};
-use super::varint::put_varint;
-use super::{DEPTH_MAX, OBJECT_BYTES_MAX};
+use super::ways::{DEPTH_MAX, decode_ways, encode_ways};
 
 const BELOW: u16 = 32;
 const KNOWN: u16 = 33;
@@ -129,61 +128,23 @@ impl HealMessage {
 
 impl Seek {
     fn encode(&self) -> Frame {
-        let mut out = Vec::with_capacity(10 + self.ways.len() * 8);
-        out.extend_from_slice(&self.first.to_le_bytes());
-        out.extend_from_slice(&(self.ways.len() as u16).to_le_bytes());
-        for way in &self.ways {
-            put_varint(&mut out, way.len() as u64);
-            way.iter().for_each(|place| put_varint(&mut out, (*place).into()));
-        }
-        Frame::build(SEEK, &out, Bytes::new())
+        Frame::build(SEEK, &encode_ways(self.first, &self.ways), Bytes::new())
     }
 
+    /// A way of no places leads to the root.
     fn decode(payload: Bytes) -> Result<Self, WireError> {
-        let mut reader = Reader::new("ways", payload);
-        let first = reader.u64()?;
-        let count = super::question::names_count(&mut reader, SEEK_WAYS_MAX)?;
-        let mut ways = Vec::new();
-        for _ in 0..count {
-            let depth = reader.varint()?;
-            if depth > DEPTH_MAX as u64 {
-                return Err(WireError::TooLong { what: "way", len: depth, max: DEPTH_MAX as u64 });
-            }
-            let place = |reader: &mut Reader| {
-                let value = reader.varint()?;
-                u32::try_from(value).map_err(|_| WireError::Unknown { what: "place in a node", value })
-            };
-            ways.push((0..depth).map(|_| place(&mut reader)).collect::<Result<Vec<u32>, _>>()?);
-        }
-        reader.finish()?;
+        let (first, ways) = decode_ways(Reader::new("ways", payload), SEEK_WAYS_MAX, 0..=DEPTH_MAX)?;
         Ok(Seek { first, ways })
     }
 }
 
 impl Found {
     fn encode(&self) -> Frame {
-        let mut head = Vec::with_capacity(16);
-        head.extend_from_slice(&self.number.to_le_bytes());
-        head.extend_from_slice(&self.stored.raw_len.to_le_bytes());
-        head.push(self.stored.codec as u8);
-        head.extend_from_slice(&[0; 3]);
-        Frame::build(FOUND, &head, self.stored.bytes.clone())
+        stored_frame(FOUND, &[self.number], &self.stored)
     }
 
     fn decode(payload: Bytes) -> Result<Self, WireError> {
         let mut reader = Reader::new("object", payload);
-        let (number, raw_len) = (reader.u64()?, reader.u32()?);
-        let codec = reader.u8()?;
-        let codec = Codec::from_u8(codec).ok_or(WireError::Unknown { what: "codec", value: codec.into() })?;
-        let reserved = reader.array::<3>()?;
-        if let Some(value) = reserved.iter().find(|byte| **byte != 0) {
-            return Err(WireError::Unknown { what: "reserved field", value: (*value).into() });
-        }
-        for len in [u64::from(raw_len), reader.remaining() as u64] {
-            if len > OBJECT_BYTES_MAX as u64 {
-                return Err(WireError::TooLong { what: "object", len, max: OBJECT_BYTES_MAX as u64 });
-            }
-        }
-        Ok(Found { number, stored: Stored { codec, raw_len, bytes: reader.rest() } })
+        Ok(Found { number: reader.u64()?, stored: read_stored(reader)? })
     }
 }

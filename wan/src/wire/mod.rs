@@ -23,6 +23,7 @@ mod reader;
 #[cfg(test)]
 mod tests;
 mod varint;
+mod ways;
 
 pub use bundle::{BASES_OF_BUNDLE_MAX, Bundle, Item, Origin, Packing, WAYS_PER_BASE_MAX, Way};
 pub use frame::{Channel, Frame, FrameDecoder, PREFACE_BYTES, Preface, RawFrame, StreamClass};
@@ -33,9 +34,10 @@ pub use message::{Ack, Begin, Commit, Message, Published, Stop, StopCode};
 pub use object::Object;
 pub use offer::{Offer, SnapshotOffer};
 pub use probe::{PROBE_MARK_BYTES, PROBE_MESSAGE_BYTES, ProbeMark, ProbeMessage};
-pub use proof::{Challenge, DEPTH_MAX, Proof, Prove, ProveWays};
+pub use proof::{Challenge, Proof, Prove, ProveWays};
 pub use question::{Answer, Ask, AskPrefixes};
 pub use reader::{Reader, WireError};
+pub use ways::DEPTH_MAX;
 
 use narrowboat_storage::name::{Kind, Name};
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::ASK_NAMES_MAX;
 use super::frame::Frame;
 use super::reader::{Reader, WireError};
-use super::varint::put_varint;
+use super::ways::{DEPTH_MAX, decode_ways, encode_ways};
 
 /// What proofs of this session are keyed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +32,6 @@ pub struct ProveWays {
     /// The ways, 1 to [`ASK_NAMES_MAX`]; each of 1 to [`DEPTH_MAX`] places.
     pub ways: Vec<Vec<u32>>,
 }
-
-/// Most places of one way.
-pub const DEPTH_MAX: usize = 64;
 
 /// What only somebody who has the bytes can say of what was to be proved. In the order of asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,33 +83,12 @@ impl Prove {
 
 impl ProveWays {
     pub(super) fn encode(&self, kind: u16) -> Frame {
-        let mut out = Vec::with_capacity(10 + self.ways.len() * 8);
-        out.extend_from_slice(&self.first.to_le_bytes());
-        out.extend_from_slice(&(self.ways.len() as u16).to_le_bytes());
-        for way in &self.ways {
-            put_varint(&mut out, way.len() as u64);
-            way.iter().for_each(|place| put_varint(&mut out, (*place).into()));
-        }
-        Frame::build(kind, &out, Bytes::new())
+        Frame::build(kind, &encode_ways(self.first, &self.ways), Bytes::new())
     }
 
     pub(super) fn decode(payload: Bytes) -> Result<Self, WireError> {
-        let mut reader = Reader::new("demand of proof by way", payload);
-        let first = reader.u64()?;
-        let count = super::question::names_count(&mut reader, ASK_NAMES_MAX)?;
-        let mut ways = Vec::new();
-        for _ in 0..count {
-            let depth = reader.varint()?;
-            if depth == 0 || depth > DEPTH_MAX as u64 {
-                return Err(WireError::TooLong { what: "way", len: depth, max: DEPTH_MAX as u64 });
-            }
-            let place = |reader: &mut Reader| {
-                let value = reader.varint()?;
-                u32::try_from(value).map_err(|_| WireError::Unknown { what: "place in a node", value })
-            };
-            ways.push((0..depth).map(|_| place(&mut reader)).collect::<Result<Vec<u32>, _>>()?);
-        }
-        reader.finish()?;
+        let reader = Reader::new("demand of proof by way", payload);
+        let (first, ways) = decode_ways(reader, ASK_NAMES_MAX, 1..=DEPTH_MAX)?;
         Ok(ProveWays { first, ways })
     }
 }
