@@ -3,17 +3,18 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use common::*;
+use narrowboat_storage::container::format::{SLOT_BYTES, Slot};
 use narrowboat_storage::container::{Class, path};
 use narrowboat_storage::error::Refusal;
 use narrowboat_storage::heal::{Healing, Limits, Lost, Step};
 use narrowboat_storage::media::SimDisk;
 use narrowboat_storage::name::{Kind, Name};
 use narrowboat_storage::pool::{Stored, StreamId};
-use narrowboat_storage::tree::walk;
+use narrowboat_storage::tree::{references, walk};
 use narrowboat_storage::units::Timestamp;
 use narrowboat_storage::{Error, Result, Store};
 
@@ -279,6 +280,45 @@ fn who_has_nothing_is_not_asked_for_ever() {
     assert_eq!(asked, wounds);
     let (_, asked) = heal(&store, Limits { lacking: 5, asks: 1, ..Limits::default() }, |_, _| None).expect("over");
     assert_eq!(asked, 6);
+}
+
+/// Everything below the roots of all snapshots, with a way to it.
+fn ways(store: &Store) -> BTreeMap<(Kind, Name), (Name, Vec<u32>)> {
+    let mut found = BTreeMap::new();
+    let mut open: Vec<_> = roots(store).into_iter().map(|root| (Kind::MapNode, root, root, Vec::new())).collect();
+    while let Some((kind, name, root, way)) = open.pop() {
+        if found.insert((kind, name), (root, way.clone())).is_none() && kind.is_node() {
+            let bytes = store.pool().read(kind, &name).expect("sound");
+            let below = references(kind, &bytes).expect("a node");
+            open.extend(
+                (0..).zip(below).map(|(place, (kind, name))| (kind, name, root, [&way[..], &[place]].concat())),
+            );
+        }
+    }
+    found
+}
+
+/// Copies whose checksums are right and whose content is not, as a bad memory makes them before they are written: who sent such a one would be taken for
+/// a liar.
+#[test]
+fn what_its_name_alone_tells_to_be_damaged_is_not_given() {
+    let (disk, store, peer) = two();
+    let (slots, ways) = (slots(&store), ways(&peer));
+    drop(store);
+    for (nth, (kind, name, file, offset)) in slots.iter().enumerate() {
+        let disk = disk.fork(nth as u64);
+        let at = usize::try_from(*offset).expect("a place");
+        let bytes = disk.contents(file).expect("there").split_off(at);
+        let (slot, _) = Slot::decode(file, at as u32, &bytes[..SLOT_BYTES]).expect("sound");
+        let mut payload = bytes[SLOT_BYTES..][..slot.stored_len as usize].to_vec();
+        payload[slot.stored_len as usize / 2] ^= 1;
+        disk.overwrite(file, *offset, &[&slot.encode(&payload)[..], &payload].concat()).expect("there");
+        let (store, _) = open(&disk).expect("sound as far as checksums tell");
+        store.pool().read_stored(*kind, name).expect("its checksums are right");
+        let (root, way) = &ways[&(*kind, *name)];
+        assert_eq!(store.at_way(root, way).expect("a disk"), None, "{kind:?}");
+        assert!(store.pool().is_wounded(*kind, name), "what was met is remembered");
+    }
 }
 
 /// A way tells nothing but what lies below the root, and no odd one does harm.

@@ -252,7 +252,8 @@ fn short(name: &Name) -> u128 {
 
 impl Store {
     /// What lies at the end of a way from a root, for whoever may know everything below that root ([`Lost::way`]). `None` where it can't be read here, either.
-    /// Refused where the way leads nowhere, which no way to anything in that tree does.
+    /// Refused where the way leads nowhere, which no way to anything in that tree does. What is given was verified against its name: whose own copy
+    /// is damaged has none to give.
     pub fn at_way(&self, root: &Name, way: &[u32]) -> Result<Option<Stored>> {
         let pool = self.pool();
         let _in_use = pool.in_use();
@@ -269,7 +270,7 @@ impl Store {
         if pool.is_wounded(kind, &name) {
             return Ok(None);
         }
-        sound(pool.read_stored(kind, &name))
+        sound(pool.read_stored_verified(kind, &name))
     }
 
     /// True where a root is not here although a snapshot has it: its index was built anew, and something below it was not there.

@@ -99,6 +99,16 @@ impl Pool {
         let (_, slot, bytes) = self.0.fetch_named(kind, name)?;
         Ok(Stored { codec: slot.codec, raw_len: slot.raw_len, bytes: Bytes::from(bytes) })
     }
+
+    /// The same, and verified against its name here already: for whoever would be taken for a liar by its own damage. What is found is
+    /// remembered as a wound, as when a scrub finds it.
+    pub fn read_stored_verified(&self, kind: Kind, name: &Name) -> Result<Stored> {
+        let inner = &*self.0;
+        let (location, slot, payload) = inner.fetch_named(kind, name)?;
+        let opened = inner.open_payload(&path(location.container, Class::of(kind)), &slot, payload.clone());
+        inner.note_wound(kind, name, &location, opened)?;
+        Ok(Stored { codec: slot.codec, raw_len: slot.raw_len, bytes: Bytes::from(payload) })
+    }
 }
 
 /// The one name among those that begin alike, where it is one, of this kind.
