@@ -117,6 +117,16 @@ impl Store {
         self.stages.catalogue.any_dataset(id)
     }
 
+    /// A snapshot by its id, also where it or its dataset was deleted and can be had back.
+    pub fn kept_snapshot(&self, id: SnapshotId) -> Option<SnapshotRow> {
+        self.stages.catalogue.any_snapshot(id)
+    }
+
+    /// All snapshots of a dataset, those among them that were deleted and can be had back.
+    pub fn kept_snapshots(&self, dataset: DatasetId) -> Vec<SnapshotRow> {
+        self.stages.catalogue.all_snapshots(Some(dataset))
+    }
+
     /// The changes that delete a snapshot, for now or, without a quarantine, for good.
     pub(super) fn deletion(&self, id: SnapshotId, by: DeletedBy, now: Timestamp) -> Vec<Change> {
         if self.quarantine.is_zero() {

@@ -113,7 +113,8 @@ impl StoreSink {
         if self.peer.is_none_or(|peer| peer == snapshot.source) {
             return snapshot.time;
         }
-        if let Ok(known) = self.store.snapshot(snapshot.snapshot) {
+        // Also one that was deleted here and can be had back: it comes back as it was.
+        if let Some(known) = self.store.kept_snapshot(snapshot.snapshot) {
             return known.time;
         }
         let now = (self.clock)();
@@ -277,6 +278,27 @@ mod tests {
         vault.now.store(now + 2 * DAY, Ordering::Relaxed);
         assert_eq!(vault.shown(Some(HUB), 5, now + DAY + 2), fifth);
         assert_eq!(vault.shown(Some(HUB), 6, now + DAY + 3), now + DAY + 3);
+    }
+
+    #[test]
+    fn what_was_deleted_and_is_passed_on_again_comes_back_with_its_time() {
+        let vault = Vault::new();
+        let now = 100 * DAY;
+        for (number, delete_all) in [(1, false), (2, true)] {
+            let ahead = now + i64::from(number) * DAY;
+            let shown = vault.shown(Some(HUB), number, ahead);
+            assert!(shown < ahead, "it is of a time to come");
+            let dataset = vault.store.dataset_rows().into_iter().find(|row| row.origin.is_some()).expect("a replica");
+            match delete_all {
+                true => vault.store.delete_dataset(&dataset.name, Timestamp(now)).expect("deleted"),
+                false => {
+                    let name = format!("snapshot-{number}");
+                    vault.store.delete_snapshot(&dataset.name, &name, Timestamp(now)).expect("deleted");
+                }
+            }
+            vault.now.fetch_add(3600 * SECOND, Ordering::Relaxed);
+            assert_eq!(vault.shown(Some(HUB), number, ahead), shown);
+        }
     }
 
     #[test]
