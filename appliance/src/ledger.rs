@@ -5,8 +5,8 @@
 //! was kept since cannot be at the peer. A replication takes the mark out when it begins, durably, and success puts the
 //! next one in; so after one that broke off everything is asked for, and nothing that had arrived is sent again.
 //!
-//! Beside it, `peer.PEER.given.DATASET` has the ids of all snapshots that are still here and that the peer has acknowledged: what lies below these it may have
-//! again, should its disk lose it ([`crate::heal`]).
+//! Beside it, `peer.PEER.given.DATASET` has the ids of all snapshots that are still here, or can be had back, and that the peer has acknowledged: what lies below these
+//! it may have again, should its disk lose it ([`crate::heal`]).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -52,7 +52,8 @@ pub fn given(store: &Store, peer: &str, dataset: &DatasetId) -> BTreeSet<Snapsho
 /// Notes durably that a peer has acknowledged a snapshot.
 fn give(store: &Store, peer: &str, dataset: &DatasetId, snapshot: SnapshotId, now: Timestamp) -> Result<()> {
     let known = given(store, peer, dataset);
-    let still = store.snapshots(Some(*dataset)).into_iter().map(|row| row.id);
+    // Those that were deleted and can be had back, too: then the peer has them as before.
+    let still = store.kept_snapshots(*dataset).into_iter().map(|row| row.id);
     let mut ids: Vec<_> = still.filter(|id| *id == snapshot || known.contains(id)).collect();
     ids.drain(..ids.len().saturating_sub(GIVEN_MAX));
     let text = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
@@ -140,6 +141,12 @@ pub fn forget(store: &Store, peer: &str, dataset: &DatasetId, now: Timestamp) ->
     Ok(())
 }
 
+/// Forgets what was noted of a dataset late: when the peer was none any more, or the dataset gone for good. One that can be had back keeps what is said
+/// of it.
+pub fn forget_late(store: &Store, peer: &str, is_peer: bool, dataset: &DatasetId, now: Timestamp) -> Result<()> {
+    if is_peer && store.kept_row(*dataset).is_some() { Ok(()) } else { forget(store, peer, dataset, now) }
+}
+
 /// Forgets all that a peer has proved.
 pub fn forget_all(store: &Store, peer: &str, now: Timestamp) -> Result<()> {
     for prefix in [prefix(peer), given_prefix(peer)] {
@@ -212,6 +219,41 @@ mod tests {
         assert_eq!(given(&store, "head", &dataset), [old].into(), "what is gone is forgotten");
         forget_all(&store, "head", now(7)).expect("forgotten");
         assert!(given(&store, "head", &dataset).is_empty() && store.settings("peer.head").is_empty());
+    }
+
+    #[test]
+    fn what_can_be_had_back_is_remembered_as_given() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (store, _) = crate::node::open_store(folder.path(), &crate::config::Config::default()).expect("a store");
+        let now = |second: i64| Timestamp::new(1_800_000_000 + second, 0);
+        let dataset = store.create_share("office", Policy::Inline, now(0)).expect("a share").row.id;
+        let take = |name, second| store.create_snapshot("office", name, now(second)).expect("taken").id;
+        let acknowledge = |snapshot, second| {
+            let proved = Proof { snapshot, mark: Some(mark(7)) };
+            advance(&store, "head", &dataset, &proved, None, now(second)).expect("noted");
+        };
+        let (first, second) = (take("first", 1), take("second", 2));
+        acknowledge(first, 3);
+        store.delete_snapshot("office", "first", now(4)).expect("deleted");
+        acknowledge(second, 5);
+        store.undelete_snapshot("office", "first", None, now(6)).expect("back");
+        assert_eq!(given(&store, "head", &dataset), [first, second].into());
+
+        // What is gone for good is forgotten with the next one.
+        store.delete_snapshot("office", "first", now(7)).expect("deleted");
+        store.empty_quarantine(&|_| true, now(8)).expect("emptied");
+        acknowledge(take("third", 9), 10);
+        assert!(!given(&store, "head", &dataset).contains(&first));
+
+        // So is a whole dataset; a replication may end at any moment.
+        store.delete_dataset("office", now(11)).expect("deleted");
+        forget_late(&store, "head", true, &dataset, now(12)).expect("nothing to do");
+        store.undelete_dataset("office", None, now(13)).expect("back");
+        assert!(given(&store, "head", &dataset).contains(&second) && proof(&store, "head", &dataset).is_some());
+        store.delete_dataset("office", now(14)).expect("deleted");
+        store.empty_quarantine(&|_| true, now(15)).expect("emptied");
+        forget_late(&store, "head", true, &dataset, now(16)).expect("noted");
+        assert!(store.settings("peer.head").is_empty());
     }
 
     #[test]

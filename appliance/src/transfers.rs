@@ -285,17 +285,16 @@ impl Sending {
         outcome
     }
 
-    /// Who removes a peer or a dataset first does that and then forgets what was noted; what is noted still later is
-    /// forgotten here. Another box may get the name one day, and the same one a new store, by being paired anew.
+    /// Who removes a peer, or a dataset for good, first does that and then forgets what was noted; what is noted still later is
+    /// forgotten here. Another box may get the name one day, and the same one a new store, by being paired anew. A dataset that
+    /// can be had back keeps what is said of it.
     fn forget_strangers(&self) {
         let store = &self.owner.store;
         let is_peer =
             self.link.find(&self.peer).is_ok_and(|record| record.id == self.key && record.store == self.store);
-        if !is_peer || store.dataset_row(self.dataset).is_none() {
-            self.note("the ledger could not be changed", || {
-                ledger::forget(store, &self.peer, &self.dataset, clock::now())
-            });
-        }
+        self.note("the ledger could not be changed", || {
+            ledger::forget_late(store, &self.peer, is_peer, &self.dataset, clock::now())
+        });
     }
 
     /// Changes the ledger, which may wait for the disk. Where that fails the log says `what`.
