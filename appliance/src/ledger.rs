@@ -53,7 +53,7 @@ pub fn given(store: &Store, peer: &str, dataset: &DatasetId) -> BTreeSet<Snapsho
 fn give(store: &Store, peer: &str, dataset: &DatasetId, snapshot: SnapshotId, now: Timestamp) -> Result<()> {
     let known = given(store, peer, dataset);
     // Those that were deleted and can be had back, too: then the peer has them as before.
-    let still = store.kept_snapshots(*dataset).into_iter().map(|row| row.id);
+    let still = store.snapshots_with_deleted(Some(*dataset)).into_iter().map(|row| row.id);
     let mut ids: Vec<_> = still.filter(|id| *id == snapshot || known.contains(id)).collect();
     ids.drain(..ids.len().saturating_sub(GIVEN_MAX));
     let text = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
@@ -144,7 +144,7 @@ pub fn forget(store: &Store, peer: &str, dataset: &DatasetId, now: Timestamp) ->
 /// Forgets what was noted of a dataset late: when the peer was none any more, or the dataset gone for good. One that can be had back keeps what is said
 /// of it.
 pub fn forget_late(store: &Store, peer: &str, is_peer: bool, dataset: &DatasetId, now: Timestamp) -> Result<()> {
-    if is_peer && store.kept_row(*dataset).is_some() { Ok(()) } else { forget(store, peer, dataset, now) }
+    if is_peer && store.row_with_deleted(*dataset).is_some() { Ok(()) } else { forget(store, peer, dataset, now) }
 }
 
 /// Forgets all that a peer has proved.

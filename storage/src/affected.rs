@@ -95,7 +95,7 @@ impl Store {
         if wounds.is_empty() {
             return Ok(found);
         }
-        for row in self.kept_rows() {
+        for row in self.rows_with_deleted() {
             let snapshots = self.snapshots_with_deleted(Some(row.id)).into_iter();
             let told = |row: &SnapshotRow| match self.stages().catalogue.snapshot_deleted(row.id) {
                 Some(_) => format!("{} (deleted)", row.name),

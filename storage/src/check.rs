@@ -115,7 +115,7 @@ impl Store {
     }
 
     fn check_histories(&self, check: &mut StoreCheck) -> Result<()> {
-        for row in self.kept_rows() {
+        for row in self.rows_with_deleted() {
             for file in self.history_files(row.id) {
                 let mut missing = Vec::new();
                 let read = self.history_chunks(row.id, &file, &mut |names| {
@@ -163,7 +163,7 @@ impl Store {
         let mut seen = HashSet::new();
         let mut verified = HashSet::new();
         let mut roots: BTreeMap<Option<Name>, String> = BTreeMap::new();
-        for row in self.kept_rows() {
+        for row in self.rows_with_deleted() {
             for snapshot in self.stages().catalogue.all_snapshots(Some(row.id)) {
                 let sealed = snapshot.sealed.map(|sealed| (sealed.root, format!("{}@{}", row.name, snapshot.name)));
                 roots.extend(sealed);

@@ -12,7 +12,7 @@ use crate::caps::{Change, Way};
 use crate::node::Node;
 use crate::refusals::{Record, Refused};
 use crate::units::rfc3339;
-use crate::{clock, ledger};
+use crate::{clock, ledger, replicas};
 
 /// What speaks with peers; refused where that is switched off.
 pub(super) fn link(node: &Node) -> Result<&Link, Failed> {
@@ -99,6 +99,7 @@ pub(super) fn remove(node: &Node, name: &str) -> Result<Acknowledged, Failed> {
     node.store.set_peer(record.name.as_str(), None, clock::now())?;
     node.caps.change(Way::Sent, Some(&record), Change::Forget)?;
     node.caps.change(Way::Received, Some(&record), Change::Forget)?;
+    replicas::forget_publisher(&node.store, &record)?;
     let deleted = node.store.quarantined().into_iter().filter(|one| one.snapshot.is_none()).map(|one| one.dataset);
     for row in node.store.dataset_rows().into_iter().chain(deleted) {
         node.plans.set(row.id, &record, None)?;

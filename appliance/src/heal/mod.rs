@@ -249,8 +249,8 @@ fn goes_on(error: &LinkError) -> bool {
 /// among them: they can be had back, and are to be whole then.
 fn shared(store: &Store, peer: &PeerRecord) -> Vec<Below> {
     let mut shared = Vec::new();
-    for row in store.kept_rows() {
-        let sent = replicas::has_published(store, peer, &row);
+    for row in store.rows_with_deleted() {
+        let sent = replicas::comes_from(store, peer, &row);
         let given = ledger::given(store, peer.name.as_str(), &row.id);
         let snapshots = store.snapshots_with_deleted(Some(row.id)).into_iter().rev();
         let both = snapshots.filter(|snapshot| sent || given.contains(&snapshot.id));

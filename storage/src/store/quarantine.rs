@@ -100,7 +100,7 @@ impl Store {
     }
 
     /// All datasets, those that were deleted and are kept among them, which say so in their names: for whoever proves that all is sound, or heals it.
-    pub fn kept_rows(&self) -> Vec<DatasetRow> {
+    pub fn rows_with_deleted(&self) -> Vec<DatasetRow> {
         let catalogue = &self.stages.catalogue;
         let deleted = catalogue.deleted_datasets().into_iter();
         let told = deleted.map(|(row, _)| DatasetRow { name: format!("{} (deleted)", row.name), ..row });
@@ -113,18 +113,13 @@ impl Store {
     }
 
     /// A dataset by its id, also where it was deleted and can be had back.
-    pub fn kept_row(&self, id: DatasetId) -> Option<DatasetRow> {
+    pub fn row_with_deleted(&self, id: DatasetId) -> Option<DatasetRow> {
         self.stages.catalogue.any_dataset(id)
     }
 
     /// A snapshot by its id, also where it or its dataset was deleted and can be had back.
-    pub fn kept_snapshot(&self, id: SnapshotId) -> Option<SnapshotRow> {
+    pub fn snapshot_with_deleted(&self, id: SnapshotId) -> Option<SnapshotRow> {
         self.stages.catalogue.any_snapshot(id)
-    }
-
-    /// All snapshots of a dataset, those among them that were deleted and can be had back.
-    pub fn kept_snapshots(&self, dataset: DatasetId) -> Vec<SnapshotRow> {
-        self.stages.catalogue.all_snapshots(Some(dataset))
     }
 
     /// The changes that delete a snapshot, for now or, without a quarantine, for good.

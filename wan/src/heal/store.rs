@@ -93,7 +93,7 @@ impl Patient for StorePatient {
         let mut state = self.state();
         let Some(below) = state.asked.take() else { return Ok(()) };
         let goes_on = state.walked == Some(below);
-        if !known || goes_on && self.store.snapshot(below.snapshot).is_err() {
+        if !known || goes_on && self.store.snapshot_with_deleted(below.snapshot).is_none() {
             if goes_on {
                 state.healing.leave();
                 state.walked = None;

@@ -125,7 +125,7 @@ pub use replication::Replication;
 pub use report::{Report, Tally};
 pub use seam::{Admission, Hello, References, Sink, SnapshotOffer, Source};
 pub use session::{Input, Output, Room, Session};
-pub use store::{Clock, OwnSnapshots, StoreSink};
+pub use store::{BeforeShown, Clock, OwnSnapshots, StoreSink};
 pub use worker::Worker;
 
 pub(crate) use self::core::incompatible;

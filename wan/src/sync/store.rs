@@ -87,7 +87,11 @@ pub struct StoreSink {
     stream: AtomicU64,
     /// The dataset that is being sent, until the first object of it arrives.
     arriving: Mutex<Option<DatasetId>>,
+    before: Option<BeforeShown>,
 }
+
+/// What is to be done, durably, before a snapshot is shown. Where it fails none is.
+pub type BeforeShown = Box<dyn Fn(&SnapshotOffer) -> Result<()> + Send + Sync>;
 
 /// How far ahead of this box's clock the time of a snapshot may be that is passed on.
 const AHEAD_NANOSECONDS: i64 = 600 * 1_000_000_000;
@@ -96,7 +100,14 @@ impl StoreSink {
     /// New replicas are called `prefix` and their name at the peer: `branch-3/` keeps those of different peers apart.
     pub fn new(store: Arc<Store>, prefix: impl Into<String>, clock: Clock) -> Self {
         let stream = AtomicU64::new(StreamId::MISC.0);
-        StoreSink { store, clock, prefix: prefix.into(), peer: None, stream, arriving: Mutex::default() }
+        StoreSink { store, clock, prefix: prefix.into(), peer: None, stream, arriving: Mutex::default(), before: None }
+    }
+
+    /// Has this done before each snapshot is shown.
+    #[must_use]
+    pub fn before_shown(mut self, before: BeforeShown) -> Self {
+        self.before = Some(before);
+        self
     }
 
     /// What comes from this peer and was made by another box is not shown as of a time that is more than ten minutes ahead of this box's clock: it counts as of
@@ -114,7 +125,7 @@ impl StoreSink {
             return snapshot.time;
         }
         // Also one that was deleted here and can be had back: it comes back as it was.
-        if let Some(known) = self.store.kept_snapshot(snapshot.snapshot) {
+        if let Some(known) = self.store.snapshot_with_deleted(snapshot.snapshot) {
             return known.time;
         }
         let now = (self.clock)();
@@ -186,6 +197,7 @@ impl Sink for StoreSink {
                 files: snapshot.files,
             },
         };
+        self.before.as_ref().map_or(Ok(()), |before| before(snapshot))?;
         self.store.publish(&replica, (self.clock)())
     }
 }
