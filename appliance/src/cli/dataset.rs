@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use super::show::{count, or_dash, size, table};
 use super::{Context, Outcome};
@@ -63,6 +63,17 @@ pub(super) enum VolumeCommand {
     },
 }
 
+/// What a list is to say of room.
+#[derive(Args)]
+pub(super) struct Frees {
+    /// Show what each alone would free, as it was counted last, once a day; counts now where it was not yet.
+    #[arg(long)]
+    freeable: bool,
+    /// The same, counted now: every tree is walked.
+    #[arg(long)]
+    recount: bool,
+}
+
 #[derive(Subcommand)]
 pub(super) enum DatasetCommand {
     /// List all datasets: shares, volumes, and replicas of what peers have sent.
@@ -70,12 +81,8 @@ pub(super) enum DatasetCommand {
         /// Those that were deleted and can be had back, instead.
         #[arg(long, conflicts_with_all = ["freeable", "recount"])]
         deleted: bool,
-        /// Show what each would free, as it was counted last, once a day; counts now where it was not yet.
-        #[arg(long)]
-        freeable: bool,
-        /// The same, counted now: every tree is walked.
-        #[arg(long)]
-        recount: bool,
+        #[command(flatten)]
+        frees: Frees,
     },
     /// Delete a dataset and all its snapshots. It stops serving at once.
     ///
@@ -115,12 +122,8 @@ pub(super) enum SnapshotCommand {
         /// Those that were deleted by themselves and can be had back, instead.
         #[arg(long, conflicts_with_all = ["freeable", "recount"])]
         deleted: bool,
-        /// Show what each alone would free, as it was counted last, once a day; counts now where it was not yet.
-        #[arg(long)]
-        freeable: bool,
-        /// The same, counted now: every tree is walked.
-        #[arg(long)]
-        recount: bool,
+        #[command(flatten)]
+        frees: Frees,
     },
     /// Delete a snapshot. Others are not touched.
     ///
@@ -205,8 +208,8 @@ pub(super) fn dataset(context: &Context, command: DatasetCommand) -> Outcome {
         DatasetCommand::Undelete { name, new } => {
             acknowledge(context, &Request::DatasetUndelete { name, new })?;
         }
-        DatasetCommand::List { deleted: false, freeable, recount } => {
-            let counted = count_freeable(context, freeable, recount)?;
+        DatasetCommand::List { deleted: false, frees: wanted } => {
+            let counted = count_freeable(context, &wanted)?;
             if let Some(datasets) = context.ask::<Vec<Dataset>>(&Request::DatasetList)? {
                 show_datasets(&datasets);
                 let frees = datasets.iter().map(|dataset| (dataset.name.clone(), dataset.frees_bytes));
@@ -219,16 +222,12 @@ pub(super) fn dataset(context: &Context, command: DatasetCommand) -> Outcome {
 }
 
 /// Has the box count what would be freed, where that is asked for.
-fn count_freeable(
-    context: &Context,
-    freeable: bool,
-    recount: bool,
-) -> Result<Option<Freeable>, crate::control::Failed> {
-    if !freeable && !recount {
+fn count_freeable(context: &Context, wanted: &Frees) -> Result<Option<Freeable>, crate::control::Failed> {
+    if !wanted.freeable && !wanted.recount {
         return Ok(None);
     }
     let mut line = super::ProgressLine::default();
-    let request = Request::Freeable { again: recount };
+    let request = Request::Freeable { again: wanted.recount };
     let value = client::ask(&context.data, &request, &mut |progress| line.show(&progress));
     line.clear();
     context.understood(value?).map(Some)
@@ -297,8 +296,8 @@ pub(super) fn snapshot(context: &Context, command: SnapshotCommand) -> Outcome {
         SnapshotCommand::Undelete { snapshot, new } => {
             acknowledge(context, &Request::SnapshotUndelete { snapshot, new })?;
         }
-        SnapshotCommand::List { dataset, deleted: false, freeable, recount } => {
-            let counted = count_freeable(context, freeable, recount)?;
+        SnapshotCommand::List { dataset, deleted: false, frees: wanted } => {
+            let counted = count_freeable(context, &wanted)?;
             if let Some(snapshots) = context.ask::<Vec<Snapshot>>(&Request::SnapshotList { dataset })? {
                 show_snapshots(&snapshots);
                 let label = |one: &Snapshot| format!("{}@{}", one.dataset, one.name);
