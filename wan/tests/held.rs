@@ -11,12 +11,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::office::{Office, dataset, replication};
+use common::rng::Rng;
 use common::{at, each_seed, simulate};
 use narrowboat_lines::simnet::{Line, SimNet};
-use narrowboat_storage::id::DatasetId;
+use narrowboat_storage::id::{DatasetId, SnapshotId};
+use narrowboat_storage::name::Name;
+use narrowboat_storage::pool::Stored;
+use narrowboat_wan::heal::{Below, Healer, Need, Patient};
 use narrowboat_wan::link::{Cancel, Host, Link};
 use narrowboat_wan::shape::{Class, Rate};
 use narrowboat_wan::sync::Report;
+use narrowboat_wan::sync::seam::Codec;
 use tokio::task::JoinHandle;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -171,6 +176,78 @@ async fn who_pauses_sends(seed: u64) {
 #[test]
 fn who_receives_nothing_can_send() {
     each_seed(2, |seed| simulate(who_pauses_sends(seed)));
+}
+
+/// Gives whatever is asked for, 20 kB each.
+struct Gives;
+
+impl Healer for Gives {
+    fn may(&self, _: &Below) -> narrowboat_storage::Result<bool> {
+        Ok(true)
+    }
+    fn at(&self, _: &Name, way: &[u32]) -> narrowboat_storage::Result<Option<Stored>> {
+        let bytes = Rng::new(u64::from(way[0])).bytes(20_000);
+        Ok(Some(Stored { codec: Codec::Raw, raw_len: bytes.len() as u32, bytes: bytes.into() }))
+    }
+}
+
+/// Has lost very much. What it has been given is counted.
+#[derive(Default)]
+struct Lost {
+    asked: AtomicU32,
+    got: AtomicU32,
+}
+
+impl Patient for Lost {
+    fn next(&self) -> narrowboat_storage::Result<Need> {
+        let (dataset, snapshot) = (DatasetId([1; 16]), SnapshotId([2; 16]));
+        Ok(match self.asked.fetch_add(50, Ordering::Relaxed) {
+            0 => Need::Below(Below { dataset, snapshot, root: Name([3; 32]) }),
+            first => Need::Seek((first..first + 50).map(|place| vec![place]).collect()),
+        })
+    }
+    fn known(&self, known: bool) -> narrowboat_storage::Result<()> {
+        assert!(known);
+        Ok(())
+    }
+    fn took(&self, _: Option<Stored>) -> narrowboat_storage::Result<()> {
+        self.got.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+    fn end(&self) -> narrowboat_storage::Result<()> {
+        Ok(())
+    }
+}
+
+/// Who receives nothing is not healed, either: not begun, and not gone on with.
+async fn healing_in_a_pause(seed: u64) {
+    let world = World::new(seed);
+    *world.branch.healer.lock().unwrap() = Some(Arc::new(Gives));
+    until("both to be connected", || {
+        [&world.branch_link, &world.head_link].iter().all(|link| link.peers()[0].connected_from.is_some())
+    })
+    .await;
+    let lost = Arc::new(Lost::default());
+    let healing = tokio::spawn({
+        let (link, lost) = (world.head_link.clone(), lost.clone());
+        async move { link.heal("box-1", lost, &Cancel::new()).await }
+    });
+    until("some of it to come", || lost.got.load(Ordering::Relaxed) > 60).await;
+    world.pause().await;
+    let outcome = healing.await.unwrap();
+    assert!(outcome.is_err(), "seed {seed}: {outcome:?}");
+    let (began, got) = (world.net.now(), lost.got.load(Ordering::Relaxed));
+    let outcome = world.head_link.heal("box-1", lost.clone(), &Cancel::new()).await;
+    assert!(outcome.as_ref().is_err_and(|error| error.to_string().contains("paused")), "seed {seed}: {outcome:?}");
+    tokio::time::sleep(10 * MINUTE).await;
+    let sent = world.sent_since(began);
+    assert!(sent < 12_000, "seed {seed}: {sent} bytes in ten minutes");
+    assert_eq!(lost.got.load(Ordering::Relaxed), got, "seed {seed}");
+}
+
+#[test]
+fn a_pause_holds_for_healing_too() {
+    each_seed(3, |seed| simulate(healing_in_a_pause(seed)));
 }
 
 /// A connection that is lost in a pause comes back, and the pause with it.

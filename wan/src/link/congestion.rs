@@ -19,12 +19,13 @@
 //!   share, and only by it.
 //! * **Cycle**: one round at 1.25 BDP (is there more?), one at 0.9 (empty the queue), six at 1.06.
 //!   A probing round that finds more is followed by another. Where the probing round met no
-//!   queue and lost little, as under a cap, there is nothing to drain, and the round is like the others.
+//!   queue and lost little, as under a cap, there is nothing to drain, and the round is like the others. On a short line a round lasts for
+//!   many round trips, for acknowledgements come in lumps; but one that drains ends as soon as it has, and then the line is filled at once.
 //! * **Start**: the window doubles every round until the rate stops growing, a queue appears, or much is lost. A queue shows
 //!   one round trip late, when the window is twice what made it; so it is halved, and held for two rounds to be measured.
 //! * **Yielding**: a queue that stays (half a round trip and 50 ms over two rounds) drops the remembered rates for the
 //!   present one. Loss of a tenth beyond the usual, or of some percent beyond it for three rounds (the less, the more packets
-//!   tell), lowers a ceiling on the window by 15 %, which after a second rises again by 1 %, 2 %, 4 %, … a round without such loss. When everything was lost for long ("persistent
+//!   tell), lowers a ceiling on the window to 85 % of what it was sent under, which after a second rises again by 1 %, 2 %, 4 %, … a round without such loss. When everything was lost for long ("persistent
 //!   congestion", RFC 9002, 7.6), it starts anew.
 //!
 //! It never asks for the time, and what it does follows from its calls alone. Measured in `docs/performance/wan.md`.
@@ -36,17 +37,14 @@ use std::time::{Duration, Instant};
 use super::law::{Law, Round, TELLING_PACKETS};
 use drain::{DRAIN_PACKETS, Drain};
 use past::Past;
+use short::ROUND_MIN;
 
 mod drain;
 mod past;
+mod short;
 
 /// A round trip that is longer by less than this, by a 64th, or by what a packet takes, is the same.
 const SAME_MIN: Duration = Duration::from_millis(1);
-/// No round is shorter: on a fast local network acknowledgements come in lumps that would look like rates.
-const ROUND_MIN: Duration = Duration::from_millis(20);
-/// But for one that drains, which lasts until it has: no longer rate is believed of it than was known. The same for one at the start in
-/// which much was lost, of which the next one would send twice as much.
-const ROUND_MIN_URGENT: Duration = Duration::from_millis(2);
 /// On top of the BDP: what timers with a resolution of a millisecond make late at both ends.
 const SLACK: Duration = Duration::from_millis(4);
 /// And what waits to be acknowledged: so many packets, or for so long.
@@ -236,33 +234,6 @@ impl Steady {
         let lossy = self.watch_loss(now, &round, usual, rate);
         let needless = self.is_empty_of_ours(&round);
         self.next_phase(now, rate, best_before, lossy, needless);
-    }
-
-    /// What the line delivered in a round that took so long, in bytes per second. In a short one acknowledgements of the one before may
-    /// have come in a lump, so it is the rate of both; and a round that drains tells nothing new.
-    fn rate_of(&mut self, round: &Round, took: Duration) -> u64 {
-        let rate = |bytes: u64, took: Duration| {
-            u64::try_from(u128::from(bytes) * 1_000_000_000 / took.as_nanos().max(1)).unwrap_or(u64::MAX)
-        };
-        let (bytes_before, took_before) = std::mem::replace(&mut self.before, (round.delivered, took));
-        let seen = rate(round.delivered, took);
-        match self.phase {
-            Phase::Cycle { place: DRAIN, .. } if took < ROUND_MIN => seen.min(self.bytes_per_second()),
-            Phase::Cycle { .. } if took < 2 * ROUND_MIN && !took_before.is_zero() => {
-                rate(round.delivered + bytes_before, took + took_before).min(seen)
-            }
-            _ => seen,
-        }
-    }
-
-    /// How long the present round is at least.
-    fn round_min(&self) -> Duration {
-        let urgent = match self.phase {
-            Phase::Start { .. } => self.is_much_lost(&self.round, self.past.usual_loss_milli()),
-            Phase::Cycle { place, .. } => place == DRAIN,
-            Phase::Settle { .. } => false,
-        };
-        if urgent { ROUND_MIN_URGENT } else { ROUND_MIN }
     }
 
     /// True where the packets of a round took no longer than the shortest: nothing of ours waits on the line, as under a cap.

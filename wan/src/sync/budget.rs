@@ -5,7 +5,8 @@
 //!
 //! * **Packing waits its turn**, first come first served. It holds nothing else meanwhile, so it always comes to an end; a session that waits finds its line
 //!   idle and packs less hard. What is more than everything goes alone.
-//! * **Tables do not wait**: one that gets no more stays as it is, which costs bytes on the line and nothing else. Together they have half of the budget.
+//! * **Tables do not wait**: one that gets no more stays as it is, which costs bytes on the line and nothing else. Together they have half of the budget,
+//!   and one packing goes beside them even where the two are more than all of it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

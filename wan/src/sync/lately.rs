@@ -29,7 +29,7 @@ impl Lately {
         }
     }
 
-    /// True where it was sent, and not too long ago. One in 2^48 times also for another object, which is asked for needlessly.
+    /// True where it was sent, and not too long ago. One in 2^47 times also for another object, which is asked for needlessly.
     pub(super) fn has(&self, at: &Ref) -> bool {
         let (place, print) = place(at);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(place) == Some(&print)
