@@ -107,7 +107,7 @@ pub fn on_the_wall(node: &Node, time: Timestamp) -> Timestamp {
 
 /// What bytes of contents are on the wire.
 fn wire_bytes(node: &Node, raw: u64) -> Result<u64, Error> {
-    let pool = node.store.stats()?.pool;
+    let pool = node.store.pool().stats()?;
     let (stored, whole) = (u128::from(pool.stored_bytes.min(pool.raw_bytes)), u128::from(pool.raw_bytes));
     let payload = (u128::from(raw) * stored.max(1)).checked_div(whole).unwrap_or(u128::from(raw));
     Ok(u64::try_from(payload * WIRE_PER_MILLE / 1000).unwrap_or(u64::MAX).max(1))

@@ -12,11 +12,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use narrowboat_storage::id::StoreId;
 use narrowboat_storage::{Error, Store};
 use narrowboat_wan::heal::{Below, StorePatient};
 use narrowboat_wan::link::{Cancel, Link, LinkError};
-use narrowboat_wan::peer::PeerRecord;
+use narrowboat_wan::peer::{PeerId, PeerRecord};
 use narrowboat_wan::sync::Failure;
 use serde::{Deserialize, Serialize};
 
@@ -85,7 +84,9 @@ struct State {
     running: bool,
     schedule: Schedule,
     /// Walks that were broken off, by peer.
-    broken_off: BTreeMap<StoreId, Arc<StorePatient>>,
+    broken_off: BTreeMap<PeerId, Arc<StorePatient>>,
+    /// One of them is of the round that runs, or ran last.
+    more_to_come: bool,
 }
 
 /// A round runs as long as this lives.
@@ -102,7 +103,7 @@ impl Healings {
     pub fn new(store: Arc<Store>) -> Healings {
         let kept = store.setting(SETTING).and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         let schedule = Schedule::new(Instant::now());
-        let state = State { kept, running: false, schedule, broken_off: BTreeMap::new() };
+        let state = State { kept, running: false, schedule, broken_off: BTreeMap::new(), more_to_come: false };
         Healings { store, state: Mutex::new(state), cancel: Cancel::new() }
     }
 
@@ -190,7 +191,7 @@ impl Healings {
         drop(running);
         let mut state = self.lock();
         // A walk that was broken off has more to come.
-        let came = round.healed > 0 || !state.broken_off.is_empty();
+        let came = round.healed > 0 || std::mem::take(&mut state.more_to_come);
         state.schedule.ended(Instant::now(), began.elapsed(), came, round.left as usize);
         state.kept.last = Some(round);
         let text = serde_json::to_vec(&state.kept).unwrap_or_default();
@@ -204,7 +205,7 @@ impl Healings {
 
     /// Asks one peer; what came, and why that was not all that it could have been.
     fn ask(&self, node: &Node, link: &Link, peer: &PeerRecord) -> (Came, Option<String>) {
-        let broken_off = self.lock().broken_off.remove(&peer.store);
+        let broken_off = self.lock().broken_off.remove(&peer.id);
         let patient = match broken_off {
             Some(patient) => {
                 patient.again();
@@ -221,10 +222,13 @@ impl Healings {
         let before = patient.healed();
         let outcome = node.block_on(link.heal(peer.name.as_str(), patient.clone(), &self.cancel));
         let (objects, bytes) = patient.healed();
-        if outcome.as_ref().is_err_and(goes_on) {
+        if patient.is_under_way() && outcome.as_ref().is_err_and(goes_on) {
+            let still: Vec<PeerId> = link.peers().into_iter().map(|peer| peer.record.id).collect();
             let mut state = self.lock();
+            state.broken_off.retain(|peer, _| still.contains(peer));
             if state.broken_off.len() < BROKEN_OFF_MAX {
-                state.broken_off.insert(peer.store, patient);
+                state.broken_off.insert(peer.id, patient);
+                state.more_to_come = true;
             }
         }
         (Came { objects: objects - before.0, bytes: bytes - before.1 }, outcome.err().map(|error| error.to_string()))
@@ -236,12 +240,13 @@ impl Healings {
     }
 }
 
-/// True where the next round may go on: nobody was refused anything, and this store did not fail.
+/// True where it was but broken off: by a line, a pause, its length, or because the box ends.
 fn goes_on(error: &LinkError) -> bool {
     match error {
-        LinkError::Replication(failure) => !failure.is_refusal() && !matches!(failure, Failure::Store(_)),
-        LinkError::Store(_) => false,
-        _ => true,
+        LinkError::Replication(Failure::Lost | Failure::Silent(_) | Failure::Cancelled) => true,
+        LinkError::Replication(failure) => failure.is_busy(),
+        LinkError::Unreachable { .. } | LinkError::Closed => true,
+        _ => false,
     }
 }
 

@@ -46,10 +46,13 @@ impl Pool {
         let mut found = Vec::with_capacity(prefixes.len());
         for part in prefixes.chunks(LOOKUP_RUN) {
             let named = self.0.find_prefixes(kind, part)?;
-            for name in named {
-                let sound = name.map(|name| self.sound_batch(kind, &[name])).transpose()?;
-                found.push(name.filter(|_| sound.is_some_and(|sound| sound[0])));
+            if self.0.wounds.is_empty() && self.0.unread.is_empty() {
+                found.extend(named);
+                continue;
             }
+            let names: Vec<Name> = named.iter().flatten().copied().collect();
+            let mut sound = self.sound_batch(kind, &names)?.into_iter();
+            found.extend(named.into_iter().map(|name| name.filter(|_| sound.next() == Some(true))));
         }
         Ok(found)
     }

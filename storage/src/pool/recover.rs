@@ -74,11 +74,15 @@ impl Pool {
         report.containers = found.classes.len() as u64;
         let mut kept = read_wounds(media.as_ref(), store, &found, &mut report)?;
         // Before anything of the old one goes: whoever is killed in between knows it, too.
+        let mut is_written = true;
         let mut all_unread = || {
             kept.unread = 0..found.next;
             match format::write(media.as_ref(), store, &kept) {
                 // There is no room to say so, and the index has to be built all the same.
-                Err(Error::Environment(Environment::Full)) => Ok(()),
+                Err(Error::Environment(Environment::Full)) => {
+                    is_written = false;
+                    Ok(())
+                }
                 written => written,
             }
         };
@@ -122,7 +126,10 @@ impl Pool {
         };
         inner.warm_filter()?;
         Replay::new(&inner, &mut report).run(&replay)?;
-        inner.take_up_wounds(&kept)?;
+        inner.take_up_wounds(&kept);
+        if !is_written {
+            inner.wounds.changed();
+        }
         Ok((Pool(Arc::new(inner)), report))
     }
 }

@@ -2,7 +2,7 @@
 //! it refers to is present. Containers that were never sealed, or whose end is damaged, are searched slot by slot and
 //! sealed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, IoSlice};
 use std::sync::{Arc, PoisonError};
 
@@ -27,11 +27,13 @@ pub(super) struct Replay<'a> {
     waiting: HashMap<Name, Vec<(ContainerId, Slot)>>,
     /// Node containers, until it is known which of their nodes are admitted.
     undecided: BTreeMap<ContainerId, Record>,
+    /// Some container could not be read whole this time.
+    left: bool,
 }
 
 impl<'a> Replay<'a> {
     pub fn new(inner: &'a Inner, report: &'a mut PoolReport) -> Self {
-        Replay { inner, report, waiting: HashMap::new(), undecided: BTreeMap::new() }
+        Replay { inner, report, waiting: HashMap::new(), undecided: BTreeMap::new(), left: false }
     }
 
     /// Admits what is in `containers`, which the index does not know.
@@ -43,7 +45,12 @@ impl<'a> Replay<'a> {
             }
         }
         self.report.not_admitted = self.waiting.values().map(|nodes| nodes.len() as u64).sum();
-        let undecided = std::mem::take(&mut self.undecided);
+        let mut undecided = std::mem::take(&mut self.undecided);
+        if self.left {
+            // What nodes wait for may be there another time: then they are to be looked at again.
+            let waits: BTreeSet<ContainerId> = self.waiting.values().flatten().map(|(id, _)| *id).collect();
+            undecided.retain(|id, _| !waits.contains(id));
+        }
         self.inner.sealed.lock().unwrap_or_else(PoisonError::into_inner).extend(undecided);
         self.index_full_batches()?;
         Ok(())
@@ -55,6 +62,7 @@ impl<'a> Replay<'a> {
         let found = damage_or(opened.and_then(|file| self.slots(id, class, &path, &file)))?;
         let found = found.unwrap_or_else(|damage| {
             self.report.damage.push(damage);
+            self.left = true;
             None
         });
         let Some((slots, record)) = found else { return Ok(()) };
@@ -267,7 +275,10 @@ impl<'a> Replay<'a> {
                 let record = record_of(ours.class, &directory.footer);
                 (directory.slots, Some(record))
             }
-            None => (scan.slots, None),
+            None => {
+                self.left = true;
+                (scan.slots, None)
+            }
         }))
     }
 

@@ -5,36 +5,48 @@
 //! else the next backup of the same content would refer to the damaged copy and store nothing.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::id::ContainerId;
 
 /// Their numbers: none, but after an index was built again.
 #[derive(Default)]
-pub(super) struct Unread(Mutex<Range<u64>>);
+pub(super) struct Unread {
+    range: Mutex<Range<u64>>,
+    /// Where it ends, to be looked at by everybody; it only ever shrinks.
+    end: AtomicU64,
+}
 
 impl Unread {
     pub fn new(range: Range<u64>) -> Unread {
-        Unread(Mutex::new(range))
+        let end = AtomicU64::new(range.end);
+        Unread { range: Mutex::new(range), end }
     }
 
     pub fn range(&self) -> Range<u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.range.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// True where there is none.
+    pub fn is_empty(&self) -> bool {
+        self.end.load(Ordering::Acquire) == 0
     }
 
     pub fn has(&self, container: ContainerId) -> bool {
-        self.range().contains(&container.0)
+        container.0 < self.end.load(Ordering::Acquire) && self.range().contains(&container.0)
     }
 
     /// All containers behind `after` up to `upto`, which is the last where there is none, were read. True where fewer are left.
     pub fn read(&self, after: Option<u64>, upto: Option<u64>) -> bool {
-        let mut range = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut range = self.range.lock().unwrap_or_else(PoisonError::into_inner);
         let from = after.map_or(0, |after| after.saturating_add(1));
         let next = upto.map_or(u64::MAX, |upto| upto.saturating_add(1));
         if range.is_empty() || from > range.start || next <= range.start {
             return false;
         }
         *range = if next < range.end { next..range.end } else { 0..0 };
+        self.end.store(range.end, Ordering::Release);
         true
     }
 }

@@ -59,6 +59,10 @@ impl Wounds {
         self.count.store(known.len(), Ordering::Release);
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
+    }
+
     pub fn has(&self, kind: Kind, name: &Name) -> bool {
         self.count.load(Ordering::Acquire) > 0
             && self.known.read().unwrap_or_else(PoisonError::into_inner).contains_key(&(kind, *name))

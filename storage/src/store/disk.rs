@@ -64,7 +64,13 @@ impl Store {
 
     fn add_folder(&self, folder: &str, parts: &mut DiskParts) -> Result<()> {
         let media = &self.stages.media;
-        for name in media.list(folder).map_err(|error| io_error("list", folder, error))? {
+        let names = match media.list(folder) {
+            Ok(names) => names,
+            Err(error) if folder.is_empty() => return Err(io_error("list", folder, error)),
+            // Somebody else's, as `lost+found` is.
+            Err(_) => return Ok(()),
+        };
+        for name in names {
             let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
             match path.strip_suffix('/') {
                 Some(CONTAINERS_DIR) => {}

@@ -9,6 +9,9 @@ use crate::error::Result;
 use crate::name::{Kind, Name};
 use crate::pool::HeldTree;
 
+/// Roots that are looked for at once.
+const ROOTS_AT_ONCE: usize = 64;
+
 impl Store {
     /// Every dataset's present, past and snapshots with their roots, and these roots held; and whose trees are not all here, as people call it. What only
     /// layers and the journal name is left out: the drain makes trees of it soon.
@@ -23,7 +26,11 @@ impl Store {
         let held = roots.iter().map(|root| self.stages.pool.enter(root)).collect();
         // Looking into the index may take a disk's time, and nobody is to wait for that.
         drop(administration);
-        let here = self.stages.pool.contains_batch(Kind::MapNode, &roots)?;
+        let mut here = Vec::with_capacity(roots.len());
+        // A few at a time: meanwhile nobody else gets through the pool's door.
+        for some in roots.chunks(ROOTS_AT_ONCE) {
+            here.extend(self.stages.pool.contains_batch(Kind::MapNode, some)?);
+        }
         let torn: BTreeSet<Name> =
             roots.into_iter().zip(here).filter(|(_, here)| !here).map(|(root, _)| root).collect();
         let mut left_out = Vec::new();

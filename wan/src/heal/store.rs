@@ -62,6 +62,11 @@ impl StorePatient {
         (state.healing.healed(), state.healing.bytes())
     }
 
+    /// True where a tree is being walked: there is something to go on with.
+    pub fn is_under_way(&self) -> bool {
+        self.state().walked.is_some()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Calls come one after the other; one that panicked ends the healing.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

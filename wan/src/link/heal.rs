@@ -35,12 +35,16 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
 /// No conversation lasts longer, whatever signs of life there are: then another peer is asked, or another one is answered. What is left
 /// comes with the next one.
 const LONGEST: Duration = Duration::from_secs(3600);
+/// A pause of so long is borne: the turns of other branches.
+const PAUSE_BORNE: Duration = Duration::from_secs(60);
 /// How much is taken from a stream at once.
 const READ_BYTES: usize = 64 << 10;
 /// How long the last word has to arrive.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// What an older box says to a stream that it does not know.
 const UNWANTED: VarInt = VarInt::from_u32(3);
+/// What was not said to its end.
+const BROKEN_OFF: VarInt = VarInt::from_u32(0);
 /// Behind the streams of sessions.
 const PRIORITY: i32 = -1;
 
@@ -83,19 +87,24 @@ struct Talk {
     decoder: FrameDecoder,
     /// Bytes behind the last frame.
     left: bytes::Bytes,
+    /// A frame was begun and is not all written.
+    writing: bool,
 }
 
 impl Talk {
     fn new(send: SendStream, recv: RecvStream, channel: Channel) -> Talk {
         let _ = send.set_priority(PRIORITY);
-        Talk { send, recv, decoder: FrameDecoder::new(channel), left: bytes::Bytes::new() }
+        Talk { send, recv, decoder: FrameDecoder::new(channel), left: bytes::Bytes::new(), writing: false }
     }
 
     async fn say(&mut self, Frame { head, body }: Frame) -> Result<(), Unhealed> {
+        self.writing = true;
         self.send.write_all_chunks(&mut [head, body]).await.map_err(|error| match error {
             WriteError::Stopped(UNWANTED) => Unhealed::TooOld,
             _ => Failure::Lost.into(),
-        })
+        })?;
+        self.writing = false;
+        Ok(())
     }
 
     /// The next frame; none where the other side has ended the conversation between two.
@@ -118,15 +127,24 @@ impl Talk {
         }
     }
 
-    /// Says why it ends, where there is something to say, and lets that arrive.
+    /// Says why it ends, where there is something to say, and lets that arrive; not for long, and not in the middle of a frame.
     async fn end(mut self, outcome: &Result<(), Unhealed>) {
-        if let Err(Unhealed::Failed(failure)) = outcome
-            && let Some(frame) = farewell(failure)
-        {
-            let _ = self.say(frame).await;
+        if self.writing {
+            let _ = self.send.reset(BROKEN_OFF);
+            return;
         }
-        if self.send.finish().is_ok() {
-            let _ = tokio::time::timeout(FAREWELL, self.send.stopped()).await;
+        let farewell = async {
+            if let Err(Unhealed::Failed(failure)) = outcome
+                && let Some(frame) = farewell(failure)
+            {
+                let _ = self.say(frame).await;
+            }
+            if self.send.finish().is_ok() {
+                let _ = self.send.stopped().await;
+            }
+        };
+        if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
+            let _ = self.send.reset(BROKEN_OFF);
         }
     }
 }
@@ -217,7 +235,8 @@ async fn converse(
     connection: &Connection,
     (patient, calls): (&Arc<dyn Patient>, &Calls),
 ) -> Result<(), Unhealed> {
-    let (send, recv) = connection.open_bi().await.map_err(|_| Failure::Lost)?;
+    let opened = tokio::time::timeout(PATIENCE, connection.open_bi()).await.map_err(|_| Failure::Silent(PATIENCE))?;
+    let (send, recv) = opened.map_err(|_| Failure::Lost)?;
     let mut talk = Talk::new(send, recv, Channel::Data);
     let preface = Preface { class: StreamClass::Heal, index: 0, session: peer.next_session() };
     let outcome = async {
@@ -250,8 +269,12 @@ async fn be_healed(
                 Heard::Answer(stored) => calls.call(move || patient.took(stored), wrong).await?,
             }
         }
-        if wants_nothing() {
-            return Err(Failure::Busy("there is a pause".to_owned()).into());
+        let paused = Instant::now();
+        while wants_nothing() {
+            if paused.elapsed() >= PAUSE_BORNE {
+                return Err(Failure::Busy("there is a pause".to_owned()).into());
+            }
+            tokio::time::sleep(PAUSE_BORNE / 60).await;
         }
         if said.elapsed() >= SIGN_OF_LIFE {
             said = Instant::now();
@@ -289,7 +312,7 @@ pub(super) async fn answer(
     if let Some(older) = lock(&inner.answers.running).insert(peer.id, newer.clone()) {
         older.cancel();
     }
-    let (in_use, _sending) = (peer.begin_use(&connection), peer.hold.begin_sending());
+    let (in_use, sending) = (peer.begin_use(&connection), peer.hold.begin_sending());
     let mut talk = Talk::new(send, recv, Channel::Control);
     let outcome = tokio::select! {
         outcome = heal(inner, peer, &mut talk, (healer, &calls)) => outcome,
@@ -299,6 +322,8 @@ pub(super) async fn answer(
         () = newer.cancelled() => Err(Failure::Busy("a newer healing has begun".to_owned()).into()),
         _ = connection.closed() => Err(Failure::Lost.into()),
     };
+    // The place is the next one's, and acknowledgements leave again.
+    drop((calls, sending));
     talk.end(&outcome).await;
     drop(in_use);
     {

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::format::{self, Kept, WOUNDS_MAX};
-use crate::error::Result;
+use crate::index::Location;
 use crate::pool::{Inner, Pool};
 
 impl Pool {
@@ -36,19 +36,20 @@ impl Inner {
     }
 
     /// Takes up what was known when the store was open before: what lies elsewhere by now was healed, and what is not there is gone.
-    pub(in crate::pool) fn take_up_wounds(&self, kept: &Kept) -> Result<()> {
+    /// What can't be looked up is still damaged.
+    pub(in crate::pool) fn take_up_wounds(&self, kept: &Kept) {
         let indexed = self.indexed.read().unwrap_or_else(PoisonError::into_inner);
         let worn = kept.worn.iter().filter(|id| indexed.contains_key(id));
         self.worn.lock().unwrap_or_else(PoisonError::into_inner).extend(worn);
         drop(indexed);
         for (kind, name, container, damage) in &kept.wounds {
-            if self.find(*kind, &[*name])?[0].is_some_and(|place| place.container == *container) {
+            let is_gone = |places: Vec<Option<Location>>| places[0].is_none_or(|place| place.container != *container);
+            if !self.find(*kind, &[*name]).is_ok_and(is_gone) {
                 self.wounds.add(*kind, name, *container, damage);
             }
         }
         // What the file says is what is known, but for what was dropped.
         let same = self.wounds_now() == *kept;
         self.wounds.changed.store(!same, Ordering::Release);
-        Ok(())
     }
 }
