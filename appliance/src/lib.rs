@@ -17,6 +17,7 @@ pub mod clock;
 pub mod config;
 /// One API for people.
 pub mod control;
+pub mod disks;
 pub mod heal;
 /// What quiets applications while a moment is marked.
 pub mod hooks;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{dataset, limit, peer, plan, quarantine, replication, retention, scrub};
+use super::{dataset, disks, limit, peer, plan, quarantine, replication, retention, scrub};
 use crate::units::{ByteSize, parse_duration};
 
 /// Backup for branch offices on thin lines: keeps backups deduplicated, and ships only what is new.
@@ -280,6 +280,12 @@ pub(super) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Disks: the array below the data folder, with redundancy and encryption.
+    ///
+    /// It is made once (`make`), opened at boot (`open`), and looked after (`status`, `replace`, `check`, `key`). mdadm, cryptsetup and ext4 do the work. A box needs none of that: its data folder may
+    /// lie on any file system. docs/disks.md tells what to buy and what to do when a disk dies.
+    #[command(subcommand)]
+    Disks(disks::DisksCommand),
     /// End the running box in order, and wait until it has ended.
     ///
     /// Applications that a hook has frozen are thawed first, clients get their last answers, and what was written is brought to its end. When this returns,

@@ -6,6 +6,7 @@ mod out;
 mod args;
 mod check;
 mod dataset;
+mod disks;
 mod limit;
 mod lock;
 mod peer;
@@ -86,6 +87,7 @@ pub fn run() -> ExitCode {
         Command::Probe { peer } => peer::probe(&context, peer),
         Command::Check { deep } => check::check(&context, deep),
         Command::Reclaim { dry_run } => reclaim::reclaim(&context, dry_run),
+        Command::Disks(command) => disks::disks(&context, command),
         Command::Stop => serve::stop(&context),
     };
     outcome.unwrap_or_else(|failed| {

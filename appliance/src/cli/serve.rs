@@ -18,6 +18,10 @@ use crate::node::{Node, Running};
 pub(super) fn serve(context: &Context, config: Option<&Path>) -> Outcome {
     // Whatever this process makes is its owner's alone: backups hold other people's secrets.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    if context.data.join(crate::disks::NOT_OPEN).exists() {
+        let sentence = "the array of this box is not open, and its data not here: `narrowboat disks open` first";
+        return Err(Failed::refused(sentence));
+    }
     let config = context.config(config)?;
     log_to_stderr(&config)?;
     let running = Node::start(&context.data, config)?;

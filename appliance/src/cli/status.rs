@@ -88,6 +88,10 @@ fn show_room(status: &Status) {
         );
     }
     say!("  disk         {} free of {}", size(status.disk_free_bytes), size(status.disk_bytes));
+    if let Some(array) = &status.array {
+        let word = super::disks::word(array.health);
+        say!("  array        {word}: {} disks ({}, {})", array.disks, array.device, array.level);
+    }
     let quarantine = &status.quarantine;
     if quarantine.datasets + quarantine.snapshots > 0 {
         say!(
@@ -106,8 +110,18 @@ fn show_room(status: &Status) {
     }
 }
 
+/// What the array below says that somebody should know or do.
+fn show_array(status: &Status) {
+    for (array, advice) in status.array.iter().flat_map(|array| array.advice.iter().map(move |advice| (array, advice)))
+    {
+        let word = if array.degraded > 0 { "PROBLEM" } else { "NOTICE " };
+        say!("  {word}      {advice}");
+    }
+}
+
 /// What somebody should do something about.
 fn show_problems(status: &Status) {
+    show_array(status);
     if status.damaged_objects > 0 {
         say!(
             "  PROBLEM      {} objects are damaged: `narrowboat scrub show` says whom it hits",

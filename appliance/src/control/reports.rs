@@ -12,6 +12,7 @@ mod upkeep;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::disks::state::ArrayState;
 pub use crate::jobs::restore::RestoreReport;
 pub use dataset::{Changed, Dataset, Deferred, Diff, Snapshot};
 pub use limit::{CaughtUp, Explained, ExplainedPeer, Limit, Recovery};
@@ -88,6 +89,9 @@ pub struct Status {
     /// Why the journal is kept whole that windows need only a part of, if it can't be split: it grows with all that is written.
     #[serde(default)]
     pub unsplit: Option<String>,
+    /// How the array below the data folder is, where there is one.
+    #[serde(default)]
+    pub array: Option<ArrayState>,
     /// What was deleted and can be had back, and keeps its room until then.
     #[serde(default)]
     pub quarantine: QuarantineSum,

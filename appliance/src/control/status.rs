@@ -4,6 +4,7 @@ use narrowboat_storage::store::DiskParts;
 
 use super::{Failed, census, dataset, limit, peer, quarantine, reports, time};
 use crate::caps::Way;
+use crate::disks;
 use crate::node::Node;
 
 /// With less room than a container takes, what comes next may be refused.
@@ -46,6 +47,7 @@ pub(super) fn status(node: &Node) -> Result<reports::Status, Failed> {
         full: stats.disk_free_bytes < ROOM_BYTES,
         stalled: node.stalled(),
         unsplit: node.store.split_problem(),
+        array: disks::below(&node.data),
         quarantine: quarantine::sum(node),
         freeable: census::last(node),
         reclaim: node.reclaims.last(),

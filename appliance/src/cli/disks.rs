@@ -1,0 +1,215 @@
+//! `disks`: the array below the data folder.
+
+mod key;
+mod make;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::show::{or_dash, size, table};
+use super::{Context, Outcome};
+use crate::control::Failed;
+use crate::disks::facts::ListedDisk;
+use crate::disks::state::{ArrayState, Health};
+use crate::disks::{below, open, replace, running, state_of, the_array, tools};
+
+#[derive(Subcommand)]
+pub(super) enum DisksCommand {
+    /// What disks this machine has, with serial numbers, and what is on them.
+    List,
+    /// What `disks make` would do with these disks: how much room there would be, and what would be lost. Changes nothing.
+    Plan {
+        #[command(flatten)]
+        wish: make::Layout,
+    },
+    /// Make disks one array, encrypted, and mount it as the data folder (--data). What is on the disks is lost.
+    ///
+    /// Two disks become a mirror, three have single parity (one may be lost), four and more double parity (two may be lost). It asks first, unless --yes is said.
+    /// Disks that are not empty are refused unless --overwrite is said; disks in use always are. If it is broken off, run it again with the same disks: it begins anew. The recovery
+    /// key is printed once: keep it where the box is not.
+    Make {
+        #[command(flatten)]
+        wish: make::Layout,
+        #[command(flatten)]
+        keys: make::Keys,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Put the array together, decrypt it and mount it as the data folder (--data): at boot, before `serve`.
+    ///
+    /// The TPM is tried first, where it has a key. Also with a disk missing: `disks status` says which. It can be repeated. A box does not start in the folder while the array is not open.
+    Open {
+        /// File with a key; `-` for standard input. Without one, it is asked for at the terminal.
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
+    },
+    /// Unmount the array, close it, and let go of the disks. The box has to be stopped.
+    Close,
+    /// How the array is: healthy, degraded, rebuilding; which disk failed, and what to do. The exit code is 4 where a disk is missing.
+    Status,
+    /// Put a new disk into the array, in the place of one that is dead, is gone, or is to go.
+    ///
+    /// The box may serve meanwhile. A disk that still works is copied while it stays in use, so nothing is missing meanwhile; else the new one is rebuilt from the others.
+    Replace {
+        /// The disk that goes: its path, its serial number (as `disks status` says it), or `missing`.
+        old: String,
+        /// The new disk: its path or serial number.
+        new: String,
+        /// What is on the new disk may go.
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Have all disks read and compared, slowly, beside everything else: what can't be read on one is mended from the others.
+    Check,
+    /// Keys: what opens the array.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+}
+
+pub(super) fn disks(context: &Context, command: DisksCommand) -> Outcome {
+    match command {
+        DisksCommand::List => list(context),
+        DisksCommand::Plan { wish } => make::plan(context, &wish),
+        DisksCommand::Make { wish, keys, yes } => make::make(context, &wish, &keys, yes),
+        DisksCommand::Open { key_file } => opened(context, key_file),
+        DisksCommand::Close => {
+            tools::need_root()?;
+            open::close()?;
+            done(context, "the array is closed")
+        }
+        DisksCommand::Status => status(context),
+        DisksCommand::Replace { old, new, overwrite } => replaced(context, &old, &new, overwrite),
+        DisksCommand::Check => check(context),
+        DisksCommand::Key(command) => key::key(context, command),
+    }
+}
+
+/// Says that something was done.
+fn done(context: &Context, message: &str) -> Outcome {
+    match context.json {
+        true => super::out::verbatim(&format!("{:#}", json!({ "message": message }))),
+        false => say!("{message}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(context: &Context) -> Outcome {
+    let disks = tools::facts()?.listed();
+    if context.json {
+        super::out::verbatim(&format!("{:#}", json!({ "disks": disks })));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if disks.is_empty() {
+        say!("this machine shows no disks");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let row = |disk: &ListedDisk| {
+        let (serial, model) = (or_dash(disk.serial.clone()), or_dash(disk.model.clone()));
+        vec![disk.path.clone(), size(disk.size_bytes), serial, model, disk.used.clone()]
+    };
+    table(&["DISK", "SIZE", "SERIAL NUMBER", "MODEL", "HOLDS"], &disks.iter().map(row).collect::<Vec<_>>());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn opened(context: &Context, key_file: Option<PathBuf>) -> Outcome {
+    tools::need_root()?;
+    let mut key = || key::read(key_file.as_deref());
+    let device = open::open(&context.data, &mut key)?;
+    let at = device.mounted.clone().unwrap_or_default();
+    let state = state_of(&device);
+    if context.json {
+        super::out::verbatim(&format!("{:#}", json!({ "mounted": at, "array": state })));
+        return Ok(ExitCode::SUCCESS);
+    }
+    say!("the array is open at {at}");
+    state.iter().flat_map(|state| &state.advice).for_each(|advice| say!("  {advice}"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The array below the data folder, or else the one on this machine's disks.
+fn array_state(context: &Context) -> Result<ArrayState, Failed> {
+    if let Some(state) = below(&context.data) {
+        return Ok(state);
+    }
+    let array = the_array(&tools::facts()?)?;
+    let unknown = || Failed::environment("the kernel does not say how the array is");
+    state_of(running(&array)?).ok_or_else(unknown)
+}
+
+fn status(context: &Context) -> Outcome {
+    let state = array_state(context)?;
+    let code = match state.degraded {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::from(super::DAMAGED),
+    };
+    if context.json {
+        super::out::verbatim(&format!("{:#}", json!({ "array": state })));
+        return Ok(code);
+    }
+    show(&state);
+    Ok(code)
+}
+
+/// The word for how an array is.
+pub(super) fn word(health: Health) -> &'static str {
+    match health {
+        Health::Healthy => "healthy",
+        Health::Building => "building",
+        Health::Checking => "checking",
+        Health::Rebuilding => "rebuilding",
+        Health::Degraded => "DEGRADED",
+        Health::Broken => "BROKEN",
+    }
+}
+
+fn show(state: &ArrayState) {
+    let (word, disks) = (word(state.health), state.disks);
+    say!("{word}: {disks} disks ({}, {}), {} may be lost in all", state.device, state.level, state.may_lose());
+    state.advice.iter().for_each(|advice| say!("  {advice}"));
+    if state.mismatch_bytes > 0 {
+        let places = size(state.mismatch_bytes);
+        say!(
+            "  the last check found {places} in which the disks do not agree; `narrowboat check --deep` tells whether that hit anything"
+        );
+    }
+    say!();
+    let row = |member: &crate::disks::state::MemberState| {
+        let slot = member.slot.map(|slot| slot.to_string());
+        let gone = if member.present { "" } else { " (gone)" };
+        let state = format!("{}{gone}", member.state.join(", "));
+        vec![or_dash(slot), member.partition.clone(), or_dash(member.serial.clone()), state]
+    };
+    table(&["SLOT", "PARTITION", "SERIAL NUMBER", "STATE"], &state.members.iter().map(row).collect::<Vec<_>>());
+}
+
+fn replaced(context: &Context, old: &str, new: &str, overwrite: bool) -> Outcome {
+    tools::need_root()?;
+    let replaced = replace::replace(old, new, overwrite)?;
+    if context.json {
+        let facts = json!({ "disk": replaced.disk, "already": replaced.already, "array": replaced.state });
+        super::out::verbatim(&format!("{facts:#}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    match replaced.already {
+        true => say!("{} is in the array already", replaced.disk),
+        false => say!("{} is in the array now", replaced.disk),
+    }
+    replaced.state.iter().flat_map(|state| &state.advice).for_each(|advice| say!("  {advice}"));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(context: &Context) -> Outcome {
+    tools::need_root()?;
+    let state = array_state(context)?;
+    if state.action != "idle" {
+        let doing = state.advice.first().cloned().unwrap_or_else(|| state.action.clone());
+        return Err(Failed::refused(format!("the array is busy: {doing}")));
+    }
+    let action = format!("{}/block/{}/md/sync_action", crate::disks::SYS, state.device);
+    std::fs::write(&action, "check").map_err(|error| Failed::environment(format!("{action}: {error}")))?;
+    done(context, "the disks are being compared; `narrowboat disks status` says how far it is")
+}

@@ -1,0 +1,214 @@
+//! Makes an array, step by step as it was planned.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::describe::{Description, Member};
+use super::facts::{MADE, OnArray};
+use super::keys::{self, Auth};
+use super::layout::Redundancy;
+use super::luks::Kind;
+use super::plan::{ArrayId, FirstKey, Plan, Step};
+use super::tools::{Secret, facts, need, run, run_with, run_with_secret, settle};
+use super::{NOT_OPEN, OPENED, running, the_array};
+use crate::control::Failed;
+use crate::units::rfc3339;
+
+/// The mark of an array that is not made to its end yet.
+const BEGUN: &str = "narrowboat-new";
+/// The kind of partition that arrays lie in (GPT: Linux RAID).
+const RAID_PARTITION: &str = "A19D880F-05FC-4D3B-A006-743F0F84911E";
+
+/// What a plan needs besides.
+pub struct Given<'a> {
+    /// Where the array is to be mounted: the data folder.
+    pub data: &'a Path,
+    /// The passphrase, where one is to open it.
+    pub passphrase: Option<Secret>,
+    /// The recovery key, where it is encrypted.
+    pub recovery: Option<Secret>,
+    /// The registers of the TPM that have to be as they are now, as in "7" or "7+11".
+    pub tpm_registers: String,
+}
+
+/// Looks, before anything is lost, whether all that is needed is there.
+pub fn ready(plan: &Plan, given: &Given) -> Result<(), Failed> {
+    need(&["mdadm", "sfdisk", "wipefs", "mkfs.ext4", "mount"])?;
+    if plan.key != FirstKey::None {
+        need(&["cryptsetup"])?;
+    }
+    if plan.key == FirstKey::Tpm {
+        keys::need_tpm()?;
+    }
+    if given.data.join("store.format").exists() && plan.steps.iter().all(|step| !matches!(step, Step::Unmount(_))) {
+        return Err(Failed::refused(format!(
+            "there is a box in {} already, and the array would hide it: move it away first, or choose another folder with --data",
+            given.data.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Does what was planned, and tells each step before it is done.
+pub fn make(plan: &Plan, given: &Given, tell: &mut dyn FnMut(&Step)) -> Result<(), Failed> {
+    for step in &plan.steps {
+        tell(step);
+        match step {
+            Step::Unmount(at) => run("umount", &[at]).map(drop)?,
+            Step::Close(device) => run("cryptsetup", &["close", name_of(device)]).map(drop)?,
+            Step::Stop(device) => run("mdadm", &["--stop", device]).map(drop)?,
+            Step::Erase(disk) => erase(disk)?,
+            Step::Partition(disk) => partition(disk, plan.id, plan.member_bytes)?,
+            Step::Create => create(plan)?,
+            Step::Encrypt => encrypt(plan, given)?,
+            Step::Format => format(plan)?,
+            Step::Describe => describe(plan, given)?,
+            Step::Keys => add_keys(plan, given)?,
+            Step::Finish => finish(plan)?,
+        }
+    }
+    Ok(())
+}
+
+fn name_of(device: &str) -> &str {
+    device.rsplit('/').next().unwrap_or(device)
+}
+
+fn erase(disk: &str) -> Result<(), Failed> {
+    // What partitions say they hold would be found again if the new one began at the same place.
+    let facts = facts()?;
+    let partitions = facts.disk(disk).map(|disk| disk.children.clone()).unwrap_or_default();
+    for partition in partitions.iter().filter(|child| child.kind == "part") {
+        run("wipefs", &["--all", &partition.path])?;
+    }
+    run("wipefs", &["--all", "--force", disk])?;
+    Ok(())
+}
+
+/// Gives a disk the one partition of an array.
+pub(super) fn partition(disk: &str, id: ArrayId, bytes: u64) -> Result<(), Failed> {
+    partition_named(disk, &id.partition_name(), bytes)
+}
+
+/// The same, by the name that partitions of the array have.
+pub(super) fn partition_named(disk: &str, name: &str, bytes: u64) -> Result<(), Failed> {
+    let kib = bytes >> 10;
+    let table = format!("label: gpt\nstart=1MiB, size={kib}KiB, type={RAID_PARTITION}, name=\"{name}\"\n");
+    run_with("sfdisk", &["--quiet", "--wipe", "always", "--wipe-partitions", "always", disk], table.as_bytes())?;
+    settle();
+    Ok(())
+}
+
+/// The one partition of a disk that was just given it.
+pub(super) fn partition_of(disk: &str) -> Result<String, Failed> {
+    let facts = facts()?;
+    let partition = facts.disk(disk).and_then(|disk| disk.children.first()).map(|child| child.path.clone());
+    partition.ok_or_else(|| Failed::environment(format!("the kernel does not see the new partition of {disk}")))
+}
+
+fn create(plan: &Plan) -> Result<(), Failed> {
+    let partitions: Vec<String> = plan.disks.iter().map(|disk| partition_of(&disk.path)).collect::<Result<_, _>>()?;
+    let (uuid, level, count) = (
+        format!("--uuid={}", plan.id.uuid()),
+        format!("--level={}", plan.layout.level()),
+        partitions.len().to_string(),
+    );
+    let mut args = vec!["--create", "/dev/md/narrowboat", "--run", "--metadata=1.2", "--homehost=any"];
+    args.extend(["--name=narrowboat", &uuid, &level, "--raid-devices", &count]);
+    match plan.layout.redundancy {
+        // Without force, mdadm has parity computed by "rebuilding" the last disk, as if it had been missing.
+        Redundancy::Parity => args.extend(["--consistency-policy=ppl", "--force"]),
+        Redundancy::None => args.extend(["--bitmap=internal", "--force"]),
+        Redundancy::Mirror | Redundancy::DoubleParity => args.push("--bitmap=internal"),
+    }
+    args.extend(partitions.iter().map(String::as_str));
+    run("mdadm", &args)?;
+    settle();
+    Ok(())
+}
+
+fn array_now() -> Result<OnArray, Failed> {
+    Ok(running(&the_array(&facts()?)?)?.clone())
+}
+
+fn encrypt(plan: &Plan, given: &Given) -> Result<(), Failed> {
+    let array = array_now()?;
+    let (first, kind) = match (plan.key, &given.passphrase, &given.recovery) {
+        (FirstKey::Passphrase, Some(passphrase), _) => (passphrase, Kind::Passphrase),
+        (FirstKey::Tpm, _, Some(recovery)) => (recovery, Kind::Recovery),
+        _ => return Err(Failed::refused("no key was given for the array")),
+    };
+    // AES-XTS with two keys of 256 bits; sectors of 4 KiB, as the store and the file system write.
+    let mut args =
+        vec!["luksFormat", "--batch-mode", "--type", "luks2", "--cipher", "aes-xts-plain64", "--key-size", "512"];
+    args.extend(["--sector-size", "4096", "--label", BEGUN, "--key-file", "-"]);
+    args.extend(keys::derivation(kind));
+    args.push(&array.path);
+    keys::ended_well(run_with_secret("cryptsetup", &args, first)?, "the array can't be encrypted")?;
+    keys::note(&array.path, 0, kind)?;
+    let open = ["open", "--key-file", "-", &array.path, OPENED];
+    keys::ended_well(run_with_secret("cryptsetup", &open, first)?, "the new array does not open")?;
+    settle();
+    Ok(())
+}
+
+fn format(plan: &Plan) -> Result<(), Failed> {
+    let array = array_now()?;
+    let (device, label) = match plan.key {
+        FirstKey::None => (array.path, BEGUN),
+        _ => (array.opened.ok_or_else(|| Failed::environment("the kernel does not show the opened array"))?, MADE),
+    };
+    // The store keeps a reserve of its own, and its files are large: no blocks for root, one inode for each MiB.
+    run("mkfs.ext4", &["-q", "-F", "-m", "0", "-i", "1048576", "-L", label, &device])?;
+    settle();
+    Ok(())
+}
+
+fn describe(plan: &Plan, given: &Given) -> Result<(), Failed> {
+    mount(&array_now()?, given.data)?;
+    let member = |(slot, disk): (usize, &super::plan::Chosen)| Member {
+        slot: u32::try_from(slot).unwrap_or(u32::MAX),
+        serial: disk.serial.clone(),
+        model: disk.model.clone(),
+        size_bytes: disk.size_bytes,
+    };
+    let members = plan.disks.iter().enumerate().map(member).collect();
+    let (made, encrypted) = (rfc3339(crate::clock::now()), plan.key != FirstKey::None);
+    let description =
+        Description::new(plan.id.uuid(), made, plan.layout.redundancy, encrypted, plan.member_bytes, members);
+    let written = description.save(given.data);
+    written.map_err(|error| Failed::environment(format!("the array can't be written: {error}")))
+}
+
+/// Mounts what lies on an array on the data folder.
+pub(super) fn mount(array: &OnArray, data: &Path) -> Result<(), Failed> {
+    let device = array.opened.as_ref().unwrap_or(&array.path);
+    let failed = |error| Failed::environment(format!("{}: {error}", data.display()));
+    fs::create_dir_all(data).map_err(failed)?;
+    // A box that starts while the array is not open would begin anew in the empty folder: this stops it. The folder may be read-only.
+    let _ = fs::write(data.join(NOT_OPEN), "The array is not open: `narrowboat disks open`\n");
+    run("mount", &["-o", "noatime,nodev,nosuid,noexec", device, &data.to_string_lossy()])?;
+    fs::set_permissions(data, fs::Permissions::from_mode(0o700)).map_err(failed)
+}
+
+fn add_keys(plan: &Plan, given: &Given) -> Result<(), Failed> {
+    let array = array_now()?;
+    match (plan.key, &given.passphrase, &given.recovery) {
+        (FirstKey::Passphrase, Some(passphrase), Some(recovery)) => {
+            keys::add(&array.path, &Auth::Secret(passphrase), recovery, Kind::Recovery).map(drop)
+        }
+        (FirstKey::Tpm, _, Some(recovery)) => keys::add_tpm(&array.path, recovery, &given.tpm_registers),
+        _ => Ok(()),
+    }
+}
+
+fn finish(plan: &Plan) -> Result<(), Failed> {
+    let array = array_now()?;
+    match plan.key {
+        FirstKey::None => run("e2label", &[&array.path, MADE])?,
+        _ => run("cryptsetup", &["config", "--label", MADE, &array.path])?,
+    };
+    settle();
+    Ok(())
+}
