@@ -55,6 +55,8 @@ clean: ## remove what was built and what `make run` left (its boxes must be stop
 .PHONY: bench
 bench: build ## speed, processor time and memory beside restic, borg, nfs-ganesha and tgt, into docs/performance.md
 	@bench/compare/run --page docs/performance.md $(ARGS)
+	@bench/compare/upkeep --page docs/performance.md
+	@bench/compare/generations --page docs/performance.md
 	@bench/compare/protocol --page docs/performance.md
 	@bench/compare/iscsi --page docs/performance/iscsi.md --summary docs/performance.md
 	@bench/compare/steady --page docs/performance/iscsi.md

@@ -4,9 +4,15 @@ import dataclasses
 import datetime
 import os
 import pathlib
+import shutil
 import statistics
 import subprocess
+import sys
 import time
+
+import box
+
+BENCH = box.ROOT / "target/release/narrowboat-bench"
 
 
 @dataclasses.dataclass
@@ -17,6 +23,8 @@ class Spent:
     processor_seconds: float
     memory_max_bytes: int = 0
     client_processor_seconds: float = 0.0
+    read_bytes: int = 0
+    written_bytes: int = 0
 
 
 class Failed(Exception):
@@ -36,7 +44,9 @@ def run(*command, env=None, cwd=None):
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise Failed(f"{' '.join(command)}: {output.decode(errors='replace')[-2000:]}")
-    spent = Spent(time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    # What went to and came from disks, in blocks of 512 bytes.
+    spent = Spent(time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024,
+                  read_bytes=usage.ru_inblock * 512, written_bytes=usage.ru_oublock * 512)
     return spent, output.decode(errors="replace")
 
 
@@ -63,6 +73,30 @@ def settle_disk():
     os.sync()
 
 
+def drop_caches():
+    """Has the next one read from the disk. Without privilege it reads from memory, and says so."""
+    os.sync()
+    try:
+        pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
+    except PermissionError:
+        print("the page cache stays: dropping it needs root", file=sys.stderr)
+
+
+def fresh_folder(path):
+    """An empty folder."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    return path
+
+
+def corpus(lab, size_mb):
+    """The corpus of that size, made where it is not there."""
+    folder = lab / f"corpus-{size_mb}"
+    if not (folder / "day1.manifest").exists():
+        run(BENCH, "corpus", "make", folder, "--size-mb", size_mb)
+    return folder
+
+
 class Series:
     """One figure over several rounds."""
 
@@ -75,6 +109,13 @@ class Series:
     @property
     def median(self):
         return statistics.median(self.values)
+
+    def scaled(self, factor):
+        """The same in another unit."""
+        result = Series()
+        for value in self.values:
+            result.add(value * factor)
+        return result
 
     def text(self, digits=0):
         """The median with the lowest and highest."""
@@ -100,6 +141,15 @@ def table(header, rows):
     """A Markdown table."""
     lines = ["| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |"]
     return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
+
+
+def goals(rows):
+    """The table of goals, of (label, value, sign, wanted, unit)."""
+    return table(["goal", "wanted", "measured", ""], [
+        [label, f"{sign} {wanted}{unit}", f"{value:.2f}{unit}",
+         "met" if (value >= wanted if sign == ">=" else value <= wanted) else "**missed**"]
+        for label, value, sign, wanted, unit in rows
+    ])
 
 
 def replace_between(page, name, text):
