@@ -12,21 +12,26 @@
 //!   is as long as its record says.
 //! * The catalogue: each snapshot's dataset exists, and names are unique.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
+use std::ops::Bound;
 
 use bytes::Bytes;
 
+use crate::catalogue::SnapshotRow;
 use crate::dataset::live::Dataset;
 use crate::dataset::namespace::{self, Key, Record, Totals, View};
 use crate::dataset::state::{State, content_of};
 use crate::dataset::table::Transaction;
 use crate::error::{Damage, Error, Result};
-use crate::name::{Kind, Name};
-use crate::pool::StreamId;
+use crate::id::DatasetId;
+use crate::name::{Kind, Name, Realm};
+use crate::pool::{self, PoolStream, StreamId, Verifying};
 use crate::store::Store;
-use crate::tree::{Objects, map, verify_content, verify_map, walk};
+use crate::tree::{Objects, map, verify_content, walk};
 use crate::units::Inode;
 
+/// So many inodes in which a root differs from the one before are looked at one by one; where there are more, all are.
+const DIFFER_MAX: usize = 1 << 20;
 /// Problems that are named one by one; more are counted.
 const PROBLEMS_MAX: usize = 1000;
 
@@ -43,6 +48,8 @@ pub struct CheckProgress {
     pub bytes: u64,
     /// Roots that were walked.
     pub roots: u64,
+    /// Of how many; known when all containers were looked at.
+    pub roots_total: u64,
     /// Files whose records were compared with their contents.
     pub files: u64,
 }
@@ -71,6 +78,10 @@ impl StoreCheck {
         }
     }
 
+    fn count(&self) -> u64 {
+        self.problems.len() as u64 + self.problems_unnamed
+    }
+
     /// Notes damage and goes on; anything else ends the check.
     fn note<T>(&mut self, place: &str, outcome: Result<T>) -> Result<Option<T>> {
         match outcome {
@@ -84,34 +95,71 @@ impl StoreCheck {
     }
 }
 
+/// A check under way. Its first part is steps, which several threads may take at once: see [`Check::step`].
+pub struct Check<'a> {
+    store: &'a Store,
+    deep: bool,
+    found: StoreCheck,
+    pool: Verifying,
+}
+
+impl Check<'_> {
+    /// Looks at one container; false where all were looked at.
+    pub fn step(&self) -> Result<bool> {
+        self.pool.step()
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> CheckProgress {
+        with_pool(self.found.progress, &self.pool.progress())
+    }
+
+    /// Looks at the catalogue and at all trees, and ends the check. `tell` hears how far it is, and ends the check by returning false.
+    pub fn end(mut self, tell: &mut dyn FnMut(&CheckProgress) -> bool) -> Result<StoreCheck> {
+        // What trees name is to be there until they are walked.
+        let _stays = self.store.stages().pool.checking();
+        let pool = self.pool.end()?;
+        let check = &mut self.found;
+        check.progress = with_pool(check.progress, &pool.progress);
+        pool.damage.iter().for_each(|damage| check.add(damage));
+        check.problems_unnamed += pool.damage_left_out;
+        self.store.check_catalogue(check);
+        self.store.check_trees(self.deep, check, tell)?;
+        Ok(self.found)
+    }
+}
+
+fn with_pool(progress: CheckProgress, pool: &pool::Progress) -> CheckProgress {
+    CheckProgress {
+        containers: pool.containers,
+        containers_total: pool.containers_total,
+        objects: pool.objects,
+        bytes: pool.bytes,
+        ..progress
+    }
+}
+
 impl Store {
     /// Checks every invariant. Damage is collected; only what the machine can't do is an error. `tell` hears how far it
     /// is, and ends the check by returning false.
-    ///
-    /// Memory: 33 bytes a tree node that is reached, with `deep` 48 more a file that has a tree of its own. Everything else goes on meanwhile.
     pub fn check(&self, deep: bool, tell: &mut dyn FnMut(&CheckProgress) -> bool) -> Result<StoreCheck> {
-        let mut check = StoreCheck::default();
+        let check = self.begin_check(deep)?;
+        while check.step()? && tell(&check.progress()) {}
+        check.end(tell)
+    }
+
+    /// Begins to check every invariant: journal and histories at once, the rest in steps.
+    ///
+    /// Memory: buffers for a MiB and an object for each thread that takes steps; 33 bytes a tree node that is reached, with `deep` as many
+    /// again, and 48 more a file that has a tree of its own; 20 to 40 MiB for a million files in which a snapshot differs from the one before
+    /// it. Everything else goes on meanwhile.
+    pub fn begin_check(&self, deep: bool) -> Result<Check<'_>> {
+        let mut found = StoreCheck::default();
         let _stays = self.stages().pool.checking();
         let journal = self.stages().journal.verify();
-        check.note("journal", journal)?;
-        self.check_histories(&mut check)?;
-        let mut progress = CheckProgress::default();
-        let pool = self.stages().pool.check(deep, |now| {
-            progress = CheckProgress {
-                containers: now.containers,
-                containers_total: now.containers_total,
-                objects: now.objects,
-                bytes: now.bytes,
-                ..progress
-            };
-            tell(&progress)
-        })?;
-        check.progress = progress;
-        pool.damage.iter().for_each(|damage| check.add(damage));
-        check.problems_unnamed += pool.damage_left_out;
-        self.check_catalogue(&mut check);
-        self.check_trees(deep, &mut check, tell)?;
-        Ok(check)
+        found.note("journal", journal)?;
+        self.check_histories(&mut found)?;
+        Ok(Check { store: self, deep, found, pool: self.stages().pool.verify(deep)? })
     }
 
     fn check_histories(&self, check: &mut StoreCheck) -> Result<()> {
@@ -160,28 +208,22 @@ impl Store {
         check: &mut StoreCheck,
         tell: &mut dyn FnMut(&CheckProgress) -> bool,
     ) -> Result<()> {
-        let mut seen = HashSet::new();
-        let mut verified = HashSet::new();
-        let mut roots: BTreeMap<Option<Name>, String> = BTreeMap::new();
-        for row in self.rows_with_deleted() {
-            for snapshot in self.stages().catalogue.all_snapshots(Some(row.id)) {
-                let sealed = snapshot.sealed.map(|sealed| (sealed.root, format!("{}@{}", row.name, snapshot.name)));
-                roots.extend(sealed);
-            }
-            roots.insert(self.base_root(row.id)?, row.name);
-        }
-        for (root, place) in roots {
-            let Some(root) = root else { continue };
-            let reached = self.check_reach(&root, &mut seen, check);
-            let whole = check.note(&place, reached)?.is_some();
-            if deep && whole {
-                let canonical = self.check_canonical(&root, &mut verified);
-                check.note(&place, canonical)?;
-            }
-            let files = self.check_namespace(root);
-            if let Some(files) = check.note(&place, files)? {
-                check.progress.files += files;
-            }
+        let objects = self.stages().pool.on(StreamId::MISC);
+        let mut walk = Walk {
+            objects: &objects,
+            realm: self.realm(),
+            reached: HashSet::new(),
+            maps: deep.then(|| map::Canonical::of_several(&objects, self.realm())),
+            contents: HashSet::new(),
+            sound: HashSet::new(),
+            last: None,
+        };
+        let mut done = HashSet::new();
+        let mut roots = self.roots_to_check()?;
+        roots.retain(|root| done.insert(root.name));
+        check.progress.roots_total = roots.len() as u64;
+        for Root { dataset, name, place } in roots {
+            check.progress.files += walk.root(dataset, &name, &place, check)?;
             check.progress.roots += 1;
             if !tell(&check.progress) {
                 break;
@@ -190,19 +232,78 @@ impl Store {
         for dataset in self.open_datasets() {
             // One that was deleted answers nothing; what it has was looked at above.
             if let Some(row) = self.dataset_row(dataset.id) {
-                check.note(&format!("dataset {}", row.name), dataset.check_live())?;
+                check.note(&format!("dataset {}", row.name), dataset.check_live(&walk.sound))?;
             }
         }
         Ok(())
     }
 
+    /// All roots that are kept: those of a dataset one after the other in the order of their making, for neighbours differ little.
+    fn roots_to_check(&self) -> Result<Vec<Root>> {
+        let mut roots = Vec::new();
+        for row in self.rows_with_deleted() {
+            let mut snapshots = self.stages().catalogue.all_snapshots(Some(row.id));
+            snapshots.sort_by_key(|snapshot| snapshot.lsn);
+            let sealed =
+                |snapshot: &SnapshotRow| Some((snapshot.sealed?.root?, format!("{}@{}", row.name, snapshot.name)));
+            let head = self.base_root(row.id)?.map(|root| (root, row.name.clone()));
+            let kept = snapshots.iter().filter_map(sealed).chain(head);
+            roots.extend(kept.map(|(name, place)| Root { dataset: row.id, name, place }));
+        }
+        Ok(roots)
+    }
+}
+
+/// A root that is kept.
+struct Root {
+    dataset: DatasetId,
+    name: Name,
+    /// What it is called where something is wrong with it.
+    place: String,
+}
+
+/// A walk over all roots: what several of them share is looked at once.
+struct Walk<'a> {
+    objects: &'a PoolStream,
+    realm: &'a Realm,
+    /// Nodes that were reached.
+    reached: HashSet<(Kind, Name)>,
+    /// Where trees are built again: what is known of maps,
+    maps: Option<map::Canonical<'a>>,
+    /// and contents that are the trees of their entries.
+    contents: HashSet<(Name, u64, u64)>,
+    /// Roots that were found sound,
+    sound: HashSet<Name>,
+    /// and the last of them, and whose it is.
+    last: Option<(DatasetId, Name)>,
+}
+
+impl Walk<'_> {
+    /// Looks at everything below a root; returns how many files that has.
+    fn root(&mut self, dataset: DatasetId, root: &Name, place: &str, check: &mut StoreCheck) -> Result<u64> {
+        let before = check.count();
+        let reached = self.reach(root, check);
+        if check.note(place, reached)?.is_some() {
+            let canonical = self.canonical(root);
+            check.note(place, canonical)?;
+        }
+        let like = self.last.filter(|(of, _)| *of == dataset).map(|(_, root)| root);
+        let files = self.namespace(root, like);
+        let files = check.note(place, files)?;
+        if files.is_some() && check.count() == before {
+            self.sound.insert(*root);
+            self.last = Some((dataset, *root));
+        }
+        Ok(files.unwrap_or(0))
+    }
+
     /// Walks everything below a root that was not walked before.
-    fn check_reach(&self, root: &Name, seen: &mut HashSet<(Kind, Name)>, check: &mut StoreCheck) -> Result<()> {
-        let objects = self.stages().pool.on(StreamId::MISC);
+    fn reach(&mut self, root: &Name, check: &mut StoreCheck) -> Result<()> {
         let mut missing = Vec::new();
-        walk(&objects, Kind::MapNode, root, &mut |kind, name| {
+        let (objects, reached) = (self.objects, &mut self.reached);
+        walk(objects, Kind::MapNode, root, &mut |kind, name| {
             if kind.is_node() {
-                return Ok(seen.insert((kind, *name)));
+                return Ok(reached.insert((kind, *name)));
             }
             if !objects.contains(kind, name)? {
                 missing.push(*name);
@@ -213,27 +314,66 @@ impl Store {
         Ok(())
     }
 
-    /// Builds the map of a root, and every content in it that was not verified before, again from their entries.
-    fn check_canonical(&self, root: &Name, verified: &mut HashSet<(Name, u64, u64)>) -> Result<()> {
-        let objects = self.stages().pool.on(StreamId::MISC);
-        verify_map(&objects, self.realm(), root, &mut |_, content| {
+    /// Verifies that the map of a root, and every content in it, are the trees of their entries, where they were not verified before.
+    fn canonical(&mut self, root: &Name) -> Result<()> {
+        let (objects, realm, contents) = (self.objects, self.realm, &mut self.contents);
+        let Some(maps) = &mut self.maps else { return Ok(()) };
+        maps.verify(root, &mut |_, content| {
             let known = content.root().map(|name| (name, content.len(), content.data_len()));
-            if !known.is_some_and(|known| verified.contains(&known)) {
-                verify_content(&objects, self.realm(), &content)?;
-                verified.extend(known);
+            if !known.is_some_and(|known| contents.contains(&known)) {
+                verify_content(objects, realm, &content)?;
+                contents.extend(known);
             }
             Ok(())
         })
     }
 
-    /// The namespace below a root: its own invariants, and contents as long as records say.
-    fn check_namespace(&self, root: Name) -> Result<u64> {
-        let objects = self.stages().pool.on(StreamId::MISC);
-        let state = State::at(Some(root));
-        let view = Transaction::new(&state, &objects);
-        let totals = check_names(&view)?;
+    /// The namespace below a root: its own invariants, and contents as long as records say. Where a sound root is `like` it, only what differs
+    /// is looked at.
+    fn namespace(&self, root: &Name, like: Option<Name>) -> Result<u64> {
+        let (state, objects) = (State::at(Some(*root)), self.objects);
+        let view = Transaction::new(&state, objects);
+        let differs = match like {
+            Some(like) if !namespace::is_volume(&view)? => self.differs(&like, root)?.map(|differs| (like, differs)),
+            _ => None,
+        };
+        let totals = match &differs {
+            None => {
+                let totals = check_names(&view)?;
+                self.lengths(root, None)?;
+                totals
+            }
+            Some((like, differs)) => {
+                let state = State::at(Some(*like));
+                let before = Transaction::new(&state, objects);
+                let totals = namespace::check_changed(&before, &view, differs.clone())?;
+                differs.iter().try_for_each(|inode| self.lengths(root, Some(*inode)))?;
+                totals
+            }
+        };
+        Ok(totals.files)
+    }
+
+    /// The inodes in which two roots differ; nothing where they are too many to be remembered.
+    fn differs(&self, one: &Name, other: &Name) -> Result<Option<BTreeSet<Inode>>> {
+        let mut inodes = BTreeSet::new();
+        for change in map::diff(self.objects, Some(one), Some(other)) {
+            inodes.extend(namespace::owner_of(&change?.key)?);
+            if inodes.len() > DIFFER_MAX {
+                return Ok(None);
+            }
+        }
+        Ok(Some(inodes))
+    }
+
+    /// Contents are as long as records say: of one file, or of all.
+    fn lengths(&self, root: &Name, of: Option<Inode>) -> Result<()> {
         let mut size: Option<(Inode, u64)> = None;
-        for pair in map::range::<&[u8]>(&objects, Some(&root), ..) {
+        let (from, to) = match of.map(namespace::keys_of) {
+            Some((from, to)) => (Bound::Included(from), Bound::Excluded(to)),
+            None => (Bound::Unbounded, Bound::Unbounded),
+        };
+        for pair in map::range::<Vec<u8>>(self.objects, Some(root), (from, to)) {
             let (key, value) = pair?;
             match Key::parse(&key) {
                 Some(Key::Record(inode)) => size = Some((inode, Record::decode(inode, &value)?.size)),
@@ -241,7 +381,7 @@ impl Store {
                 _ => {}
             }
         }
-        Ok(totals.files)
+        Ok(())
     }
 }
 
@@ -262,15 +402,25 @@ fn check_length(inode: Inode, value: &Bytes, size: Option<(Inode, u64)>) -> Resu
 }
 
 impl Dataset {
-    /// The namespace as clients see it now, layers included.
-    fn check_live(&self) -> Result<()> {
+    /// The namespace as clients see it now, layers included. Whoever writes waits meanwhile, so over a root that is known to be `sound` only what
+    /// the layers change is looked at.
+    fn check_live(&self, sound: &HashSet<Name>) -> Result<()> {
         let objects = self.objects();
         let state = self.read_state();
         state.refuse_if_shut()?;
-        let transaction = Transaction::new(&state, &objects);
-        match (transaction.get(&Key::Totals.encode())?, state.base.root) {
-            (None, None) => Ok(()),
-            _ => check_names(&transaction).map(drop),
+        let now = Transaction::new(&state, &objects);
+        let base = state.base.root.filter(|root| sound.contains(root));
+        match (now.get(&Key::Totals.encode())?, state.base.root, base) {
+            (None, None, _) => Ok(()),
+            (_, _, Some(root)) if !namespace::is_volume(&now)? => {
+                let mut changed = BTreeSet::new();
+                for key in state.layers().flat_map(|layer| layer.edits.keys()) {
+                    changed.extend(namespace::owner_of(key)?);
+                }
+                let below = State::at(Some(root));
+                namespace::check_changed(&Transaction::new(&below, &objects), &now, changed).map(drop)
+            }
+            _ => check_names(&now).map(drop),
         }
     }
 }

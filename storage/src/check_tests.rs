@@ -30,7 +30,7 @@ fn store() -> (Store, Sealed) {
     (store, sealed)
 }
 
-/// Publishes a root as a peer's that holds what `sealed` holds, and returns what a check says of it.
+/// Publishes a root as a peer's that holds what `sealed` holds, and returns what a check says of all that it was given.
 fn problems_with(store: &Store, sealed: Sealed, root: Name, deep: bool) -> Vec<String> {
     let replica = ReplicaSnapshot {
         dataset: DatasetId([1; 16]),
@@ -71,4 +71,45 @@ fn a_deep_check_tells_a_content_that_is_not_the_tree_of_its_entries() {
     assert_eq!(problems_with(&store, sealed, root, false), [""; 0]);
     let problems = problems_with(&store, sealed, root, true);
     assert!(problems.len() == 1 && problems[0].contains(&format!("{}", content.root().unwrap())), "{problems:?}");
+}
+
+#[test]
+fn harm_in_what_a_snapshot_differs_in_from_the_one_before_is_told() {
+    let (store, sealed) = store();
+    let objects = store.pool().on(StreamId::MISC);
+    let root = sealed.root.unwrap();
+    let with = |root: &Name, key: Key, value: Vec<u8>| {
+        map::merge(&objects, store.realm(), Some(root), [(key.encode(), Some(value))]).unwrap().unwrap()
+    };
+    let value = map::get(&objects, Some(&root), &Key::Record(Inode(2)).encode()).unwrap().unwrap();
+    let record = Record::decode(Inode(2), &value).unwrap();
+    let touched = with(&root, Key::Record(Inode(2)), Record { modified: Timestamp(77), ..record.clone() }.encode());
+    let linked = with(&root, Key::Record(Inode(2)), Record { links: 2, ..record.clone() }.encode());
+    let longer = with(&root, Key::Content(Inode(2)), Content::empty().encode());
+    let stray = with(&root, Key::Content(Inode::ROOT), Content::empty().encode());
+    // One after the other in one dataset, so each is looked at by what it differs in from a sound one.
+    assert_eq!(problems_with(&store, sealed, root, false), [""; 0]);
+    assert_eq!(problems_with(&store, sealed, touched, true), [""; 0]);
+    for (wrong, says) in [(linked, "2 names"), (longer, "a content"), (stray, "a key")] {
+        let problems = problems_with(&store, sealed, wrong, true);
+        let told = |of: Name| problems.iter().find(|problem| problem.starts_with(&format!("peer/share@{of}: ")));
+        assert!(told(wrong).is_some_and(|problem| problem.contains(says)), "{problems:?}");
+        assert_eq!((told(root), told(touched)), (None, None));
+    }
+}
+
+#[test]
+fn harm_in_the_layers_over_a_sound_root_is_told() {
+    let (store, _) = store();
+    let tree = store.tree(store.dataset_rows()[0].id).unwrap();
+    let call = Call { caller: &Credentials::ROOT, now: Timestamp(5), tag: None };
+    let how = Create::Guarded(SetAttributes { mode: Some(0o644), ..SetAttributes::default() });
+    let file = tree.create(&call, Inode::ROOT, b"another", &how).unwrap().file.inode;
+    tree.write(&call, file, 0, Bytes::from_static(b"something")).unwrap();
+    assert!(store.check(true, &mut |_| true).unwrap().is_sound());
+    let dataset = &store.open_datasets()[0];
+    let lost = Key::Listed(Inode::ROOT, 4).encode().into();
+    dataset.write_state().active.apply(lost, None);
+    let problems = store.check(true, &mut |_| true).unwrap().problems;
+    assert!(problems.len() == 1 && problems[0].starts_with("dataset share: "), "{problems:?}");
 }

@@ -43,7 +43,7 @@ pub struct Meter {
 }
 
 /// How long whoever waits sleeps between two looks.
-const PATIENCE: Duration = Duration::from_millis(50);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Waits until nobody else does what is done by one at a time, calling `waiting` now and then; none where it is to `stop`.
 fn alone<'a>(running: &'a Mutex<()>, stop: &dyn Fn() -> bool, waiting: &mut dyn FnMut()) -> Option<MutexGuard<'a, ()>> {

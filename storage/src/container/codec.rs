@@ -99,6 +99,21 @@ pub fn decompress(codec: Codec, raw_len: usize, stored: &[u8]) -> Result<Vec<u8>
     }
 }
 
+/// The content behind a stored form: the form itself, or what it comes to in `room`, which grows as it has to. Nothing where it is not
+/// exactly `raw_len` bytes.
+pub fn decompress_in<'a>(codec: Codec, raw_len: usize, stored: &'a [u8], room: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+    match codec {
+        Codec::Raw => Some(stored).filter(|stored| stored.len() == raw_len),
+        Codec::Lz4 => {
+            if room.len() < raw_len {
+                room.resize(raw_len, 0);
+            }
+            let room = &mut room[..raw_len];
+            decompress_into(stored, room).is_ok_and(|len| len == raw_len).then_some(room)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,7 +134,7 @@ mod tests {
 
     #[test]
     fn what_goes_in_comes_out() {
-        let patience = Patience::default();
+        let (patience, mut room) = (Patience::default(), vec![9; 100]);
         for len in [0, 1, 63, 64, 4096, 65_534, 65_535, 65_536, 1 << 20] {
             for content in [vec![7; len], noise(len)] {
                 let mut out = vec![9; 3];
@@ -127,6 +142,8 @@ mod tests {
                 assert_eq!(&out[..3], [9; 3]);
                 assert!(out.len() - 3 <= len);
                 assert_eq!(decompress(codec, len, &out[3..]).as_ref(), Ok(&content));
+                assert_eq!(decompress_in(codec, len, &out[3..], &mut room), Some(&content[..]));
+                assert_eq!(decompress_in(codec, len + 1, &out[3..], &mut room), None);
             }
         }
     }

@@ -53,6 +53,9 @@ pub trait Media: Send + Sync + 'static {
 pub trait MediaFile: Send + Sync + 'static {
     /// Reads up to `buffer.len()` bytes; fewer only at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Says that these bytes are likely to be read soon, so that a disk can fetch them meanwhile. Returns at once. Where a medium can't do
+    /// that nothing is lost.
+    fn will_read(&self, _offset: u64, _len: u64) {}
     /// Writes all parts one behind the other from `offset` on, extending the file where needed.
     fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()>;
     /// Makes all bytes that were written, and the length, safe.

@@ -19,6 +19,8 @@ pub struct Counts {
     pub reads: u64,
     /// Bytes that they read.
     pub read_bytes: u64,
+    /// Calls that said what is read soon.
+    pub hints: u64,
     /// Calls that wrote to a file.
     pub writes: u64,
     /// Bytes that they wrote.
@@ -34,6 +36,7 @@ impl Counts {
         Counts {
             reads: with(self.reads, other.reads),
             read_bytes: with(self.read_bytes, other.read_bytes),
+            hints: with(self.hints, other.hints),
             writes: with(self.writes, other.writes),
             written_bytes: with(self.written_bytes, other.written_bytes),
             syncs: with(self.syncs, other.syncs),
@@ -61,6 +64,7 @@ impl Sub for Counts {
 struct Meter {
     reads: AtomicU64,
     read_bytes: AtomicU64,
+    hints: AtomicU64,
     writes: AtomicU64,
     written_bytes: AtomicU64,
     syncs: AtomicU64,
@@ -73,6 +77,7 @@ impl Meter {
         Counts {
             reads: of(&self.reads),
             read_bytes: of(&self.read_bytes),
+            hints: of(&self.hints),
             writes: of(&self.writes),
             written_bytes: of(&self.written_bytes),
             syncs: of(&self.syncs),
@@ -162,6 +167,10 @@ impl MediaFile for Watched {
         self.meter.reads.fetch_add(1, Ordering::Relaxed);
         self.meter.read_bytes.fetch_add(got as u64, Ordering::Relaxed);
         Ok(got)
+    }
+    fn will_read(&self, offset: u64, len: u64) {
+        self.meter.hints.fetch_add(1, Ordering::Relaxed);
+        self.inner.will_read(offset, len);
     }
     fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
         self.inner.write_at(parts, offset)?;

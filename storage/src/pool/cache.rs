@@ -12,7 +12,7 @@ use crate::error::{Result, io_error};
 use crate::id::ContainerId;
 use crate::media::{Media, MediaFile};
 use crate::name::{Kind, Name};
-use crate::tree::sequence::Node;
+use crate::tree::{map, sequence};
 
 /// Shards of the object cache, so that threads seldom wait for one another.
 const SHARDS: usize = 16;
@@ -76,10 +76,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Verified objects that were read or, where they are nodes, written lately. Nodes get three quarters of the room, for
-/// every read of a file goes through them; those of sequences lie here decoded, too.
+/// every read of a file goes through them; they lie here decoded, too, for finding one key costs less than decoding.
 pub(super) struct ObjectCache {
     nodes: Vec<Mutex<Clock<(Kind, Name), Bytes>>>,
-    decoded: Vec<Mutex<Clock<Name, Arc<Node>>>>,
+    sequences: Vec<Mutex<Clock<Name, Arc<sequence::Node>>>>,
+    maps: Vec<Mutex<Clock<Name, Arc<map::Node>>>>,
     chunks: Vec<Mutex<Clock<(Kind, Name), Bytes>>>,
 }
 
@@ -94,7 +95,12 @@ fn shard_of<'a, K, V>(shards: &'a [Mutex<Clock<K, V>>], name: &Name) -> MutexGua
 impl ObjectCache {
     pub fn new(bytes_max: usize) -> ObjectCache {
         let quarter = bytes_max / 4;
-        ObjectCache { nodes: shards(2 * quarter), decoded: shards(quarter), chunks: shards(quarter) }
+        ObjectCache {
+            nodes: shards(quarter),
+            sequences: shards(quarter),
+            maps: shards(quarter),
+            chunks: shards(quarter),
+        }
     }
 
     fn shard(&self, kind: Kind, name: &Name) -> MutexGuard<'_, Clock<(Kind, Name), Bytes>> {
@@ -110,20 +116,30 @@ impl ObjectCache {
         self.shard(kind, name).insert((kind, *name), content.clone(), content.len() + ENTRY_COST_BYTES);
     }
 
-    pub fn decoded(&self, name: &Name) -> Option<Arc<Node>> {
-        shard_of(&self.decoded, name).get(name)
+    pub fn sequence(&self, name: &Name) -> Option<Arc<sequence::Node>> {
+        shard_of(&self.sequences, name).get(name)
     }
 
     /// Keeps what a verified sequence node was decoded to.
-    pub fn keep_decoded(&self, name: &Name, node: &Arc<Node>) {
-        shard_of(&self.decoded, name).insert(*name, node.clone(), node.memory_bytes() + ENTRY_COST_BYTES);
+    pub fn keep_sequence(&self, name: &Name, node: &Arc<sequence::Node>) {
+        shard_of(&self.sequences, name).insert(*name, node.clone(), node.memory_bytes() + ENTRY_COST_BYTES);
+    }
+
+    pub fn map(&self, name: &Name) -> Option<Arc<map::Node>> {
+        shard_of(&self.maps, name).get(name)
+    }
+
+    /// Keeps what a verified map node was decoded to.
+    pub fn keep_map(&self, name: &Name, node: &Arc<map::Node>) {
+        shard_of(&self.maps, name).insert(*name, node.clone(), node.memory_bytes() + ENTRY_COST_BYTES);
     }
 
     /// Memory in use, in bytes.
     pub fn bytes(&self) -> usize {
         let objects = self.nodes.iter().chain(&self.chunks).map(|shard| lock(shard).used);
-        let decoded = self.decoded.iter().map(|shard| lock(shard).used);
-        objects.chain(decoded).sum()
+        let sequences = self.sequences.iter().map(|shard| lock(shard).used);
+        let maps = self.maps.iter().map(|shard| lock(shard).used);
+        objects.chain(sequences).chain(maps).sum()
     }
 }
 

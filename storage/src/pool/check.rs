@@ -3,14 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
-use bytes::Bytes;
-
 use crate::container::format::Slot;
 use crate::container::{Class, path, reader};
 use crate::error::{Damage, Environment, Error, Result};
 use crate::id::ContainerId;
-use crate::index::{INDEX_FILE, Location, Record};
-use crate::name::Name;
+use crate::index::{INDEX_FILE, Record};
 
 use super::{Inner, Pool};
 
@@ -49,7 +46,18 @@ impl CheckReport {
         self.damage.is_empty()
     }
 
-    fn add(&mut self, damage: Damage) {
+    /// What was found elsewhere besides.
+    pub(super) fn append(&mut self, other: CheckReport) {
+        let (sum, more) = (&mut self.progress, other.progress);
+        sum.containers += more.containers;
+        sum.objects += more.objects;
+        sum.bytes += more.bytes;
+        self.spare += other.spare;
+        self.damage_left_out += other.damage_left_out;
+        other.damage.into_iter().for_each(|damage| self.add(damage));
+    }
+
+    pub(super) fn add(&mut self, damage: Damage) {
         if self.damage.len() < Self::DAMAGE_MAX {
             self.damage.push(damage);
         } else {
@@ -59,30 +67,12 @@ impl CheckReport {
 }
 
 impl Pool {
-    /// Checks headers and directories of all containers against the index, both ways. With `deep`, also reads every
-    /// object, verifies it against its name, and checks that everything that nodes refer to is present. `visit` is told
-    /// after each container, and stops the check by returning false. Open containers are sealed first. Puts and reads go on
-    /// meanwhile; what is put during the check is not part of it.
+    /// Checks all containers, one after the other, and then the index ([`Pool::verify`]). `visit` is told after each container, and
+    /// stops the check by returning false.
     pub fn check(&self, deep: bool, mut visit: impl FnMut(&Progress) -> bool) -> Result<CheckReport> {
-        let inner = &*self.0;
-        let _stays = self.checking();
-        inner.settle_all()?;
-        let mut report = CheckReport::default();
-        if !inner.index.check()? {
-            report.add(Damage::new(INDEX_FILE, 0, "sound pages", "pages that had to be repaired"));
-        }
-        let indexed = inner.indexed.read().unwrap_or_else(PoisonError::into_inner).clone();
-        report.progress.containers_total = indexed.len() as u64;
-        let mut matched = 0;
-        for (id, record) in &indexed {
-            matched += inner.check_container(*id, record, deep, &mut report)?;
-            report.progress.containers += 1;
-            if !visit(&report.progress) {
-                return Ok(report);
-            }
-        }
-        inner.check_entries(&indexed, matched, &mut report)?;
-        Ok(report)
+        let verifying = self.verify(deep)?;
+        while verifying.step()? && visit(&verifying.progress()) {}
+        verifying.end()
     }
 
     /// Calls `visit` with every slot of every sealed container, class by class, in the order in which they lie: for
@@ -111,107 +101,9 @@ impl Inner {
         }
     }
 
-    /// Checks one container; returns how many entries of the index lead to it.
-    pub(super) fn check_container(
-        &self,
-        id: ContainerId,
-        record: &Record,
-        deep: bool,
-        report: &mut CheckReport,
-    ) -> Result<u64> {
-        let path = path(id, record.class);
-        let open = |report: &mut CheckReport| {
-            let file = self.files.open(self.media.as_ref(), id, record.class)?;
-            let header = reader::read_header(file.as_ref(), &path)?;
-            if (header.id, header.class, header.store) != (id, record.class, self.store) {
-                let expected = format!("container {id} of store {}", self.store);
-                return Err(Damage::new(&path, 0, expected, format!("{header:?}")).into());
-            }
-            let directory = reader::read_directory(file.as_ref(), &path, id)?;
-            let sketches = unreadable(reader::read_sketches(file.as_ref(), &path, &directory.footer));
-            noted(self.note_worn(id, sketches), report)?;
-            Ok(directory)
-        };
-        let opened = self.note_worn(id, unreadable(open(report)));
-        let slots = match noted(opened, report)? {
-            Some(directory) => directory.slots,
-            None => return self.check_by_index(id, deep, report),
-        };
-        if slots.len() != record.slots as usize {
-            report.add(Damage::new(&path, 0, format!("{} slots", record.slots), slots.len()));
-        }
-        let mut matched = 0;
-        for run in slots.chunks(256) {
-            let names: Vec<_> = run.iter().map(|slot| slot.name).collect();
-            let Some(places) = noted(self.index.probe(&names), report)? else { continue };
-            for (slot, place) in run.iter().zip(places) {
-                let here =
-                    Location { container: id, offset: slot.offset, stored_len: slot.stored_len, kind: slot.kind };
-                if place == Some(here) {
-                    matched += 1;
-                    if self.recent.get(slot.kind, &slot.name).is_some() {
-                        // It lies elsewhere, soundly: healed or moved, and the index is not told yet.
-                        report.spare += 1;
-                    } else if deep {
-                        noted(self.check_object(&here, slot), report)?;
-                    }
-                } else if record.complete && place.is_none() {
-                    let expected = format!("an entry for {} in {path} at {}", slot.name, slot.offset);
-                    report.add(Damage::new(INDEX_FILE, 0, expected, "none"));
-                } else {
-                    report.spare += 1;
-                }
-                report.progress.objects += 1;
-                report.progress.bytes += if deep { slot.total_bytes() } else { 0 };
-            }
-        }
-        Ok(matched)
-    }
-
-    /// Checks what the index says to lie in a container whose own directory can't be had; returns how many entries lead there.
-    fn check_by_index(&self, id: ContainerId, deep: bool, report: &mut CheckReport) -> Result<u64> {
-        let mut matched = 0;
-        for first in 0..=u8::MAX {
-            let mut rows = Vec::new();
-            let here = |name: &Name, place: Location| (place.container == id).then_some((*name, place));
-            let scanned = self.index.scan(first, |name, place| rows.extend(place.and_then(|place| here(name, place))));
-            noted(scanned, report)?;
-            matched += rows.len() as u64;
-            for (name, place) in rows.iter().filter(|_| deep) {
-                noted(unreadable(self.read_from_disk(place.kind, name)), report)?;
-                report.progress.objects += 1;
-            }
-        }
-        Ok(matched)
-    }
-
-    fn check_object(&self, place: &Location, slot: &Slot) -> Result<()> {
-        let file = path(place.container, Class::of(place.kind));
-        let content = self.note_wound(slot.kind, &slot.name, place, self.open_slot(place, slot, &file))?;
-        if !slot.kind.is_node() {
-            return Ok(());
-        }
-        match self.first_missing((self.options.references)(slot.kind, &content)?)? {
-            None => Ok(()),
-            Some((kind, name)) => {
-                Err(Damage::new(file, slot.offset.into(), format!("{kind:?} {name} below this node"), "nothing").into())
-            }
-        }
-    }
-
-    /// The object in a slot, which is as the directory says. Where the disk can't give it back, that is damage like any other.
-    fn open_slot(&self, place: &Location, slot: &Slot, file: &str) -> Result<Bytes> {
-        let expected = format!("{slot:?}");
-        match self.fetch(place) {
-            Ok((found, payload)) if found == *slot => self.open_payload(file, slot, payload),
-            Ok((found, _)) => Err(Damage::new(file, slot.offset.into(), expected, format!("{found:?}")).into()),
-            Err(error) => Err(error.damage(slot.offset.into(), expected).map_or(error, Error::Damage)),
-        }
-    }
-
     /// Looks at the index from the other side: every entry that leads to one of these containers was `matched` by a
     /// slot there. Where the counts differ, names the entries that lead nowhere.
-    fn check_entries(
+    pub(super) fn check_entries(
         &self,
         containers: &BTreeMap<ContainerId, Record>,
         matched: u64,
@@ -253,7 +145,7 @@ pub(super) fn unreadable<T>(read: Result<T>) -> Result<T> {
 }
 
 /// Notes damage and goes on; anything else ends the check.
-fn noted<T>(result: Result<T>, report: &mut CheckReport) -> Result<Option<T>> {
+pub(super) fn noted<T>(result: Result<T>, report: &mut CheckReport) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(Error::Damage(damage)) => {

@@ -43,7 +43,7 @@ use crate::index::{Index, Record};
 use crate::media::Media;
 use crate::name::{Kind, Name, Realm};
 use crate::tree::Objects;
-use crate::tree::sequence::Node;
+use crate::tree::{map, sequence};
 
 use cache::{FileCache, ObjectCache};
 use recent::Recent;
@@ -63,6 +63,7 @@ pub use recover::PoolReport;
 pub use scrub::Scrubbed;
 pub use stats::{Lookups, PoolStats};
 pub use usage::{HeldTree, InUse};
+pub use verify::Verifying;
 pub(crate) use watch::Watch;
 pub use wounds::Wound;
 
@@ -85,6 +86,7 @@ mod streams;
 mod sync;
 mod unread;
 mod usage;
+mod verify;
 mod watch;
 mod wounds;
 
@@ -259,8 +261,11 @@ impl Objects for PoolStream {
     fn read(&self, kind: Kind, name: &Name) -> Result<Bytes> {
         self.pool.read(kind, name)
     }
-    fn sequence_node(&self, name: &Name) -> Result<Arc<Node>> {
+    fn sequence_node(&self, name: &Name) -> Result<Arc<sequence::Node>> {
         self.pool.sequence_node(name)
+    }
+    fn map_node(&self, name: &Name) -> Result<Arc<map::Node>> {
+        self.pool.map_node(name)
     }
     fn read_run(&self, kind: Kind, names: &[Name]) -> Result<Vec<Bytes>> {
         self.pool.read_run(kind, names)

@@ -11,7 +11,7 @@ use crate::error::{Damage, Error, Result};
 use crate::id::ContainerId;
 use crate::index::Location;
 use crate::name::{Kind, Name};
-use crate::tree::sequence::Node;
+use crate::tree::{map, sequence};
 
 use super::{Inner, Pool, Stored};
 
@@ -65,7 +65,8 @@ impl Pool {
             return Ok(content);
         }
         let place = inner.find(kind, &[*name])?[0];
-        if let Some(content) = place.and_then(|place| inner.fetch_run(kind, &[*name], &[place])?.pop()) {
+        if let Some(content) = place.and_then(|place| inner.fetch_run(kind, &[(*name, place)])?.pop()) {
+            inner.objects.keep(kind, name, &content);
             return Ok(content);
         }
         let content = inner.read_from_disk(kind, name).inspect_err(|_| {
@@ -85,14 +86,25 @@ impl Pool {
     }
 
     /// A sequence node, verified and decoded.
-    pub fn sequence_node(&self, name: &Name) -> Result<Arc<Node>> {
-        if let Some(node) = self.0.objects.decoded(name) {
+    pub fn sequence_node(&self, name: &Name) -> Result<Arc<sequence::Node>> {
+        if let Some(node) = self.0.objects.sequence(name) {
             return Ok(node);
         }
         let bytes = self.read(Kind::SequenceNode, name)?;
-        let node = Node::decode(&bytes).map_err(|fault| fault.of(Kind::SequenceNode, name))?;
+        let node = sequence::Node::decode(&bytes).map_err(|fault| fault.of(Kind::SequenceNode, name))?;
         let node = Arc::new(node);
-        self.0.objects.keep_decoded(name, &node);
+        self.0.objects.keep_sequence(name, &node);
+        Ok(node)
+    }
+
+    /// A map node, verified and decoded.
+    pub fn map_node(&self, name: &Name) -> Result<Arc<map::Node>> {
+        if let Some(node) = self.0.objects.map(name) {
+            return Ok(node);
+        }
+        let bytes = self.read(Kind::MapNode, name)?;
+        let node = map::Node::decode(&bytes).map(Arc::new).map_err(|fault| fault.of(Kind::MapNode, name))?;
+        self.0.objects.keep_map(name, &node);
         Ok(node)
     }
 

@@ -1,6 +1,7 @@
-//! Reading objects that lie one behind the other: one read of the container for all of them.
+//! Reading several objects: one read of a container for all that lie near one another, and the disk asked for all of these at once.
 //!
-//! What a stream stored in order lies in order, so whoever reads a content from its beginning asks for neighbours. Each object
+//! What a stream stored in order lies in order, so whoever reads a content from its beginning asks for neighbours; of what changed now and
+//! then, for some here and some there. Each object
 //! is verified against its name as every other is. Whatever is odd about a run (an open container, a damaged slot, a
 //! file that is gone) is left to [`Pool::read`], one object at a time, which says what is wrong and where.
 
@@ -17,7 +18,9 @@ use crate::name::{Kind, Name};
 use super::{Inner, Pool};
 
 /// Most bytes that one read of a container brings.
-const RUN_BYTES_MAX: usize = 1 << 20;
+pub(super) const RUN_BYTES_MAX: usize = 1 << 20;
+/// What lies between two objects that are wanted is read along where it is not longer than this: a second read would cost more.
+const GAP_BYTES_MAX: u64 = 32 << 10;
 /// Buffers for runs that are kept while nobody reads.
 const SCRATCH_KEPT: usize = 4;
 
@@ -26,11 +29,11 @@ const SCRATCH_KEPT: usize = 4;
 pub(super) struct Scratch(Mutex<Vec<Vec<u8>>>);
 
 impl Scratch {
-    fn take(&self) -> Vec<u8> {
+    pub fn take(&self) -> Vec<u8> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
     }
 
-    fn give_back(&self, buffer: Vec<u8>) {
+    pub fn give_back(&self, buffer: Vec<u8>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() < SCRATCH_KEPT {
             kept.push(buffer);
@@ -38,9 +41,13 @@ impl Scratch {
     }
 }
 
+/// What is wanted, and where it lies.
+type Wanted = (Name, Location);
+
 impl Pool {
-    /// The bytes of objects of one kind, in the order of their names, each as [`Pool::read`] gives it. Only the last of
-    /// a run is kept in memory: who goes on reading from there begins with it, and the others are not asked for again.
+    /// The bytes of objects of one kind, in the order of their names, each as [`Pool::read`] gives it. What lies apart is asked of the disk
+    /// all at once. Only the last is kept in memory: who goes on reading from there begins with it, and the others are not asked for
+    /// again.
     pub fn read_run(&self, kind: Kind, names: &[Name]) -> Result<Vec<Bytes>> {
         let inner = &*self.0;
         if let [name] = names {
@@ -51,85 +58,94 @@ impl Pool {
         let asked: Vec<Name> = missing.iter().map(|nth| names[*nth]).collect();
         // What the index can't answer is answered one by one, with its own error.
         let places = inner.find(kind, &asked).unwrap_or_else(|_| vec![None; asked.len()]);
-        let mut from = 0;
-        while from < places.len() {
-            let run = run_at(&places[from..]);
-            let contents = inner.fetch_run(kind, &asked[from..], &run);
-            for (nth, content) in missing[from..].iter().zip(contents.into_iter().flatten()) {
-                found[*nth] = Some(content);
-            }
-            from += run.len().max(1);
+        let placed = missing.iter().zip(&asked).zip(places);
+        let mut wanted: Vec<(usize, Wanted)> =
+            placed.filter_map(|((nth, name), place)| Some((*nth, (*name, place?)))).collect();
+        wanted.sort_unstable_by_key(|(_, (_, place))| (place.container, place.offset));
+        let runs: Vec<&[(usize, Wanted)]> = runs(&wanted).collect();
+        inner.hint(kind, runs.get(1..).unwrap_or_default());
+        for run in runs {
+            let lies: Vec<Wanted> = run.iter().map(|(_, wanted)| *wanted).collect();
+            let contents = inner.fetch_run(kind, &lies).unwrap_or_default();
+            run.iter().zip(contents).for_each(|((nth, _), content)| found[*nth] = Some(content));
+        }
+        if let (Some(Some(content)), Some(name)) = (found.last(), names.last()) {
+            inner.objects.keep(kind, name, content);
         }
         let content = |(name, found): (&Name, Option<Bytes>)| found.map_or_else(|| self.read(kind, name), Ok);
         names.iter().zip(found).map(content).collect()
     }
 }
 
-/// The places at the front of `places` that follow one another directly in one container.
-fn run_at(places: &[Option<Location>]) -> Vec<Location> {
-    let mut run: Vec<Location> = Vec::new();
-    let mut bytes = 0;
-    for place in places.iter().map_while(|place| *place) {
-        bytes += SLOT_BYTES + place.stored_len as usize;
-        if run.last().is_some_and(|last| !follows(last, &place) || bytes > RUN_BYTES_MAX) {
-            break;
-        }
-        run.push(place);
-    }
-    run
+/// Pieces of what is wanted, in the order of the disk, each of which one read brings.
+fn runs(wanted: &[(usize, Wanted)]) -> impl Iterator<Item = &[(usize, Wanted)]> {
+    let mut rest = wanted;
+    std::iter::from_fn(move || {
+        let (_, (_, first)) = rest.first()?;
+        let near = |two: &&[(usize, Wanted)]| match two {
+            [(_, (_, one)), (_, (_, next))] => {
+                next.container == one.container
+                    && u64::from(next.offset) <= end_of(one) + GAP_BYTES_MAX
+                    && end_of(next) - u64::from(first.offset) <= RUN_BYTES_MAX as u64
+            }
+            _ => false,
+        };
+        let (run, behind) = rest.split_at(1 + rest.windows(2).take_while(near).count());
+        rest = behind;
+        Some(run)
+    })
 }
 
-fn follows(last: &Location, next: &Location) -> bool {
-    let end = u64::from(last.offset) + (SLOT_BYTES as u64) + u64::from(last.stored_len);
-    next.container == last.container && u64::from(next.offset) == end
+fn end_of(place: &Location) -> u64 {
+    u64::from(place.offset) + SLOT_BYTES as u64 + u64::from(place.stored_len)
 }
 
 impl Inner {
-    /// The verified objects of a run; `None` where anything is not as it should be, or the container is being written.
-    pub(super) fn fetch_run(&self, kind: Kind, names: &[Name], run: &[Location]) -> Option<Vec<Bytes>> {
-        let first = run.first()?;
+    /// Has the disk fetch runs that are read soon.
+    fn hint(&self, kind: Kind, runs: &[&[(usize, Wanted)]]) {
+        for run in runs {
+            let ([(_, (_, first)), ..], [.., (_, (_, last))]) = (run, run) else { continue };
+            if self.streams.find(first.container).is_none()
+                && let Ok(file) = self.files.open(self.media.as_ref(), first.container, Class::of(kind))
+            {
+                file.will_read(first.offset.into(), end_of(last) - u64::from(first.offset));
+            }
+        }
+    }
+
+    /// The verified objects of a run, which lie in one container in this order; `None` where anything is not as it should be, or the
+    /// container is being written.
+    pub(super) fn fetch_run(&self, kind: Kind, run: &[Wanted]) -> Option<Vec<Bytes>> {
+        let (_, first) = run.first()?;
         let (id, class) = (first.container, Class::of(kind));
         if self.streams.find(id).is_some() {
             return None;
         }
         let file = self.files.open(self.media.as_ref(), id, class).ok()?;
-        let len = run.iter().map(|place| SLOT_BYTES + place.stored_len as usize).sum();
+        let end = run.iter().map(|(_, place)| end_of(place)).max()?;
+        let len = (end - u64::from(first.offset)) as usize;
         let mut scratch = self.scratch.take();
         if scratch.len() < len {
             scratch.resize(len, 0);
         }
-        let read = file.read_at(&mut scratch[..len], first.offset.into());
-        let contents = match read {
-            Ok(got) if got == len => self.open_run(kind, names, run, &path(id, class), &scratch[..len]),
+        let contents = match file.read_at(&mut scratch[..len], first.offset.into()) {
+            Ok(got) if got == len => self.open_run(kind, run, &path(id, class), &scratch[..len]),
             _ => None,
         };
         self.scratch.give_back(scratch);
-        let contents = contents?;
-        if let (Some(content), Some(name)) = (contents.last(), names.get(contents.len() - 1)) {
-            self.objects.keep(kind, name, content);
-        }
-        Some(contents)
+        contents
     }
 
-    fn open_run(
-        &self,
-        kind: Kind,
-        names: &[Name],
-        run: &[Location],
-        path: &str,
-        mut bytes: &[u8],
-    ) -> Option<Vec<Bytes>> {
-        let mut contents = Vec::with_capacity(run.len());
-        for (name, place) in names.iter().zip(run) {
-            let (slot_bytes, rest) = bytes.split_at_checked(SLOT_BYTES + place.stored_len as usize)?;
-            bytes = rest;
+    fn open_run(&self, kind: Kind, run: &[Wanted], path: &str, bytes: &[u8]) -> Option<Vec<Bytes>> {
+        let (_, first) = run.first()?;
+        let open = |(name, place): &Wanted| {
+            let from = place.offset.checked_sub(first.offset)? as usize;
+            let slot_bytes = bytes.get(from..from + SLOT_BYTES + place.stored_len as usize)?;
             let slot = reader::check_slot(path, place.offset, place.stored_len, slot_bytes).ok()?;
             let content = codec::decompress(slot.codec, slot.raw_len as usize, &slot_bytes[SLOT_BYTES..]).ok()?;
-            if slot.name != *name || slot.kind != kind || self.realm.name(kind, &content) != *name {
-                return None;
-            }
-            contents.push(Bytes::from(content));
-        }
-        Some(contents)
+            let sound = slot.name == *name && slot.kind == kind && self.realm.name(kind, &content) == *name;
+            sound.then(|| Bytes::from(content))
+        };
+        run.iter().map(open).collect()
     }
 }

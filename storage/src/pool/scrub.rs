@@ -3,6 +3,7 @@
 //! A scrub is a number that goes up: whoever drives it keeps how far it came, and says how much to read in a step, so it can
 //! be slow, stop, and go on after a restart. What is put behind it is read the next time.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::PoisonError;
 
@@ -53,15 +54,22 @@ impl Pool {
             (waiting, indexed.range(behind).count())
         };
         let mut done = Scrubbed { left: left as u64, ..Scrubbed::default() };
-        let mut read = after;
+        let (mut read, mut headless, mut waits) = (after, BTreeSet::new(), 0);
         for (nth, (id, record)) in waiting.iter().enumerate() {
-            inner.scrub_container(*id, record, &mut done)?;
+            inner.scrub_container(*id, record, &mut headless, &mut done)?;
             read = Some(id.0);
             done.left -= 1;
-            if (done.bytes >= bytes || nth + 1 == STEP_CONTAINERS) && done.left > 0 {
+            // What lies in one without a directory is read in the end, with that of others.
+            waits += if headless.contains(id) { record.file_bytes } else { 0 };
+            if (done.bytes + waits >= bytes || nth + 1 == STEP_CONTAINERS) && done.left > 0 {
                 done.upto = Some(id.0);
                 break;
             }
+        }
+        if !headless.is_empty() {
+            let mut report = CheckReport::default();
+            inner.check_by_index(&headless, true, &mut report)?;
+            done.add(report);
         }
         if inner.unread.read(after, done.upto.and(read)) {
             inner.wounds.changed();
@@ -78,17 +86,32 @@ impl Pool {
     }
 }
 
+impl Scrubbed {
+    fn add(&mut self, report: CheckReport) {
+        self.objects += report.progress.objects;
+        self.bytes += report.progress.bytes;
+        let room = CheckReport::DAMAGE_MAX.saturating_sub(self.damage.len());
+        self.damage_left_out += report.damage_left_out + report.damage.len().saturating_sub(room) as u64;
+        self.damage.extend(report.damage.into_iter().take(room));
+    }
+}
+
 impl Inner {
-    fn scrub_container(&self, id: ContainerId, record: &Record, done: &mut Scrubbed) -> Result<()> {
+    fn scrub_container(
+        &self,
+        id: ContainerId,
+        record: &Record,
+        headless: &mut BTreeSet<ContainerId>,
+        done: &mut Scrubbed,
+    ) -> Result<()> {
         let mut report = CheckReport::default();
-        self.check_container(id, record, true, &mut report)?;
+        if self.check_container(id, record, true, &mut report)?.is_none() {
+            headless.insert(id);
+        }
         done.containers += 1;
-        done.objects += report.progress.objects;
         // One that can't be read at all counts as something, or a step would go through thousands of them.
-        done.bytes += report.progress.bytes.max(1);
-        let room = CheckReport::DAMAGE_MAX.saturating_sub(done.damage.len());
-        done.damage_left_out += report.damage_left_out + report.damage.len().saturating_sub(room) as u64;
-        done.damage.extend(report.damage.into_iter().take(room));
+        done.bytes += u64::from(report.progress.bytes == 0);
+        done.add(report);
         Ok(())
     }
 }

@@ -14,6 +14,7 @@ use crate::media::SimDisk;
 
 mod crash;
 mod damage;
+mod reading;
 mod sketches;
 
 const STORE: StoreId = StoreId([7; 16]);

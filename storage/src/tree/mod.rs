@@ -49,6 +49,11 @@ pub trait Objects: Send + Sync {
         let bytes = self.read(Kind::SequenceNode, name)?;
         sequence::Node::decode(&bytes).map(Arc::new).map_err(|fault| fault.of(Kind::SequenceNode, name))
     }
+    /// A map node, read and decoded; likewise.
+    fn map_node(&self, name: &Name) -> Result<Arc<map::Node>> {
+        let bytes = self.read(Kind::MapNode, name)?;
+        map::Node::decode(&bytes).map(Arc::new).map_err(|fault| fault.of(Kind::MapNode, name))
+    }
     /// The bytes of several objects of one kind, in the order of their names, each as [`Objects::read`] gives it. For runs that
     /// lie together below, as the chunks of one content do.
     fn read_run(&self, kind: Kind, names: &[Name]) -> Result<Vec<Bytes>> {

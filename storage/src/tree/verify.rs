@@ -1,54 +1,23 @@
 //! Is a tree the one that its entries give? Whoever receives trees from others, and a deep check, ask this.
 //!
 //! A tree can be well-formed node by node and still not be *the* tree of its entries: nodes that end elsewhere, keys out of
-//! order between two nodes, sums that do not add up. Then equal contents would have unequal roots. So the tree is built
-//! again from its entries, with nothing stored, and must come to the same name.
+//! order between two nodes, sums that do not add up. Then equal contents would have unequal roots. So a content is built
+//! again from its entries, with nothing stored, and must come to the same name; of a map each node is looked at ([`map::Canonical`]).
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::sequence::{Content, Entry, rebuild};
-use super::{CONTENT_TAG, Objects, map};
+use super::{Objects, map, sequence};
 use crate::error::{Damage, Result};
 use crate::name::{Kind, Name, Realm};
 
 /// Verifies that the map `root` is the tree of its entries, and tells `each_content` of each content in it, so that
 /// the caller can verify those that it does not know yet with [`verify_content`]. Reads all nodes of the map once,
-/// and no chunk.
-pub fn verify_map(
-    objects: &dyn Objects,
-    realm: &Realm,
-    root: &Name,
-    each_content: &mut dyn FnMut(&[u8], Content) -> Result<()>,
-) -> Result<()> {
-    let mut failed = None;
-    let mut entries = map::range::<&[u8]>(objects, Some(root), ..);
-    let pairs = std::iter::from_fn(|| match entries.next()? {
-        Ok(pair) => Some(pair),
-        Err(error) => {
-            failed = Some(error);
-            None
-        }
-    });
-    let mut told = Ok(());
-    let edits = pairs.map_while(|(key, value)| {
-        if value.first() == Some(&CONTENT_TAG) {
-            told = Content::decode(&value)
-                .map_err(|_| different(Kind::MapNode, root, "a content in each value that is tagged as one"))
-                .and_then(|content| each_content(&key, content));
-        }
-        told.is_ok().then_some((key, Some(value)))
-    });
-    let again = map::merge(&NamesOnly { objects, realm }, realm, None, edits);
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    told?;
-    // The only way in which building again is refused is keys that do not ascend.
-    if again.ok().flatten() == Some(*root) {
-        Ok(())
-    } else {
-        Err(different(Kind::MapNode, root, "the tree of its entries"))
-    }
+/// and no chunk. [`map::Canonical`] does so for several maps.
+pub fn verify_map(objects: &dyn Objects, realm: &Realm, root: &Name, each_content: map::EachContent<'_>) -> Result<()> {
+    map::Canonical::once(objects, realm).verify(root, each_content)
 }
 
 /// Verifies that a content is the tree of its entries. Reads all its nodes once, and no chunk; that its cuts are those
@@ -84,6 +53,9 @@ struct NamesOnly<'a> {
 impl Objects for NamesOnly<'_> {
     fn read(&self, kind: Kind, name: &Name) -> Result<Bytes> {
         self.objects.read(kind, name)
+    }
+    fn sequence_node(&self, name: &Name) -> Result<Arc<sequence::Node>> {
+        self.objects.sequence_node(name)
     }
     fn put(&self, kind: Kind, content: &[u8]) -> Result<Name> {
         Ok(self.realm.name(kind, content))

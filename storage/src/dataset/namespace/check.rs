@@ -1,9 +1,10 @@
 //! Proof that a table is a namespace: every promise of the module, looked at from every key.
 //!
-//! One pass in key order, in memory that does not grow with the share. Only where the names and the link counts of some
+//! One pass in key order, in memory that does not grow with the share; of what differs little from a table that was checked, only what
+//! differs. Only where the names and the link counts of some
 //! inode disagree are there more passes, to find out which.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -29,25 +30,76 @@ pub fn check(view: &dyn View) -> Result<Totals> {
     let mut pass = Pass { view, current: None, sums: Totals::default(), names: 0 };
     each_pair(view, |key, value| pass.pair(key, value))?;
     pass.leave()?;
-    let Pass { sums, names, .. } = pass;
-    let noted = totals(view)?;
-    if noted != sums {
-        return Err(damaged(Place::Totals, format_args!("{sums:?}"), format_args!("{noted:?}")));
+    pass.end()
+}
+
+/// The same of the table `new`, where `old` was found sound and nothing differs between the two but the keys of the inodes `touched` and the
+/// totals. Looks at these inodes alone, and at what their places in the tree depend on.
+pub fn check_changed(old: &dyn View, new: &dyn View, mut touched: BTreeSet<Inode>) -> Result<Totals> {
+    // Whoever moved, came, went or became something else counts where it was and where it is now.
+    let mut parents = BTreeSet::new();
+    for inode in &touched {
+        let (before, now) = (parent_of(old, *inode)?, parent_of(new, *inode)?);
+        if before != now {
+            parents.extend(before.into_iter().chain(now));
+        }
     }
-    match Record::load_named(view, Inode::ROOT, Inode::ROOT)?.body {
-        Body::Directory { parent: Inode::ROOT, .. } => {}
-        body => return Err(damaged("inode 1", "the root, its own parent", format_args!("{body:?}"))),
+    touched.append(&mut parents);
+    let mut pass = Pass { view: new, current: None, sums: totals(old)?, names: 0 };
+    for inode in &touched {
+        pass.take_back(old, *inode)?;
     }
-    if names != 0 { Err(miscounted(view)?) } else { Ok(sums) }
+    for inode in &touched {
+        let (from, to) = key::all_of(*inode);
+        each_pair_within(new, from, &to, |key, value| pass.pair(key, value))?;
+    }
+    pass.leave()?;
+    pass.end()
+}
+
+/// Whose key that is; nobody's where it is that of the totals.
+pub fn owner_of(key: &[u8]) -> Result<Option<Inode>> {
+    match Key::parse(key) {
+        None => Err(stray(key)),
+        Some(Key::Totals) => Ok(None),
+        Some(
+            Key::Record(inode)
+            | Key::Content(inode)
+            | Key::Entry(inode, _)
+            | Key::Listed(inode, _)
+            | Key::Target(inode, _),
+        ) => Ok(Some(inode)),
+    }
+}
+
+fn stray(key: &[u8]) -> Error {
+    damaged("a key", "one of the layout, with an inode of its type", format_args!("{key:02x?}"))
+}
+
+/// The directory above, of a directory that is there.
+fn parent_of(view: &dyn View, inode: Inode) -> Result<Option<Inode>> {
+    let Some(value) = view.get(&Key::Record(inode).encode())? else { return Ok(None) };
+    match Record::decode(inode, &value)?.body {
+        Body::Directory { parent, .. } => Ok(Some(parent)),
+        _ => Ok(None),
+    }
 }
 
 /// Calls `visit` with every pair of the table, in key order.
-fn each_pair(view: &dyn View, mut visit: impl FnMut(&[u8], &Bytes) -> Result<()>) -> Result<()> {
+fn each_pair(view: &dyn View, visit: impl FnMut(&[u8], &Bytes) -> Result<()>) -> Result<()> {
     // Longer than any key: behind them all.
-    let end = [0xff; key::KEY_BYTES_MAX + 1];
-    let mut from = Vec::new();
+    each_pair_within(view, Vec::new(), &[0xff; key::KEY_BYTES_MAX + 1], visit)
+}
+
+/// The same of the keys from `from` on and before `end`.
+fn each_pair_within(
+    view: &dyn View,
+    mut from: Vec<u8>,
+    end: &[u8],
+    mut visit: impl FnMut(&[u8], &Bytes) -> Result<()>,
+) -> Result<()> {
     loop {
-        let pairs = view.range(&from, &end, BATCH)?;
+        let pairs = view.range(&from, end, BATCH)?;
         for (key, value) in &pairs {
             visit(key, value)?;
         }
@@ -78,8 +130,41 @@ struct Current {
 }
 
 impl Pass<'_> {
+    /// What the sums come to.
+    fn end(self) -> Result<Totals> {
+        let Pass { view, sums, names, .. } = self;
+        let noted = totals(view)?;
+        if noted != sums {
+            return Err(damaged(Place::Totals, format_args!("{sums:?}"), format_args!("{noted:?}")));
+        }
+        match Record::load_named(view, Inode::ROOT, Inode::ROOT)?.body {
+            Body::Directory { parent: Inode::ROOT, .. } => {}
+            body => return Err(damaged("inode 1", "the root, its own parent", format_args!("{body:?}"))),
+        }
+        if names != 0 { Err(miscounted(view)?) } else { Ok(sums) }
+    }
+
+    /// Takes out of the sums what an inode brought in in a table that is sound.
+    fn take_back(&mut self, old: &dyn View, inode: Inode) -> Result<()> {
+        let (from, to) = key::all_of(inode);
+        each_pair_within(old, from, &to, |key, value| {
+            match Key::parse(key) {
+                Some(Key::Record(_)) => {
+                    let record = Record::decode(inode, value)?;
+                    self.names = self.names.wrapping_add(weight(inode).wrapping_mul(names_due(inode, &record)));
+                    self.sums = totals_after(self.sums, Some(&record), None)?;
+                }
+                Some(Key::Entry(dir, _)) => {
+                    self.names = self.names.wrapping_sub(weight(Entry::decode(dir, value)?.inode));
+                }
+                _ => {}
+            }
+            Ok(())
+        })
+    }
+
     fn pair(&mut self, key: &[u8], value: &Bytes) -> Result<()> {
-        let stray = || damaged("a key", "one of the layout, with an inode of its type", format_args!("{key:02x?}"));
+        let stray = || stray(key);
         match Key::parse(key).ok_or_else(stray)? {
             Key::Totals => return Ok(()),
             Key::Record(inode) => {

@@ -85,6 +85,11 @@ pub fn listing_behind(dir: Inode, cookie: u64) -> (Vec<u8>, Vec<u8>) {
     (from, head(dir, LISTED + 1, 0))
 }
 
+/// The bounds (from, and to without it) of all keys of an inode.
+pub fn all_of(inode: Inode) -> (Vec<u8>, Vec<u8>) {
+    (head(inode, 0, 0), head(inode, 0xff, 0))
+}
+
 fn head(inode: Inode, kind: u8, more: usize) -> Vec<u8> {
     let mut key = Vec::with_capacity(9 + more);
     key.extend_from_slice(&inode.0.to_be_bytes());

@@ -57,10 +57,10 @@ use crate::error::{Damage, Error, Refusal, Result};
 use crate::units::Inode;
 
 pub use attributes::{set_attributes, wrote};
-pub use check::check;
+pub use check::{check, check_changed, owner_of};
 pub use entry::{Entry, Listed};
 pub use inode::{Body, Record};
-pub use key::{KEY_BYTES_MAX, Key};
+pub use key::{KEY_BYTES_MAX, Key, all_of as keys_of};
 pub use link::link;
 pub use make::{create, format, make_dir, make_node, make_symlink};
 pub use permission::{access, allow_read, allow_write};

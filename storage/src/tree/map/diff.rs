@@ -1,11 +1,12 @@
 //! What changed between two maps, without looking at what did not.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::format::Node;
-use super::{load, load_child};
+use super::load_child;
 use crate::error::Result;
 use crate::name::Name;
 use crate::tree::Objects;
@@ -40,7 +41,7 @@ struct Side<'a> {
     objects: &'a dyn Objects,
     /// The root, until it was entered.
     root: Option<Name>,
-    path: Vec<(Node, usize)>,
+    path: Vec<(Arc<Node>, usize)>,
 }
 
 /// What comes next on one side.
@@ -54,7 +55,7 @@ impl Side<'_> {
     /// Enters the root, if that was not done yet.
     fn begin(&mut self) -> Result<()> {
         if let Some(root) = self.root.take() {
-            self.path.push((load(self.objects, &root)?, 0));
+            self.path.push((self.objects.map_node(&root)?, 0));
         }
         Ok(())
     }

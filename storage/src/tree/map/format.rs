@@ -78,6 +78,14 @@ impl Node {
         let not_empty = !self.prefix.is_empty() || !self.suffix(0).is_empty();
         longest && not_empty && (1..self.len()).all(|index| self.suffix(index - 1) < self.suffix(index))
     }
+    /// About how much memory it takes, its bytes included.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Node>() + self.bytes.len() + self.slots.len() * size_of::<Slot>()
+    }
+    /// As it was read.
+    pub(super) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
     /// 0 for leaves; children are one level below their parent.
     pub fn level(&self) -> u8 {
         self.level

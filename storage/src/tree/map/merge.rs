@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::format::{Item, KEY_BYTES_MAX, MapLayout, Node, Payload, VALUE_BYTES_MAX};
-use super::{load, load_child};
+use super::load_child;
 use crate::error::{Refusal, Result};
 use crate::name::{Name, Realm};
 use crate::tree::Objects;
@@ -29,7 +29,7 @@ pub fn merge<K: Into<Bytes>, V: Into<Bytes>>(
     }
     let mut merge = Merge { objects, builder: Builder::new(objects, MapLayout { realm }), edits };
     if let Some(root) = root {
-        let node = load(objects, root)?;
+        let node = objects.map_node(root)?;
         merge.node(&node, None)?;
     }
     while let Some((key, value)) = merge.edits.take()? {
@@ -42,7 +42,7 @@ pub fn merge<K: Into<Bytes>, V: Into<Bytes>>(
 /// The lowest node that holds everything below `root`. A subtree that was taken over whole may have been the last of
 /// its level, with a single child; as a root it would stand one level too high.
 fn without_lone_children(objects: &dyn Objects, root: Name) -> Result<Name> {
-    let mut node = load(objects, &root)?;
+    let mut node = objects.map_node(&root)?;
     let mut name = root;
     while node.level() > 0 && node.len() == 1 {
         name = node.child(0);

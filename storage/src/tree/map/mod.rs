@@ -15,6 +15,7 @@
 //!
 //! `docs/formats/map-tree.md` owns the bytes.
 
+mod canonical;
 mod diff;
 mod format;
 mod merge;
@@ -23,14 +24,15 @@ mod range;
 mod tests;
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::Objects;
-use super::node::NodeFault;
 use crate::error::{Damage, Result};
-use crate::name::{Kind, Name};
+use crate::name::Name;
 
+pub use canonical::{Canonical, EachContent};
 pub use diff::{Change, Diff, diff};
 pub use format::{KEY_BYTES_MAX, Node, VALUE_BYTES_MAX};
 pub use merge::merge;
@@ -39,7 +41,7 @@ pub use range::{Range, prefix, range};
 /// The value of `key` in the map `root`: a slice of its node.
 pub fn get(objects: &dyn Objects, root: Option<&Name>, key: &[u8]) -> Result<Option<Bytes>> {
     let Some(root) = root else { return Ok(None) };
-    let mut node = load(objects, root)?;
+    let mut node = objects.map_node(root)?;
     loop {
         let found = node.search(key);
         if node.level() == 0 {
@@ -71,16 +73,10 @@ pub(super) fn child_for_tests(key: Vec<u8>, name: Name) -> format::Item {
     format::Item { key: key.into(), payload: format::Payload::Child(name) }
 }
 
-/// Reads and decodes a root.
-fn load(objects: &dyn Objects, name: &Name) -> Result<Node> {
-    let bytes = objects.read(Kind::MapNode, name)?;
-    Node::decode(&bytes).map_err(|fault: NodeFault| fault.of(Kind::MapNode, name))
-}
-
 /// Reads and decodes child `index` of `parent`, and checks that it is what the parent says.
-fn load_child(objects: &dyn Objects, parent: &Node, index: usize) -> Result<Node> {
+fn load_child(objects: &dyn Objects, parent: &Node, index: usize) -> Result<Arc<Node>> {
     let name = parent.child(index);
-    let node = load(objects, &name)?;
+    let node = objects.map_node(&name)?;
     if node.level() + 1 != parent.level() {
         let (expected, found) = (parent.level() - 1, node.level());
         return Err(Damage::new(format!("MapNode {name}"), 0, format_args!("level {expected}"), found).into());

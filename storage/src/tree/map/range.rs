@@ -1,11 +1,12 @@
 //! Entries in order, read as they are asked for.
 
 use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::format::Node;
-use super::{load, load_child};
+use super::load_child;
 use crate::error::Result;
 use crate::name::Name;
 use crate::tree::Objects;
@@ -45,12 +46,12 @@ pub struct Range<'a> {
     start: Option<(Name, Bound<Bytes>)>,
     end: Bound<Bytes>,
     /// From the root to a leaf, each with the index to go on at.
-    path: Vec<(Node, usize)>,
+    path: Vec<(Arc<Node>, usize)>,
 }
 
 impl Range<'_> {
     fn begin(&mut self, root: &Name, start: &Bound<Bytes>) -> Result<()> {
-        let mut node = load(self.objects, root)?;
+        let mut node = self.objects.map_node(root)?;
         loop {
             let index = match start {
                 Bound::Unbounded => 0,

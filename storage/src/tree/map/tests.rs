@@ -10,6 +10,7 @@ use rand::{Rng, RngExt, SeedableRng};
 
 use super::*;
 use crate::Error;
+use crate::name::Kind;
 use crate::tree::builder::Layout;
 use crate::tree::testing::{TestObjects, cases};
 
@@ -210,7 +211,7 @@ fn keys_picked_to_hurt_keep_nodes_and_height_bounded() {
         let entries: Model = keys.iter().map(|key| (key.clone(), Bytes::from(vec![7; VALUE_BYTES_MAX]))).collect();
         let root = build(&objects, &entries);
         assert!(all(&objects, root.as_ref()) == entries);
-        let top = load(&objects, root.as_ref().unwrap()).unwrap();
+        let top = objects.map_node(root.as_ref().unwrap()).unwrap();
         assert!(top.level() <= 4, "level {}", top.level());
         // Taking every second away, in two ways, ends in one root.
         let half: Model = entries.iter().step_by(2).map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -250,7 +251,7 @@ fn a_child_that_is_not_what_its_parent_says_is_damage() {
     let (mut rng, objects) = (SmallRng::seed_from_u64(4), TestObjects::new());
     let entries = model(&mut rng, 3000);
     let root = build(&objects, &entries).unwrap();
-    let top = load(&objects, &root).unwrap();
+    let top = objects.map_node(&root).unwrap();
     assert!(top.level() >= 1 && top.len() > 2);
     let other = crate::tree::Objects::read(&objects, Kind::MapNode, &top.child(1)).unwrap();
     let whole = crate::tree::Objects::read(&objects, Kind::MapNode, &root).unwrap();

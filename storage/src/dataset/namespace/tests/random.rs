@@ -19,6 +19,8 @@ const STEPS: usize = 400;
 struct World {
     rng: StdRng,
     table: Ram,
+    /// As it was checked last.
+    checked: Ram,
     model: Model,
     users: Vec<Credentials>,
     now: i64,
@@ -70,6 +72,7 @@ impl World {
         let mut world = World {
             rng: StdRng::seed_from_u64(seed),
             table: Ram::new(Timestamp(100)),
+            checked: Ram::new(Timestamp(100)),
             model: Model::new(100),
             users,
             now: 100,
@@ -372,6 +375,16 @@ impl World {
         Ok(())
     }
 
+    /// Whoever looks at what differs from the table that was checked last comes to the same.
+    fn compare_with_before(&mut self, totals: namespace::Totals, place: &str) {
+        let before = std::mem::replace(&mut self.checked, self.table.clone());
+        let keys = before.pairs.keys().chain(self.table.pairs.keys());
+        let differ = keys.filter(|key| before.pairs.get(*key) != self.table.pairs.get(*key));
+        let touched = differ.filter_map(|key| namespace::owner_of(key).expect("a key")).collect();
+        let found = namespace::check_changed(&before, &self.table, touched);
+        assert_eq!(found.unwrap_or_else(|error| panic!("{place}: {error}")), totals, "{place}: by what differs");
+    }
+
     /// The whole state, seen through the public operations, is the model's; and every promise holds.
     fn compare(&mut self, place: &str) {
         let bytes = self.model.files.values().filter(|file| file.kind == FileType::Regular).map(|file| file.size).sum();
@@ -379,6 +392,7 @@ impl World {
         let files = self.model.files.len() as u64 - directories;
         let totals = namespace::check(&self.table).unwrap_or_else(|error| panic!("{place}: {error}"));
         assert_eq!(totals, namespace::Totals { files, directories, logical_bytes: bytes }, "{place}: totals");
+        self.compare_with_before(totals, place);
         for (ino, file) in &self.model.files {
             let found = namespace::attributes(&self.table, Inode(*ino)).expect("it is there");
             assert_eq!(found, attributes_of(&self.model, *ino), "{place}: attributes");
