@@ -85,3 +85,7 @@ sim: setup ## whole lives of stores with faults of their disks, 100,000 (an hour
 .PHONY: client-vm
 client-vm: build ## the kernel's own NFS client and iSCSI initiator, in a QEMU guest, against a box (an hour; ARGS="--steps iscsi")
 	@hw-tests/client-vm/run $(ARGS)
+
+.PHONY: disks-vm
+disks-vm: build ## disks pulled, replaced, stolen and without power, below a box in a QEMU guest (half an hour; ARGS="--steps make,pull")
+	@hw-tests/disks-vm/run $(ARGS)

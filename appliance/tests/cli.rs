@@ -103,6 +103,15 @@ fn a_config_that_makes_no_sense_is_refused_with_its_key() {
 }
 
 #[test]
+fn a_box_does_not_begin_anew_where_its_array_is_not_open() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = data_folder(folder.path(), "box");
+    fs::write(data.join("array-is-not-open"), "").expect("written");
+    refused(&data, &["serve"], 1, "`narrowboat disks open` first");
+    assert!(!data.join("store.format").exists(), "no box was begun");
+}
+
+#[test]
 fn the_folder_and_its_socket_are_their_owners_alone_however_deep() {
     let folder = tempfile::tempdir().expect("a folder");
     let deep = folder.path().join("d".repeat(100)).join("e".repeat(100));

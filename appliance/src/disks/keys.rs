@@ -25,10 +25,11 @@ pub fn header(device: &str) -> Result<Header, Failed> {
         .map_err(|error| Failed::environment(format!("the header of {device} is not understood: {error}")))
 }
 
-/// How a key is derived: a passphrase that somebody made up is made costly to guess (cryptsetup's default, Argon2id); 200 random bits need no help.
+/// How a key is derived: a passphrase that somebody made up is made costly to guess (Argon2id, two seconds; cryptsetup's 1 GiB of memory would be too much for a box that serves meanwhile); 200
+/// random bits need no help.
 pub(super) fn derivation(kind: Kind) -> &'static [&'static str] {
     match kind {
-        Kind::Passphrase => &[],
+        Kind::Passphrase => &["--pbkdf", "argon2id", "--pbkdf-memory", "262144"],
         Kind::Recovery | Kind::Tpm => &["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"],
     }
 }

@@ -52,7 +52,7 @@ pub(in crate::cli) enum Rotated {
 pub(in crate::cli) enum KeyCommand {
     /// What keys the array has: slot, kind, when it was made.
     List,
-    /// Add a key.
+    /// Add a key: it opens the array as those that are there do.
     Add {
         /// What it is to be.
         kind: Kind,
@@ -250,7 +250,10 @@ fn rotate(context: &Context, device: &str, what: Rotated, proof: &Proof) -> Outc
             }
             match (context.json, recovery) {
                 (true, Some(_)) => Ok(ExitCode::SUCCESS),
-                _ => super::done(context, "all data is encrypted anew, under another data key"),
+                _ => super::done(
+                    context,
+                    "all data is encrypted anew, under another data key; passphrases other than the key that was given are gone: add them again",
+                ),
             }
         }
     }
