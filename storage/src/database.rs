@@ -39,6 +39,8 @@ pub(crate) struct Database {
     path: &'static str,
     settings: Settings,
     sync_failed: Arc<AtomicBool>,
+    /// What failed last was a read. redb does not tell.
+    read_failed: Arc<AtomicBool>,
     live: RwLock<Option<redb::Database>>,
 }
 
@@ -46,7 +48,8 @@ impl Database {
     /// Opens the database, creating it where it does not exist.
     pub fn open(media: Arc<dyn Media>, path: &'static str, settings: Settings) -> Result<Database> {
         let sync_failed = Arc::new(AtomicBool::new(false));
-        let database = Database { media, path, settings, sync_failed, live: RwLock::new(None) };
+        let read_failed = Arc::default();
+        let database = Database { media, path, settings, sync_failed, read_failed, live: RwLock::new(None) };
         let live = database.open_live(settings.verify)?;
         *database.live.write().unwrap_or_else(PoisonError::into_inner) = Some(live);
         Ok(database)
@@ -73,7 +76,8 @@ impl Database {
         }
         // Also for one that was there: a process may have been killed between its creation and this sync.
         self.media.sync_dir("").map_err(|error| io_error("sync", "", error))?;
-        let watched = Arc::new(Watched { file, sync_failed: self.sync_failed.clone() });
+        let watched =
+            Arc::new(Watched { file, sync_failed: self.sync_failed.clone(), read_failed: self.read_failed.clone() });
         self.fence(|| Ok(builder().create_with_backend(RedbFile::new(watched))?))
     }
 
@@ -112,12 +116,14 @@ impl Database {
         result
     }
 
+    /// Why nothing is written any more, where that is so.
+    pub fn stopped(&self) -> Option<String> {
+        self.sync_failed.load(Ordering::Acquire).then(|| format!("sync of {} failed", self.path))
+    }
+
     /// Refused after a failed sync.
     fn check_poison(&self) -> Result<()> {
-        if self.sync_failed.load(Ordering::Acquire) {
-            return Err(Environment::Poisoned(format!("sync of {} failed", self.path)).into());
-        }
-        Ok(())
+        self.stopped().map_or(Ok(()), |why| Err(Environment::Poisoned(why).into()))
     }
 
     /// Reads and checks every page. `Ok(false)` where something had to be repaired.
@@ -155,22 +161,26 @@ impl Database {
             {
                 Damage::new(self.path, 0, "a sound database", error).into()
             }
-            redb::Error::Io(error) => io_error("read or write", self.path, error),
+            redb::Error::Io(error) => {
+                let read = self.read_failed.swap(false, Ordering::AcqRel);
+                io_error(if read { "read" } else { "write" }, self.path, error)
+            }
             redb::Error::PreviousIo | redb::Error::DatabaseClosed => self.unusable(),
             other => Damage::new(self.path, 0, "a sound database", other).into(),
         }
     }
 }
 
-/// Remembers whether a sync ever failed, which redb's errors do not tell.
+/// Remembers whether a sync ever failed, and that a read did, which redb's errors do not tell.
 struct Watched {
     file: Arc<dyn MediaFile>,
     sync_failed: Arc<AtomicBool>,
+    read_failed: Arc<AtomicBool>,
 }
 
 impl MediaFile for Watched {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buffer, offset)
+        self.file.read_at(buffer, offset).inspect_err(|_| self.read_failed.store(true, Ordering::Release))
     }
     fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
         self.file.write_at(parts, offset)

@@ -95,22 +95,26 @@ impl Environment {
     /// True where the disk can't give back what lies on it: damage like any other, of what was read. What the machine lacks (memory, open
     /// files, rights) says nothing of what is kept.
     pub fn is_bad_medium(&self) -> bool {
-        let Environment::Io { operation: "read" | "open" | "measure", source, .. } = self else { return false };
-        let bad = |errno| {
-            matches!(
-                errno,
-                Errno::IO
-                    | Errno::NXIO
-                    | Errno::NODEV
-                    | Errno::UCLEAN
-                    | Errno::BADMSG
-                    | Errno::NODATA
-                    | Errno::ILSEQ
-                    | Errno::REMOTEIO
-            )
-        };
-        Errno::from_io_error(source).is_some_and(bad)
+        matches!(self, Environment::Io { operation: "read" | "open" | "measure", source, .. } if is_bad_medium(source))
     }
+}
+
+/// True for what systems say of a disk that does not do as it should, whatever was asked of it.
+pub fn is_bad_medium(error: &io::Error) -> bool {
+    let bad = |errno| {
+        matches!(
+            errno,
+            Errno::IO
+                | Errno::NXIO
+                | Errno::NODEV
+                | Errno::UCLEAN
+                | Errno::BADMSG
+                | Errno::NODATA
+                | Errno::ILSEQ
+                | Errno::REMOTEIO
+        )
+    };
+    Errno::from_io_error(error).is_some_and(bad)
 }
 
 impl Error {
@@ -202,5 +206,6 @@ pub fn io_error(operation: &'static str, file: &str, source: io::Error) -> Error
     if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
         return Environment::Full.into();
     }
+    let file = if file.is_empty() { "the data folder" } else { file };
     Environment::Io { operation, file: file.to_owned(), source }.into()
 }

@@ -67,6 +67,40 @@ fn damage_share(disk: &SimDisk) -> (String, Vec<u8>) {
     panic!("no container has nodes of the share alone");
 }
 
+/// A sector says the same as damage: it did not let the whole store be opened.
+#[test]
+fn sectors_of_one_dataset_that_can_not_be_read_keep_no_other_from_being_served() {
+    let disk = two_shares();
+    let (path, sound) = damage_share(&disk);
+    disk.overwrite(&path, 0, &sound).expect("a file");
+    let (at, len) = (4096.min(sound.len() as u64 / 8), sound.len() as u64 / 2);
+    disk.fail_reads(&path, at..at + len).expect("a file");
+    let (store, report) = open(&disk).expect("the other one is sound");
+    let [(name, damage)] = &report.set_aside[..] else { panic!("{:?}", report.set_aside) };
+    assert_eq!((name.as_str(), &damage.file), ("share", &path));
+    assert_eq!(read_late(&store, "other").expect("sound"), b"only in the journal");
+    drop(store);
+    disk.mend_reads();
+    let (store, _) = open(&disk).expect("sound");
+    assert_eq!(read_late(&store, "share").expect("nothing of it is lost"), b"only in the journal");
+}
+
+/// Index and catalogue are built again where they can't be read, as where they are damaged.
+#[test]
+fn an_index_or_a_catalogue_that_can_not_be_read_is_built_again() {
+    for file in ["index.redb", "catalogue.redb"] {
+        let disk = two_shares();
+        let len = disk.contents(file).expect("a file").len() as u64;
+        disk.fail_reads(file, 0..len).expect("a file");
+        let (store, report) = open(&disk).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let rebuilt = (report.pool.index_rebuilt.is_some(), report.catalogue.rebuilt.is_some());
+        assert_eq!(rebuilt, (file == "index.redb", file == "catalogue.redb"), "{report:?}");
+        for share in ["share", "other"] {
+            assert_eq!(read_late(&store, share).expect("sound"), b"only in the journal", "{file}: {share}");
+        }
+    }
+}
+
 #[test]
 fn a_dataset_that_cannot_be_brought_back_is_set_aside_and_others_are_served() {
     let disk = two_shares();

@@ -27,6 +27,7 @@ use crate::dataset::CallTag;
 use crate::error::{Damage, Error, Result, io_error};
 use crate::id::{DatasetId, SnapshotId, StoreId};
 use crate::media::Media;
+use crate::media::answers::unreadable;
 use crate::units::{Inode, Lsn};
 
 pub use deleted::{Deleted, DeletedBy};
@@ -94,7 +95,7 @@ impl Catalogue {
             }),
             false => Err(Damage::new(FILE, 0, "the catalogue", "no file").into()),
         };
-        let (database, contents, report) = match opened {
+        let (database, contents, report) = match unreadable(&*media, opened) {
             Ok((database, contents)) => (database, contents, CatalogueReport::default()),
             Err(Error::Damage(damage)) => rebuild(&media, store, damage)?,
             Err(error) => return Err(error),
@@ -135,6 +136,11 @@ impl Catalogue {
             Err(error) => return Err(error),
         }
         self.show(changes)
+    }
+
+    /// Why it takes no more changes, where that is so.
+    pub fn stopped(&self) -> Option<String> {
+        self.database.stopped()
     }
 
     fn show(&self, changes: &[Change]) -> Result<()> {

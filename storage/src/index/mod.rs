@@ -24,6 +24,7 @@ use crate::database::{Database, Settings};
 use crate::error::{Damage, Environment, Result, io_error};
 use crate::id::{ContainerId, StoreId};
 use crate::media::Media;
+use crate::media::answers::unreadable;
 use crate::name::{Kind, Name};
 
 pub use filter::Filter;
@@ -384,6 +385,7 @@ impl Index {
 
     /// Remembers damage beyond this process, as well as the disk allows.
     fn noted<T>(&self, result: Result<T>) -> Result<T> {
+        let result = unreadable(self.media.as_ref(), result);
         // After a failed sync, pages that were written may be gone while later ones are there.
         if let Err(crate::Error::Damage(_) | crate::Error::Environment(Environment::Poisoned(_))) = &result {
             self.suspect();

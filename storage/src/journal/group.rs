@@ -24,6 +24,11 @@ use crate::error::{Result, io_error};
 use crate::units::Lsn;
 
 impl Journal {
+    /// Why nothing is written any more, where a write or sync failed: until the journal is opened again.
+    pub fn stopped(&self) -> Option<String> {
+        self.lock().poison.clone()
+    }
+
     /// Returns when every record up to `lsn` is safe.
     pub(super) fn commit_upto(&self, lsn: Lsn, safe_first: &dyn Fn() -> Result<()>) -> Result<()> {
         let mut state = self.lock();

@@ -65,10 +65,12 @@ impl FileMedia {
 
 /// Makes the data folder where it is missing, and makes its name safe.
 fn make_root(root: &Path) -> io::Result<()> {
-    if root.is_dir() {
-        return Ok(());
+    match fs::metadata(root) {
+        Ok(facts) if facts.is_dir() => return Ok(()),
+        // A disk that does not answer is not one that has no such folder.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => private_dirs().create(root)?,
     }
-    private_dirs().create(root)?;
     match root.parent() {
         Some(above) if above != Path::new("") => File::open(above)?.sync_all(),
         _ => File::open(".")?.sync_all(),

@@ -13,6 +13,7 @@
 //! Paths are relative to the data folder, with `/` between parts, and never contain `..`; others are refused with
 //! `InvalidInput`.
 
+pub(crate) mod answers;
 pub mod file;
 mod path;
 pub mod redb;

@@ -139,11 +139,6 @@ impl Inner {
     }
 }
 
-/// What the disk can't give back is damage like any other: the rest may be sound.
-pub(super) fn unreadable<T>(read: Result<T>) -> Result<T> {
-    read.map_err(|error| error.damage(0, "bytes that can be read").map_or(error, Error::Damage))
-}
-
 /// Notes damage and goes on; anything else ends the check.
 pub(super) fn noted<T>(result: Result<T>, report: &mut CheckReport) -> Result<Option<T>> {
     match result {

@@ -18,7 +18,6 @@ use crate::id::ContainerId;
 use crate::index::{INDEX_FILE, Location, Record};
 use crate::name::{Kind, Name};
 
-use super::check::unreadable;
 use super::watch::{Watch, WatchOptions};
 use super::{Inner, Pool};
 
@@ -324,7 +323,7 @@ impl Inner {
             Some(content) => content,
             None => {
                 *bytes += SLOT_BYTES as u64 + u64::from(place.stored_len);
-                unreadable(self.read_from_disk(place.kind, name))?
+                self.read_from_disk(place.kind, name)?
             }
         };
         let file = || path(place.container, Class::Node);

@@ -23,9 +23,9 @@ use crate::container::{Class, dir, path};
 use crate::error::{Damage, Error, Result, io_error};
 use crate::id::ContainerId;
 use crate::index::{Location, Record};
+use crate::media::answers::unreadable;
 use crate::name::Name;
 
-use super::check::unreadable;
 use super::condemn::pays;
 use super::put::{Present, Ready};
 use super::watch::Watch;
@@ -92,7 +92,7 @@ impl Pool {
         let mut going: BTreeMap<ContainerId, Going> = BTreeMap::new();
         let (mut done, mut moving) = (0, 0);
         for id in containers.iter().take(most) {
-            match unreadable(inner.look_into(watch, *id, sum)) {
+            match unreadable(inner.media.as_ref(), inner.look_into(watch, *id, sum)) {
                 Ok(Some(found)) => {
                     moving += found.kept_bytes();
                     going.insert(*id, found);
@@ -159,7 +159,7 @@ impl Inner {
         let mut moved_to = BTreeSet::new();
         let mut staying = Vec::new();
         for (id, container) in going.iter().filter(|(_, container)| !container.kept.is_empty()) {
-            match unreadable(self.move_all(container, &mut moved_to, sum)) {
+            match unreadable(self.media.as_ref(), self.move_all(container, &mut moved_to, sum)) {
                 Ok(()) => {}
                 Err(Error::Damage(damage)) => {
                     sum.damage.push(damage);

@@ -13,10 +13,10 @@ use crate::id::{ContainerId, StoreId};
 use crate::index::locality::Locality;
 use crate::index::{INDEX_FILE, Index, IndexOptions, Record};
 use crate::media::Media;
+use crate::media::answers::unreadable;
 use crate::name::Realm;
 
 use super::cache::{FileCache, ObjectCache};
-use super::check::unreadable;
 use super::recent::Recent;
 use super::replay::Replay;
 use super::run::Scratch;
@@ -201,7 +201,7 @@ fn open_index(
         report.index_rebuilt = Some(format!("{INDEX_FILE} was not there"));
         rebuild()?;
     }
-    match open() {
+    match unreadable(media.as_ref(), open()) {
         Err(Error::Damage(damage)) => {
             report.index_rebuilt = Some(damage.to_string());
             report.damage.push(damage);
@@ -215,7 +215,7 @@ fn open_index(
 
 /// What was known to be damaged. Where that can't be read, nobody knows what was read since an index was built again.
 fn read_wounds(media: &dyn Media, store: StoreId, found: &Found, report: &mut PoolReport) -> Result<Kept> {
-    match unreadable(format::read(media, store)) {
+    match unreadable(media, format::read(media, store)) {
         Err(Error::Damage(damage)) => {
             report.damage.push(damage);
             Ok(Kept { unread: 0..found.next, ..Kept::default() })

@@ -11,9 +11,9 @@ use crate::container::{Class, path};
 use crate::error::{Environment, Error, Result};
 use crate::id::ContainerId;
 use crate::index::{Location, Record};
+use crate::media::answers::unreadable;
 use crate::name::Name;
 
-use super::check::unreadable;
 use super::let_go::{Going, LetGo};
 use super::{Inner, Pool};
 
@@ -113,7 +113,7 @@ impl Inner {
         let mut kept = Vec::new();
         let file = path(id, record.class);
         for (name, place) in names {
-            let (slot, payload) = unreadable(self.fetch(&place))?;
+            let (slot, payload) = unreadable(self.media.as_ref(), self.fetch(&place))?;
             if slot.name != name || slot.kind != place.kind || Class::of(slot.kind) != record.class {
                 return Ok(false);
             }

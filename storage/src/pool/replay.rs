@@ -12,10 +12,10 @@ use crate::container::{Class, dir, path, reader};
 use crate::error::{Damage, Environment, Error, Result, io_error};
 use crate::id::ContainerId;
 use crate::index::{Location, Record};
+use crate::media::answers::unreadable;
 use crate::media::{Media, MediaFile};
 use crate::name::{Kind, Name};
 
-use super::check::unreadable;
 use super::recover::{PoolReport, SET_ASIDE};
 use super::{Inner, sync::record_of};
 
@@ -34,6 +34,15 @@ pub(super) struct Replay<'a> {
 impl<'a> Replay<'a> {
     pub fn new(inner: &'a Inner, report: &'a mut PoolReport) -> Self {
         Replay { inner, report, waiting: HashMap::new(), undecided: BTreeMap::new(), left: false }
+    }
+
+    /// Parts damage from what the machine could not do.
+    fn damage_or<T>(&self, result: Result<T>) -> Result<Result<T, Damage>> {
+        match unreadable(self.inner.media.as_ref(), result) {
+            Ok(value) => Ok(Ok(value)),
+            Err(Error::Damage(damage)) => Ok(Err(damage)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Admits what is in `containers`, which the index does not know.
@@ -59,7 +68,8 @@ impl<'a> Replay<'a> {
     fn container(&mut self, id: ContainerId, class: Class) -> Result<()> {
         let path = path(id, class);
         let opened = self.inner.media.open(&path).map_err(|error| io_error("open", &path, error));
-        let found = damage_or(opened.and_then(|file| self.slots(id, class, &path, &file)))?;
+        let found = opened.and_then(|file| self.slots(id, class, &path, &file));
+        let found = self.damage_or(found)?;
         let found = found.unwrap_or_else(|damage| {
             self.report.damage.push(damage);
             self.left = true;
@@ -132,7 +142,7 @@ impl<'a> Replay<'a> {
 
     fn missing(&self, id: ContainerId, slot: &Slot) -> Result<Option<Name>> {
         let place = Location { container: id, offset: slot.offset, stored_len: slot.stored_len, kind: slot.kind };
-        let (found, payload) = unreadable(self.inner.fetch(&place))?;
+        let (found, payload) = unreadable(self.inner.media.as_ref(), self.inner.fetch(&place))?;
         let content = self.inner.open_payload(&path(id, Class::Node), &found, payload)?;
         let references = (self.inner.options.references)(slot.kind, &content)?;
         Ok(self.inner.first_missing(references)?.map(|(_, name)| name))
@@ -158,7 +168,7 @@ impl<'a> Replay<'a> {
         file: &Arc<dyn MediaFile>,
     ) -> Result<Option<(Vec<Slot>, Option<Record>)>> {
         let ours = Header { id, class, store: self.inner.store, realm: self.inner.realm.id() };
-        let header = damage_or(reader::read_header(file.as_ref(), path))?;
+        let header = self.damage_or(reader::read_header(file.as_ref(), path))?;
         if let Ok(header) = &header
             && *header != ours
         {
@@ -166,7 +176,7 @@ impl<'a> Replay<'a> {
             self.report.damage.push(Damage::new(path, 0, expected, found));
             return Ok(None);
         }
-        match (&header, damage_or(reader::read_directory(file.as_ref(), path, id))?) {
+        match (&header, self.damage_or(reader::read_directory(file.as_ref(), path, id))?) {
             (Ok(_), Ok(directory)) => {
                 let record = self.seal_again(id, class, path, file, &directory)?;
                 Ok(Some((directory.slots, record)))
@@ -348,13 +358,4 @@ fn sync(media: &dyn Media, id: ContainerId, path: &str, file: &Arc<dyn MediaFile
     file.sync().map_err(|error| io_error("sync", path, error))?;
     let dir = dir(id);
     media.sync_dir(&dir).map_err(|error| io_error("sync", &dir, error))
-}
-
-/// Keeps damage apart from what makes opening impossible.
-fn damage_or<T>(result: Result<T>) -> Result<Result<T, Damage>> {
-    match unreadable(result) {
-        Ok(value) => Ok(Ok(value)),
-        Err(Error::Damage(damage)) => Ok(Err(damage)),
-        Err(error) => Err(error),
-    }
 }

@@ -41,6 +41,11 @@ impl Pool {
         Ok(())
     }
 
+    /// Why nothing is written any more, where a sync failed: until the pool is opened again.
+    pub fn stopped(&self) -> Option<String> {
+        self.0.poison.get().cloned()
+    }
+
     /// Checkpoint work: syncs, and moves the names of sealed containers into the index once enough of them wait.
     pub fn settle(&self) -> Result<()> {
         self.0.settle(false)

@@ -13,13 +13,14 @@ use bytes::Bytes;
 
 use crate::container::format::{SLOT_BYTES, Slot};
 use crate::container::{Class, codec, path, reader};
-use crate::error::{Damage, Error, Result};
+use crate::error::{Damage, Result};
 use crate::id::ContainerId;
 use crate::index::{INDEX_FILE, Location, Record};
 use crate::media::MediaFile;
+use crate::media::answers::unreadable;
 use crate::name::Name;
 
-use super::check::{noted, unreadable};
+use super::check::noted;
 use super::condemn::Checking;
 use super::run::RUN_BYTES_MAX;
 use super::{CheckReport, Inner, Pool, Progress};
@@ -127,7 +128,8 @@ impl Inner {
         report: &mut CheckReport,
     ) -> Result<Option<u64>> {
         let path = path(id, record.class);
-        let opened = self.note_worn(id, unreadable(self.open_container(id, record, &path, report)));
+        let opened =
+            self.note_worn(id, unreadable(self.media.as_ref(), self.open_container(id, record, &path, report)));
         let Some((file, slots)) = noted(opened, report)? else { return Ok(None) };
         if slots.len() != record.slots as usize {
             report.add(Damage::new(&path, 0, format!("{} slots", record.slots), slots.len()));
@@ -175,7 +177,7 @@ impl Inner {
             return Err(Damage::new(path, 0, expected, format!("{header:?}")).into());
         }
         let directory = reader::read_directory(file.as_ref(), path, id)?;
-        let sketches = unreadable(reader::read_sketches(file.as_ref(), path, &directory.footer));
+        let sketches = unreadable(self.media.as_ref(), reader::read_sketches(file.as_ref(), path, &directory.footer));
         noted(self.note_worn(id, sketches), report)?;
         Ok((file, directory.slots))
     }
@@ -245,7 +247,7 @@ impl Inner {
             matched += rows.len() as u64;
             rows.sort_unstable_by_key(|(place, _)| (place.container, place.offset));
             for (place, name) in rows.iter().filter(|_| deep) {
-                noted(unreadable(self.read_from_disk(place.kind, name)), report)?;
+                noted(self.read_from_disk(place.kind, name), report)?;
                 report.progress.objects += 1;
                 report.progress.bytes += SLOT_BYTES as u64 + u64::from(place.stored_len);
             }
@@ -267,13 +269,13 @@ impl Inner {
         }
     }
 
-    /// The object in a slot, which is as the directory says. Where the disk can't give it back, that is damage like any other.
+    /// The object in a slot, which is as the directory says.
     fn open_slot(&self, place: &Location, slot: &Slot, file: &str) -> Result<Bytes> {
         let expected = format!("{slot:?}");
         match self.fetch(place) {
             Ok((found, payload)) if found == *slot => self.open_payload(file, slot, payload),
             Ok((found, _)) => Err(Damage::new(file, slot.offset.into(), expected, format!("{found:?}")).into()),
-            Err(error) => Err(error.damage(slot.offset.into(), expected).map_or(error, Error::Damage)),
+            Err(error) => Err(error),
         }
     }
 }

@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use crate::error::{Damage, Error, Result};
 use crate::id::ContainerId;
 use crate::index::Location;
+use crate::media::answers::unreadable_at;
 use crate::name::{Kind, Name};
 
 use super::{Inner, Pool};
@@ -146,14 +147,13 @@ impl Pool {
 }
 
 impl Inner {
-    /// Remembers where reading an object met damage, or a disk that could not give it back; not where the object lies elsewhere by
-    /// now, healed or moved.
+    /// Remembers where reading an object met damage; what a disk can't give back is that, too, as long as the disk answers at all. Not where the
+    /// object lies elsewhere by now, healed or moved.
     pub(super) fn note_wound<T>(&self, kind: Kind, name: &Name, place: &Location, read: Result<T>) -> Result<T> {
-        let damage =
-            read.as_ref().err().and_then(|error| error.damage(place.offset.into(), format!("{kind:?} {name}")));
-        let Some(damage) = damage else { return read };
+        let read = unreadable_at(self.media.as_ref(), place.offset.into(), format_args!("{kind:?} {name}"), read);
+        let Err(Error::Damage(damage)) = &read else { return read };
         if self.find(kind, &[*name]).is_ok_and(|places| places[0].as_ref() == Some(place)) {
-            self.wounds.add(kind, name, place.container, &damage);
+            self.wounds.add(kind, name, place.container, damage);
         }
         read
     }

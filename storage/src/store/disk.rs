@@ -62,6 +62,13 @@ impl Store {
         Ok(parts)
     }
 
+    /// Why the disk is not written to any more, where a write or sync failed of which nobody can know what came of it: only opening the store
+    /// again tells. What is there can be read. Asks no disk.
+    pub fn stopped(&self) -> Option<String> {
+        let stages = &self.stages;
+        stages.journal.stopped().or_else(|| stages.pool.stopped()).or_else(|| stages.catalogue.stopped())
+    }
+
     fn add_folder(&self, folder: &str, parts: &mut DiskParts) -> Result<()> {
         let media = &self.stages.media;
         let names = match media.list(folder) {

@@ -18,6 +18,7 @@ use crate::error::{Damage, Environment, Error, Refusal, Result};
 use crate::id::{DatasetId, SnapshotId, StoreId};
 use crate::journal::{self, Journal, JournalOptions, Recovery};
 use crate::media::Media;
+use crate::media::answers::unreadable;
 use crate::name::Kind;
 use crate::pool::{Pool, PoolReport};
 use crate::pressure::Pressure;
@@ -144,13 +145,14 @@ impl Store {
             };
             if !set_aside.contains_key(&dataset.id) {
                 replayed += 1;
-                set_aside.extend(damage_of(self.replay_record(dataset, record))?.map(|damage| (dataset.id, damage)));
+                set_aside
+                    .extend(self.damage_of(self.replay_record(dataset, record))?.map(|damage| (dataset.id, damage)));
             }
             Ok(())
         })?;
         for dataset in datasets.values().filter(|dataset| !dataset.read_only) {
             if !set_aside.contains_key(&dataset.id) {
-                set_aside.extend(damage_of(dataset.replayed())?.map(|damage| (dataset.id, damage)));
+                set_aside.extend(self.damage_of(dataset.replayed())?.map(|damage| (dataset.id, damage)));
             }
         }
         for (id, damage) in &set_aside {
@@ -159,6 +161,15 @@ impl Store {
         *self.datasets.write().unwrap_or_else(std::sync::PoisonError::into_inner) = datasets;
         let named = rows.into_iter().filter_map(|row| Some((row.name, set_aside.remove(&row.id)?)));
         Ok((replayed, named.collect()))
+    }
+
+    /// Parts damage, which concerns one dataset, from what the machine could not do, which concerns all.
+    fn damage_of(&self, outcome: Result<()>) -> Result<Option<Damage>> {
+        match unreadable(&*self.stages.media, outcome) {
+            Ok(()) => Ok(None),
+            Err(Error::Damage(damage)) => Ok(Some(damage)),
+            Err(error) => Err(error),
+        }
     }
 
     fn replay_record(&self, dataset: &Dataset, record: journal::Record) -> Result<()> {
@@ -174,15 +185,6 @@ impl Store {
         }
         dataset.freeze_journaled_if_large();
         Ok(())
-    }
-}
-
-/// Parts damage, which concerns one dataset, from what the machine could not do, which concerns all.
-fn damage_of(outcome: Result<()>) -> Result<Option<Damage>> {
-    match outcome {
-        Ok(()) => Ok(None),
-        Err(Error::Damage(damage)) => Ok(Some(damage)),
-        Err(error) => Err(error),
     }
 }
 
