@@ -49,7 +49,7 @@ class Box:
         """Starts the box and returns when it answers. A detached one outlives this program."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [BINARY, "serve", "--data", self.data, "--config", self.config],
+                [BINARY, "serve", "--create", "--data", self.data, "--config", self.config],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=detached,
             )
         began = time.monotonic()

@@ -17,6 +17,7 @@ pub mod clock;
 pub mod config;
 /// One API for people.
 pub mod control;
+pub mod disk;
 pub mod disks;
 pub mod heal;
 /// What quiets applications while a moment is marked.
@@ -39,6 +40,8 @@ pub mod refusals;
 /// What peers meet.
 pub mod replicas;
 pub mod retention;
+/// How much the log says of the same thing.
+pub mod said;
 pub mod scrub;
 /// Replications under way.
 pub mod transfers;

@@ -4,6 +4,7 @@
 //! store ◄── pump threads            drain whatever waits
 //!   ▲ ◄──── NFS and iSCSI servers   their own threads
 //!   ▲ ◄──── watch thread            tells initiators of sizes, volumes and room, every second
+//!   ▲ ◄──── disk thread             tells the log of faults, and of a disk that is slow
 //!   ▲ ◄──── thaw thread             pays what hooks owe
 //!   ▲ ◄──── caps thread             tells the link which caps count now
 //!   ▲ ◄──── pace thread             where there are recovery points: how slowly they can still be met
@@ -41,7 +42,9 @@ use crate::backlog::Differences;
 use crate::caps::Caps;
 use crate::clock;
 use crate::config::Config;
+use crate::control::status::Latest;
 use crate::control::{SOCKET, server};
+use crate::disk::Disk;
 use crate::heal::Healings;
 use crate::hooks::Hooks;
 use crate::ingest::exports::check_networks;
@@ -102,6 +105,10 @@ pub struct Node {
     pub config: Config,
     /// Its store.
     pub store: Arc<Store>,
+    /// How its disk does.
+    pub disk: Disk,
+    /// The last status that was put together.
+    pub latest: Latest,
     /// Its link to peers, if it has one.
     pub link: Option<Link>,
     /// What was said about caps.
@@ -159,7 +166,8 @@ impl Node {
     pub fn start(data: &Path, config: Config) -> Result<Running, StartError> {
         check_networks(&config).map_err(StartError::Config)?;
         let name = config.name.clone().unwrap_or_else(host_name);
-        let (store, opened) = open_store(data, &config)?;
+        let disk = Disk::default();
+        let (store, opened) = options::open_watched(data, &config, disk.notes())?;
         let store = Arc::new(store);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -186,6 +194,8 @@ impl Node {
             data: data.to_owned(),
             config,
             store,
+            disk,
+            latest: Latest::default(),
             link,
             caps,
             differences: Differences::default(),

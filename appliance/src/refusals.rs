@@ -6,10 +6,11 @@
 //! What it promises: the first refusal of a peer is durable when [`Refusals::note`] returns. A peer that is refused again and again, in whatever words, has the
 //! box write no more than once in [`REST`] and keep no more than [`KEPT`] sentences of [`SENTENCE_CHARS`] characters: the same one is counted,
 //! and of others the oldest goes. What waits for that is written with the next refusal, when somebody looks, and when the box stops. What a peer was refused stays also
-//! when it is no peer any more. The log says each sentence of a peer at most once in [`LOG_REST`], and of one peer no more than [`LOG_LINES`] in that time;
+//! when it is no peer any more. The log says each sentence of a peer at most once in [`LOG_REST`](crate::said::LOG_REST), and of one peer no more than
+//! [`LOG_LINES`](crate::said::LOG_LINES) in that time;
 //! the next line tells how many were left out. What it never does: decide what is refused.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use narrowboat_wan::peer::PeerRecord;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
+use crate::said::Said;
 
 /// What the settings' names begin with; the peer's fingerprint follows.
 const PREFIX: &str = "refusals/";
@@ -28,11 +30,6 @@ pub const KEPT: usize = 32;
 pub const SENTENCE_CHARS: usize = 300;
 /// How long a peer's setting is left alone once it was written.
 pub const REST: Duration = Duration::from_secs(10);
-
-/// How long the log is silent about what it has said of a peer.
-pub const LOG_REST: Duration = Duration::from_secs(60);
-/// Different sentences of a peer that the log says in that time.
-pub const LOG_LINES: usize = 8;
 
 /// One thing that a peer was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,30 +61,6 @@ struct Held {
     /// True while there is something to be written.
     waits: bool,
     said: Said,
-}
-
-/// What the log has said of a peer lately.
-#[derive(Debug, Default)]
-struct Said {
-    since: Option<Instant>,
-    sentences: BTreeSet<String>,
-    left_out: u64,
-}
-
-impl Said {
-    /// Whether the log is to say this, and then how many were left out before.
-    fn may_say(&mut self, why: &str, now: Instant) -> Option<u64> {
-        if self.since.is_none_or(|since| now.duration_since(since) >= LOG_REST) {
-            self.since = Some(now);
-            self.sentences.clear();
-        }
-        if self.sentences.contains(why) || self.sentences.len() >= LOG_LINES {
-            self.left_out = self.left_out.saturating_add(1);
-            return None;
-        }
-        self.sentences.insert(why.to_owned());
-        Some(std::mem::take(&mut self.left_out))
-    }
 }
 
 /// A sentence as it is kept and said: of one line, and no longer than [`SENTENCE_CHARS`].
@@ -258,20 +231,6 @@ mod tests {
         refusals.flush();
         let text = store.setting(&setting).expect("it is kept");
         assert!(text.len() < KEPT * (4 * SENTENCE_CHARS + 100), "{} bytes", text.len());
-    }
-
-    #[test]
-    fn the_log_says_a_little_of_each_and_how_much_it_left_out() {
-        let (mut said, began) = (Said::default(), Instant::now());
-        let minute = |number: u32| began + number * LOG_REST;
-        assert_eq!(said.may_say("broken", minute(0)), Some(0));
-        assert!((0..99).all(|_| said.may_say("broken", minute(0)).is_none()));
-        assert_eq!(said.may_say("another", minute(0)), Some(99));
-        assert_eq!(said.may_say("broken", minute(1)), Some(0));
-        let lines = (0..1000).filter(|number| said.may_say(&number.to_string(), minute(1)).is_some()).count();
-        assert_eq!(lines, LOG_LINES - 1);
-        assert_eq!(said.may_say("broken", minute(2)), Some(1000 - lines as u64));
-        assert!(said.sentences.len() == 1);
     }
 
     #[test]

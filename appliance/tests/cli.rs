@@ -84,6 +84,18 @@ fn where_no_box_is_it_says_so() {
 }
 
 #[test]
+fn a_new_box_begins_only_where_one_is_meant_to_be() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // A mount point whose disk is missing, and a folder on a disk that is missing.
+    let (empty, none) = (folder.path().join("empty"), folder.path().join("none"));
+    fs::create_dir(&empty).expect("a folder");
+    for data in [&empty, &none] {
+        refused(data, &["serve"], 1, "if its disk is not mounted");
+    }
+    assert!(fs::read_dir(&empty).expect("there").next().is_none() && !none.exists(), "nothing was made");
+}
+
+#[test]
 fn a_config_that_makes_no_sense_is_refused_with_its_key() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = data_folder(folder.path(), "box");
@@ -120,7 +132,8 @@ fn the_folder_and_its_socket_are_their_owners_alone_however_deep() {
     fs::write(&config, common::CONFIG.replace("NAME", "deep")).expect("written");
     let data = deep.join("box");
     let mut command = std::process::Command::new(common::PROGRAM);
-    let mut child = command.args(["serve", "--config"]).arg(&config).arg("--data").arg(&data).spawn().expect("started");
+    let mut child =
+        command.args(["serve", "--create", "--config"]).arg(&config).arg("--data").arg(&data).spawn().expect("started");
     let deadline = Instant::now() + common::PATIENCE;
     while narrowboat(&data, &["status"]).code != 0 {
         assert!(Instant::now() < deadline && child.try_wait().expect("a child").is_none(), "it serves");

@@ -44,13 +44,17 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong use, 3 no box runs there, 4 dam
 pub(super) enum Command {
     /// Run the box in the foreground: NFS, iSCSI, replication and the control socket.
     ///
-    /// The data folder is made where there is none. Without a config file the box is there for this machine alone. `narrowboat stop`, SIGTERM or
+    /// A new box begins where the data folder has a narrowboat.toml, or with `--create`, which makes the folder, too: the place of a disk that
+    /// is not mounted is left alone. Without a config file the box is there for this machine alone. `narrowboat stop`, SIGTERM or
     /// Ctrl-C end it in order: what was written is brought to its end first. A box that is killed, or loses power, loses nothing that a
     /// client was told is stable, and takes up the rest when it is started again.
     Serve {
         /// Config file [default: narrowboat.toml in the data folder]
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Begins a new box in a folder that has neither a box nor a narrowboat.toml
+        #[arg(long)]
+        create: bool,
     },
     /// What the box holds, what it saves, and how far each peer is behind.
     ///

@@ -6,6 +6,7 @@ mod out;
 mod args;
 mod check;
 mod dataset;
+mod disk;
 mod disks;
 mod limit;
 mod lock;
@@ -57,7 +58,7 @@ pub fn run() -> ExitCode {
     let data = std::path::absolute(&cli.data).unwrap_or(cli.data);
     let context = Context { data, json: cli.json };
     let outcome = match cli.command {
-        Command::Serve { config } => serve::serve(&context, config.as_deref()),
+        Command::Serve { config, create } => serve::serve(&context, config.as_deref(), create),
         Command::Status => status::status(&context),
         Command::Share(command) => dataset::share(&context, command),
         Command::Volume(command) => dataset::volume(&context, command),

@@ -1,5 +1,6 @@
 //! `serve` and `stop`.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use crate::control::reports::Acknowledged;
 use crate::control::{Failed, client};
 use crate::node::{Node, Running};
 
-pub(super) fn serve(context: &Context, config: Option<&Path>) -> Outcome {
+pub(super) fn serve(context: &Context, config: Option<&Path>, create: bool) -> Outcome {
     // Whatever this process makes is its owner's alone: backups hold other people's secrets.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     if context.data.join(crate::disks::NOT_OPEN).exists() {
@@ -23,6 +24,9 @@ pub(super) fn serve(context: &Context, config: Option<&Path>) -> Outcome {
         return Err(Failed::refused(sentence));
     }
     let config = context.config(config)?;
+    if !create {
+        refuse_new(&context.data)?;
+    }
     log_to_stderr(&config)?;
     let running = Node::start(&context.data, config)?;
     announce(&running);
@@ -33,6 +37,20 @@ pub(super) fn serve(context: &Context, config: Option<&Path>) -> Outcome {
     running.stop()?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a folder in which nothing says that a box is to be there: it may be the place of a disk that is not mounted.
+fn refuse_new(data: &Path) -> Result<(), Failed> {
+    // What can't be looked at is no such folder; opening the store says what is wrong with it.
+    let lacks = |name: &str| data.join(name).symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    if !["store.format", "store.format.copy", "journal", "narrowboat.toml"].into_iter().all(lacks) {
+        return Ok(());
+    }
+    Err(Failed::refused(format!(
+        "there is no box in {0}, and no narrowboat.toml: if its disk is not mounted, mount it; \
+         `narrowboat serve --data {0} --create` begins a new box there",
+        data.display()
+    )))
 }
 
 fn log_to_stderr(config: &Config) -> Result<(), Failed> {

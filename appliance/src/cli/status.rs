@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::dataset::show_datasets;
+use super::disk::show_disk;
 use super::limit::limit_line;
 use super::peer::show_peers;
 use super::plan::show_plans;
@@ -23,7 +24,11 @@ pub(super) fn status(context: &Context) -> Outcome {
 
 fn show(status: &Status) {
     show_doors(status);
-    show_room(status);
+    // A box whose disk gave no figures since it was started has none to show.
+    if status.age_seconds.is_none() || status.disk_bytes > 0 {
+        show_room(status);
+    }
+    show_disk(status);
     show_problems(status);
     if !status.datasets.is_empty() {
         say!();

@@ -25,7 +25,7 @@ pub fn handle(
     tell: &mut dyn FnMut(Progress),
 ) -> Result<Value, Failed> {
     match request {
-        Request::Status => done(status::status(node)?),
+        Request::Status => done(status::status(node)),
         Request::ShareCreate { name, dedup } => done(dataset::create_share(node, &name, &dedup)?),
         Request::VolumeCreate { name, size, dedup } => done(dataset::create_volume(node, &name, size, &dedup)?),
         Request::VolumeResize { name, size } => done(dataset::resize(node, &name, size)?),

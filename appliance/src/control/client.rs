@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Failed, Message, Request, SOCKET, SocketPath};
+use super::{Failed, Message, Request, SOCKET, SocketPath, is_trusted, second_socket};
 use crate::jobs::Progress;
 
 /// Asks the box in a data folder; `tell` hears how far it is. Fails with kind "absent" where no box runs there.
@@ -22,6 +22,17 @@ pub fn stop(data: &Path) -> Result<Value, Failed> {
     Ok(answer)
 }
 
+/// Connects to the box in a data folder: where the disk does not answer, by the socket's second name.
+fn connect(data: &Path) -> io::Result<UnixStream> {
+    let failed = match SocketPath::of(data).and_then(|socket| UnixStream::connect(socket.path())) {
+        // There is no box, or one that takes no more.
+        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => error,
+        connected => return connected,
+    };
+    let second = second_socket(data).and_then(|address| UnixStream::connect_addr(&address));
+    second.ok().filter(is_trusted).ok_or(failed)
+}
+
 /// Asks, and returns the answer and what may follow it.
 fn talk(
     data: &Path,
@@ -29,7 +40,7 @@ fn talk(
     tell: &mut dyn FnMut(Progress),
 ) -> Result<(Value, BufReader<UnixStream>), Failed> {
     let path = data.join(SOCKET);
-    let connected = SocketPath::of(data).and_then(|socket| UnixStream::connect(socket.path()));
+    let connected = connect(data);
     let stream = connected.map_err(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => Failed {
             kind: "absent".into(),

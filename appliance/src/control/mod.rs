@@ -20,10 +20,12 @@ mod retention;
 mod scrub;
 pub mod server;
 mod snapshot;
-mod status;
+pub mod status;
 mod time;
 
 use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -61,6 +63,20 @@ impl SocketPath {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// The second name of the control socket, for when the disk with the first one does not answer: in no folder, so anybody may take it, and both
+/// sides ask the kernel who the other is ([`is_trusted`]). It hangs on the path of the data folder as it was named.
+pub(crate) fn second_socket(data: &Path) -> std::io::Result<SocketAddr> {
+    let path = std::path::absolute(data)?;
+    let digest = blake3::hash(path.as_os_str().as_encoded_bytes());
+    SocketAddr::from_abstract_name(format!("narrowboat/{}", digest.to_hex()))
+}
+
+/// True where the other side is root, or whom this process is.
+pub(crate) fn is_trusted(stream: &UnixStream) -> bool {
+    let ours = rustix::process::geteuid();
+    rustix::net::sockopt::socket_peercred(stream).is_ok_and(|peer| peer.uid.is_root() || peer.uid == ours)
 }
 
 /// A change to the addresses of a peer; each is `HOST:PORT`.

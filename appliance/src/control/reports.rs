@@ -1,6 +1,7 @@
 //! What answers hold. Sizes are bytes, times RFC 3339, rates bits per second.
 
 mod dataset;
+mod disk;
 mod limit;
 mod measured;
 mod moment;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::disks::state::ArrayState;
 pub use crate::jobs::restore::RestoreReport;
 pub use dataset::{Changed, Dataset, Deferred, Diff, Snapshot};
+pub use disk::{DiskFault, DiskHealth, DiskPace, DiskWait};
 pub use limit::{CaughtUp, Explained, ExplainedPeer, Limit, Recovery};
 pub use measured::{Measured, MeasuredRoundTrip, MeasuredWay};
 pub use moment::{HookCall, Marked, Moment, OwedThaw, Rewound, Timeline, Window, Written, consistency};
@@ -25,7 +27,7 @@ pub use retention::{LockRule, Retention, Verdict};
 pub use upkeep::{AffectedFile, Check, Damaged, InTheWay, Reclaim, Scrub};
 
 /// What a box holds, what it saves, and how far its peers are.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Status {
     /// The box's name.
     pub name: String,
@@ -84,6 +86,15 @@ pub struct Status {
     /// True where so little is free beyond the reserve that writes are refused, or will be soon, and what peers send waits.
     #[serde(default)]
     pub full: bool,
+    /// How the disk does, now.
+    #[serde(default)]
+    pub disk: DiskHealth,
+    /// How old everything else is, where the disk gave nothing newer in time.
+    #[serde(default)]
+    pub age_seconds: Option<f64>,
+    /// Why it did not, where it said so.
+    #[serde(default)]
+    pub unmeasured: Option<String>,
     /// What the last drain step failed with, if it did.
     pub stalled: Option<String>,
     /// Why the journal is kept whole that windows need only a part of, if it can't be split: it grows with all that is written.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{Failed, Message, Request, SocketPath, api};
+use super::{Failed, Message, Request, SocketPath, api, is_trusted, second_socket};
 use crate::node::Node;
 
 /// Longest request, in bytes.
@@ -31,6 +31,24 @@ pub struct ControlServer {
     listener: UnixListener,
     stopping: Arc<AtomicBool>,
     acceptor: JoinHandle<()>,
+    second: Option<Second>,
+}
+
+/// The same by another name, for when the disk does not answer.
+struct Second {
+    listener: UnixListener,
+    acceptor: JoinHandle<()>,
+}
+
+impl Second {
+    /// Somebody else may have taken the name. The box is none the worse for it as long as its disk answers.
+    fn start(node: &Arc<Node>, data: &Path, stopping: &Arc<AtomicBool>) -> io::Result<Second> {
+        let listener = UnixListener::bind_addr(&second_socket(data)?)?;
+        let (accepting, node, stopping) = (listener.try_clone()?, node.clone(), stopping.clone());
+        let body = move || accept(&accepting, &node, &stopping, is_trusted);
+        let acceptor = std::thread::Builder::new().name("control-2".into()).spawn(body)?;
+        Ok(Second { listener, acceptor })
+    }
 }
 
 impl ControlServer {
@@ -47,24 +65,34 @@ impl ControlServer {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         let stopping = Arc::new(AtomicBool::new(false));
         let (flag, accepting) = (stopping.clone(), listener.try_clone()?);
-        let acceptor =
-            std::thread::Builder::new().name("control".into()).spawn(move || accept(&accepting, &node, &flag))?;
-        Ok(ControlServer { socket, listener, stopping, acceptor })
+        let second = Second::start(&node, data, &stopping)
+            .inspect_err(|error| tracing::warn!(%error, "the control socket has no second name: it can't be reached while the disk fails"));
+        // Who may connect is what the socket's mode says.
+        let body = move || accept(&accepting, &node, &flag, |_| true);
+        let acceptor = std::thread::Builder::new().name("control".into()).spawn(body)?;
+        Ok(ControlServer { socket, listener, stopping, acceptor, second: second.ok() })
     }
 
     /// Takes no more requests. Those under way are left to end.
     pub fn stop(self) {
         self.stopping.store(true, Ordering::Release);
-        // Wakes the acceptor, also where somebody took the socket's file away so that nobody can connect to it.
-        if let Err(error) = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both) {
-            tracing::error!(%error, "the control socket could not be closed");
-        }
-        if self.acceptor.join().is_err() {
-            tracing::error!("the control thread had panicked");
+        end(&self.listener, self.acceptor);
+        if let Some(second) = self.second {
+            end(&second.listener, second.acceptor);
         }
         if let Err(error) = std::fs::remove_file(self.socket.path()) {
             tracing::debug!(%error, "the control socket could not be removed");
         }
+    }
+}
+
+/// Wakes an acceptor, also where somebody took the socket's file away so that nobody can connect to it, and waits for its end.
+fn end(listener: &UnixListener, acceptor: JoinHandle<()>) {
+    if let Err(error) = rustix::net::shutdown(listener, rustix::net::Shutdown::Both) {
+        tracing::error!(%error, "the control socket could not be closed");
+    }
+    if acceptor.join().is_err() {
+        tracing::error!("the control thread had panicked");
     }
 }
 
@@ -77,7 +105,7 @@ impl Drop for Counted {
     }
 }
 
-fn accept(listener: &UnixListener, node: &Arc<Node>, stopping: &AtomicBool) {
+fn accept(listener: &UnixListener, node: &Arc<Node>, stopping: &AtomicBool, admits: fn(&UnixStream) -> bool) {
     let open = Arc::new(AtomicUsize::new(0));
     for connection in listener.incoming() {
         if stopping.load(Ordering::Acquire) {
@@ -91,6 +119,9 @@ fn accept(listener: &UnixListener, node: &Arc<Node>, stopping: &AtomicBool) {
                 continue;
             }
         };
+        if !admits(&stream) {
+            continue;
+        }
         let before = open.fetch_add(1, Ordering::AcqRel);
         let (node, counted) = (node.clone(), Counted(open.clone()));
         if before >= CONNECTIONS_MAX {

@@ -11,6 +11,7 @@ use narrowboat_storage::{Store, StoreOptions};
 
 use super::StartError;
 use crate::config::{Config, OVERLAY_BYTES_MIN};
+use crate::disk::watch::{Notes, Watch};
 
 /// The options of a store that a config asks for.
 pub fn store_options(config: &Config) -> Result<StoreOptions, StartError> {
@@ -53,5 +54,11 @@ fn read_realm(file: &Path) -> Result<Realm, StartError> {
 /// Opens the store in a data folder, as the box itself does, for commands that work without a running box.
 pub fn open_store(data: &Path, config: &Config) -> Result<(Store, OpenReport), StartError> {
     let media = FileMedia::open(data)?;
+    Ok(Store::open(Arc::new(media), store_options(config)?)?)
+}
+
+/// The same with notes of how the disk does.
+pub(super) fn open_watched(data: &Path, config: &Config, notes: Arc<Notes>) -> Result<(Store, OpenReport), StartError> {
+    let media = Watch::new(Arc::new(FileMedia::open(data)?), notes);
     Ok(Store::open(Arc::new(media), store_options(config)?)?)
 }

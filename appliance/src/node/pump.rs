@@ -4,7 +4,6 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use narrowboat_storage::Error;
-use narrowboat_storage::error::Environment;
 
 use super::Node;
 use crate::clock;
@@ -38,9 +37,8 @@ impl Node {
                 }
                 unsplit = problem;
             }
-            // What is damaged in one dataset must not keep the others waiting.
-            let again_later = matches!(outcome, Err(Error::Environment(Environment::Full) | Error::Damage(_)));
-            if again_later && self.store.is_stalled() {
+            // What is damaged in one dataset must not keep the others waiting. What keeps all of them is not asked for without a rest.
+            if outcome.is_err() && self.store.is_stalled() {
                 std::thread::sleep(PUMP_RETRY);
             }
         }

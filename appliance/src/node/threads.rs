@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Node, StartError};
 use crate::ingest::volumes::StoreTargets;
 use crate::jobs::reclaim;
-use crate::{caps, clock, heal, pace, plans};
+use crate::{caps, clock, disk, heal, pace, plans};
 
 /// Threads that drain.
 const PUMPS: usize = 2;
@@ -34,6 +34,7 @@ impl Threads {
         if let Some(targets) = targets {
             lookers.push(start_watch(node.clone(), targets)?);
         }
+        lookers.push(start_disk(node.clone())?);
         lookers.push(start_caps(node.clone())?);
         if node.caps.have_recovery_points() {
             lookers.push(start_pacer(node.clone())?);
@@ -84,6 +85,15 @@ fn start_watch(node: Arc<Node>, targets: Arc<StoreTargets>) -> Result<JoinHandle
         while !node.is_stopping() {
             targets.look();
             std::thread::park_timeout(WATCH);
+        }
+    })
+}
+
+fn start_disk(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
+    spawn("disk".into(), move || {
+        while !node.is_stopping() {
+            node.disk.look();
+            std::thread::park_timeout(disk::EVERY);
         }
     })
 }

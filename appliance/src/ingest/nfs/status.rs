@@ -1,6 +1,11 @@
 //! The one place where what went wrong in storage becomes what NFS says of it (RFC 1813 section 2.6, `nfsstat3`).
 
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
 use narrowboat_storage::error::{Environment, Error, Refusal};
+
+use crate::said::Said;
 
 /// `nfsstat3`: how an operation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,13 +100,27 @@ impl From<Error> for Status {
     fn from(error: Error) -> Status {
         let status = Status::from(&error);
         match &error {
-            // A client learns only "I/O error"; a person must be able to learn the rest.
-            Error::Damage(damage) => tracing::error!(%damage, "damage met while serving NFS"),
-            Error::Environment(environment) => tracing::warn!(%environment, "the machine could not serve NFS"),
+            // A client learns only "I/O error"; a person must be able to learn the rest. Clients ask again and again.
+            Error::Damage(damage) => {
+                if let Some(left_out) = may_say(&error) {
+                    tracing::error!(%damage, left_out, "damage met while serving NFS");
+                }
+            }
+            Error::Environment(environment) => {
+                if let Some(left_out) = may_say(&error) {
+                    tracing::warn!(%environment, left_out, "the machine could not serve NFS");
+                }
+            }
             Error::Refused(_) => {}
         }
         status
     }
+}
+
+/// Whether the log is to say this, and then how much it left out before.
+fn may_say(error: &Error) -> Option<u64> {
+    static SAID: Mutex<Said> = Mutex::new(Said::new());
+    SAID.lock().unwrap_or_else(PoisonError::into_inner).may_say(&error.to_string(), Instant::now())
 }
 
 #[cfg(test)]
