@@ -74,6 +74,10 @@ bench-wire: build ## bytes from day 1 to day 2 beside rsync, restic, borg and ca
 test-wan: setup ## whole boxes in network namespaces, with 100 cuts by kill -9 and dead lines (half an hour, root; ARGS="cuts")
 	@NARROWBOAT_CUTS=$${NARROWBOAT_CUTS:-100} cargo test -p narrowboat --test networks --test disturbed -- --nocapture --test-threads=1 $(ARGS)
 
+.PHONY: bad-disk
+bad-disk: setup ## a real box on disks that fail, vanish, fill up and are slow, told step by step (minutes, root)
+	@cargo test -p narrowboat --test bad_disk -- --nocapture --test-threads=1 $(ARGS)
+
 .PHONY: worlds
 worlds: setup ## ten thousand simulated worlds of boxes, of sessions, and of real stores (half an hour of one core; goes on where it was; ARGS=500)
 	@.ci/worlds $(ARGS)

@@ -145,6 +145,14 @@ impl Served {
         let line = io.lines().find_map(|line| line.strip_prefix("rchar: ")).expect("a line of its own");
         line.trim().parse().expect("a number")
     }
+    /// Seconds of processor time that it has used so far.
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        // Behind the name, which may hold anything; in hundredths.
+        let fields = stat.rsplit(')').next().expect("a name").split_whitespace();
+        let ticks: Vec<u64> = fields.skip(11).take(2).map(|ticks| ticks.parse().expect("a number")).collect();
+        ticks.iter().sum::<u64>() as f64 / 100.0
+    }
     /// A session with the target of a volume, as the usual initiator.
     pub fn log_in(&self, volume: &str) -> iscsi::Initiator {
         iscsi::Initiator::login(&self.portals[0], &target(volume)).expect("it serves")
