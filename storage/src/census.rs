@@ -235,7 +235,7 @@ impl Census {
     /// An object is kept by whoever is walked now.
     fn meet(&mut self, kind: Kind, name: &Name) -> Result<()> {
         if kind.is_node() {
-            let known = self.nodes.get(&long(name)).copied();
+            let known = self.nodes.get(&name.half()).copied();
             let label = self.widened(known);
             if known == Some(label) {
                 return Ok(());
@@ -244,7 +244,7 @@ impl Census {
                 let why = format!("more than {} tree nodes: no more can be remembered", self.options.nodes_max);
                 return Err(Refusal::Invalid(why).into());
             }
-            self.nodes.insert(long(name), label);
+            self.nodes.insert(name.half(), label);
             self.stack.push((kind, *name));
             return Ok(());
         }
@@ -291,7 +291,7 @@ impl Census {
         while let Ok(nth) = u8::try_from(part) {
             names += self.pool.sizes(nth, &mut |kind, name, bytes| {
                 let (label, bytes) = match kind.is_node() {
-                    true => (nodes.get(&long(name)), bytes),
+                    true => (nodes.get(&name.half()), bytes),
                     false if counts(short(name), bits) => (chunks.get(&short(name)), bytes << bits),
                     false => return,
                 };
@@ -346,13 +346,6 @@ impl Census {
             }
         }
     }
-}
-
-/// Half of a name: enough to tell any two apart.
-fn long(name: &Name) -> u128 {
-    let mut half = [0; 16];
-    half.copy_from_slice(&name.0[16..]);
-    u128::from_le_bytes(half)
 }
 
 /// A quarter of a name: two of some million chunks seldom share one, and then a figure is wrong by one of them.

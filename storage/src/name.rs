@@ -48,6 +48,13 @@ impl Name {
         first.copy_from_slice(&self.0[..8]);
         u64::from_le_bytes(first)
     }
+
+    /// The last sixteen bytes as a number: half of a name, enough to tell any two apart, for whoever remembers very many.
+    pub(crate) fn half(&self) -> u128 {
+        let mut half = [0; 16];
+        half.copy_from_slice(&self.0[16..]);
+        u128::from_le_bytes(half)
+    }
 }
 
 impl fmt::Display for Name {

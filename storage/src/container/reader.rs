@@ -170,7 +170,7 @@ fn sound_slot(
     }
     let content = codec::decompress(slot.codec, slot.raw_len as usize, &payload);
     let content = content.ok().filter(|content| name_of(slot.kind, content) == slot.name);
-    content.map(|content| (slot, if slot.kind.is_node() { Sketch::NONE } else { Sketch::of(&content) }))
+    content.map(|content| (slot, Sketch::of_object(slot.kind, &content)))
 }
 
 /// Where the next bytes stand that a slot could begin with.

@@ -239,15 +239,8 @@ impl Healing {
         if self.seen.len() >= self.limits.seen {
             self.seen.clear();
         }
-        self.seen.insert(short(name));
+        self.seen.insert(name.half());
     }
-}
-
-/// Half of a name: enough to tell any two apart.
-fn short(name: &Name) -> u128 {
-    let mut half = [0; 16];
-    half.copy_from_slice(&name.0[16..]);
-    u128::from_le_bytes(half)
 }
 
 impl Store {

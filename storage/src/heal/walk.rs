@@ -1,6 +1,6 @@
 //! The walk of a healing: depth first, one node open on each level.
 
-use super::{Healing, Limits, Lost, Step, Tree, WAY_MAX, short, sound};
+use super::{Healing, Limits, Lost, Step, Tree, WAY_MAX, sound};
 use crate::error::{Error, Result};
 use crate::name::{Kind, Name};
 use crate::pool::Stored;
@@ -54,7 +54,7 @@ impl Healing {
         }
         let Some(frame) = tree.frames.last_mut() else { return Ok(false) };
         while let Some((kind, name)) = frame.below.get(frame.next).copied() {
-            if kind.is_node() && !self.seen.contains(&short(&name)) && !self.lacking.contains(&(kind, name)) {
+            if kind.is_node() && !self.seen.contains(&name.half()) && !self.lacking.contains(&(kind, name)) {
                 let place = frame.next;
                 let way = tree.way(place);
                 self.open(store, tree, kind, name, way)?;

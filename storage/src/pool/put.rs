@@ -88,18 +88,13 @@ impl Pool {
             return self.put(stream, kind, &content);
         }
         let len = stored.bytes.len();
-        let sketch = sketch_of(kind, &content);
+        let sketch = Sketch::of_object(kind, &content);
         let ready = Ready { nth: 0, name: *name, codec: stored.codec, raw_len: stored.raw_len, sketch, range: 0..len };
         let mut puts = [Put { name: *name, new: false, stored_bytes: 0 }];
         inner.append_new(stream, kind, vec![ready], &stored.bytes, settles, &mut puts)?;
         inner.keep_node(kind, name, content);
         Ok(puts[0])
     }
-}
-
-/// Nodes resemble what lies in their place, which is found without.
-fn sketch_of(kind: Kind, content: &[u8]) -> Sketch {
-    if kind.is_node() { Sketch::NONE } else { Sketch::of(content) }
 }
 
 fn check_length(len: usize) -> Result<()> {
@@ -184,7 +179,7 @@ impl Inner {
         for nth in new() {
             let (start, raw_len) = (stored.len(), contents[nth].len() as u32);
             let codec = codec::compress(contents[nth], &mut stored, &patience);
-            let sketch = sketch_of(kind, contents[nth]);
+            let sketch = Sketch::of_object(kind, contents[nth]);
             ready.push(Ready { nth, name: names[nth], codec, raw_len, sketch, range: start..stored.len() });
         }
         self.append_new(stream, kind, ready, &stored, settles, &mut puts)?;

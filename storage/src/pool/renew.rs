@@ -118,7 +118,7 @@ impl Inner {
                 return Ok(false);
             }
             let content = self.open_payload(&file, &slot, payload)?;
-            kept.push((slot, if slot.kind.is_node() { Sketch::NONE } else { Sketch::of(&content) }));
+            kept.push((slot, Sketch::of_object(slot.kind, &content)));
         }
         self.distrust(&BTreeSet::from([id]));
         let mut going = BTreeMap::from([(id, Going { id, record, kept, dead: Vec::new() })]);

@@ -59,13 +59,6 @@ pub(crate) struct Watch {
     blind: AtomicBool,
 }
 
-/// Half of a name: enough to tell any two apart.
-fn short(name: &Name) -> u128 {
-    let mut half = [0; 16];
-    half.copy_from_slice(&name.0[16..]);
-    u128::from_le_bytes(half)
-}
-
 impl Watch {
     pub fn new(options: &WatchOptions, names: u64, salt: u64, floor: ContainerId) -> Watch {
         let bytes = (names as usize).saturating_mul(options.chunk_bits) / 8;
@@ -124,7 +117,7 @@ impl Watch {
     fn need_node(&self, nodes: &mut Nodes, kind: Kind, name: &Name) {
         if nodes.seen.len() >= self.nodes_max {
             self.overflown.store(true, Ordering::Relaxed);
-        } else if nodes.seen.insert(short(name)) {
+        } else if nodes.seen.insert(name.half()) {
             nodes.pending.push((kind, *name));
         }
     }
@@ -157,7 +150,7 @@ impl Watch {
     /// True where an object is needed, or (a chunk, seldom) looks so.
     pub fn is_needed(&self, kind: Kind, name: &Name) -> bool {
         if kind.is_node() {
-            return self.lock().seen.contains(&short(name));
+            return self.lock().seen.contains(&name.half());
         }
         let (block, mut bits) = self.bits(name);
         bits.all(|(word, bit)| self.chunks[block + word].load(Ordering::Relaxed) & bit != 0)

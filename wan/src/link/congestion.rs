@@ -303,7 +303,7 @@ impl Steady {
             self.past.believe_only(rate);
         }
         if much || self.some_rounds >= LASTING_ROUNDS {
-            let widest = self.windows.into_iter().fold(self.window, u64::max);
+            let widest = self.widest_window();
             let from = self.ceiling.map_or(widest, |ceiling| ceiling.min(widest));
             self.ceiling = Some((from * 85 / 100).max(WINDOW_MIN_PACKETS * self.mtu));
             (self.rise_milli, self.ceiling_since) = (RISE_MILLI, Some(now));
@@ -315,6 +315,11 @@ impl Steady {
             self.rise_milli = (self.rise_milli * 2).min(RISE_MILLI_MAX);
         }
         much
+    }
+
+    /// Of this round and the two before it.
+    fn widest_window(&self) -> u64 {
+        self.windows.into_iter().fold(self.window, u64::max)
     }
 
     /// A tenth beyond the usual.
@@ -457,7 +462,7 @@ impl Law for Steady {
             // A short line has been seen to take what was under way before it was drained, and the pacer spreads it.
             let is_short = self.usual_round_trip() < ROUND_MIN;
             let drained = is_short && matches!(self.phase, Phase::Cycle { place: AFTER_DRAIN, .. });
-            let most = if drained { self.windows.into_iter().fold(self.window, u64::max) } else { self.window };
+            let most = if drained { self.widest_window() } else { self.window };
             self.window = self.bounded(self.target().min(most));
         }
     }
