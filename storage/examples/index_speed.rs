@@ -1,6 +1,8 @@
 //! What the index costs: time to insert names in batches, bytes a name, look-ups, opening.
 //!
-//! `cargo run --release -p narrowboat-storage --example index_speed -- [million names] [batch in thousands] [folder]`
+//! `cargo run --release -p narrowboat-storage --example index_speed -- [million names] [batch in thousands] [folder] [names in the database]`
+//!
+//! The last one is how many names stay in the database before they move into sorted files; 1000000000 measures redb alone.
 //!
 //! Names are hashes of a counter, which is what real names look like to an index. At chunks of 16 KiB on average, a
 //! million names are 16 GB of unique data.
@@ -24,12 +26,14 @@ fn main() -> Result<()> {
     let million: u64 = args.next().and_then(|arg| arg.parse().ok()).unwrap_or(4);
     let batch = 1000 * args.next().and_then(|arg| arg.parse().ok()).unwrap_or(256u64);
     let folder = args.next().map_or_else(std::env::temp_dir, PathBuf::from).join("narrowboat-index-speed");
+    let fresh_max = args.next().and_then(|arg| arg.parse().ok()).unwrap_or(1 << 20);
     let _ = std::fs::remove_dir_all(&folder);
     let options = IndexOptions {
         cache_bytes: 32 << 20,
         filter_bits_per_name: 10,
         filter_bytes_max: 256 << 20,
         verify_bytes_max: 0,
+        fresh_max,
     };
     let open = || -> Result<Index> {
         Ok(Index::open(Arc::new(FileMedia::open(&folder)?), StoreId([1; 16]), &[2; 16], &options)?.0)

@@ -16,11 +16,62 @@ pub const RECORD_BYTES: usize = 32;
 /// Container ids stay below this: 2^40 containers of 16 MiB are 16 EiB.
 pub const CONTAINER_ID_MAX: u64 = 1 << 40;
 
+/// Length of a page of a sorted file.
+pub const PAGE_BYTES: usize = 4096;
+/// Length of a row: a name and its value.
+pub const ROW_BYTES: usize = 32 + LOCATION_BYTES;
+/// How many rows a page has; only the last one of a file has fewer.
+pub const PAGE_ROWS: usize = (PAGE_BYTES - PAGE_HEADER_BYTES) / ROW_BYTES;
+/// Length of a sorted file's footer.
+pub const FOOTER_BYTES: usize = 64;
+/// Length of a value in the table of sorted files.
+pub const SORTED_BYTES: usize = 16;
+
+const PAGE_HEADER_BYTES: usize = 16;
 const MAGIC: &[u8; 8] = b"narrowIX";
+const SORTED_MAGIC: &[u8; 8] = b"narrowIS";
 const FILTER_MAGIC: &[u8; 8] = b"narrowIF";
 const VERSION: u16 = 1;
+const SORTED_VERSION: u16 = 1;
+/// Of the header's third feature set: some names are in sorted files, and what is gone is noted.
+const SORTED_FILES: u64 = 1;
 /// Of the saved filter. 1 took its bits from other bytes of the names.
 const FILTER_VERSION: u16 = 2;
+
+/// What the index says of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// It lies there.
+    At(Location),
+    /// It is gone, whatever older sorted files say.
+    Gone,
+}
+
+impl Entry {
+    /// The place, where there is one.
+    pub fn place(self) -> Option<Location> {
+        match self {
+            Entry::At(place) => Some(place),
+            Entry::Gone => None,
+        }
+    }
+}
+
+/// Encodes that `name` is gone.
+pub fn encode_gone(name: &Name) -> [u8; LOCATION_BYTES] {
+    let mut bytes = [0; LOCATION_BYTES];
+    let sum = checksum(name, &bytes);
+    bytes[13..16].copy_from_slice(&sum);
+    bytes
+}
+
+/// Decodes what the index says of `name`; `None` where the entry rotted.
+pub fn decode_entry(name: &Name, bytes: &[u8; LOCATION_BYTES]) -> Option<Entry> {
+    match *bytes == encode_gone(name) {
+        true => Some(Entry::Gone),
+        false => decode_location(name, bytes).map(Entry::At),
+    }
+}
 
 /// Encodes where the object `name` lies.
 pub fn encode_location(name: &Name, location: &Location) -> [u8; LOCATION_BYTES] {
@@ -80,11 +131,12 @@ pub fn decode_record(bytes: &[u8; RECORD_BYTES]) -> Option<Record> {
     Some(Record { class: Class::from_u8(class)?, complete: complete == 1, slots, raw_bytes, stored_bytes, file_bytes })
 }
 
-/// Encodes whose index this is.
-pub fn encode_header(store: StoreId, realm: &[u8; 16]) -> Vec<u8> {
+/// Encodes whose index this is, and whether it has sorted files.
+pub fn encode_header(store: StoreId, realm: &[u8; 16], sorted_files: bool) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.put_u16(VERSION);
-    bytes.extend_from_slice(&[0; 6 + 24]);
+    bytes.extend_from_slice(&[0; 6 + 16]);
+    bytes.put_u64(if sorted_files { SORTED_FILES } else { 0 });
     bytes.extend_from_slice(&store.0);
     bytes.extend_from_slice(realm);
     bytes
@@ -93,8 +145,86 @@ pub fn encode_header(store: StoreId, realm: &[u8; 16]) -> Vec<u8> {
 /// True where the index is of this store and realm and of a format that this version may write. Features of the first
 /// set do not matter.
 pub fn header_fits(header: &[u8], store: StoreId, realm: &[u8; 16]) -> bool {
-    let ours = encode_header(store, realm);
-    header.len() == ours.len() && header[..10] == ours[..10] && header[24..] == ours[24..]
+    let fits = |ours: Vec<u8>| header.len() == ours.len() && header[..10] == ours[..10] && header[24..] == ours[24..];
+    [false, true].into_iter().any(|sorted_files| fits(encode_header(store, realm, sorted_files)))
+}
+
+/// Encodes what is known about a sorted file: its part and how many rows it has.
+pub fn encode_sorted(part: u8, rows: u64) -> [u8; SORTED_BYTES] {
+    let mut bytes = [0; SORTED_BYTES];
+    bytes[0] = part;
+    bytes[8..].copy_from_slice(&rows.to_le_bytes());
+    bytes
+}
+
+/// Decodes part and rows of a sorted file.
+pub fn decode_sorted(bytes: &[u8; SORTED_BYTES]) -> (u8, u64) {
+    let mut rows = [0; 8];
+    rows.copy_from_slice(&bytes[8..]);
+    (bytes[0], u64::from_le_bytes(rows))
+}
+
+/// How many pages so many rows fill.
+pub fn page_count(rows: u64) -> usize {
+    rows.div_ceil(PAGE_ROWS as u64) as usize
+}
+
+/// Appends a page of at most [`PAGE_ROWS`] rows: the `number`th of the sorted file `id`.
+pub fn encode_page(rows: &[(Name, [u8; LOCATION_BYTES])], id: u64, number: usize, bytes: &mut Vec<u8>) {
+    let start = bytes.len();
+    bytes.put_u32(0);
+    bytes.put_u32(rows.len() as u32);
+    bytes.put_u32(number as u32);
+    bytes.put_u32(id as u32);
+    for (name, value) in rows {
+        bytes.extend_from_slice(&name.0);
+        bytes.extend_from_slice(value);
+    }
+    bytes.resize(start + PAGE_BYTES, 0);
+    let sum = crc32c::crc32c(&bytes[start + 4..]).to_le_bytes();
+    bytes[start..start + 4].copy_from_slice(&sum);
+}
+
+/// The rows of a page; `None` where it is not the `number`th of the sorted file `id`, or its checksum is wrong.
+pub fn decode_page(page: &[u8], id: u64, number: usize) -> Option<&[[u8; ROW_BYTES]]> {
+    let (header, rows) = page.split_first_chunk::<PAGE_HEADER_BYTES>()?;
+    let field = |nth: usize| u32::from_le_bytes([header[4 * nth], header[4 * nth + 1], header[4 * nth + 2], header[4 * nth + 3]]);
+    let sound = page.len() == PAGE_BYTES && field(0) == crc32c::crc32c(&page[4..]);
+    let rows = rows.as_chunks::<ROW_BYTES>().0.get(..field(1) as usize)?;
+    (sound && (field(2), field(3)) == (number as u32, id as u32)).then_some(rows)
+}
+
+/// What a sorted file says of itself at its end.
+pub struct SortedFooter {
+    /// Whose file it is.
+    pub store: StoreId,
+    /// Its number.
+    pub id: u64,
+    /// The first byte of all its names.
+    pub part: u8,
+    /// How many rows it has.
+    pub rows: u64,
+    /// CRC32C of the first names of its pages.
+    pub fences_sum: u32,
+}
+
+impl SortedFooter {
+    /// The footer's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = SORTED_MAGIC.to_vec();
+        bytes.put_u16(SORTED_VERSION);
+        bytes.put_u8(self.part);
+        bytes.put_u8(0);
+        bytes.put_u32(page_count(self.rows) as u32);
+        bytes.extend_from_slice(&self.store.0);
+        bytes.put_u64(self.id);
+        bytes.put_u64(self.rows);
+        bytes.put_u32(self.fences_sum);
+        bytes.extend_from_slice(&[0; 8]);
+        let sum = crc32c::crc32c(&bytes);
+        bytes.put_u32(sum);
+        bytes
+    }
 }
 
 /// The saved filter, before its blocks: header and the sizes of its parts.
@@ -150,16 +280,31 @@ mod tests {
         let (class, complete) = (Class::Data, true);
         let record = Record { class, complete, slots: 3, raw_bytes: 0x1000, stored_bytes: 0x800, file_bytes: 0x1234 };
         let store = StoreId(*b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x0f");
+        let footer = SortedFooter { store, id: 0x51, part: 0x11, rows: 1, fences_sum: crc32c::crc32c(&[0x11; 8]) };
+        let mut page = Vec::new();
+        encode_page(&[(name, encode_location(&name, &location))], 0x51, 0, &mut page);
+        assert!(page.len() == PAGE_BYTES && page[PAGE_HEADER_BYTES + ROW_BYTES..].iter().all(|byte| *byte == 0));
         let written = [
             hex(&encode_location(&name, &location)),
             hex(&encode_record(&record)),
-            hex(&encode_header(store, &[0x22; 16])),
+            hex(&encode_header(store, &[0x22; 16], false)),
+            hex(&encode_gone(&name)),
+            hex(&encode_sorted(0x11, 1)),
+            hex(&page[..PAGE_HEADER_BYTES + ROW_BYTES]),
+            hex(&footer.encode()),
         ];
         assert_eq!(shown(), written);
         let read: Vec<_> = shown().iter().map(|line| unhex(line)).collect();
         assert_eq!(decode_location(&name, read[0].as_slice().try_into().unwrap()), Some(location));
         assert_eq!(decode_record(read[1].as_slice().try_into().unwrap()), Some(record));
         assert!(header_fits(&read[2], store, &[0x22; 16]));
+        assert_eq!(decode_entry(&name, read[3].as_slice().try_into().unwrap()), Some(Entry::Gone));
+        assert_eq!(decode_sorted(read[4].as_slice().try_into().unwrap()), (0x11, 1));
+        let mut page = read[5].clone();
+        page.resize(PAGE_BYTES, 0);
+        let rows = decode_page(&page, 0x51, 0).unwrap();
+        assert_eq!((rows.len(), &rows[0][..32]), (1, &name.0[..]));
+        assert!(decode_page(&page, 0x52, 0).is_none() && decode_page(&page, 0x51, 1).is_none());
     }
 
     #[test]
@@ -174,9 +319,9 @@ mod tests {
             bent[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(decode_location(&name, &bent), None, "bit {bit}");
         }
-        let header = encode_header(StoreId([1; 16]), &[2; 16]);
+        let header = encode_header(StoreId([1; 16]), &[2; 16], false);
         assert!(!header_fits(&header, StoreId([3; 16]), &[2; 16]) && !header_fits(&header, StoreId([1; 16]), &[3; 16]));
-        for (at, fits) in [(0, false), (8, false), (16, true), (24, false), (32, false)] {
+        for (at, fits) in [(0, false), (8, false), (16, true), (24, false), (32, true), (33, false)] {
             let mut bent = header.clone();
             bent[at] ^= 1;
             assert_eq!(header_fits(&bent, StoreId([1; 16]), &[2; 16]), fits, "byte {at}");

@@ -1,8 +1,12 @@
 //! Stage 6: finding. Which container an object lies in; a cache that can be rebuilt from containers at any time.
 //!
 //! ```text
-//! look-up:  recent names (pool) → filter: surely new? → locality: a directory read lately? → redb
+//! look-up:  recent names (pool) → filter: surely new? → locality: a directory read lately? → redb → sorted files
 //! ```
+//!
+//! New names go into redb, where each change costs a page. Once there are more than some millions, a part of them at a time (those with the
+//! same first byte) moves into a *sorted file* (`sorted.rs`, `moves.rs`). So what a name costs does not grow with the index: redb stays
+//! small, and files are written and merged in order.
 //!
 //! Promises:
 //! * Names come in only with the containers they lie in, whole containers at a time, in one durable transaction.
@@ -12,12 +16,10 @@
 //! It never decides which names may be admitted, and never reads a container. `docs/formats/index.md` owns the bytes.
 
 use std::collections::BTreeMap;
-use std::io::IoSlice;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use bytes::Bytes;
-use redb::{ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use crate::container::Class;
 use crate::database::{Database, Settings};
@@ -29,11 +31,22 @@ use crate::name::{Kind, Name};
 
 pub use filter::Filter;
 
+use sorted::SortedFile;
+
+mod change;
 /// Which names are surely new.
 pub mod filter;
+mod filter_file;
 mod format;
 /// Directories that were read lately.
 pub mod locality;
+mod look_up;
+mod moves;
+mod sorted;
+#[cfg(test)]
+mod tests;
+
+pub use sorted::SORTED_DIR;
 
 /// The database's file.
 pub const INDEX_FILE: &str = "index.redb";
@@ -42,11 +55,11 @@ pub const FILTER_FILE: &str = "index.filter";
 /// Says that the index was found damaged while in use: the next opening builds it anew, also where it is too large to be
 /// verified whole each time.
 const SUSPECT_FILE: &str = "index.suspect";
-const FILTER_TEMPORARY: &str = "index.filter.new";
 
 const NAMES: TableDefinition<&[u8; 32], &[u8; format::LOCATION_BYTES]> = TableDefinition::new("names");
 const CONTAINERS: TableDefinition<u64, &[u8; format::RECORD_BYTES]> = TableDefinition::new("containers");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+const SORTED: TableDefinition<u64, &[u8; format::SORTED_BYTES]> = TableDefinition::new("sorted files");
 
 pub use format::CONTAINER_ID_MAX;
 
@@ -91,6 +104,8 @@ pub struct IndexOptions {
     pub filter_bytes_max: usize,
     /// An index of at most so many bytes is verified whole on opening.
     pub verify_bytes_max: u64,
+    /// So many names stay in the database; what is more moves into sorted files.
+    pub fresh_max: u64,
 }
 
 /// The index of one store.
@@ -98,18 +113,46 @@ pub struct Index {
     database: Database,
     media: Arc<dyn Media>,
     store: StoreId,
+    realm: [u8; 16],
     filter: Filter,
+    files: RwLock<Arc<Files>>,
+    /// Held by whoever changes anything.
+    writing: Mutex<()>,
     names: AtomicU64,
+    /// Rows in the database.
+    fresh: AtomicU64,
+    fresh_max: u64,
+    next_file: AtomicU64,
+    /// The part that moves next.
+    next_part: AtomicU8,
     generation: AtomicU64,
     scans: AtomicU64,
+}
+
+/// The sorted files, by part, the oldest first. What a younger one says of a name counts, and what the database says before all.
+///
+/// Whoever looks a name up asks the database first and takes these after that: what moved meanwhile is found here then.
+#[derive(Clone)]
+struct Files(Vec<Vec<Arc<SortedFile>>>);
+
+impl Files {
+    fn of(&self, name: &Name) -> &[Arc<SortedFile>] {
+        &self.0[usize::from(name.0[0])]
+    }
+    fn all(&self) -> impl Iterator<Item = &Arc<SortedFile>> {
+        self.0.iter().flatten()
+    }
 }
 
 /// What an index says about itself on opening.
 struct Meta {
     fits: bool,
     next_container: u64,
+    next_file: u64,
     generation: u64,
     names: u64,
+    fresh: u64,
+    files: Vec<(u64, u8, u64)>,
 }
 
 impl Index {
@@ -139,8 +182,15 @@ impl Index {
             database,
             media,
             store,
+            realm: *realm,
             filter,
+            files: RwLock::new(Arc::new(Files(vec![Vec::new(); filter::PARTS]))),
+            writing: Mutex::new(()),
             names: AtomicU64::new(0),
+            fresh: AtomicU64::new(0),
+            fresh_max: options.fresh_max,
+            next_file: AtomicU64::new(0),
+            next_part: AtomicU8::new(0),
             generation: AtomicU64::new(0),
             scans: AtomicU64::new(0),
         };
@@ -148,15 +198,20 @@ impl Index {
         if index.database.read(|transaction| Ok(transaction.list_tables()?.next().is_none()))? {
             // Before anything else: the filter of an index that is gone must not be taken for that of a new one.
             remove(index.media.as_ref(), FILTER_FILE)?;
-            index.create_tables(realm)?;
+            index.create_tables()?;
         }
-        let meta = index.read_meta(realm)?;
+        let meta = index.read_meta()?;
         if !meta.fits {
             let found = "one of another store, realm or version";
             return Err(Damage::new(INDEX_FILE, 0, "the index of this store", found).into());
         }
         index.names.store(meta.names, Ordering::Relaxed);
+        index.fresh.store(meta.fresh, Ordering::Relaxed);
         index.generation.store(meta.generation, Ordering::Relaxed);
+        index.find_files(&meta)?;
+        if verify && index.file_bytes()? <= options.verify_bytes_max {
+            index.files().all().try_for_each(|file| file.check())?;
+        }
         index.load_filter()?;
         Ok((index, meta.next_container))
     }
@@ -165,32 +220,72 @@ impl Index {
     pub fn remove(media: &dyn Media) -> Result<()> {
         remove(media, FILTER_FILE)?;
         remove(media, INDEX_FILE)?;
+        // Sorted files that no database tells of go with the next opening.
         remove(media, SUSPECT_FILE)
     }
 
-    fn create_tables(&self, realm: &[u8; 16]) -> Result<()> {
+    /// Takes the sorted files over that the database tells of, and removes all others: a crash left them, or an index that is gone.
+    fn find_files(&self, meta: &Meta) -> Result<()> {
+        let known: BTreeMap<_, _> = meta.files.iter().map(|file| (sorted::path(file.0), file)).collect();
+        let mut there = 0;
+        for name in self.media.list(SORTED_DIR).map_err(|error| io_error("list", SORTED_DIR, error))? {
+            let path = format!("{SORTED_DIR}/{name}");
+            match known.contains_key(&path) {
+                true => there += 1,
+                // That one can't be removed harms nobody.
+                false => drop(self.media.remove(&path)),
+            }
+        }
+        if there < known.len() {
+            let expected = format!("{} sorted files", known.len());
+            return Err(Damage::new(SORTED_DIR, 0, expected, format!("{there} of them")).into());
+        }
+        let mut files = Files(vec![Vec::new(); filter::PARTS]);
+        for (id, part, rows) in &meta.files {
+            let file = SortedFile::new(self.media.clone(), self.store, *id, *part, *rows);
+            files.0[usize::from(*part)].push(Arc::new(file));
+        }
+        self.set_files(files);
+        self.next_file.store(meta.next_file, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn files(&self) -> Arc<Files> {
+        self.files.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    fn set_files(&self, files: Files) {
+        *self.files.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(files);
+    }
+
+    fn create_tables(&self) -> Result<()> {
         self.database.write(|transaction| {
             transaction.open_table(NAMES)?;
             transaction.open_table(CONTAINERS)?;
             let mut meta = transaction.open_table(META)?;
-            meta.insert("header", format::encode_header(self.store, realm).as_slice())?;
+            meta.insert("header", format::encode_header(self.store, &self.realm, false).as_slice())?;
             Ok(())
         })
     }
 
-    fn read_meta(&self, realm: &[u8; 16]) -> Result<Meta> {
+    fn read_meta(&self) -> Result<Meta> {
         self.database.read(|transaction| {
             let meta = transaction.open_table(META)?;
-            let number = |key: &str| -> Result<u64, redb::Error> {
+            let number = |key: &str| -> Result<Option<u64>, redb::Error> {
                 let bytes = meta.get(key)?.and_then(|bytes| bytes.value().try_into().ok());
-                Ok(u64::from_le_bytes(bytes.unwrap_or_default()))
+                Ok(bytes.map(u64::from_le_bytes))
             };
             let header = meta.get("header")?;
+            let fresh = transaction.open_table(NAMES)?.len()?;
+            let files = read_files(transaction)?;
             Ok(Meta {
-                fits: header.is_some_and(|header| format::header_fits(header.value(), self.store, realm)),
-                next_container: number("next container")?,
-                generation: number("generation")?,
-                names: transaction.open_table(NAMES)?.len()?,
+                fits: header.is_some_and(|header| format::header_fits(header.value(), self.store, &self.realm)),
+                next_container: number("next container")?.unwrap_or_default(),
+                next_file: number("next sorted file")?.unwrap_or_default(),
+                generation: number("generation")?.unwrap_or_default(),
+                // An index without sorted files has no more names than rows.
+                names: if files.is_empty() { fresh } else { number("names")?.unwrap_or_default() },
+                fresh,
+                files,
             })
         })
     }
@@ -205,139 +300,12 @@ impl Index {
     }
     /// Length of the index on disk, in bytes.
     pub fn file_bytes(&self) -> Result<u64> {
-        file_bytes(self.media.as_ref())
+        let sorted: u64 = self.files().all().map(|file| file.bytes()).sum();
+        Ok(file_bytes(self.media.as_ref())? + sorted)
     }
     /// The filter over the names that are in the index.
     pub fn filter(&self) -> &Filter {
         &self.filter
-    }
-
-    /// Where objects lie, by looking into the database, whatever the filter says.
-    pub fn probe(&self, names: &[Name]) -> Result<Vec<Option<Location>>> {
-        self.noted(self.probe_all(names))
-    }
-
-    fn probe_all(&self, names: &[Name]) -> Result<Vec<Option<Location>>> {
-        let mut rotten = None;
-        let found = self.database.read(|transaction| {
-            let table = transaction.open_table(NAMES)?;
-            let mut found = Vec::with_capacity(names.len());
-            for name in names {
-                let location = table.get(&name.0)?.map(|value| format::decode_location(name, value.value()));
-                if location == Some(None) {
-                    rotten = Some(*name);
-                }
-                found.push(location.flatten());
-            }
-            Ok(found)
-        })?;
-        match rotten {
-            None => Ok(found),
-            Some(name) => Err(rotten_entry(&name).into()),
-        }
-    }
-
-    /// The first two names that begin with each of the prefixes, with their places, by looking into the database, whatever the
-    /// filter says. Two are enough to see that a prefix is no name.
-    pub fn probe_prefixes(&self, prefixes: &[u64]) -> Result<Vec<Vec<(Name, Location)>>> {
-        let mut rotten = None;
-        let found = self.database.read(|transaction| {
-            let table = transaction.open_table(NAMES)?;
-            let mut all = Vec::with_capacity(prefixes.len());
-            for prefix in prefixes {
-                let (mut low, mut high) = ([0; 32], [0xFF; 32]);
-                low[..8].copy_from_slice(&prefix.to_le_bytes());
-                high[..8].copy_from_slice(&prefix.to_le_bytes());
-                let mut found = Vec::new();
-                for entry in table.range::<&[u8; 32]>(&low..=&high)?.take(2) {
-                    let (name, value) = entry?;
-                    let name = Name(*name.value());
-                    match format::decode_location(&name, value.value()) {
-                        Some(location) => found.push((name, location)),
-                        None => rotten = Some(name),
-                    }
-                }
-                all.push(found);
-            }
-            Ok(all)
-        });
-        self.noted(match (found, rotten) {
-            (Ok(_), Some(name)) => Err(rotten_entry(&name).into()),
-            (found, _) => found,
-        })
-    }
-
-    /// Puts containers with their names into the index, in one durable transaction. `names` must be sorted, and
-    /// everything that the containers hold and refer to must be synced. A name that is there is moved.
-    pub fn insert(
-        &self,
-        containers: &[(ContainerId, Record)],
-        names: &[(Name, Location)],
-        next_container: u64,
-    ) -> Result<()> {
-        let generation = self.generation.load(Ordering::Relaxed) + 1;
-        let written = self.database.write(|transaction| {
-            let mut table = transaction.open_table(NAMES)?;
-            for (name, location) in names {
-                table.insert(&name.0, &format::encode_location(name, location))?;
-            }
-            let mut records = transaction.open_table(CONTAINERS)?;
-            for (id, record) in containers {
-                records.insert(id.0, &format::encode_record(record))?;
-            }
-            let mut meta = transaction.open_table(META)?;
-            meta.insert("next container", next_container.to_le_bytes().as_slice())?;
-            meta.insert("generation", generation.to_le_bytes().as_slice())?;
-            Ok(table.len()?)
-        });
-        let len = self.noted(written)?;
-        self.names.store(len, Ordering::Relaxed);
-        self.generation.store(generation, Ordering::Relaxed);
-        for part in self.filter.insert(names.iter().map(|(name, _)| *name)) {
-            self.fill_filter(part)?;
-        }
-        Ok(())
-    }
-
-    /// Takes names out that still lead to these places, notes `records` of containers anew, and forgets the containers `gone`, in
-    /// one durable transaction. `names` must be sorted. Returns how many names went.
-    pub fn remove_names(
-        &self,
-        names: &[(Name, Location)],
-        records: &[(ContainerId, Record)],
-        gone: &[ContainerId],
-        next_container: u64,
-    ) -> Result<u64> {
-        let generation = self.generation.load(Ordering::Relaxed) + 1;
-        let written = self.database.write(|transaction| {
-            let mut table = transaction.open_table(NAMES)?;
-            let mut removed = 0;
-            for (name, location) in names {
-                let leads_there = table
-                    .get(&name.0)?
-                    .is_some_and(|value| format::decode_location(name, value.value()) == Some(*location));
-                if leads_there {
-                    table.remove(&name.0)?;
-                    removed += 1;
-                }
-            }
-            let mut kept = transaction.open_table(CONTAINERS)?;
-            for (id, record) in records {
-                kept.insert(id.0, &format::encode_record(record))?;
-            }
-            for id in gone {
-                kept.remove(id.0)?;
-            }
-            let mut meta = transaction.open_table(META)?;
-            // The numbers of what is gone are never given out again.
-            meta.insert("next container", next_container.to_le_bytes().as_slice())?;
-            meta.insert("generation", generation.to_le_bytes().as_slice())?;
-            Ok((removed, table.len()?))
-        });
-        let (removed, len) = self.noted(written)?;
-        self.names.store(len, Ordering::Relaxed);
-        self.generation.store(generation, Ordering::Relaxed);
-        Ok(removed)
     }
 
     /// The containers whose names are in the index.
@@ -362,22 +330,6 @@ impl Index {
         }
     }
 
-    /// Visits every name whose first byte is `first`, in order. `None` as location marks an entry that rotted.
-    pub fn scan(&self, first: u8, mut visit: impl FnMut(&Name, Option<Location>)) -> Result<()> {
-        let (mut low, mut high) = ([0; 32], [0xFF; 32]);
-        (low[0], high[0]) = (first, first);
-        self.scans.fetch_add(1, Ordering::Relaxed);
-        let read = self.database.read(|transaction| {
-            for entry in transaction.open_table(NAMES)?.range::<&[u8; 32]>(&low..=&high)? {
-                let (name, value) = entry?;
-                let name = Name(*name.value());
-                visit(&name, format::decode_location(&name, value.value()));
-            }
-            Ok(())
-        });
-        self.noted(read)
-    }
-
     /// How many 256ths of it were visited since it was opened.
     pub fn scans(&self) -> u64 {
         self.scans.load(Ordering::Relaxed)
@@ -400,61 +352,13 @@ impl Index {
         }
     }
 
-    /// Reads and verifies every page of the database.
+    /// Reads and verifies every page of the database and of the sorted files. False where the database had to be repaired.
     pub fn check(&self) -> Result<bool> {
-        self.database.check()
+        let sound = self.noted(self.database.check())?;
+        self.noted(self.files().all().try_for_each(|file| file.check()))?;
+        Ok(sound)
     }
 
-    /// Fills the next cold part of the filter. False where none was cold.
-    pub fn warm_filter(&self) -> Result<bool> {
-        match self.filter.cold() {
-            None => Ok(false),
-            Some(part) => self.fill_filter(part).map(|()| true),
-        }
-    }
-
-    fn fill_filter(&self, part: usize) -> Result<()> {
-        let expected = self.filter.names(part).max((self.len() / filter::PARTS as u64) as usize);
-        self.filter.fill(part, expected, |visit| self.scan(part as u8, |name, _| visit(name)))
-    }
-
-    /// Saves the filter beside the index, for the next opening. Nothing is saved while a part is cold.
-    pub fn save_filter(&self) -> Result<()> {
-        let Some(saved) = self.filter.save(self.store, self.generation.load(Ordering::Relaxed)) else { return Ok(()) };
-        let io = |operation| move |error| io_error(operation, FILTER_FILE, error);
-        if Database::exists(self.media.as_ref(), FILTER_TEMPORARY)? {
-            self.media.remove(FILTER_TEMPORARY).map_err(io("remove"))?;
-        }
-        let file = self.media.create(FILTER_TEMPORARY).map_err(io("create"))?;
-        file.write_at(&[IoSlice::new(&saved)], 0).map_err(io("write"))?;
-        file.sync().map_err(io("sync"))?;
-        self.media.rename(FILTER_TEMPORARY, FILTER_FILE).map_err(io("rename"))?;
-        self.media.sync_dir("").map_err(io("sync folder of"))
-    }
-
-    /// Takes over the saved filter. It is used only once: the next one to be saved is another.
-    fn load_filter(&self) -> Result<()> {
-        self.read_filter()?;
-        remove(self.media.as_ref(), FILTER_FILE)
-    }
-
-    fn read_filter(&self) -> Result<()> {
-        if !Database::exists(self.media.as_ref(), FILTER_FILE)? {
-            return Ok(());
-        }
-        let io = |operation| move |error| io_error(operation, FILTER_FILE, error);
-        let file = self.media.open(FILTER_FILE).map_err(io("open"))?;
-        let len = file.len().map_err(io("measure"))?;
-        // Far more than any sound filter of so many names: not worth reading.
-        if len > 64 * self.len() + (1 << 20) {
-            return Ok(());
-        }
-        let mut bytes = vec![0; len as usize];
-        let got = file.read_at(&mut bytes, 0).map_err(io("read"))?;
-        bytes.truncate(got);
-        self.filter.load(&Bytes::from(bytes), self.store, self.generation.load(Ordering::Relaxed));
-        Ok(())
-    }
 }
 
 /// Removes a file for good, where it is there.
@@ -464,6 +368,22 @@ fn remove(media: &dyn Media, file: &str) -> Result<()> {
         media.sync_dir("").map_err(|error| io_error("sync", "", error))?;
     }
     Ok(())
+}
+
+/// Number, part and rows of each sorted file, by number.
+fn read_files(transaction: &ReadTransaction) -> Result<Vec<(u64, u8, u64)>, redb::Error> {
+    let table = match transaction.open_table(SORTED) {
+        // It comes with the first of them.
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        table => table?,
+    };
+    let mut files = Vec::new();
+    for entry in table.iter()? {
+        let (id, value) = entry?;
+        let (part, rows) = format::decode_sorted(value.value());
+        files.push((id.value(), part, rows));
+    }
+    Ok(files)
 }
 
 fn rotten_entry(name: &Name) -> Damage {

@@ -120,6 +120,8 @@ pub struct PoolOptions {
     /// As the index grows, an eighth of it goes in at once, but never more than this. Every batch rewrites most pages of
     /// a large index, so larger batches cost less; this many names wait in memory, and at most twice as many.
     pub index_batch_max: usize,
+    /// So many names stay in the index's database, whose pages change with each batch; what is more moves into sorted files.
+    pub index_fresh_max: u64,
     /// Memory for the filter, per name.
     pub filter_bits_per_name: usize,
     /// The filter never grows beyond this.
@@ -143,7 +145,8 @@ impl PoolOptions {
             index_cache_bytes: 32 << 20,
             streams_max: 8,
             index_batch: 128 << 10,
-            index_batch_max: 1 << 20,
+            index_batch_max: 512 << 10,
+            index_fresh_max: 1 << 20,
             filter_bits_per_name: 10,
             filter_bytes_max: 128 << 20,
             index_verify_bytes_max: 32 << 20,

@@ -185,6 +185,7 @@ fn open_index(
         filter_bits_per_name: options.filter_bits_per_name,
         filter_bytes_max: options.filter_bytes_max,
         verify_bytes_max: options.index_verify_bytes_max,
+        fresh_max: options.index_fresh_max,
     };
     let open = || -> Result<Opened> {
         let (index, next) = Index::open(media.clone(), store, &realm.id(), &index_options)?;

@@ -41,6 +41,7 @@ impl DiskParts {
             "journal" => &mut self.journal_bytes,
             "history" => &mut self.history_bytes,
             "catalogue" => &mut self.catalogue_bytes,
+            crate::index::SORTED_DIR => &mut self.index_bytes,
             _ if path.starts_with("catalogue.") => &mut self.catalogue_bytes,
             _ if path.starts_with("index.") => &mut self.index_bytes,
             _ => &mut self.other_bytes,

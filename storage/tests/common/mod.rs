@@ -20,6 +20,7 @@ pub fn small() -> StoreOptions {
     let mut options = StoreOptions { reserve_bytes: 1 << 20, quarantine: Duration::ZERO, ..StoreOptions::default() };
     options.pool.container_bytes = 256 << 10;
     options.pool.index_batch = 64;
+    options.pool.index_fresh_max = 300;
     options.pool.cache_bytes = 1 << 20;
     options.journal.segment_bytes = 4 << 20;
     options.whole_journal_bytes = 4 << 20;
