@@ -88,7 +88,8 @@ fn insert(index: &Index, from: u64, to: u64) -> Result<()> {
     let mut names: Vec<_> = (from..to).map(|nth| (name(nth), place(nth))).collect();
     names.sort_unstable_by_key(|(name, _)| *name);
     let (slots, raw_bytes, stored_bytes, file_bytes) = (SLOTS as u32, 16 << 20, 8 << 20, 8 << 20);
-    let record = Record { class: Class::Data, complete: true, slots, raw_bytes, stored_bytes, file_bytes };
+    let record =
+        Record { class: Class::Data, complete: true, dense: false, slots, raw_bytes, stored_bytes, file_bytes };
     let records: Vec<_> = (from / SLOTS..to.div_ceil(SLOTS)).map(|id| (ContainerId(id), record)).collect();
     index.insert(&records, &names, to / SLOTS + 1)
 }

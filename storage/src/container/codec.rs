@@ -1,4 +1,4 @@
-//! LZ4 blocks where they pay, raw bytes where they do not, and back within bounds.
+//! LZ4 blocks where they pay, raw bytes where they do not, zstd frames for what is old, and back within bounds.
 //!
 //! *Pays* means: saves at least a sixteenth. After several contents of a stream that did not pay, only a sample is
 //! tried ([`Patience`]), so that data that is compressed or encrypted already costs next to nothing.
@@ -16,12 +16,19 @@ pub enum Codec {
     Raw = 0,
     /// One LZ4 block without a length in front.
     Lz4 = 1,
+    /// One zstd frame (RFC 8878), in dense containers alone. It never goes over the wire.
+    Zstd = 2,
 }
 
 impl Codec {
-    /// Reads the number that stands for a codec on disk and wire.
+    /// Reads the number that stands for a codec on the wire and in histories.
     pub fn from_u8(number: u8) -> Option<Codec> {
         [Codec::Raw, Codec::Lz4].into_iter().find(|codec| *codec as u8 == number)
+    }
+
+    /// Reads the number that stands for a codec in a container.
+    pub fn in_container(number: u8) -> Option<Codec> {
+        Codec::from_u8(number).or((number == Codec::Zstd as u8).then_some(Codec::Zstd))
     }
 }
 
@@ -31,6 +38,8 @@ const COMPRESS_BYTES_MIN: usize = 64;
 const MISSES_MAX: u32 = 8;
 /// Of an incompressible stream, one content in this many is tried.
 const SAMPLE: u32 = 8;
+/// Of zstd's levels: beyond it, chunks of 16 KiB hardly become smaller.
+const DENSE_LEVEL: i32 = 12;
 
 /// Remembers how compressible a stream was lately. Shared by threads; being slightly wrong costs only bytes or time.
 #[derive(Debug, Default)]
@@ -82,6 +91,13 @@ pub fn compress(content: &[u8], out: &mut Vec<u8>, patience: &Patience) -> Codec
     Codec::Raw
 }
 
+/// A codec's form of `content` that takes time to make and less room; `None` where it is not smaller than `than` bytes.
+pub fn compress_densely(content: &[u8], than: usize) -> Option<Vec<u8>> {
+    let frame = zstd::bulk::compress(content, DENSE_LEVEL).ok().filter(|frame| frame.len() < than)?;
+    // It takes the place of a form that was read many times; this one was never.
+    (decompress(Codec::Zstd, content.len(), &frame).as_deref() == Ok(content)).then_some(frame)
+}
+
 /// The content behind a stored form. `Err` says what is wrong with it; never returns other than `raw_len` bytes, and
 /// never needs more memory than that.
 pub fn decompress(codec: Codec, raw_len: usize, stored: &[u8]) -> Result<Vec<u8>, String> {
@@ -96,6 +112,11 @@ pub fn decompress(codec: Codec, raw_len: usize, stored: &[u8]) -> Result<Vec<u8>
                 Err(error) => Err(format!("no LZ4 block ({error})")),
             }
         }
+        Codec::Zstd => match zstd::bulk::decompress(stored, raw_len) {
+            Ok(content) if content.len() == raw_len => Ok(content),
+            Ok(content) => Err(format!("a zstd frame of {} bytes instead of {raw_len}", content.len())),
+            Err(error) => Err(format!("no zstd frame of {raw_len} bytes ({error})")),
+        },
     }
 }
 
@@ -104,12 +125,16 @@ pub fn decompress(codec: Codec, raw_len: usize, stored: &[u8]) -> Result<Vec<u8>
 pub fn decompress_in<'a>(codec: Codec, raw_len: usize, stored: &'a [u8], room: &'a mut Vec<u8>) -> Option<&'a [u8]> {
     match codec {
         Codec::Raw => Some(stored).filter(|stored| stored.len() == raw_len),
-        Codec::Lz4 => {
+        Codec::Lz4 | Codec::Zstd => {
             if room.len() < raw_len {
                 room.resize(raw_len, 0);
             }
             let room = &mut room[..raw_len];
-            decompress_into(stored, room).is_ok_and(|len| len == raw_len).then_some(room)
+            let len = match codec {
+                Codec::Zstd => zstd::bulk::decompress_to_buffer(stored, room).ok(),
+                _ => decompress_into(stored, room).ok(),
+            };
+            (len == Some(raw_len)).then_some(room)
         }
     }
 }
@@ -169,10 +194,21 @@ mod tests {
         assert!(decompress(Codec::Lz4, 99_999, &block).is_err());
         assert!(decompress(Codec::Lz4, 100_001, &block).is_err());
         assert!(decompress(Codec::Raw, 3, &[1, 2]).is_err());
+        let frame = compress_densely(&[5; 100_000], 1000).unwrap();
+        assert_eq!(decompress(Codec::Zstd, 100_000, &frame).unwrap(), [5; 100_000]);
+        let mut room = Vec::new();
+        assert_eq!(decompress_in(Codec::Zstd, 100_000, &frame, &mut room), Some(&[5; 100_000][..]));
+        assert!(decompress_in(Codec::Zstd, 100_001, &frame, &mut room).is_none());
+        assert!(decompress(Codec::Zstd, 99_999, &frame).is_err() && decompress(Codec::Zstd, 100_001, &frame).is_err());
+        assert!(compress_densely(&noise(4096), 4096).is_none());
         for seed in 0u64..2000 {
             let mut garbage = vec![0; (seed % 97) as usize];
             blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut garbage);
             let _ = decompress(Codec::Lz4, 4096, &garbage);
+            let _ = decompress(Codec::Zstd, 4096, &garbage);
+            let mut bent_frame = frame.clone();
+            bent_frame[seed as usize % frame.len()] ^= 1 << (seed % 8);
+            let _ = decompress(Codec::Zstd, 100_000, &bent_frame);
             let mut bent = block.clone();
             let at = (seed as usize * 31) % bent.len();
             bent[at] ^= 1 << (seed % 8);

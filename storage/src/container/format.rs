@@ -25,6 +25,8 @@ pub const SLOT_MAGIC: [u8; 4] = *b"slot";
 const HEADER_MAGIC: [u8; 8] = *b"narrowCO";
 const FOOTER_MAGIC: [u8; 8] = *b"narrowCE";
 const VERSION: u16 = 1;
+/// Of the features that everyone must know: some slots are compressed with zstd.
+const DENSE: u64 = 1;
 
 /// Copies `N` bytes at `at`; the caller has checked the length.
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
@@ -73,6 +75,8 @@ pub struct Header {
     pub store: StoreId,
     /// Identifier of the realm that its names are keyed in.
     pub realm: [u8; 16],
+    /// It may have slots that are compressed with zstd.
+    pub dense: bool,
 }
 
 impl Header {
@@ -83,6 +87,7 @@ impl Header {
         bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
         bytes[10] = self.class as u8;
         bytes[12..16].copy_from_slice(&(HEADER_BYTES as u32).to_le_bytes());
+        bytes[32..40].copy_from_slice(&(if self.dense { DENSE } else { 0 }).to_le_bytes());
         bytes[40..56].copy_from_slice(&self.store.0);
         bytes[56..72].copy_from_slice(&self.realm);
         bytes[72..80].copy_from_slice(&self.id.0.to_le_bytes());
@@ -101,8 +106,8 @@ impl Header {
             );
         }
         let refuse = u64_at(bytes, 32);
-        if refuse != 0 {
-            return Err(Refusal::Unsupported(format!("{file} needs unknown features {refuse:#x}")).into());
+        if refuse & !DENSE != 0 {
+            return Err(Refusal::Unsupported(format!("{file} needs unknown features {:#x}", refuse & !DENSE)).into());
         }
         let class = Class::from_u8(bytes[10]).ok_or_else(|| Damage::new(file, 10, "a class of 1 or 2", bytes[10]))?;
         Ok(Header {
@@ -110,6 +115,7 @@ impl Header {
             class,
             store: StoreId(array(bytes, 40)),
             realm: array(bytes, 56),
+            dense: refuse & DENSE != 0,
         })
     }
 }
@@ -188,7 +194,7 @@ impl Slot {
 
 fn kind_and_codec(file: &str, offset: u32, kind: u8, codec: u8) -> Result<(Kind, Codec), Damage> {
     let kind = Kind::from_u8(kind).ok_or_else(|| Damage::new(file, offset.into(), "a known kind", kind))?;
-    let codec = Codec::from_u8(codec).ok_or_else(|| Damage::new(file, offset.into(), "a known codec", codec))?;
+    let codec = Codec::in_container(codec).ok_or_else(|| Damage::new(file, offset.into(), "a known codec", codec))?;
     Ok((kind, codec))
 }
 

@@ -16,7 +16,8 @@ use crate::media::{Media, SimDisk};
 use crate::name::Realm;
 
 const PAGE: &str = include_str!("../../../docs/formats/container.md");
-const HEADER: Header = Header { id: ContainerId(0x2a), class: Class::Data, store: StoreId([0; 16]), realm: [0; 16] };
+const HEADER: Header =
+    Header { id: ContainerId(0x2a), class: Class::Data, store: StoreId([0; 16]), realm: [0; 16], dense: false };
 
 fn header() -> Header {
     let mut store = [0; 16];

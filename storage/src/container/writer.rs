@@ -24,6 +24,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 pub struct Writer {
     id: ContainerId,
     class: Class,
+    dense: bool,
     path: String,
     file: Arc<dyn MediaFile>,
     state: Mutex<State>,
@@ -52,7 +53,7 @@ impl Writer {
         let path = path(header.id, header.class);
         let file = media.create(&path).map_err(|error| io_error("create", &path, error))?;
         let state = State { buffer: header.encode().to_vec(), ..State::default() };
-        Ok(Writer { id: header.id, class: header.class, path, file, state: Mutex::new(state) })
+        Ok(Writer { id: header.id, class: header.class, dense: header.dense, path, file, state: Mutex::new(state) })
     }
     /// Which container.
     pub fn id(&self) -> ContainerId {
@@ -61,6 +62,10 @@ impl Writer {
     /// What it holds.
     pub fn class(&self) -> Class {
         self.class
+    }
+    /// True where it may have slots that are compressed with zstd.
+    pub fn dense(&self) -> bool {
+        self.dense
     }
     /// The handle of its file.
     pub fn file(&self) -> &Arc<dyn MediaFile> {

@@ -112,6 +112,7 @@ pub fn encode_record(record: &Record) -> [u8; RECORD_BYTES] {
     let mut bytes = [0; RECORD_BYTES];
     bytes[0] = record.class as u8;
     bytes[1] = u8::from(record.complete);
+    bytes[2] = u8::from(record.dense);
     bytes[4..8].copy_from_slice(&record.slots.to_le_bytes());
     bytes[8..16].copy_from_slice(&record.raw_bytes.to_le_bytes());
     bytes[16..24].copy_from_slice(&record.stored_bytes.to_le_bytes());
@@ -124,11 +125,12 @@ pub fn decode_record(bytes: &[u8; RECORD_BYTES]) -> Option<Record> {
     let bytes = Bytes::copy_from_slice(bytes);
     let mut reader = Reader::new(&bytes, "container record");
     let mut fields = || -> Result<_, Malformed> {
-        let (class, complete, _) = (reader.u8()?, reader.u8()?, reader.u16()?);
-        Ok((class, complete, reader.u32()?, reader.u64()?, reader.u64()?, reader.u64()?))
+        let (class, complete, dense, _) = (reader.u8()?, reader.u8()?, reader.u8()?, reader.u8()?);
+        Ok((class, complete, dense, reader.u32()?, reader.u64()?, reader.u64()?, reader.u64()?))
     };
-    let (class, complete, slots, raw_bytes, stored_bytes, file_bytes) = fields().ok()?;
-    Some(Record { class: Class::from_u8(class)?, complete: complete == 1, slots, raw_bytes, stored_bytes, file_bytes })
+    let (class, complete, dense, slots, raw_bytes, stored_bytes, file_bytes) = fields().ok()?;
+    let (class, complete, dense) = (Class::from_u8(class)?, complete == 1, dense == 1);
+    Some(Record { class, complete, dense, slots, raw_bytes, stored_bytes, file_bytes })
 }
 
 /// Encodes whose index this is, and whether it has sorted files.
@@ -188,7 +190,9 @@ pub fn encode_page(rows: &[(Name, [u8; LOCATION_BYTES])], id: u64, number: usize
 /// The rows of a page; `None` where it is not the `number`th of the sorted file `id`, or its checksum is wrong.
 pub fn decode_page(page: &[u8], id: u64, number: usize) -> Option<&[[u8; ROW_BYTES]]> {
     let (header, rows) = page.split_first_chunk::<PAGE_HEADER_BYTES>()?;
-    let field = |nth: usize| u32::from_le_bytes([header[4 * nth], header[4 * nth + 1], header[4 * nth + 2], header[4 * nth + 3]]);
+    let field = |nth: usize| {
+        u32::from_le_bytes([header[4 * nth], header[4 * nth + 1], header[4 * nth + 2], header[4 * nth + 3]])
+    };
     let sound = page.len() == PAGE_BYTES && field(0) == crc32c::crc32c(&page[4..]);
     let rows = rows.as_chunks::<ROW_BYTES>().0.get(..field(1) as usize)?;
     (sound && (field(2), field(3)) == (number as u32, id as u32)).then_some(rows)
@@ -277,8 +281,9 @@ mod tests {
     fn the_examples_of_the_page_are_what_is_written_and_read() {
         let name = Name([0x11; 32]);
         let location = Location { container: ContainerId(0x2a), offset: 0x60, stored_len: 0x200, kind: Kind::Chunk };
-        let (class, complete) = (Class::Data, true);
-        let record = Record { class, complete, slots: 3, raw_bytes: 0x1000, stored_bytes: 0x800, file_bytes: 0x1234 };
+        let (class, complete, dense) = (Class::Data, true, false);
+        let record =
+            Record { class, complete, dense, slots: 3, raw_bytes: 0x1000, stored_bytes: 0x800, file_bytes: 0x1234 };
         let store = StoreId(*b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x0f");
         let footer = SortedFooter { store, id: 0x51, part: 0x11, rows: 1, fences_sum: crc32c::crc32c(&[0x11; 8]) };
         let mut page = Vec::new();

@@ -83,6 +83,8 @@ pub struct Record {
     pub class: Class,
     /// Every slot is admitted, and the index points to this very container for it.
     pub complete: bool,
+    /// It is dense, or was found to gain nothing by that.
+    pub dense: bool,
     /// How many slots it has.
     pub slots: u32,
     /// Sum of the objects' lengths.
@@ -358,7 +360,6 @@ impl Index {
         self.noted(self.files().all().try_for_each(|file| file.check()))?;
         Ok(sound)
     }
-
 }
 
 /// Removes a file for good, where it is there.

@@ -108,7 +108,8 @@ impl SortedFile {
         let mut found = None;
         for page in opened.pages_of(sorting(name.prefix())) {
             let rows = self.page(opened, page, last)?;
-            found = found.or_else(|| rows.binary_search_by(|row| row[..32].cmp(&name.0)).ok().map(|at| value(&rows[at])));
+            found =
+                found.or_else(|| rows.binary_search_by(|row| row[..32].cmp(&name.0)).ok().map(|at| value(&rows[at])));
         }
         Ok(found)
     }
@@ -272,7 +273,8 @@ pub(super) fn write(
 ) -> Result<Option<SortedFile>> {
     let path = path(id);
     let file = media.create(&path).map_err(|error| io_error("create", &path, error))?;
-    let mut writer = Writer { file, path: &path, id, rows: 0, page: Vec::new(), run: Vec::new(), at: 0, fences: Vec::new() };
+    let mut writer =
+        Writer { file, path: &path, id, rows: 0, page: Vec::new(), run: Vec::new(), at: 0, fences: Vec::new() };
     let written = || {
         rows.into_iter().try_for_each(|row| writer.push(&row?))?;
         writer.end(store, part)

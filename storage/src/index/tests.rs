@@ -39,7 +39,7 @@ fn name(nth: u64) -> Name {
 
 fn record() -> Record {
     let (class, slots) = (Class::Data, 10);
-    Record { class, complete: true, slots, raw_bytes: 1000, stored_bytes: 500, file_bytes: 700 }
+    Record { class, complete: true, dense: false, slots, raw_bytes: 1000, stored_bytes: 500, file_bytes: 700 }
 }
 
 type Model = BTreeMap<Name, Location>;
@@ -52,14 +52,18 @@ fn change(index: &Index, model: &Model, rng: &mut StdRng, batch: u64) -> Result<
             let (container, offset) = (ContainerId(batch), 64 * rng.random_range(0..1000));
             Location { container, offset, stored_len: rng.random_range(1..5000), kind: Kind::Chunk }
         };
-        let names: Model = (0..rng.random_range(1..120)).map(|_| (name(rng.random_range(0..600)), place(rng))).collect();
+        let names: Model =
+            (0..rng.random_range(1..120)).map(|_| (name(rng.random_range(0..600)), place(rng))).collect();
         after.extend(names.iter());
         index.insert(&[(ContainerId(batch), record())], &names.into_iter().collect::<Vec<_>>(), batch + 1)?;
     } else {
         let share = rng.random_range(0.0..1.0);
-        let mut going: Vec<_> = model.iter().map(|(name, at)| (*name, *at)).filter(|_| rng.random_bool(share)).collect();
+        let mut going: Vec<_> =
+            model.iter().map(|(name, at)| (*name, *at)).filter(|_| rng.random_bool(share)).collect();
         let went = going.len() as u64;
-        going.iter().for_each(|(name, _)| drop(after.remove(name)));
+        going.iter().for_each(|(name, _)| {
+            after.remove(name);
+        });
         // What leads elsewhere stays.
         for (name, at) in model.iter().filter(|(name, _)| after.contains_key(*name)).take(3) {
             going.push((*name, Location { offset: at.offset + 1, ..*at }));
@@ -135,7 +139,10 @@ fn a_power_cut_at_any_sync_leaves_the_index_before_or_after_a_batch() {
             disk.power_on();
             let index = open(&disk, 40).unwrap_or_else(|error| panic!("seed {seed}, cut {cut}: {error}"));
             let now = |state: &Model| index.len() == state.len() as u64 && compare_quietly(&index, state);
-            assert!(states[done..states.len().min(done + 2)].iter().any(now), "seed {seed}, cut {cut} after batch {done}");
+            assert!(
+                states[done..states.len().min(done + 2)].iter().any(now),
+                "seed {seed}, cut {cut} after batch {done}"
+            );
             drop(index);
             let left = disk.list(SORTED_DIR).unwrap().len();
             let index = open(&disk, 40).unwrap();

@@ -17,6 +17,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use crate::chunk::Sketch;
+use crate::container::codec::{self, Codec};
 use crate::container::format::{SLOT_BYTES, Slot};
 use crate::container::reader::{self, Directory};
 use crate::container::{Class, dir, path};
@@ -28,6 +29,7 @@ use crate::name::Name;
 
 use super::condemn::pays;
 use super::put::{Present, Ready};
+use super::streams::DENSE;
 use super::watch::Watch;
 use super::{Inner, Pool, Put, StreamId};
 
@@ -69,6 +71,8 @@ pub(super) struct Going {
     pub kept: Vec<(Slot, Sketch)>,
     /// What is not.
     pub dead: Vec<(Name, Location)>,
+    /// What is kept is compressed with zstd on the way, where that is smaller.
+    pub densely: bool,
 }
 
 impl Going {
@@ -126,7 +130,7 @@ impl Inner {
         sum.read_bytes += directory.footer.file_bytes() - directory.footer.slots_end();
         let names: Vec<Name> = directory.slots.iter().map(|slot| slot.name).collect();
         let places = self.index.probe(&names)?;
-        let mut going = Going { id, record, kept: Vec::new(), dead: Vec::new() };
+        let mut going = Going { id, record, kept: Vec::new(), dead: Vec::new(), densely: false };
         let mut door = self.door.write().unwrap_or_else(PoisonError::into_inner);
         for (nth, (slot, place)) in directory.slots.iter().zip(places).enumerate() {
             let here = Location { container: id, offset: slot.offset, stored_len: slot.stored_len, kind: slot.kind };
@@ -146,7 +150,7 @@ impl Inner {
         Ok(Some(going))
     }
 
-    fn directory_with_sketches(&self, id: ContainerId, class: Class) -> Result<(Directory, Vec<Sketch>)> {
+    pub(super) fn directory_with_sketches(&self, id: ContainerId, class: Class) -> Result<(Directory, Vec<Sketch>)> {
         let (file, path) = (self.files.open(self.media.as_ref(), id, class)?, path(id, class));
         let directory = reader::read_directory(file.as_ref(), &path, id)?;
         // Hints: what can't be read is computed anew by nobody, and is missed by nobody much.
@@ -190,18 +194,15 @@ impl Inner {
                 return Err(Damage::new(file, slot.offset.into(), expected, format!("{found:?}")).into());
             }
             // Its last look before the other copy goes.
-            self.open_payload(&file, &found, payload.clone())?;
-            let ready = Ready {
-                nth: 0,
-                name: slot.name,
-                codec: slot.codec,
-                raw_len: slot.raw_len,
-                sketch: *sketch,
-                range: 0..payload.len(),
-            };
-            let mut puts = [Put { name: slot.name, new: false, stored_bytes: 0 }];
-            self.append(MOVED, slot.kind, &[ready], &payload, Present::Replace, &mut puts)?;
-            sum.moved_bytes += slot.total_bytes();
+            let content = self.open_payload(&file, &found, payload.clone())?;
+            let frame = container.densely.then(|| codec::compress_densely(&content, payload.len())).flatten();
+            let (codec, payload) = frame.map_or((slot.codec, payload), |frame| (Codec::Zstd, frame));
+            let stream = if codec == Codec::Zstd || container.densely { DENSE } else { MOVED };
+            let (name, raw_len, range) = (slot.name, slot.raw_len, 0..payload.len());
+            let ready = Ready { nth: 0, name, codec, raw_len, sketch: *sketch, range };
+            let mut puts = [Put { name, new: false, stored_bytes: 0 }];
+            self.append(stream, slot.kind, &[ready], &payload, Present::Replace, &mut puts)?;
+            sum.moved_bytes += (SLOT_BYTES + payload.len()) as u64;
             moved_to.extend(self.recent.get(slot.kind, &slot.name).map(|place| place.container));
         }
         Ok(())

@@ -57,6 +57,7 @@ use wounds::Wounds;
 
 pub use check::{CheckReport, Progress};
 pub(crate) use condemn::{Condemned, Obstacles, Survey};
+pub use dense::Densified;
 pub(crate) use let_go::{LetGo, Step as LetGoStep};
 pub use mark::Mark;
 pub use recover::PoolReport;
@@ -70,6 +71,7 @@ pub use wounds::Wound;
 mod cache;
 mod check;
 mod condemn;
+mod dense;
 mod let_go;
 mod mark;
 mod put;
@@ -218,6 +220,8 @@ struct Inner {
     aside: Mutex<BTreeMap<String, u64>>,
     /// Containers that are damaged themselves, not only objects in them.
     worn: Mutex<BTreeSet<ContainerId>>,
+    /// Containers below were looked at since opening, whether they should be dense.
+    dense_from: AtomicU64,
     /// Something was let go of since the pool was opened: who comes too late for it finds nothing, and nothing is wrong.
     let_go: AtomicBool,
     /// Who holds names that no root tells of.

@@ -115,6 +115,9 @@ impl Inner {
     fn open_stored(&self, kind: Kind, name: &Name, stored: &Stored) -> Result<Vec<u8>> {
         let raw_len = stored.raw_len as usize;
         check_length(raw_len)?;
+        if stored.codec == Codec::Zstd {
+            return Err(Refusal::Invalid(format!("{name} came in a form that nobody sends")).into());
+        }
         let content = codec::decompress(stored.codec, raw_len, &stored.bytes).map_err(Refusal::Invalid)?;
         match self.realm.name(kind, &content) == *name {
             true => Ok(content),

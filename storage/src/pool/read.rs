@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
+use crate::container::codec::{Codec, Patience};
 use crate::container::format::Slot;
 use crate::container::{Class, codec, path, reader};
 use crate::error::{Damage, Error, Result};
@@ -111,8 +112,8 @@ impl Pool {
     /// An object as it lies, for the wire: its slot and both its checksums are sound. Whoever receives it verifies it
     /// against its name.
     pub fn read_stored(&self, kind: Kind, name: &Name) -> Result<Stored> {
-        let (_, slot, bytes) = self.0.fetch_named(kind, name)?;
-        Ok(Stored { codec: slot.codec, raw_len: slot.raw_len, bytes: Bytes::from(bytes) })
+        let (location, slot, bytes) = self.0.fetch_named(kind, name)?;
+        for_wire(&location, &slot, bytes)
     }
 
     /// The same, and verified against its name here already: for whoever would be taken for a liar by its own damage. What is found is
@@ -122,8 +123,21 @@ impl Pool {
         let (location, slot, payload) = inner.fetch_named(kind, name)?;
         let opened = inner.open_payload(&path(location.container, Class::of(kind)), &slot, payload.clone());
         inner.note_wound(kind, name, &location, opened)?;
-        Ok(Stored { codec: slot.codec, raw_len: slot.raw_len, bytes: Bytes::from(payload) })
+        for_wire(&location, &slot, payload)
     }
+}
+
+/// An object as peers take it: what lies here as a zstd frame is one that no peer expects.
+fn for_wire(location: &Location, slot: &Slot, payload: Vec<u8>) -> Result<Stored> {
+    let (raw_len, mut codec, mut bytes) = (slot.raw_len, slot.codec, payload);
+    if codec == Codec::Zstd {
+        let content = codec::decompress(codec, raw_len as usize, &bytes).map_err(|wrong| {
+            Damage::new(path(location.container, Class::of(location.kind)), slot.offset.into(), slot.name, wrong)
+        })?;
+        bytes = Vec::with_capacity(content.len());
+        codec = codec::compress(&content, &mut bytes, &Patience::default());
+    }
+    Ok(Stored { codec, raw_len, bytes: Bytes::from(bytes) })
 }
 
 /// The one name among those that begin alike, where it is one, of this kind.

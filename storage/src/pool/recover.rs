@@ -113,6 +113,7 @@ impl Pool {
             wounds: super::Wounds::default(),
             unread: Unread::new(kept.unread.clone()),
             worn: Mutex::default(),
+            dense_from: AtomicU64::new(0),
             aside: Mutex::new(found.aside),
             let_go: Default::default(),
             epochs: Epochs::default(),

@@ -121,7 +121,7 @@ impl Inner {
             kept.push((slot, Sketch::of_object(slot.kind, &content)));
         }
         self.distrust(&BTreeSet::from([id]));
-        let mut going = BTreeMap::from([(id, Going { id, record, kept, dead: Vec::new() })]);
+        let mut going = BTreeMap::from([(id, Going { id, record, kept, dead: Vec::new(), densely: false })]);
         let mut sum = LetGo::default();
         self.empty(&mut going, &mut sum)?;
         let went = !going.is_empty();

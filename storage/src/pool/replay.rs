@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, IoSlice};
 use std::sync::{Arc, PoisonError};
 
+use crate::container::codec::Codec;
 use crate::container::format::{Header, Slot};
 use crate::container::reader::{Directory, Scan, Unread};
 use crate::container::{Class, dir, path, reader};
@@ -167,8 +168,9 @@ impl<'a> Replay<'a> {
         path: &str,
         file: &Arc<dyn MediaFile>,
     ) -> Result<Option<(Vec<Slot>, Option<Record>)>> {
-        let ours = Header { id, class, store: self.inner.store, realm: self.inner.realm.id() };
         let header = self.damage_or(reader::read_header(file.as_ref(), path))?;
+        let dense = header.as_ref().is_ok_and(|header| header.dense);
+        let ours = Header { id, class, store: self.inner.store, realm: self.inner.realm.id(), dense };
         if let Ok(header) = &header
             && *header != ours
         {
@@ -178,7 +180,7 @@ impl<'a> Replay<'a> {
         }
         match (&header, self.damage_or(reader::read_directory(file.as_ref(), path, id))?) {
             (Ok(_), Ok(directory)) => {
-                let record = self.seal_again(id, class, path, file, &directory)?;
+                let record = self.seal_again(&ours, path, file, &directory)?;
                 Ok(Some((directory.slots, record)))
             }
             (_, directory) => self.salvage(&ours, path, file, header.err(), directory.ok()),
@@ -190,8 +192,7 @@ impl<'a> Replay<'a> {
     /// beginning. What is before it was safe before it was written.
     fn seal_again(
         &self,
-        id: ContainerId,
-        class: Class,
+        ours: &Header,
         path: &str,
         file: &Arc<dyn MediaFile>,
         directory: &Directory,
@@ -200,10 +201,10 @@ impl<'a> Replay<'a> {
         // Hints, which nobody misses much: what can't be read is left out.
         let sketches = reader::read_sketches(file.as_ref(), path, &directory.footer).unwrap_or_default();
         file.set_len(end).map_err(|error| io_error("cut", path, error))?;
-        let sealed = reader::seal_at(file.as_ref(), path, id, &directory.slots, &sketches, end);
-        sync(self.inner.media.as_ref(), id, path, file)?;
+        let sealed = reader::seal_at(file.as_ref(), path, ours.id, &directory.slots, &sketches, end);
+        sync(self.inner.media.as_ref(), ours.id, path, file)?;
         match sealed {
-            Ok(footer) => Ok(Some(record_of(class, &footer))),
+            Ok(footer) => Ok(Some(record_of(ours.class, ours.dense, &footer))),
             Err(Error::Environment(Environment::Full)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -230,6 +231,7 @@ impl<'a> Replay<'a> {
         if write_again(file.as_ref(), path)?.sectors > scan.unread.sectors {
             return self.leave(ours, path, file, scan, directory);
         }
+        let ours = &Header { dense: ours.dense || scan.slots.iter().any(|slot| slot.codec == Codec::Zstd), ..*ours };
         self.report.damage.extend(header.filter(|_| directory.is_some()));
         self.report.torn_bytes += scan.gap_bytes + len.saturating_sub(scan.end);
         // What could not be read is not written over, nor cut.
@@ -243,7 +245,7 @@ impl<'a> Replay<'a> {
             Ok(footer) => {
                 sync(self.inner.media.as_ref(), ours.id, path, file)?;
                 self.report.sealed += 1;
-                Ok(Some((scan.slots, Some(record_of(ours.class, &footer)))))
+                Ok(Some((scan.slots, Some(record_of(ours.class, ours.dense, &footer)))))
             }
             Err(Error::Environment(Environment::Full)) => Ok(Some((scan.slots, None))),
             Err(error) => Err(error),
@@ -282,7 +284,7 @@ impl<'a> Replay<'a> {
         sync(self.inner.media.as_ref(), ours.id, path, file)?;
         Ok(Some(match directory {
             Some(directory) => {
-                let record = record_of(ours.class, &directory.footer);
+                let record = record_of(ours.class, ours.dense, &directory.footer);
                 (directory.slots, Some(record))
             }
             None => {
@@ -302,7 +304,8 @@ impl<'a> Replay<'a> {
         len: u64,
     ) -> Result<Option<(Vec<Slot>, Option<Record>)>> {
         let media = self.inner.media.as_ref();
-        if is_only_header(file.as_ref(), &ours.encode(), len).unwrap_or(false) {
+        let is_only = |dense| is_only_header(file.as_ref(), &Header { dense, ..*ours }.encode(), len).unwrap_or(false);
+        if is_only(false) || is_only(true) {
             media.remove(path).map_err(|error| io_error("remove", path, error))?;
             self.report.removed += 1;
         } else {

@@ -16,6 +16,9 @@ use crate::index::CONTAINER_ID_MAX;
 use crate::media::Media;
 use crate::pool::StreamId;
 
+/// What is compressed with zstd goes into containers of its own, which older versions refuse.
+pub(super) const DENSE: StreamId = StreamId(u64::MAX - 1);
+
 /// Open containers by stream, and every writer that is open or not yet synced.
 pub(super) struct Streams {
     media: Arc<dyn Media>,
@@ -57,7 +60,8 @@ impl Streams {
     }
 
     /// The container that is open for a stream. A stream that has none takes over that of the stream that was quiet the
-    /// longest, where there are as many as there may be; so containers fill up, however many streams there are.
+    /// longest, where there are as many as there may be; so containers fill up, however many streams there are. Those of [`DENSE`]
+    /// are its alone.
     pub fn writer(&self, class: Class, stream: StreamId) -> Result<Arc<Writer>> {
         let mut open = self.lock();
         open.touch(class, stream);
@@ -65,9 +69,10 @@ impl Streams {
         if let Some(writer) = held {
             return Ok(writer);
         }
-        let writer = match open.take_quietest(class, self.streams_max) {
+        let quietest = if stream == DENSE { None } else { open.take_quietest(class, self.streams_max) };
+        let writer = match quietest {
             Some(writer) => writer,
-            None => self.create(&mut open, class)?,
+            None => self.create(&mut open, class, stream == DENSE)?,
         };
         if let Some(held) = open.by_stream.get_mut(&(class, stream)) {
             held.writer = Some(writer.clone());
@@ -80,7 +85,7 @@ impl Streams {
         self.lock().touch(class, stream).patience.clone()
     }
 
-    fn create(&self, open: &mut Open, class: Class) -> Result<Arc<Writer>> {
+    fn create(&self, open: &mut Open, class: Class, dense: bool) -> Result<Arc<Writer>> {
         let id = ContainerId(self.next.fetch_add(1, Ordering::Relaxed));
         if id.0 >= CONTAINER_ID_MAX {
             return Err(Environment::Full.into());
@@ -90,7 +95,7 @@ impl Streams {
             self.media.create_dir_all(&dir).map_err(|error| io_error("create", &dir, error))?;
             open.dirs.insert(dir);
         }
-        let header = Header { id, class, store: self.store, realm: self.realm };
+        let header = Header { id, class, store: self.store, realm: self.realm, dense };
         let writer = Arc::new(Writer::create(self.media.as_ref(), &header)?);
         self.writers.write().unwrap_or_else(PoisonError::into_inner).insert(id, writer.clone());
         Ok(writer)
@@ -144,7 +149,8 @@ impl Open {
     }
 
     fn take_quietest(&mut self, class: Class, streams_max: usize) -> Option<Arc<Writer>> {
-        let holding = |(key, held): &(&(Class, StreamId), &mut Stream)| key.0 == class && held.writer.is_some();
+        let holding =
+            |(key, held): &(&(Class, StreamId), &mut Stream)| key.0 == class && key.1 != DENSE && held.writer.is_some();
         let count = self.by_stream.iter_mut().filter(holding).count();
         if count < streams_max {
             return None;

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use crate::container::Class;
 use crate::container::format::Footer;
-use crate::container::writer::SyncError;
+use crate::container::writer::{SyncError, Writer};
 use crate::error::{Environment, Error, Result};
 use crate::id::ContainerId;
 use crate::index::Record;
@@ -85,7 +85,7 @@ impl Inner {
         for writer in self.streams.unsafe_writers(class) {
             match writer.sync(self.media.as_ref()) {
                 Ok(None) => {}
-                Ok(Some(footer)) => self.sealed_and_safe(writer.id(), class, &footer),
+                Ok(Some(footer)) => self.sealed_and_safe(&writer, &footer),
                 Err(SyncError::Write(error)) => return Err(error),
                 Err(SyncError::Sync(error)) => {
                     let _ = self.poison.set(error.to_string());
@@ -96,9 +96,10 @@ impl Inner {
         Ok(())
     }
 
-    fn sealed_and_safe(&self, id: ContainerId, class: Class, footer: &Footer) {
-        self.sealed.lock().unwrap_or_else(PoisonError::into_inner).insert(id, record_of(class, footer));
-        self.streams.safe(id);
+    fn sealed_and_safe(&self, writer: &Writer, footer: &Footer) {
+        let record = record_of(writer.class(), writer.dense(), footer);
+        self.sealed.lock().unwrap_or_else(PoisonError::into_inner).insert(writer.id(), record);
+        self.streams.safe(writer.id());
     }
 
     /// Closes every container that holds something, so that the next sync seals it.
@@ -204,10 +205,11 @@ impl Inner {
 }
 
 /// What the index is told about a sealed container, as long as all of its slots count.
-pub(super) fn record_of(class: Class, footer: &Footer) -> Record {
+pub(super) fn record_of(class: Class, dense: bool, footer: &Footer) -> Record {
     Record {
         class,
         complete: true,
+        dense,
         slots: footer.slots,
         raw_bytes: footer.raw_bytes,
         stored_bytes: footer.stored_bytes,

@@ -14,6 +14,7 @@ use crate::media::SimDisk;
 
 mod crash;
 mod damage;
+mod dense;
 mod reading;
 mod sketches;
 

@@ -58,7 +58,7 @@ impl Pool {
         let stays = self.checking();
         inner.settle_all()?;
         let mut state = State::default();
-        if !inner.index.check()? {
+        if noted(inner.index.check(), &mut state.report)? == Some(false) {
             state.report.add(Damage::new(INDEX_FILE, 0, "sound pages", "pages that had to be repaired"));
         }
         let containers = inner.indexed.read().unwrap_or_else(PoisonError::into_inner).clone();
