@@ -75,6 +75,10 @@
 //! rate = "16MiB"                  # a second, at most
 //! hours = "22:00-06:00"           # when it may run; any time where nothing is said
 //!
+//! [recompress]                    # what is old is compressed with zstd where that gives room back, by a quarter of one processor
+//! after = "7d"                    # old is what was stored before the box ran for so long; "" for never
+//! quiet = "5m"                    # it begins once nobody has read or written for so long, and stops when somebody does
+//!
 //! [retention]
 //! quarantine_days = 7             # what is deleted can be had back until the box has run for so long; 0: it is gone at once
 //! empty_quarantine_when_full = false # true: where less than 2 % of the disk are free, what was deleted gives way, oldest first
@@ -102,6 +106,7 @@ mod dscp;
 mod hook;
 mod iscsi;
 mod nfs;
+mod recompress;
 mod retention;
 mod scrub;
 mod wan;
@@ -122,6 +127,7 @@ pub use dscp::Marking;
 pub use hook::{Call, Hook};
 pub use iscsi::{Iscsi, IscsiUser, TargetRules, Volume};
 pub use nfs::{Nfs, ShareRules};
+pub use recompress::Recompress;
 pub use retention::Retention;
 pub use scrub::Scrub;
 pub use wan::{CapRules, Wan};
@@ -148,6 +154,8 @@ pub struct Config {
     pub store: Store,
     /// How often everything is read.
     pub scrub: Scrub,
+    /// When what is old is compressed once more.
+    pub recompress: Recompress,
     /// How long what is deleted can be had back.
     pub retention: Retention,
     /// What is logged.
@@ -262,6 +270,7 @@ impl Config {
         }
         self.wan.compression()?;
         self.scrub.check()?;
+        self.recompress.check()?;
         self.retention.check()?;
         self.wan.dscp.marks()?;
         if let Some(bytes) = self.store.chunk_bytes {
@@ -365,6 +374,8 @@ mod tests {
             ("[store]\ndrain_hours='at night'", "drain_hours"),
             ("[scrub]\nevery='often'", "scrub.every"),
             ("[scrub]\nrate='0'", "scrub.rate"),
+            ("[recompress]\nafter='old'", "recompress.after"),
+            ("[recompress]\nquiet=''", "recompress.quiet"),
             ("[retention]\nquarantine_days=400", "retention.quarantine_days"),
             ("[retention]\nquarantine_days=-1", "quarantine_days"),
             ("[volume.disk]\ndrain_hours='22-6'", "drain_hours"),

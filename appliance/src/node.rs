@@ -52,6 +52,7 @@ use crate::ingest::iscsi;
 use crate::ingest::nfs::Server;
 use crate::jobs::census::Censuses;
 use crate::jobs::reclaim::Reclaims;
+use crate::jobs::recompress::Recompression;
 use crate::plans::Plans;
 use crate::policies::Policies;
 use crate::quarantine::Quarantine;
@@ -133,6 +134,8 @@ pub struct Node {
     pub quarantine: Quarantine,
     /// What deleting would free.
     pub censuses: Censuses,
+    /// What is old is compressed once more.
+    pub recompression: Recompression,
     /// Reading everything now and then.
     pub scrubs: Scrubs,
     /// Gives back the room of what nobody needs.
@@ -186,6 +189,7 @@ impl Node {
         let retention = Retention::new(store.clone(), &config);
         let scrubs = Scrubs::new(store.clone(), &config);
         let censuses = Censuses::new(store.clone());
+        let recompression = Recompression::new(store.clone(), &config);
         let reclaims = Reclaims::new(store.clone(), &config);
         let healings = Healings::new(store.clone());
         let hooks = Hooks::new(store.clone(), config.hook.clone());
@@ -208,6 +212,7 @@ impl Node {
             retention,
             quarantine: Quarantine::default(),
             censuses,
+            recompression,
             scrubs,
             reclaims,
             healings,

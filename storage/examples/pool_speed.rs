@@ -1,20 +1,25 @@
 //! How fast the pool takes new data, known data, and gives it back, beside what its steps alone reach.
 //!
-//! `cargo run --release -p narrowboat-storage --example pool_speed -- [MiB] [threads] [folder]`
+//! `cargo run --release -p narrowboat-storage --example pool_speed -- [MiB] [threads] [folder] [million names]`
+//!
+//! With the last one the index has so many names of other things already, and their containers are empty files.
 //!
 //! Prints wall-clock and processor time for each step; on a machine that does other work, believe the processor's.
 //! The data is half text-like, half noise, and never repeats. Known data is the same again after reopening.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use narrowboat_storage::Result;
 use narrowboat_storage::chunk::{ChunkSizes, Cut, Cutter};
 use narrowboat_storage::container::codec::{Patience, compress};
-use narrowboat_storage::id::StoreId;
-use narrowboat_storage::media::FileMedia;
-use narrowboat_storage::name::{Kind, Realm};
+use narrowboat_storage::container::{Class, path};
+use narrowboat_storage::error::Environment;
+use narrowboat_storage::id::{ContainerId, StoreId};
+use narrowboat_storage::index::{Index, IndexOptions, Location, Record};
+use narrowboat_storage::media::{FileMedia, Media};
+use narrowboat_storage::name::{Kind, Name, Realm};
 use narrowboat_storage::pool::{Pool, PoolOptions, StreamId};
 
 /// Chunks are put in runs of about this many bytes.
@@ -26,6 +31,7 @@ fn main() -> Result<()> {
     let threads: usize = args.next().and_then(|arg| arg.parse().ok()).unwrap_or(2);
     let folder = args.next().map_or_else(std::env::temp_dir, PathBuf::from).join("narrowboat-pool-speed");
     let data: Vec<_> = (0..threads as u64).map(|thread| sample(thread, (mib << 20) / threads)).collect();
+    let million: u64 = args.next().and_then(|arg| arg.parse().ok()).unwrap_or(0);
     let total = data.iter().map(Vec::len).sum();
 
     measure("steps alone, no store", total, || {
@@ -49,12 +55,31 @@ fn main() -> Result<()> {
     let put_all = |pool: &Pool| {
         each(&data, |nth, data| cut(data, |run| pool.put_batch(StreamId(nth as u64), Kind::Chunk, run).map(drop)))
     };
+    drop(open()?);
+    if million > 0 {
+        grow(&folder, million * 1_000_000)?;
+    }
+    let began = Instant::now();
     let pool = open()?;
-    measure("new data", total, || put_all(&pool))?;
-    measure("sync", total, || pool.sync())?;
-    measure("known data, names in memory", total, || put_all(&pool))?;
-    measure("into the index, closed", total, || pool.close())?;
+    println!("opened in {:.2} s, {:.0} MB of memory", began.elapsed().as_secs_f64(), peak_bytes() / 1e6);
+    while pool.warm()? {}
+    println!("filter ready {:.2} s after that", began.elapsed().as_secs_f64());
+    measure("new data, and into the index", total, || {
+        put_all(&pool)?;
+        pool.close()
+    })?;
     println!("{:?}", pool.stats()?);
+    if million > 0 {
+        drop(pool);
+        let began = Instant::now();
+        let pool = open()?;
+        println!("opened again in {:.2} s", began.elapsed().as_secs_f64());
+        measure("known data", total, || put_all(&pool))?;
+        println!("{:?}, {:.0} MB of memory at most", pool.stats()?.lookups, peak_bytes() / 1e6);
+        drop(pool);
+        return Ok(std::fs::remove_dir_all(&folder).unwrap_or_default());
+    }
+    measure("known data, names in memory", total, || put_all(&pool))?;
     drop(pool);
     let pool = open()?;
     measure("known data, after reopening", total, || put_all(&pool))?;
@@ -72,6 +97,62 @@ fn main() -> Result<()> {
     drop(pool);
     let _ = std::fs::remove_dir_all(&folder);
     Ok(())
+}
+
+/// Puts names into the index that nobody asks for, and empty files in the place of their containers.
+fn grow(folder: &Path, names: u64) -> Result<()> {
+    const SLOTS: u64 = 1000;
+    const FIRST: u64 = 1 << 30;
+    let media: Arc<dyn Media> = Arc::new(FileMedia::open(folder)?);
+    let options = PoolOptions::new(|_, _| Ok(Vec::new()));
+    let index_options = IndexOptions {
+        cache_bytes: options.index_cache_bytes,
+        filter_bits_per_name: options.filter_bits_per_name,
+        filter_bytes_max: options.filter_bytes_max,
+        verify_bytes_max: 0,
+        fresh_max: options.index_fresh_max,
+    };
+    let (index, next) = Index::open(media.clone(), StoreId([1; 16]), &Realm::published().id(), &index_options)?;
+    while index.warm_filter()? {}
+    let (began, batch) = (Instant::now(), options.index_batch_max as u64);
+    for from in (0..names).step_by(batch as usize) {
+        let to = (from + batch).min(names);
+        let place = |nth: u64| Location {
+            container: ContainerId(FIRST + nth / SLOTS),
+            offset: (nth % SLOTS) as u32 * 16_000,
+            stored_len: 8_000,
+            kind: Kind::Chunk,
+        };
+        let name = |nth: u64| Name(*blake3::hash(&nth.to_le_bytes()).as_bytes());
+        let mut rows: Vec<_> = (from..to).map(|nth| (name(nth), place(nth))).collect();
+        rows.sort_unstable_by_key(|(name, _)| *name);
+        let (raw_bytes, stored_bytes, file_bytes) = (16 << 20, 8 << 20, 8 << 20);
+        let (class, slots) = (Class::Data, SLOTS as u32);
+        let record = Record { class, complete: true, dense: true, slots, raw_bytes, stored_bytes, file_bytes };
+        let records: Vec<_> =
+            (from / SLOTS..to.div_ceil(SLOTS)).map(|nth| (ContainerId(FIRST + nth), record)).collect();
+        for (id, _) in &records {
+            let path = folder.join(path(*id, Class::Data));
+            path.parent()
+                .map(std::fs::create_dir_all)
+                .transpose()
+                .and_then(|_| std::fs::File::create(path))
+                .map_err(|source| Environment::Io { operation: "create", file: "a container".into(), source })?;
+        }
+        index.insert(&records, &rows, next.max(FIRST + names / SLOTS + 1))?;
+        let seconds = began.elapsed().as_secs_f64();
+        eprint!("\r{:4} million names, {:.0} a second  ", to / 1_000_000, to as f64 / seconds);
+    }
+    eprintln!();
+    println!("{names} names in {:.0} s, {} MB on disk", began.elapsed().as_secs_f64(), index.file_bytes()? / 1_000_000);
+    index.save_filter()
+}
+
+/// Most memory that this process had, in bytes: VmHWM of proc(5).
+fn peak_bytes() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or_default() * 1024.0
 }
 
 /// One thread for each part.

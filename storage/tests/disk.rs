@@ -29,7 +29,7 @@ fn expect_agreement(disk: &SimDisk, store: &Store) -> DiskParts {
     let containers = bytes(disk, |path| path.starts_with("containers/") && !is_aside(path));
     near("containers", parts.objects_bytes + parts.directories_bytes, containers);
     near("set aside", parts.aside_bytes, bytes(disk, is_aside));
-    near("index", parts.index_bytes, bytes(disk, |path| path.starts_with("index.")));
+    near("index", parts.index_bytes, bytes(disk, |path| path.starts_with("index")));
     near("catalogue", parts.catalogue_bytes, bytes(disk, |path| path.starts_with("catalogue")));
     near("journal", parts.journal_bytes, bytes(disk, |path| path.starts_with("journal/")));
     near("history", parts.history_bytes, bytes(disk, |path| path.starts_with("history/")));

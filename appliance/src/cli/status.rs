@@ -108,6 +108,11 @@ fn show_room(status: &Status) {
             say!("               {} for that alone, as of {}", size(counted.quarantine_bytes), counted.counted);
         }
     }
+    let again = &status.recompressed;
+    if again.containers > 0 {
+        let saved = again.before_bytes.saturating_sub(again.after_bytes);
+        say!("  recompressed {} containers that were old: {} given back", count(again.containers), size(saved));
+    }
     match (&status.reclaiming, &status.reclaim) {
         (Some(now), _) => say!("  reclaim      {}: {} {}", now.what, count(now.done), now.unit),
         (None, Some(last)) => say!("  reclaim      {} given back at {}", size(last.freed_bytes), last.ended),

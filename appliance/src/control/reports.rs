@@ -24,7 +24,7 @@ pub use peer::{Invitation, Lag, Line, Peer, PeerPath, Refusal};
 pub use quarantine::{Deleted, Emptied, Freeable, QuarantineSum};
 pub use replication::{Choices, Plan, Replication, Tally};
 pub use retention::{LockRule, Retention, Verdict};
-pub use upkeep::{AffectedFile, Check, Damaged, InTheWay, Reclaim, Scrub};
+pub use upkeep::{AffectedFile, Check, Damaged, InTheWay, Reclaim, Recompressed, Scrub};
 
 /// What a box holds, what it saves, and how far its peers are.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -109,6 +109,9 @@ pub struct Status {
     /// What would be freed, and how old these figures are; absent where nobody has counted since the box was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub freeable: Option<Freeable>,
+    /// What was compressed once more because it is old.
+    #[serde(default)]
+    pub recompressed: Recompressed,
     /// What came of the last run of reclaim.
     #[serde(default)]
     pub reclaim: Option<Reclaim>,

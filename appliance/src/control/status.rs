@@ -191,6 +191,7 @@ fn measure(node: &Node) -> Result<reports::Status, Failed> {
         array: disks::below(&node.data),
         quarantine: quarantine::sum(node),
         freeable: census::last(node),
+        recompressed: node.recompression.told(),
         reclaim: node.reclaims.last(),
         reclaiming: node.reclaims.progress(),
         unreclaimed: node.reclaims.failed(),

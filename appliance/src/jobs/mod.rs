@@ -6,6 +6,8 @@ pub mod census;
 pub mod image;
 /// Room that nobody needs.
 pub mod reclaim;
+/// What is old, compressed once more.
+pub mod recompress;
 /// Files out of a snapshot, into a folder.
 pub mod restore;
 

@@ -41,6 +41,7 @@ impl Threads {
         }
         lookers.extend([start_planner(node.clone())?, start_scrubber(node.clone())?, start_healer(node.clone())?]);
         lookers.extend([start_reclaimer(node.clone())?, start_census(node.clone())?]);
+        lookers.push(start_recompression(node.clone())?);
         Ok(Threads { thawer: start_thawer(node.clone())?, lookers, pumps })
     }
 }
@@ -166,6 +167,14 @@ fn start_census(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
         while !node.is_stopping() {
             node.censuses.look(&|| node.is_stopping());
             std::thread::park_timeout(reclaim::EVERY);
+        }
+    })
+}
+
+fn start_recompression(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
+    spawn("recompress".into(), move || {
+        while !node.is_stopping() {
+            std::thread::park_timeout(node.recompression.look(&|| node.is_stopping()));
         }
     })
 }

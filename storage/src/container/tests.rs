@@ -125,8 +125,9 @@ fn newer_formats_and_unknown_features_are_refused() {
     };
     assert_eq!(reseal(|_| ()).unwrap(), header());
     assert_eq!(reseal(|bytes| bytes[16] = 1).unwrap(), header(), "a feature that may be ignored");
+    assert_eq!(reseal(|bytes| bytes[32] = 1).unwrap(), Header { dense: true, ..header() });
     assert!(matches!(reseal(|bytes| bytes[8] = 2), Err(Error::Refused(Refusal::Unsupported(_)))));
-    assert!(matches!(reseal(|bytes| bytes[32] = 1), Err(Error::Refused(Refusal::Unsupported(_)))));
+    assert!(matches!(reseal(|bytes| bytes[32] = 2), Err(Error::Refused(Refusal::Unsupported(_)))));
     assert!(matches!(reseal(|bytes| bytes[10] = 3), Err(Error::Damage(_))));
 }
 

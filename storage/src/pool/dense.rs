@@ -14,9 +14,9 @@ use crate::container::{Class, path};
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::index::{Location, Record};
+use crate::media::answers::unreadable;
 use crate::name::Name;
 
-use super::check::unreadable;
 use super::let_go::{Going, LetGo};
 use super::{Inner, Pool};
 
@@ -50,7 +50,7 @@ impl Pool {
         loop {
             let Some((id, record)) = inner.next_loose(upto) else { return Ok(None) };
             inner.dense_from.store(id.0 + 1, Ordering::Relaxed);
-            match unreadable(inner.densify(id, record)) {
+            match unreadable(inner.media.as_ref(), inner.densify(id, record)) {
                 // It is told by whoever reads it; another one is looked at.
                 Err(Error::Damage(_)) => {}
                 done => return done.map(Some),

@@ -105,6 +105,12 @@ impl Counters {
 }
 
 impl Pool {
+    /// How many names were looked up since opening, by whoever puts or reads something that no cache has. Costs nothing.
+    pub fn lookups(&self) -> u64 {
+        let counters = &self.0.counters;
+        [&counters.recent, &counters.filter_new, &counters.locality, &counters.probes].map(get).iter().sum()
+    }
+
     /// What this pool holds and uses.
     pub fn stats(&self) -> Result<PoolStats> {
         let inner = &*self.0;

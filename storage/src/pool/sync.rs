@@ -51,6 +51,11 @@ impl Pool {
         self.0.settle(false)
     }
 
+    /// Fills the next part of the filter from the index; false where all of it is ready. Settling does so by and by.
+    pub fn warm(&self) -> Result<bool> {
+        self.0.index.warm_filter()
+    }
+
     /// Leaves everything as it is best found: containers sealed, all names in the index, the filter saved. The pool can
     /// be used on.
     pub fn close(&self) -> Result<()> {

@@ -27,6 +27,18 @@ pub struct Check {
     pub problems_unnamed: u64,
 }
 
+/// What was compressed once more, since the store was created.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Recompressed {
+    /// Containers that were rewritten.
+    pub containers: u64,
+    /// Bytes of their files before.
+    pub before_bytes: u64,
+    /// What was in them took so many bytes afterwards.
+    pub after_bytes: u64,
+}
+
 /// Scrubs: how far they are, and what they found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Scrub {
