@@ -47,6 +47,9 @@ class Borg:
     def stored(self):
         return box.tree_bytes(self.repository)
 
+    #: All of it is what is kept and what finds it.
+    containers = stored
+
     def close(self):
         pass
 
@@ -95,6 +98,9 @@ class Restic:
 
     def stored(self):
         return box.tree_bytes(self.repository)
+
+    #: All of it is what is kept and what finds it.
+    containers = stored
 
     def close(self):
         pass
@@ -174,6 +180,10 @@ class Narrowboat:
 
     def stored(self):
         return box.tree_bytes(self.box.data)
+
+    def containers(self):
+        """What is kept; index, catalogue and journal lie beside it."""
+        return box.tree_bytes(pathlib.Path(self.box.data) / "containers")
 
     def journal(self):
         return box.tree_bytes(pathlib.Path(self.box.data) / "journal")
