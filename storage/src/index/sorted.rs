@@ -130,7 +130,7 @@ impl SortedFile {
         page: usize,
         last: &'a mut LastPage,
     ) -> Result<&'a [[u8; 32 + LOCATION_BYTES]]> {
-        if !last.as_ref().is_some_and(|(id, number, _)| (*id, *number) == (self.id, page)) {
+        if last.as_ref().is_none_or(|(id, number, _)| (*id, *number) != (self.id, page)) {
             let path = self.path();
             let bytes = read(&*opened.file, &path, (page * PAGE_BYTES) as u64, PAGE_BYTES)?;
             self.verify(&bytes, page)?;
@@ -250,11 +250,12 @@ impl Iterator for Rows<'_> {
 
     /// The next row. After an error there is none.
     fn next(&mut self) -> Option<Result<Row>> {
-        if self.at == self.read.len() && !self.failed {
-            if let Err(error) = self.read_on() {
-                self.failed = true;
-                return Some(Err(error));
-            }
+        if self.at == self.read.len()
+            && !self.failed
+            && let Err(error) = self.read_on()
+        {
+            self.failed = true;
+            return Some(Err(error));
         }
         let row = self.read.get(self.at).copied()?;
         self.at += 1;
