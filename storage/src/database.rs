@@ -81,8 +81,21 @@ impl Database {
         self.fence(|| Ok(builder().create_with_backend(RedbFile::new(watched))?))
     }
 
+    /// True where a sync failed: what was written since the one before may be gone.
+    pub fn failed_to_sync(&self) -> bool {
+        self.sync_failed.load(Ordering::Acquire)
+    }
+
+    /// Opens it again where that failed before: a disk that was gone may be back.
+    fn revive(&self) {
+        if self.live.read().unwrap_or_else(PoisonError::into_inner).is_none() {
+            self.reopen();
+        }
+    }
+
     /// Runs `work` on a consistent state.
     pub fn read<T>(&self, work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>) -> Result<T> {
+        self.revive();
         let result = {
             let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
             let Some(database) = live.as_ref() else { return Err(self.unusable()) };
@@ -98,6 +111,7 @@ impl Database {
     /// (but after a failed sync, when [`Environment::Poisoned`] says that nobody knows).
     pub fn write<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>) -> Result<T> {
         self.check_poison()?;
+        self.revive();
         let result = {
             let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
             let Some(database) = live.as_ref() else { return Err(self.unusable()) };

@@ -16,6 +16,14 @@ use crate::control::reports::Acknowledged;
 use crate::control::{Failed, client};
 use crate::node::{Node, Running};
 
+/// A large index has a thousand files, and each client a socket: as many are open as the system allows, not as many as it gives a shell.
+fn open_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // What is not allowed stays as it is.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
 pub(super) fn serve(context: &Context, config: Option<&Path>, create: bool) -> Outcome {
     // Whatever this process makes is its owner's alone: backups hold other people's secrets.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
@@ -23,6 +31,7 @@ pub(super) fn serve(context: &Context, config: Option<&Path>, create: bool) -> O
         let sentence = "the array of this box is not open, and its data not here: `narrowboat disks open` first";
         return Err(Failed::refused(sentence));
     }
+    open_many_files();
     let config = context.config(config)?;
     if !create {
         refuse_new(&context.data)?;

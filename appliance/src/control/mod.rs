@@ -66,9 +66,10 @@ impl SocketPath {
 }
 
 /// The second name of the control socket, for when the disk with the first one does not answer: in no folder, so anybody may take it, and both
-/// sides ask the kernel who the other is ([`is_trusted`]). It hangs on the path of the data folder as it was named.
+/// sides ask the kernel who the other is ([`is_trusted`]); it takes no more than a person needs then. It hangs on the path of the data folder as it was named.
 pub(crate) fn second_socket(data: &Path) -> std::io::Result<SocketAddr> {
-    let path = std::path::absolute(data)?;
+    // Without what a slash at the end or a dot would change.
+    let path: PathBuf = std::path::absolute(data)?.components().collect();
     let digest = blake3::hash(path.as_os_str().as_encoded_bytes());
     SocketAddr::from_abstract_name(format!("narrowboat/{}", digest.to_hex()))
 }

@@ -45,7 +45,7 @@ impl Second {
     fn start(node: &Arc<Node>, data: &Path, stopping: &Arc<AtomicBool>) -> io::Result<Second> {
         let listener = UnixListener::bind_addr(&second_socket(data)?)?;
         let (accepting, node, stopping) = (listener.try_clone()?, node.clone(), stopping.clone());
-        let body = move || accept(&accepting, &node, &stopping, is_trusted);
+        let body = move || accept(&accepting, &node, &stopping, Name::Second);
         let acceptor = std::thread::Builder::new().name("control-2".into()).spawn(body)?;
         Ok(Second { listener, acceptor })
     }
@@ -67,8 +67,7 @@ impl ControlServer {
         let (flag, accepting) = (stopping.clone(), listener.try_clone()?);
         let second = Second::start(&node, data, &stopping)
             .inspect_err(|error| tracing::warn!(%error, "the control socket has no second name: it can't be reached while the disk fails"));
-        // Who may connect is what the socket's mode says.
-        let body = move || accept(&accepting, &node, &flag, |_| true);
+        let body = move || accept(&accepting, &node, &flag, Name::InFolder);
         let acceptor = std::thread::Builder::new().name("control".into()).spawn(body)?;
         Ok(ControlServer { socket, listener, stopping, acceptor, second: second.ok() })
     }
@@ -105,7 +104,27 @@ impl Drop for Counted {
     }
 }
 
-fn accept(listener: &UnixListener, node: &Arc<Node>, stopping: &AtomicBool, admits: fn(&UnixStream) -> bool) {
+/// By which of its names the control socket was found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Name {
+    /// Who may connect is what the file's mode says.
+    InFolder,
+    /// Whoever shares the network of the box may connect: a container with root in it that sees none of its files, too. So it is for
+    /// what a person needs while the disk fails, and nothing else.
+    Second,
+}
+
+impl Name {
+    fn admits(self, stream: &UnixStream) -> bool {
+        self == Name::InFolder || is_trusted(stream)
+    }
+
+    fn takes(self, request: &Request) -> bool {
+        self == Name::InFolder || matches!(request, Request::Status | Request::Stop)
+    }
+}
+
+fn accept(listener: &UnixListener, node: &Arc<Node>, stopping: &AtomicBool, name: Name) {
     let open = Arc::new(AtomicUsize::new(0));
     for connection in listener.incoming() {
         if stopping.load(Ordering::Acquire) {
@@ -119,7 +138,7 @@ fn accept(listener: &UnixListener, node: &Arc<Node>, stopping: &AtomicBool, admi
                 continue;
             }
         };
-        if !admits(&stream) {
+        if !name.admits(&stream) {
             continue;
         }
         let before = open.fetch_add(1, Ordering::AcqRel);
@@ -132,7 +151,7 @@ fn accept(listener: &UnixListener, node: &Arc<Node>, stopping: &AtomicBool, admi
         }
         let spawned = std::thread::Builder::new().name("request".into()).spawn(move || {
             let _counted = counted;
-            if let Err(error) = serve(&stream, &node) {
+            if let Err(error) = serve(&stream, &node, name) {
                 tracing::debug!(%error, "a control client left");
             }
         });
@@ -154,7 +173,7 @@ fn limit(stream: &UnixStream, says: Duration, takes: Duration) -> io::Result<()>
     stream.set_write_timeout(Some(takes))
 }
 
-fn serve(stream: &UnixStream, node: &Arc<Node>) -> io::Result<()> {
+fn serve(stream: &UnixStream, node: &Arc<Node>, name: Name) -> io::Result<()> {
     limit(stream, PATIENCE, UNHEARD)?;
     let mut line = String::new();
     BufReader::new(stream.take(REQUEST_BYTES_MAX)).read_line(&mut line)?;
@@ -169,6 +188,9 @@ fn serve(stream: &UnixStream, node: &Arc<Node>) -> io::Result<()> {
     };
     let _tasks = node.enter();
     let outcome = match serde_json::from_str::<Request>(&line) {
+        Ok(request) if !name.takes(&request) => Err(Failed::environment(
+            "the disk with the control socket does not answer: until it does, the box tells its status and can be stopped",
+        )),
         Ok(Request::Stop) => {
             node.say_farewell(stream.try_clone()?);
             api::handle(node, Request::Stop, &gone, &mut tell)

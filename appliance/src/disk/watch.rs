@@ -241,6 +241,9 @@ impl MediaFile for Watched {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.notes.note("read", &self.file, || self.inner.read_at(buffer, offset))
     }
+    fn will_read(&self, offset: u64, len: u64) {
+        self.inner.will_read(offset, len);
+    }
     fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
         self.notes.note("write", &self.file, || self.inner.write_at(parts, offset))
     }

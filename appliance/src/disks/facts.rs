@@ -138,9 +138,12 @@ impl Facts {
     /// The disk that a person means by its path or its serial number.
     pub fn disk(&self, named: &str) -> Option<&Device> {
         let short = named.strip_prefix("/dev/").unwrap_or(named);
-        self.disks.iter().find(|disk| {
-            disk.path.strip_prefix("/dev/") == Some(short) || disk.serial.as_deref().map(str::trim) == Some(named)
-        })
+        if let Some(disk) = self.disks.iter().find(|disk| disk.path.strip_prefix("/dev/") == Some(short)) {
+            return Some(disk);
+        }
+        // Some docks give all their disks one number: that names none of them.
+        let mut numbered = self.disks.iter().filter(|disk| disk.serial.as_deref().map(str::trim) == Some(named));
+        numbered.next().filter(|_| numbered.next().is_none())
     }
 
     /// The arrays of ours that are on the disks.

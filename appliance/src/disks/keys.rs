@@ -121,7 +121,15 @@ pub fn remove(device: &str, slot: u32) -> Result<(), Failed> {
 }
 
 /// Puts a new key in the place of those of its kind. The old ones go last: until then both open the array.
-pub fn exchange(device: &str, auth: &Auth, new: &Secret, kind: Kind, old: &[u32]) -> Result<u32, Failed> {
+/// `tell` is called between the two: a person sees a new key before the one that he has goes.
+pub fn exchange(
+    device: &str,
+    auth: &Auth,
+    new: &Secret,
+    kind: Kind,
+    old: &[u32],
+    tell: &mut dyn FnMut(),
+) -> Result<u32, Failed> {
     let slot = add(device, auth, new, kind)?;
     let found = slot_of(device, new)?;
     if found != slot {
@@ -129,6 +137,7 @@ pub fn exchange(device: &str, auth: &Auth, new: &Secret, kind: Kind, old: &[u32]
         remove(device, slot)?;
         return Err(Failed::refused(format!("the new key is in slot {found} already")));
     }
+    tell();
     for slot in old {
         remove(device, *slot)?;
     }
@@ -142,11 +151,11 @@ pub fn renew_data(device: &str, secret: &Secret, registers: &str) -> Result<Opti
     let mut args = vec!["reencrypt", "--batch-mode", "--key-file", "-"];
     let slot;
     let before = header(device)?;
-    // Where all was encrypted and then a break came, only the keys are left to do.
     if before.reencrypting {
         args.extend(["--resume-only", device]);
         ended_well(run_with_secret("cryptsetup", &args, secret)?, "the data was not encrypted anew")?;
-    } else if before.orphans.is_empty() {
+    } else {
+        // After a break in what follows it is done once more: whether all was encrypted before can't be told from what is left of the keys.
         slot = slot_of(device, secret)?.to_string();
         args.extend(["--key-slot", &slot, device]);
         ended_well(run_with_secret("cryptsetup", &args, secret)?, "the data was not encrypted anew")?;
@@ -163,7 +172,10 @@ fn keys_after_renewal(device: &str, secret: &Secret, registers: &str) -> Result<
         note(device, slot, own)?;
     }
     let mut recovery = None;
-    for (token, kind) in after.orphans {
+    // The recovery key last: once there is one nothing may fail before a person has seen it.
+    let mut orphans = after.orphans;
+    orphans.sort_by_key(|(_, kind)| *kind == Some(Kind::Recovery));
+    for (token, kind) in orphans {
         match kind {
             Some(Kind::Tpm) => add_tpm(device, secret, registers)?,
             Some(Kind::Recovery) if own != Kind::Recovery => {
@@ -173,7 +185,10 @@ fn keys_after_renewal(device: &str, secret: &Secret, registers: &str) -> Result<
             }
             _ => {}
         }
-        run("cryptsetup", &["token", "remove", "--token-id", &token.to_string(), device])?;
+        let removed = run("cryptsetup", &["token", "remove", "--token-id", &token.to_string(), device]);
+        if recovery.is_none() {
+            removed?;
+        }
     }
     Ok(recovery)
 }

@@ -1,7 +1,7 @@
 //! Makes an array, step by step as it was planned.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use super::describe::{Description, Member};
@@ -9,7 +9,7 @@ use super::facts::{MADE, OnArray};
 use super::keys::{self, Auth};
 use super::layout::Redundancy;
 use super::luks::Kind;
-use super::plan::{ArrayId, FirstKey, Plan, Step};
+use super::plan::{ArrayId, Chosen, FirstKey, Plan, Step};
 use super::tools::{Secret, facts, need, run, run_with, run_with_secret, settle};
 use super::{NOT_OPEN, OPENED, running, the_array};
 use crate::control::Failed;
@@ -41,7 +41,7 @@ pub fn ready(plan: &Plan, given: &Given) -> Result<(), Failed> {
     if plan.key == FirstKey::Tpm {
         keys::need_tpm()?;
     }
-    if given.data.join("store.format").exists() && plan.steps.iter().all(|step| !matches!(step, Step::Unmount(_))) {
+    if given.data.join("store.format").exists() {
         return Err(Failed::refused(format!(
             "there is a box in {} already, and the array would hide it: move it away first, or choose another folder with --data",
             given.data.display()
@@ -52,20 +52,26 @@ pub fn ready(plan: &Plan, given: &Given) -> Result<(), Failed> {
 
 /// Does what was planned, and tells each step before it is done.
 pub fn make(plan: &Plan, given: &Given, tell: &mut dyn FnMut(&Step)) -> Result<(), Failed> {
+    let mut looked = false;
     for step in &plan.steps {
         tell(step);
         match step {
             Step::Unmount(at) => run("umount", &[at]).map(drop)?,
             Step::Close(device) => run("cryptsetup", &["close", name_of(device)]).map(drop)?,
             Step::Stop(device) => run("mdadm", &["--stop", device]).map(drop)?,
-            Step::Erase(disk) => erase(disk)?,
+            Step::Erase(disk) => {
+                if !std::mem::replace(&mut looked, true) {
+                    plan.disks.iter().try_for_each(still_free)?;
+                }
+                erase(disk)?;
+            }
             Step::Partition(disk) => partition(disk, plan.id, plan.member_bytes)?,
             Step::Create => create(plan)?,
             Step::Encrypt => encrypt(plan, given)?,
             Step::Format => format(plan)?,
             Step::Describe => describe(plan, given)?,
             Step::Keys => add_keys(plan, given)?,
-            Step::Finish => finish(plan)?,
+            Step::Finish => finish(plan, given)?,
         }
     }
     Ok(())
@@ -73,6 +79,26 @@ pub fn make(plan: &Plan, given: &Given, tell: &mut dyn FnMut(&Step)) -> Result<(
 
 fn name_of(device: &str) -> &str {
     device.rsplit('/').next().unwrap_or(device)
+}
+
+/// The last look before anything is erased: the plan was made, and agreed to, a while ago. Refused where another disk has that path now, or somebody has it
+/// open for himself: what is mounted, part of an array, or lent to a guest.
+fn still_free(chosen: &Chosen) -> Result<(), Failed> {
+    let facts = facts()?;
+    let same = facts.disk(&chosen.path).is_some_and(|disk| {
+        (&disk.serial, disk.size_bytes) == (&chosen.serial, chosen.size_bytes) && disk.path == chosen.path
+    });
+    if !same {
+        return Err(Failed::refused(format!(
+            "{} is another disk now than when this was planned: begin again",
+            chosen.path
+        )));
+    }
+    let alone = i32::try_from(rustix::fs::OFlags::EXCL.bits()).unwrap_or_default();
+    match fs::OpenOptions::new().read(true).custom_flags(alone).open(&chosen.path) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failed::refused(format!("{} is in use: {error}", chosen.path))),
+    }
 }
 
 fn erase(disk: &str) -> Result<(), Failed> {
@@ -177,6 +203,10 @@ fn describe(plan: &Plan, given: &Given) -> Result<(), Failed> {
     let (made, encrypted) = (rfc3339(crate::clock::now()), plan.key != FirstKey::None);
     let description =
         Description::new(plan.id.uuid(), made, plan.layout.redundancy, encrypted, plan.member_bytes, members);
+    // Until it is made to its end no box begins on it: what is made again is erased.
+    let unfinished = given.data.join(NOT_OPEN);
+    let noted = fs::write(&unfinished, "The array was not made to its end: `narrowboat disks make`, once more\n");
+    noted.map_err(|error| Failed::environment(format!("{}: {error}", unfinished.display())))?;
     let written = description.save(given.data);
     written.map_err(|error| Failed::environment(format!("the array can't be written: {error}")))
 }
@@ -203,12 +233,14 @@ fn add_keys(plan: &Plan, given: &Given) -> Result<(), Failed> {
     }
 }
 
-fn finish(plan: &Plan) -> Result<(), Failed> {
+fn finish(plan: &Plan, given: &Given) -> Result<(), Failed> {
     let array = array_now()?;
     match plan.key {
         FirstKey::None => run("e2label", &[&array.path, MADE])?,
         _ => run("cryptsetup", &["config", "--label", MADE, &array.path])?,
     };
+    let unfinished = given.data.join(NOT_OPEN);
+    fs::remove_file(&unfinished).map_err(|error| Failed::environment(format!("{}: {error}", unfinished.display())))?;
     settle();
     Ok(())
 }

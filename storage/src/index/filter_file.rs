@@ -1,6 +1,7 @@
 //! The filter over all names: filled from the index, saved beside it for the next opening.
 
 use std::io::IoSlice;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ const FILTER_TEMPORARY: &str = "index.filter.new";
 impl Index {
     /// Fills the next cold part of the filter. False where none was cold.
     pub fn warm_filter(&self) -> Result<bool> {
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         match self.filter.cold() {
             None => Ok(false),
             Some(part) => self.fill_filter(part).map(|()| true),
@@ -28,6 +30,8 @@ impl Index {
 
     /// Saves the filter beside the index, for the next opening. Nothing is saved while a part is cold.
     pub fn save_filter(&self) -> Result<()> {
+        // Its names and its generation must be of one moment.
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(saved) = self.filter.save(self.store, self.generation.load(Ordering::Relaxed)) else { return Ok(()) };
         let io = |operation| move |error| io_error(operation, FILTER_FILE, error);
         if Database::exists(self.media.as_ref(), FILTER_TEMPORARY)? {
@@ -42,7 +46,8 @@ impl Index {
 
     /// Takes over the saved filter. It is used only once: the next one to be saved is another.
     pub(super) fn load_filter(&self) -> Result<()> {
-        self.read_filter()?;
+        // One that can't be read is filled anew.
+        let _ = self.read_filter();
         remove(self.media.as_ref(), FILTER_FILE)
     }
 

@@ -151,19 +151,22 @@ pub fn header_fits(header: &[u8], store: StoreId, realm: &[u8; 16]) -> bool {
     [false, true].into_iter().any(|sorted_files| fits(encode_header(store, realm, sorted_files)))
 }
 
-/// Encodes what is known about a sorted file: its part and how many rows it has.
-pub fn encode_sorted(part: u8, rows: u64) -> [u8; SORTED_BYTES] {
+/// Encodes what is known about the sorted file `id`: its part and how many rows it has.
+pub fn encode_sorted(id: u64, part: u8, rows: u64) -> [u8; SORTED_BYTES] {
     let mut bytes = [0; SORTED_BYTES];
     bytes[0] = part;
     bytes[8..].copy_from_slice(&rows.to_le_bytes());
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&id.to_le_bytes()), &bytes);
+    bytes[4..8].copy_from_slice(&sum.to_le_bytes());
     bytes
 }
 
-/// Decodes part and rows of a sorted file.
-pub fn decode_sorted(bytes: &[u8; SORTED_BYTES]) -> (u8, u64) {
+/// Decodes part and rows of the sorted file `id`; `None` where they rotted.
+pub fn decode_sorted(id: u64, bytes: &[u8; SORTED_BYTES]) -> Option<(u8, u64)> {
     let mut rows = [0; 8];
     rows.copy_from_slice(&bytes[8..]);
-    (bytes[0], u64::from_le_bytes(rows))
+    let (part, rows) = (bytes[0], u64::from_le_bytes(rows));
+    (*bytes == encode_sorted(id, part, rows)).then_some((part, rows))
 }
 
 /// How many pages so many rows fill.
@@ -294,7 +297,7 @@ mod tests {
             hex(&encode_record(&record)),
             hex(&encode_header(store, &[0x22; 16], false)),
             hex(&encode_gone(&name)),
-            hex(&encode_sorted(0x11, 1)),
+            hex(&encode_sorted(0x51, 0x11, 1)),
             hex(&page[..PAGE_HEADER_BYTES + ROW_BYTES]),
             hex(&footer.encode()),
         ];
@@ -304,7 +307,8 @@ mod tests {
         assert_eq!(decode_record(read[1].as_slice().try_into().unwrap()), Some(record));
         assert!(header_fits(&read[2], store, &[0x22; 16]));
         assert_eq!(decode_entry(&name, read[3].as_slice().try_into().unwrap()), Some(Entry::Gone));
-        assert_eq!(decode_sorted(read[4].as_slice().try_into().unwrap()), (0x11, 1));
+        assert_eq!(decode_sorted(0x51, read[4].as_slice().try_into().unwrap()), Some((0x11, 1)));
+        assert_eq!(decode_sorted(0x52, read[4].as_slice().try_into().unwrap()), None);
         let mut page = read[5].clone();
         page.resize(PAGE_BYTES, 0);
         let rows = decode_page(&page, 0x51, 0).unwrap();

@@ -230,7 +230,8 @@ impl Index {
     fn find_files(&self, meta: &Meta) -> Result<()> {
         let known: BTreeMap<_, _> = meta.files.iter().map(|file| (sorted::path(file.0), file)).collect();
         let mut there = 0;
-        for name in self.media.list(SORTED_DIR).map_err(|error| io_error("list", SORTED_DIR, error))? {
+        // Of a folder that can't be read nothing is there.
+        for name in self.media.list(SORTED_DIR).unwrap_or_default() {
             let path = format!("{SORTED_DIR}/{name}");
             match known.contains_key(&path) {
                 true => there += 1,
@@ -341,8 +342,12 @@ impl Index {
     fn noted<T>(&self, result: Result<T>) -> Result<T> {
         let result = unreadable(self.media.as_ref(), result);
         // After a failed sync, pages that were written may be gone while later ones are there.
-        if let Err(crate::Error::Damage(_) | crate::Error::Environment(Environment::Poisoned(_))) = &result {
-            self.suspect();
+        match &result {
+            Err(crate::Error::Damage(_)) => self.suspect(),
+            Err(crate::Error::Environment(Environment::Poisoned(_))) if self.database.failed_to_sync() => {
+                self.suspect()
+            }
+            _ => {}
         }
         result
     }
@@ -381,7 +386,8 @@ fn read_files(transaction: &ReadTransaction) -> Result<Vec<(u64, u8, u64)>, redb
     let mut files = Vec::new();
     for entry in table.iter()? {
         let (id, value) = entry?;
-        let (part, rows) = format::decode_sorted(value.value());
+        let (part, rows) = format::decode_sorted(id.value(), value.value())
+            .ok_or_else(|| redb::Error::Corrupted(format!("the row of sorted file {:016x}", id.value())))?;
         files.push((id.value(), part, rows));
     }
     Ok(files)

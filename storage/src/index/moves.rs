@@ -1,7 +1,7 @@
 //! Names move from the database into sorted files, some parts at a time.
 //!
 //! ```text
-//! files written, synced ─▶ their folder synced ─▶ found by look-ups ─▶ one transaction: in the table, rows out ─▶ older files go
+//! files written, synced ─▶ their folder synced ─▶ looked into in place of older ones ─▶ one transaction: in the table, rows out ─▶ older files go
 //! ```
 //!
 //! A part's new file takes over its older files, too, as long as they are not much larger than what comes; so each row is written a few times
@@ -17,7 +17,7 @@ use crate::name::Name;
 use super::format::{self, Entry, decode_entry};
 use super::look_up::merged;
 use super::sorted::{self, Row, SORTED_DIR, SortedFile};
-use super::{Files, Index, META, NAMES, SORTED, filter};
+use super::{Files, Index, META, NAMES, SORTED, filter, read_files};
 
 /// An older file is taken over where it has at most so many times the rows that come.
 const TAKES_OVER: u64 = 4;
@@ -57,16 +57,31 @@ impl Index {
         let before = self.files();
         self.media.create_dir_all(SORTED_DIR).map_err(|error| io_error("create", SORTED_DIR, error))?;
         let (mut moves, mut rows) = (Vec::new(), 0);
-        let written = self.noted(self.write_files(&before, &mut moves, &mut rows));
-        let moved = written.and_then(|()| self.noted(self.commit_moves(&before, &moves)));
+        if let Err(error) = self.noted(self.write_files(&before, &mut moves, &mut rows)) {
+            moves.iter().filter_map(|one| one.new.as_ref()).for_each(|file| file.let_go());
+            return Err(error);
+        }
+        let moved = self.noted(self.commit_moves(&before, &moves));
         match &moved {
             Ok(()) => moves.iter().flat_map(|one| &one.old).for_each(|file| file.let_go()),
-            Err(_) => {
-                self.set_files(Files::clone(&before));
-                moves.iter().filter_map(|one| one.new.as_ref()).for_each(|file| file.let_go());
-            }
+            // Nobody knows which of the two a restart will find.
+            Err(Error::Environment(Environment::Poisoned(_))) => {}
+            Err(_) => self.settle_moves(&before, &moves),
         }
         moved
+    }
+
+    /// After an error the moves may have come to be all the same: the database says so. Where it says nothing, both the old and the new files
+    /// stay, and look-ups go on with the new ones, which have all that there is.
+    fn settle_moves(&self, before: &Files, moves: &[Move]) {
+        let Ok(told) = self.database.read(read_files) else { return self.suspect() };
+        let is_told = |file: &Arc<SortedFile>| told.iter().any(|(id, ..)| *id == file.id);
+        let happened = moves.iter().all(|one| one.new.as_ref().is_none_or(is_told) && !one.old.iter().any(is_told));
+        if !happened {
+            self.set_files(before.clone());
+        }
+        let files = moves.iter().flat_map(|one| one.old.iter().chain(&one.new));
+        files.filter(|file| !is_told(file)).for_each(|file| file.let_go());
     }
 
     fn write_files(&self, files: &Files, moves: &mut Vec<Move>, rows: &mut usize) -> Result<()> {
@@ -104,16 +119,16 @@ impl Index {
         Ok(Move { part, new: new.map(Arc::new), old: old.to_vec() })
     }
 
-    /// Makes the moves count. Between the two states of the files, look-ups find moved names in both places.
+    /// Makes the moves count. The new files have all that the rows and the files have whose place they take, so they can be looked into before
+    /// the rows go; the old ones must not be any more, for they don't know what is gone.
     fn commit_moves(&self, before: &Files, moves: &[Move]) -> Result<()> {
-        let (mut both, mut after) = (before.clone(), before.clone());
+        let mut after = before.clone();
         for one in moves {
             let part = usize::from(one.part);
-            both.0[part].extend(one.new.clone());
             after.0[part].retain(|file| !one.old.iter().any(|old| old.id == file.id));
             after.0[part].extend(one.new.clone());
         }
-        self.set_files(both);
+        self.set_files(after);
         let next_file = self.next_file.load(Ordering::Relaxed);
         let fresh = self.database.write(|transaction| {
             let mut names = transaction.open_table(NAMES)?;
@@ -125,7 +140,7 @@ impl Index {
                     table.remove(old.id)?;
                 }
                 if let Some(new) = &one.new {
-                    table.insert(new.id, &format::encode_sorted(new.part, new.rows))?;
+                    table.insert(new.id, &format::encode_sorted(new.id, new.part, new.rows))?;
                 }
             }
             let mut meta = transaction.open_table(META)?;
@@ -134,7 +149,6 @@ impl Index {
             Ok(redb::ReadableTableMetadata::len(&names)?)
         })?;
         self.fresh.store(fresh, Ordering::Relaxed);
-        self.set_files(after);
         Ok(())
     }
 }

@@ -6,15 +6,15 @@
 use std::fmt;
 
 use super::Media;
-use crate::error::{Error, Result, is_bad_medium};
+use crate::error::{Error, Result};
 
 /// A file that every store has, and that nobody writes after its creation.
 const ASKED: &str = "store.format";
 
-/// True where the disk answers at all. Where there is no file to ask for, nothing is known against it.
+/// True where the disk answers at all, and takes what is written: a file system whose disk was gone is read-only from then on. Where there is no file to ask for, nothing is known against it.
 fn answers(media: &dyn Media) -> bool {
     let asked = media.open(ASKED).and_then(|file| file.sync());
-    asked.err().is_none_or(|error| !is_bad_medium(&error))
+    asked.err().is_none_or(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// What a disk that answers can't give back is damage like any other: the rest may be sound. `offset` and `expected` say what should be there.

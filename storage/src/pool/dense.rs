@@ -47,15 +47,18 @@ impl Pool {
     pub fn densify(&self, upto: ContainerId) -> Result<Option<Densified>> {
         let inner = &*self.0;
         let Some(_no_check) = self.no_check() else { return Ok(None) };
-        loop {
-            let Some((id, record)) = inner.next_loose(upto) else { return Ok(None) };
-            inner.dense_from.store(id.0 + 1, Ordering::Relaxed);
-            match unreadable(inner.media.as_ref(), inner.densify(id, record)) {
-                // It is told by whoever reads it; another one is looked at.
-                Err(Error::Damage(_)) => {}
-                done => return done.map(Some),
-            }
+        // What is moved while a run of reclaim watches would be kept by that, needed or not.
+        if inner.watching().is_some() {
+            return Ok(None);
         }
+        let Some((id, record)) = inner.next_loose(upto) else { return Ok(None) };
+        let done = match unreadable(inner.media.as_ref(), inner.densify(id, record)) {
+            // It is told by whoever reads it.
+            Err(Error::Damage(_)) => Densified { container: id, before_bytes: record.file_bytes, after_bytes: None },
+            done => done?,
+        };
+        inner.dense_from.store(id.0 + 1, Ordering::Relaxed);
+        Ok(Some(done))
     }
 }
 
@@ -82,10 +85,7 @@ impl Inner {
         }
         let mut done = Densified { container: id, before_bytes: record.file_bytes, after_bytes: None };
         if kept.is_empty() || !self.would_pay(id, &kept)? {
-            let record = Record { dense: true, ..record };
-            self.index.insert(&[(id, record)], &[], self.streams.next_id())?;
-            let mut indexed = self.indexed.write().unwrap_or_else(PoisonError::into_inner);
-            indexed.entry(id).and_modify(|record| record.dense = true);
+            self.note_dense(id)?;
             return Ok(done);
         }
         self.distrust(&BTreeSet::from([id]));
@@ -98,6 +98,19 @@ impl Inner {
         self.remove(going, &mut sum)?;
         done.after_bytes = Some(sum.moved_bytes);
         Ok(done)
+    }
+
+    /// Notes that a container is not to be looked at again.
+    fn note_dense(&self, id: ContainerId) -> Result<()> {
+        // What is noted of it meanwhile, by whoever moves names, must not be written over.
+        let _turn = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        let record = {
+            let mut indexed = self.indexed.write().unwrap_or_else(PoisonError::into_inner);
+            let Some(record) = indexed.get_mut(&id) else { return Ok(()) };
+            record.dense = true;
+            *record
+        };
+        self.index.insert(&[(id, record)], &[], self.streams.next_id())
     }
 
     /// Tries some of the chunks, from all over the container.

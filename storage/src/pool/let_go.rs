@@ -162,6 +162,9 @@ impl Inner {
     pub(super) fn empty(&self, going: &mut BTreeMap<ContainerId, Going>, sum: &mut LetGo) -> Result<()> {
         let mut moved_to = BTreeSet::new();
         let mut staying = Vec::new();
+        // With the names that lead elsewhere from now on the index is told that these containers' directories don't count any more: one
+        // that stays, because it can't be read or the disk is full, would vouch for what was moved out of it.
+        going.keys().for_each(|id| self.amend(*id));
         for (id, container) in going.iter().filter(|(_, container)| !container.kept.is_empty()) {
             match unreadable(self.media.as_ref(), self.move_all(container, &mut moved_to, sum)) {
                 Ok(()) => {}

@@ -14,7 +14,7 @@ use crate::id::ContainerId;
 #[derive(Default)]
 pub(super) struct Unread {
     range: Mutex<Range<u64>>,
-    /// Where it ends, to be looked at by everybody; it only ever shrinks.
+    /// Where it ends, to be looked at by everybody; it shrinks, but where too much is damaged.
     end: AtomicU64,
 }
 
@@ -35,6 +35,13 @@ impl Unread {
 
     pub fn has(&self, container: ContainerId) -> bool {
         container.0 < self.end.load(Ordering::Acquire) && self.range().contains(&container.0)
+    }
+
+    /// Nothing below `end` counts as read any more.
+    pub fn none_was_read(&self, end: u64) {
+        let mut range = self.range.lock().unwrap_or_else(PoisonError::into_inner);
+        *range = 0..end.max(range.end);
+        self.end.store(range.end, Ordering::Release);
     }
 
     /// All containers behind `after` up to `upto`, which is the last where there is none, were read. True where fewer are left.
@@ -67,5 +74,7 @@ mod tests {
         assert!(unread.read(Some(4), Some(7)) && unread.range() == (8..10) && !unread.has(ContainerId(10)));
         assert!(unread.read(Some(7), None) && unread.range().is_empty() && !unread.has(ContainerId(9)));
         assert!(!unread.read(None, None));
+        unread.none_was_read(5);
+        assert!(unread.has(ContainerId(0)) && unread.range() == (0..5));
     }
 }

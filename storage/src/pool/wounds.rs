@@ -19,7 +19,7 @@ use super::{Inner, Pool};
 pub(super) mod format;
 mod kept;
 
-/// More are not remembered one by one: so much damage is a disk that dies.
+/// More are not remembered one by one: so much damage is a disk that dies. From then on all is read before it counts as known.
 const WOUNDS_MAX: usize = 100_000;
 
 /// An object that is damaged here.
@@ -49,15 +49,18 @@ pub(super) struct Wounds {
 }
 
 impl Wounds {
-    pub fn add(&self, kind: Kind, name: &Name, container: ContainerId, damage: &Damage) {
+    /// False where no more can be remembered.
+    pub fn add(&self, kind: Kind, name: &Name, container: ContainerId, damage: &Damage) -> bool {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() < WOUNDS_MAX || known.contains_key(&(kind, *name)) {
+        let room = known.len() < WOUNDS_MAX || known.contains_key(&(kind, *name));
+        if room {
             let now = (container, damage.clone());
             if known.insert((kind, *name), now.clone()) != Some(now) {
                 self.changed();
             }
         }
         self.count.store(known.len(), Ordering::Release);
+        room
     }
 
     pub fn is_empty(&self) -> bool {
@@ -147,13 +150,20 @@ impl Pool {
 }
 
 impl Inner {
+    pub(super) fn remember(&self, kind: Kind, name: &Name, container: ContainerId, damage: &Damage) {
+        if !self.wounds.add(kind, name, container, damage) {
+            self.unread.none_was_read(self.streams.next_id());
+            self.wounds.changed();
+        }
+    }
+
     /// Remembers where reading an object met damage; what a disk can't give back is that, too, as long as the disk answers at all. Not where the
     /// object lies elsewhere by now, healed or moved.
     pub(super) fn note_wound<T>(&self, kind: Kind, name: &Name, place: &Location, read: Result<T>) -> Result<T> {
         let read = unreadable_at(self.media.as_ref(), place.offset.into(), format_args!("{kind:?} {name}"), read);
         let Err(Error::Damage(damage)) = &read else { return read };
         if self.find(kind, &[*name]).is_ok_and(|places| places[0].as_ref() == Some(place)) {
-            self.wounds.add(kind, name, place.container, damage);
+            self.remember(kind, name, place.container, damage);
         }
         read
     }

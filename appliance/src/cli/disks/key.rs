@@ -214,8 +214,8 @@ fn seal(device: &str, proof: &Proof) -> Result<(), Failed> {
 fn recovery(context: &Context, device: &str, proof: &Proof, old: &[u32]) -> Outcome {
     let text = recovery_key(rand::random());
     let new = Secret::new(text.clone().into_bytes());
-    with_auth(device, proof, |auth| keys::exchange(device, auth, &new, Kind::Recovery, old))?;
-    print_recovery(context, &text);
+    let mut tell = || print_recovery(context, &text);
+    with_auth(device, proof, |auth| keys::exchange(device, auth, &new, Kind::Recovery, old, &mut tell))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -239,7 +239,7 @@ fn rotate(context: &Context, device: &str, what: Rotated, proof: &Proof) -> Outc
         Rotated::Passphrase => {
             let (old, new) = (read(proof.key_file.as_deref())?, new_passphrase(proof)?);
             let slot = keys::slot_of(device, &old)?;
-            keys::exchange(device, &Auth::Secret(&old), &new, Kind::Passphrase, &[slot])?;
+            keys::exchange(device, &Auth::Secret(&old), &new, Kind::Passphrase, &[slot], &mut || {})?;
             super::done(context, "the new passphrase opens the array, and the old one does not any more")
         }
         Rotated::Data => {

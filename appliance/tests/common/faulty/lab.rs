@@ -36,11 +36,12 @@ struct Piece {
 }
 
 /// A box and its clients.
+/// What is named first ends first: the box, then its disk, then the folder.
 pub struct Lab {
-    folder: tempfile::TempDir,
-    pub disk: Disk,
-    pub data: PathBuf,
     served: Option<Served>,
+    pub disk: Disk,
+    folder: tempfile::TempDir,
+    pub data: PathBuf,
     /// In the order in which they were written.
     safe: Vec<Piece>,
     seeds: u64,

@@ -377,3 +377,36 @@ fn what_the_machine_lacks_is_no_damage() {
         assert_sound(&pool);
     }
 }
+
+#[test]
+fn what_has_no_place_in_the_file_of_wounds_is_read_before_it_counts_as_known() {
+    let disk = SimDisk::new(9);
+    let (pool, _) = open(&disk);
+    let objects = fill(&pool, 9, 4);
+    pool.close().unwrap();
+    let some = Damage::new("a container", 0, "a slot", "zeros");
+    let name = |nth: u64| Name(*blake3::hash(&nth.to_le_bytes()).as_bytes());
+    (0..10_000).for_each(|nth| pool.0.remember(Kind::Chunk, &name(nth), ContainerId(0), &some));
+    pool.keep_wounds();
+    drop(pool);
+    let (pool, _) = open(&disk);
+    assert!(!pool.owes_scrub(None), "all of them are in the file");
+    (0..10_001).for_each(|nth| pool.0.remember(Kind::Chunk, &name(nth), ContainerId(0), &some));
+    pool.keep_wounds();
+    drop(pool);
+    let (pool, _) = open(&disk);
+    assert!(pool.owes_scrub(None));
+    // One more than memory has room for.
+    while pool.0.unread.range().end > 0 {
+        let _ = pool.scrub(pool_read_up_to(&pool), 1 << 30).unwrap();
+    }
+    assert!(!pool.owes_scrub(None));
+    (0..=100_000).for_each(|nth| pool.0.remember(Kind::Chunk, &name(nth), ContainerId(0), &some));
+    assert!(pool.owes_scrub(None), "nothing is known unread from here on");
+    assert_all(&pool, &objects);
+}
+
+/// Where the scrub that is owed has come to.
+fn pool_read_up_to(pool: &Pool) -> Option<u64> {
+    pool.0.unread.range().start.checked_sub(1)
+}

@@ -38,6 +38,17 @@ fn densify_all(pool: &Pool) -> Result<Vec<Densified>> {
     std::iter::from_fn(|| pool.densify(EVERYTHING).transpose()).collect()
 }
 
+/// A container that counts as complete is led to for every slot that it has: its directory is believed.
+fn assert_complete(pool: &Pool) {
+    for (id, record) in pool.0.indexed.read().unwrap().iter().filter(|(_, record)| record.complete) {
+        let file = pool.0.files.open(pool.0.media.as_ref(), *id, record.class).unwrap();
+        let slots = crate::container::reader::read_directory(file.as_ref(), "it", *id).unwrap().slots;
+        let names: Vec<_> = slots.iter().map(|slot| slot.name).collect();
+        let places = pool.0.index.probe(&names).unwrap();
+        assert!(places.iter().all(|place| place.is_some_and(|place| place.container == *id)), "{id} {record:?}");
+    }
+}
+
 #[test]
 fn what_gains_by_it_becomes_dense_and_is_read_as_before() {
     let disk = SimDisk::new(1);
@@ -115,6 +126,7 @@ fn a_power_cut_at_any_sync_loses_nothing_on_the_way() {
             let (pool, report) = open(&disk);
             assert_eq!(report.damage, [], "cut {cut}");
             assert_all(&pool, &objects);
+            assert_complete(&pool);
             densify_all(&pool).unwrap();
             assert_all(&pool, &objects);
             assert_sound(&pool);
@@ -129,14 +141,20 @@ fn damage_is_left_to_scrubs_and_a_full_disk_loses_nothing() {
     let objects = fill_both(&pool).unwrap();
     let first = disk.paths().into_iter().find(|path| path.ends_with(".data")).unwrap();
     disk.rot(&first, 300, 1).unwrap();
-    disk.set_capacity(disk.used() + 10_000);
+    disk.set_capacity(disk.used() + 30_000);
     let full = densify_all(&pool);
     assert!(matches!(full, Err(Error::Environment(Environment::Full))), "{full:?}");
     disk.set_capacity(u64::MAX);
+    pool.close().unwrap();
     drop(pool);
     let (pool, _) = open(&disk);
+    assert_complete(&pool);
     assert!(!densify_all(&pool).unwrap().is_empty());
     assert!(disk.contents(&first).is_ok(), "what is damaged is still there, to be healed");
+    pool.close().unwrap();
+    drop(pool);
+    let (pool, _) = open(&disk);
+    assert_complete(&pool);
     disk.rot(&first, 300, 1).unwrap();
     assert_all(&pool, &objects);
     assert_sound(&pool);

@@ -27,12 +27,14 @@ impl Pool {
 impl Inner {
     fn wounds_now(&self) -> Kept {
         let known = self.wounds.known.read().unwrap_or_else(PoisonError::into_inner);
+        // What has no place in the file is found again by reading: until then nothing counts as known unread.
+        let unread = if known.len() > WOUNDS_MAX { 0..self.streams.next_id() } else { self.unread.range() };
         let wounds = known.iter().take(WOUNDS_MAX);
         let wounds =
             wounds.map(|((kind, name), (container, damage))| (*kind, *name, *container, damage.clone())).collect();
         drop(known);
         let worn = self.worn.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
-        Kept { unread: self.unread.range(), worn, wounds }
+        Kept { unread, worn, wounds }
     }
 
     /// Takes up what was known when the store was open before: what lies elsewhere by now was healed, and what is not there is gone.
