@@ -121,7 +121,7 @@ use narrowboat_wan::peer::PeerName;
 use narrowboat_wan::shape::{Hours, zone_named};
 use serde::{Deserialize, Deserializer};
 
-use crate::units::ByteSize;
+use crate::units::{ByteSize, parse_duration};
 
 pub use dscp::Marking;
 pub use hook::{Call, Hook};
@@ -230,6 +230,14 @@ pub enum ConfigError {
         /// What and where.
         why: String,
     },
+}
+
+/// A length of time, where none is said "never".
+fn seconds_or_never(key: &str, text: &str) -> Result<Option<u64>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    parse_duration(text).map(Some).map_err(|refusal| format!("{key}: {refusal}"))
 }
 
 impl Config {

@@ -15,7 +15,18 @@ from measure import Spent, run
 LOADER = box.ROOT / "target/nfsload"
 
 
-class Borg:
+class Command:
+    """A program that lives as long as one command."""
+
+    def fresh(self):
+        """The machine does not remember what it read."""
+        measure.drop_caches()
+
+    def close(self):
+        pass
+
+
+class Borg(Command):
     name = "borg"
 
     def __init__(self, folder):
@@ -50,11 +61,8 @@ class Borg:
     #: All of it is what is kept and what finds it.
     containers = stored
 
-    def close(self):
-        pass
 
-
-class Restic:
+class Restic(Command):
     name = "restic"
     prune_options = ()
 
@@ -101,9 +109,6 @@ class Restic:
 
     #: All of it is what is kept and what finds it.
     containers = stored
-
-    def close(self):
-        pass
 
 
 class ResticWhole(Restic):
@@ -153,12 +158,21 @@ class Narrowboat:
         self.box.forget_memory_max()
         before, io = self.box.processor_seconds(), self.box.disk_bytes()
         spent, _ = run(*command)
+        # As after a backup: what the box still does of it counts.
+        measure.wait_until_idle(self.box.process.pid)
         spent.processor_seconds += self.box.processor_seconds() - before
         spent.memory_max_bytes = self.box.memory_max_bytes()
         read, written = self.box.disk_bytes()
         spent.read_bytes += read - io[0]
         spent.written_bytes += written - io[1]
         return spent
+
+    def fresh(self):
+        """Neither the box nor the machine remembers what it read."""
+        self.box.stop()
+        measure.drop_caches()
+        self.box.start()
+        measure.wait_until_idle(self.box.process.pid)
 
     def restore(self, name, target):
         return self.told("restore", f"{name}@done", target)

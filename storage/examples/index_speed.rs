@@ -3,23 +3,19 @@
 //! `cargo run --release -p narrowboat-storage --example index_speed -- [million names] [batch in thousands] [folder] [names in the database]`
 //!
 //! The last one is how many names stay in the database before they move into sorted files; 1000000000 measures redb alone.
-//!
-//! Names are hashes of a counter, which is what real names look like to an index. At chunks of 16 KiB on average, a
-//! million names are 16 GB of unique data.
+
+mod synthetic;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use narrowboat_storage::Result;
-use narrowboat_storage::container::Class;
-use narrowboat_storage::id::{ContainerId, StoreId};
-use narrowboat_storage::index::{Index, IndexOptions, Location, Record};
+use narrowboat_storage::id::StoreId;
+use narrowboat_storage::index::{Index, IndexOptions};
 use narrowboat_storage::media::FileMedia;
-use narrowboat_storage::name::{Kind, Name};
-
-/// Slots in one container.
-const SLOTS: u64 = 1000;
+use narrowboat_storage::name::Name;
+use synthetic::name;
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
@@ -43,7 +39,7 @@ fn main() -> Result<()> {
     let total = million * 1_000_000;
     for from in (0..total).step_by(batch as usize) {
         let start = Instant::now();
-        insert(&index, from, (from + batch).min(total))?;
+        synthetic::insert(&index, 0, from, (from + batch).min(total), 0)?;
         let seconds = start.elapsed().as_secs_f64();
         println!(
             "{:9} names: batch in {seconds:6.2} s, {:5.1} bytes a name on disk, {:4.1} bits a name in the filter",
@@ -71,27 +67,6 @@ fn main() -> Result<()> {
     drop(index);
     let _ = std::fs::remove_dir_all(&folder);
     Ok(())
-}
-
-fn name(nth: u64) -> Name {
-    Name(*blake3::hash(&nth.to_le_bytes()).as_bytes())
-}
-
-/// Puts names into the index as the pool does: sorted, with their containers.
-fn insert(index: &Index, from: u64, to: u64) -> Result<()> {
-    let place = |nth: u64| Location {
-        container: ContainerId(nth / SLOTS),
-        offset: (nth % SLOTS) as u32 * 16_000,
-        stored_len: 8_000,
-        kind: Kind::Chunk,
-    };
-    let mut names: Vec<_> = (from..to).map(|nth| (name(nth), place(nth))).collect();
-    names.sort_unstable_by_key(|(name, _)| *name);
-    let (slots, raw_bytes, stored_bytes, file_bytes) = (SLOTS as u32, 16 << 20, 8 << 20, 8 << 20);
-    let record =
-        Record { class: Class::Data, complete: true, dense: false, slots, raw_bytes, stored_bytes, file_bytes };
-    let records: Vec<_> = (from / SLOTS..to.div_ceil(SLOTS)).map(|id| (ContainerId(id), record)).collect();
-    index.insert(&records, &names, to / SLOTS + 1)
 }
 
 fn look_up(what: &str, index: &Index, name: impl Fn(u64) -> Name) -> Result<()> {

@@ -7,6 +7,8 @@
 //! Prints wall-clock and processor time for each step; on a machine that does other work, believe the processor's.
 //! The data is half text-like, half noise, and never repeats. Known data is the same again after reopening.
 
+mod synthetic;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,10 +18,10 @@ use narrowboat_storage::chunk::{ChunkSizes, Cut, Cutter};
 use narrowboat_storage::container::codec::{Patience, compress};
 use narrowboat_storage::container::{Class, path};
 use narrowboat_storage::error::Environment;
-use narrowboat_storage::id::{ContainerId, StoreId};
-use narrowboat_storage::index::{Index, IndexOptions, Location, Record};
+use narrowboat_storage::id::StoreId;
+use narrowboat_storage::index::{Index, IndexOptions};
 use narrowboat_storage::media::{FileMedia, Media};
-use narrowboat_storage::name::{Kind, Name, Realm};
+use narrowboat_storage::name::{Kind, Realm};
 use narrowboat_storage::pool::{Pool, PoolOptions, StreamId};
 
 /// Chunks are put in runs of about this many bytes.
@@ -102,7 +104,6 @@ fn main() -> Result<()> {
 
 /// Puts names into the index that nobody asks for, and empty files in the place of their containers.
 fn grow(folder: &Path, names: u64) -> Result<()> {
-    const SLOTS: u64 = 1000;
     const FIRST: u64 = 1 << 30;
     let media: Arc<dyn Media> = Arc::new(FileMedia::open(folder)?);
     let options = PoolOptions::new(|_, _| Ok(Vec::new()));
@@ -118,29 +119,15 @@ fn grow(folder: &Path, names: u64) -> Result<()> {
     let (began, batch) = (Instant::now(), options.index_batch_max as u64);
     for from in (0..names).step_by(batch as usize) {
         let to = (from + batch).min(names);
-        let place = |nth: u64| Location {
-            container: ContainerId(FIRST + nth / SLOTS),
-            offset: (nth % SLOTS) as u32 * 16_000,
-            stored_len: 8_000,
-            kind: Kind::Chunk,
-        };
-        let name = |nth: u64| Name(*blake3::hash(&nth.to_le_bytes()).as_bytes());
-        let mut rows: Vec<_> = (from..to).map(|nth| (name(nth), place(nth))).collect();
-        rows.sort_unstable_by_key(|(name, _)| *name);
-        let (raw_bytes, stored_bytes, file_bytes) = (16 << 20, 8 << 20, 8 << 20);
-        let (class, slots) = (Class::Data, SLOTS as u32);
-        let record = Record { class, complete: true, dense: true, slots, raw_bytes, stored_bytes, file_bytes };
-        let records: Vec<_> =
-            (from / SLOTS..to.div_ceil(SLOTS)).map(|nth| (ContainerId(FIRST + nth), record)).collect();
-        for (id, _) in &records {
-            let path = folder.join(path(*id, Class::Data));
+        for id in synthetic::containers(FIRST, from, to) {
+            let path = folder.join(path(id, Class::Data));
             path.parent()
                 .map(std::fs::create_dir_all)
                 .transpose()
                 .and_then(|_| std::fs::File::create(path))
                 .map_err(|source| Environment::Io { operation: "create", file: "a container".into(), source })?;
         }
-        index.insert(&records, &rows, next.max(FIRST + names / SLOTS + 1))?;
+        synthetic::insert(&index, FIRST, from, to, next)?;
         let seconds = began.elapsed().as_secs_f64();
         eprint!("\r{:4} million names, {:.0} a second  ", to / 1_000_000, to as f64 / seconds);
     }

@@ -81,11 +81,6 @@ impl Database {
         self.fence(|| Ok(builder().create_with_backend(RedbFile::new(watched))?))
     }
 
-    /// True where a sync failed: what was written since the one before may be gone.
-    pub fn failed_to_sync(&self) -> bool {
-        self.sync_failed.load(Ordering::Acquire)
-    }
-
     /// Opens it again where that failed before: a disk that was gone may be back.
     fn revive(&self) {
         if self.live.read().unwrap_or_else(PoisonError::into_inner).is_none() {

@@ -6,6 +6,7 @@
 //! `docs/formats/names.md` owns the derivation.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use crate::error::Refusal;
@@ -47,6 +48,14 @@ impl Name {
         let mut first = [0; 8];
         first.copy_from_slice(&self.0[..8]);
         u64::from_le_bytes(first)
+    }
+
+    /// All names that begin so ([`Name::prefix`]).
+    pub fn beginning(prefix: u64) -> RangeInclusive<Name> {
+        let (mut low, mut high) = (Name([0; 32]), Name([0xFF; 32]));
+        low.0[..8].copy_from_slice(&prefix.to_le_bytes());
+        high.0[..8].copy_from_slice(&prefix.to_le_bytes());
+        low..=high
     }
 
     /// The last sixteen bytes as a number: half of a name, enough to tell any two apart, for whoever remembers very many.

@@ -25,8 +25,7 @@ impl Default for Recompress {
 impl Recompress {
     /// Seconds after which what was stored is old; none where it never is.
     pub fn after_seconds(&self) -> Result<Option<u64>, String> {
-        let parse = |text: &str| parse_duration(text).map_err(|refusal| format!("recompress.after: {refusal}"));
-        Some(self.after.as_str()).filter(|text| !text.is_empty()).map(parse).transpose()
+        super::seconds_or_never("recompress.after", &self.after)
     }
 
     /// For how long it has to be quiet.

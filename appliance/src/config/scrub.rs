@@ -3,7 +3,7 @@
 use narrowboat_wan::shape::Hours;
 use serde::Deserialize;
 
-use crate::units::{ByteSize, parse_duration};
+use crate::units::ByteSize;
 
 /// `[scrub]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -27,8 +27,7 @@ impl Default for Scrub {
 impl Scrub {
     /// Seconds between the end of one and the beginning of the next; none where it never begins by itself.
     pub fn every_seconds(&self) -> Result<Option<u64>, String> {
-        let parse = |text: &str| parse_duration(text).map_err(|refusal| format!("scrub.every: {refusal}"));
-        Some(self.every.as_str()).filter(|text| !text.is_empty()).map(parse).transpose()
+        super::seconds_or_never("scrub.every", &self.every)
     }
 
     pub(super) fn check(&self) -> Result<(), String> {

@@ -229,4 +229,13 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         drop(theirs);
     }
+
+    #[test]
+    fn the_name_outside_the_folder_takes_what_a_dead_disk_leaves_possible() {
+        let create = Request::ShareCreate { name: "bureau".into(), dedup: "inline".into() };
+        for (request, second) in [(Request::Status, true), (Request::Stop, true), (create, false)] {
+            assert!(Name::InFolder.takes(&request));
+            assert_eq!(Name::Second.takes(&request), second, "{request:?}");
+        }
+    }
 }

@@ -4,9 +4,11 @@
 //! tried ([`Patience`]), so that data that is compressed or encrypted already costs next to nothing.
 
 use std::cell::RefCell;
+use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
+use zstd::bulk::Decompressor;
 
 /// How a payload is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,8 @@ thread_local! {
     /// The hash tables of LZ4, for contents below 64 KiB and above: clearing one is cheaper than making one.
     static TABLES: RefCell<(CompressTable, CompressTable)> =
         RefCell::new((CompressTable::small(), CompressTable::large()));
+    /// What zstd needs to unpack, which takes longer to make than a chunk to unpack.
+    static FRAMES: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
 /// Appends the stored form of `content` to `out` and says which form that is.
@@ -101,42 +105,59 @@ pub fn compress_densely(content: &[u8], than: usize) -> Option<Vec<u8>> {
 /// The content behind a stored form. `Err` says what is wrong with it; never returns other than `raw_len` bytes, and
 /// never needs more memory than that.
 pub fn decompress(codec: Codec, raw_len: usize, stored: &[u8]) -> Result<Vec<u8>, String> {
-    match codec {
-        Codec::Raw if stored.len() == raw_len => Ok(stored.to_vec()),
-        Codec::Raw => Err(format!("{} raw bytes instead of {raw_len}", stored.len())),
-        Codec::Lz4 => {
-            let mut content = vec![0; raw_len];
-            match decompress_into(stored, &mut content) {
-                Ok(len) if len == raw_len => Ok(content),
-                Ok(len) => Err(format!("an LZ4 block of {len} bytes instead of {raw_len}")),
-                Err(error) => Err(format!("no LZ4 block ({error})")),
-            }
-        }
-        Codec::Zstd => match zstd::bulk::decompress(stored, raw_len) {
-            Ok(content) if content.len() == raw_len => Ok(content),
-            Ok(content) => Err(format!("a zstd frame of {} bytes instead of {raw_len}", content.len())),
-            Err(error) => Err(format!("no zstd frame of {raw_len} bytes ({error})")),
-        },
+    if codec == Codec::Raw {
+        return as_it_is(raw_len, stored).map(<[u8]>::to_vec);
+    }
+    let mut content = vec![0; raw_len];
+    unpack(codec, stored, &mut content).map(|()| content)
+}
+
+/// The same without a copy or new memory: the form itself, or what it comes to in `room`, which grows as it has to.
+pub fn decompress_in<'a>(
+    codec: Codec,
+    raw_len: usize,
+    stored: &'a [u8],
+    room: &'a mut Vec<u8>,
+) -> Result<&'a [u8], String> {
+    if codec == Codec::Raw {
+        return as_it_is(raw_len, stored);
+    }
+    if room.len() < raw_len {
+        room.resize(raw_len, 0);
+    }
+    let content = &mut room[..raw_len];
+    unpack(codec, stored, content).map(|()| &*content)
+}
+
+fn as_it_is(raw_len: usize, stored: &[u8]) -> Result<&[u8], String> {
+    match stored.len() == raw_len {
+        true => Ok(stored),
+        false => Err(format!("{} raw bytes instead of {raw_len}", stored.len())),
     }
 }
 
-/// The content behind a stored form: the form itself, or what it comes to in `room`, which grows as it has to. Nothing where it is not
-/// exactly `raw_len` bytes.
-pub fn decompress_in<'a>(codec: Codec, raw_len: usize, stored: &'a [u8], room: &'a mut Vec<u8>) -> Option<&'a [u8]> {
-    match codec {
-        Codec::Raw => Some(stored).filter(|stored| stored.len() == raw_len),
-        Codec::Lz4 | Codec::Zstd => {
-            if room.len() < raw_len {
-                room.resize(raw_len, 0);
-            }
-            let room = &mut room[..raw_len];
-            let len = match codec {
-                Codec::Zstd => zstd::bulk::decompress_to_buffer(stored, room).ok(),
-                _ => decompress_into(stored, room).ok(),
-            };
-            (len == Some(raw_len)).then_some(room)
-        }
+/// Fills `content`, whose length is that of what was compressed, and no byte less.
+fn unpack(codec: Codec, stored: &[u8], content: &mut [u8]) -> Result<(), String> {
+    let (what, len) = match codec {
+        Codec::Raw => ("raw bytes", Err("nothing to unpack".to_owned())),
+        Codec::Lz4 => ("LZ4 block", decompress_into(stored, content).map_err(|error| error.to_string())),
+        Codec::Zstd => ("zstd frame", unpack_frame(stored, content).map_err(|error| error.to_string())),
+    };
+    match len {
+        Ok(len) if len == content.len() => Ok(()),
+        Ok(len) => Err(format!("{what} of {len} bytes instead of {}", content.len())),
+        Err(error) => Err(format!("no {what} of {} bytes ({error})", content.len())),
     }
+}
+
+fn unpack_frame(stored: &[u8], content: &mut [u8]) -> io::Result<usize> {
+    FRAMES.with_borrow_mut(|frames| {
+        let frames = match frames {
+            Some(frames) => frames,
+            none => none.insert(Decompressor::new()?),
+        };
+        frames.decompress_to_buffer(stored, content)
+    })
 }
 
 #[cfg(test)]
@@ -167,8 +188,8 @@ mod tests {
                 assert_eq!(&out[..3], [9; 3]);
                 assert!(out.len() - 3 <= len);
                 assert_eq!(decompress(codec, len, &out[3..]).as_ref(), Ok(&content));
-                assert_eq!(decompress_in(codec, len, &out[3..], &mut room), Some(&content[..]));
-                assert_eq!(decompress_in(codec, len + 1, &out[3..], &mut room), None);
+                assert_eq!(decompress_in(codec, len, &out[3..], &mut room), Ok(&content[..]));
+                assert!(decompress_in(codec, len + 1, &out[3..], &mut room).is_err());
             }
         }
     }
@@ -197,8 +218,8 @@ mod tests {
         let frame = compress_densely(&[5; 100_000], 1000).unwrap();
         assert_eq!(decompress(Codec::Zstd, 100_000, &frame).unwrap(), [5; 100_000]);
         let mut room = Vec::new();
-        assert_eq!(decompress_in(Codec::Zstd, 100_000, &frame, &mut room), Some(&[5; 100_000][..]));
-        assert!(decompress_in(Codec::Zstd, 100_001, &frame, &mut room).is_none());
+        assert_eq!(decompress_in(Codec::Zstd, 100_000, &frame, &mut room), Ok(&[5; 100_000][..]));
+        assert!(decompress_in(Codec::Zstd, 100_001, &frame, &mut room).is_err());
         assert!(decompress(Codec::Zstd, 99_999, &frame).is_err() && decompress(Codec::Zstd, 100_001, &frame).is_err());
         assert!(compress_densely(&noise(4096), 4096).is_none());
         for seed in 0u64..2000 {

@@ -125,7 +125,7 @@ impl Inner {
         let (id, at) = *self.places.get(&name.prefix())?;
         let held = self.directories.get_mut(&id)?;
         let slot = held.slots.get(at as usize).filter(|slot| slot.name == *name && slot.kind == kind)?;
-        let found = Location { container: id, offset: slot.offset, stored_len: slot.stored_len, kind };
+        let found = Location::of(id, slot);
         if held.used != self.clock {
             self.by_use.remove(&held.used);
             self.clock += 1;

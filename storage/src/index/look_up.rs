@@ -10,14 +10,6 @@ use super::format::{Entry, decode_entry};
 use super::sorted::{LastPage, Merged, Row, SortedFile};
 use super::{Files, Index, Location, NAMES, rotten_entry};
 
-/// The names that begin with a prefix, as bounds of a range.
-fn beginning(prefix: u64) -> ([u8; 32], [u8; 32]) {
-    let (mut low, mut high) = ([0; 32], [0xFF; 32]);
-    low[..8].copy_from_slice(&prefix.to_le_bytes());
-    high[..8].copy_from_slice(&prefix.to_le_bytes());
-    (low, high)
-}
-
 /// What a row says, or that it rotted.
 fn entry_of((name, value): &Row) -> Result<Entry> {
     decode_entry(name, value).ok_or_else(|| rotten_entry(name).into())
@@ -44,6 +36,13 @@ impl Finder {
         }
         Ok(None)
     }
+}
+
+/// The lowest and the highest name of a part.
+pub(super) fn bounds(part: u8) -> ([u8; 32], [u8; 32]) {
+    let (mut low, mut high) = ([0; 32], [0xFF; 32]);
+    (low[0], high[0]) = (part, part);
+    (low, high)
 }
 
 impl Index {
@@ -82,12 +81,15 @@ impl Index {
         let rows = self.noted(self.database.read(|transaction| {
             let table = transaction.open_table(NAMES)?;
             let rows = |prefix: &u64| {
-                let (low, high) = beginning(*prefix);
+                let names = Name::beginning(*prefix);
                 let row = |entry: Result<(redb::AccessGuard<_>, redb::AccessGuard<_>), _>| {
                     let (name, value): (redb::AccessGuard<&[u8; 32]>, redb::AccessGuard<&[u8; 16]>) = entry?;
                     Ok((Name(*name.value()), *value.value()))
                 };
-                table.range::<&[u8; 32]>(&low..=&high)?.map(row).collect::<Result<Vec<Row>, redb::Error>>()
+                table
+                    .range::<&[u8; 32]>(&names.start().0..=&names.end().0)?
+                    .map(row)
+                    .collect::<Result<Vec<Row>, redb::Error>>()
             };
             prefixes.iter().map(rows).collect::<Result<Vec<_>, _>>()
         }))?;
@@ -112,8 +114,7 @@ impl Index {
 
     /// The database's rows of one part, in order.
     pub(super) fn rows_of(&self, part: u8) -> Result<Vec<Row>> {
-        let (mut low, mut high) = ([0; 32], [0xFF; 32]);
-        (low[0], high[0]) = (part, part);
+        let (low, high) = bounds(part);
         self.database.read(|transaction| {
             let table = transaction.open_table(NAMES)?;
             let mut rows = Vec::new();

@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use crate::container::Class;
+use crate::container::format::Slot;
 use crate::database::{Database, Settings};
 use crate::error::{Damage, Environment, Result, io_error};
 use crate::id::{ContainerId, StoreId};
@@ -74,6 +75,13 @@ pub struct Location {
     pub stored_len: u32,
     /// What it is.
     pub kind: Kind,
+}
+
+impl Location {
+    /// Where the object of a slot lies that `container` has.
+    pub fn of(container: ContainerId, slot: &Slot) -> Location {
+        Location { container, offset: slot.offset, stored_len: slot.stored_len, kind: slot.kind }
+    }
 }
 
 /// What the index knows about a container whose names it has.
@@ -303,8 +311,11 @@ impl Index {
     }
     /// Length of the index on disk, in bytes.
     pub fn file_bytes(&self) -> Result<u64> {
-        let sorted: u64 = self.files().all().map(|file| file.bytes()).sum();
-        Ok(file_bytes(self.media.as_ref())? + sorted)
+        Ok(file_bytes(self.media.as_ref())? + self.sorted_bytes())
+    }
+    /// Length of its sorted files, in bytes. Asks no disk.
+    pub fn sorted_bytes(&self) -> u64 {
+        self.files().all().map(|file| file.bytes()).sum()
     }
     /// The filter over the names that are in the index.
     pub fn filter(&self) -> &Filter {
@@ -344,7 +355,7 @@ impl Index {
         // After a failed sync, pages that were written may be gone while later ones are there.
         match &result {
             Err(crate::Error::Damage(_)) => self.suspect(),
-            Err(crate::Error::Environment(Environment::Poisoned(_))) if self.database.failed_to_sync() => {
+            Err(crate::Error::Environment(Environment::Poisoned(_))) if self.database.stopped().is_some() => {
                 self.suspect()
             }
             _ => {}

@@ -12,10 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::error::{Environment, Error, Result, io_error};
-use crate::name::Name;
 
 use super::format::{self, Entry, decode_entry};
-use super::look_up::merged;
+use super::look_up::{bounds, merged};
 use super::sorted::{self, Row, SORTED_DIR, SortedFile};
 use super::{Files, Index, META, NAMES, SORTED, filter, read_files};
 
@@ -151,11 +150,4 @@ impl Index {
         self.fresh.store(fresh, Ordering::Relaxed);
         Ok(())
     }
-}
-
-/// The lowest and the highest name of a part.
-pub(super) fn bounds(part: u8) -> ([u8; 32], [u8; 32]) {
-    let (mut low, mut high) = (Name([0; 32]).0, Name([0xFF; 32]).0);
-    (low[0], high[0]) = (part, part);
-    (low, high)
 }

@@ -233,3 +233,77 @@ fn a_full_disk_keeps_names_where_they_are() {
     }
     compare(&index, &model).unwrap();
 }
+
+#[test]
+fn a_sync_that_fails_anywhere_leaves_right_answers() {
+    let (mut failed, mut opened) = (0, 0);
+    for seed in 0..seeds(3) {
+        let quiet = SimDisk::new(seed);
+        let (states, _) = live(&quiet, seed);
+        for sync in 1..=quiet.syncs() {
+            let disk = SimDisk::new(seed);
+            disk.fail_sync_at(sync);
+            let Ok(index) = open(&disk, 40) else { continue };
+            let (mut rng, mut batch) = (StdRng::seed_from_u64(seed), 0);
+            while batch < 8 && change(&index, &states[batch], &mut rng, batch as u64).is_ok() {
+                batch += 1;
+                assert!(compare_quietly(&index, &states[batch]), "seed {seed}, sync {sync}, batch {batch}");
+            }
+            // Of the batch that failed it can't be known whether it will be there; that it is half there would be wrong.
+            let holds = |index: &Index| states[batch..].iter().take(2).any(|state| compare_quietly(index, state));
+            failed += u64::from(batch < 8);
+            assert!(holds(&index), "seed {seed}, sync {sync}: batch {batch} failed");
+            drop(index);
+            match open(&disk, 40) {
+                Ok(index) => assert!(holds(&index), "seed {seed}, sync {sync}: opened again after batch {batch}"),
+                Err(Error::Damage(_)) => continue,
+                Err(error) => panic!("seed {seed}, sync {sync}: {error}"),
+            }
+            opened += 1;
+        }
+    }
+    assert!(failed > 10 && opened > 10, "{failed} batches failed, {opened} indexes opened again");
+}
+
+#[test]
+fn what_is_asked_while_names_move_and_go_is_answered_as_if_they_lay_still() {
+    use std::sync::atomic::AtomicBool;
+    const STAY: u64 = 400;
+    const BATCH: u64 = 60;
+    let (disk, place) =
+        (SimDisk::new(1), |nth| Location { container: ContainerId(nth), offset: 64, stored_len: 9, kind: Kind::Chunk });
+    let rows = |names: std::ops::Range<u64>| {
+        let mut rows: Vec<_> = names.map(|nth| (name(nth), place(nth))).collect();
+        rows.sort_unstable_by_key(|(name, _)| *name);
+        rows
+    };
+    let index = open(&disk, 50).unwrap();
+    index.insert(&[], &rows(0..STAY), 1).unwrap();
+    let (gone, over) = (AtomicU64::new(STAY), AtomicBool::new(false));
+    let ask = |seed| {
+        let (mut rng, mut asked) = (StdRng::seed_from_u64(seed), 0u64);
+        while !over.load(Ordering::Acquire) {
+            let gone = gone.load(Ordering::Acquire);
+            let (stays, went) = (rng.random_range(0..STAY), rng.random_range(0..gone));
+            let found = index.probe(&[name(stays), name(went)]).unwrap();
+            assert_eq!(found[0], Some(place(stays)), "{stays} was always there");
+            assert_eq!(found[1], Some(place(went)).filter(|_| went < STAY), "{went} had gone before it was asked for");
+            let alike = &index.probe_prefixes(&[name(stays).prefix()]).unwrap()[0];
+            assert!(!alike.is_empty() && alike.iter().all(|(_, at)| at.container.0 < STAY), "{alike:?}");
+            asked += 1;
+        }
+        asked
+    };
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..3).map(|seed| scope.spawn(move || ask(seed))).collect();
+        for nth in 0..60 {
+            let batch = STAY + nth * BATCH..STAY + (nth + 1) * BATCH;
+            index.insert(&[], &rows(batch.clone()), 1).unwrap();
+            assert_eq!(index.remove_names(&rows(batch.clone()), &[], &[], 1).unwrap(), BATCH);
+            gone.store(batch.end, Ordering::Release);
+        }
+        over.store(true, Ordering::Release);
+        let asked: u64 = asking.into_iter().map(|thread| thread.join().unwrap()).sum();
+        assert!(asked > 100, "{asked} questions");
+    });
+}

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::Media;
-use crate::error::{Error, Result};
+use crate::error::{Damage, Error, Result};
 
 /// A file that every store has, and that nobody writes after its creation.
 const ASKED: &str = "store.format";
@@ -33,6 +33,15 @@ pub(crate) fn unreadable_at<T>(
 /// The same of a whole file.
 pub(crate) fn unreadable<T>(media: &dyn Media, read: Result<T>) -> Result<T> {
     unreadable_at(media, 0, "bytes that can be read", read)
+}
+
+/// Parts damage, of this or of what it asks for, from what the machine could not do.
+pub(crate) fn damage_or<T>(media: &dyn Media, read: Result<T>) -> Result<Result<T, Damage>> {
+    match unreadable(media, read) {
+        Ok(value) => Ok(Ok(value)),
+        Err(Error::Damage(damage)) => Ok(Err(damage)),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,6 @@ use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::index::{Location, Record};
 use crate::media::answers::unreadable;
-use crate::name::Name;
 
 use super::let_go::{Going, LetGo};
 use super::{Inner, Pool};
@@ -72,17 +71,7 @@ impl Inner {
     }
 
     fn densify(&self, id: ContainerId, record: Record) -> Result<Densified> {
-        let (directory, sketches) = self.directory_with_sketches(id, record.class)?;
-        let names: Vec<Name> = directory.slots.iter().map(|slot| slot.name).collect();
-        let places = self.index.probe(&names)?;
-        let mut kept: Vec<(Slot, Sketch)> = Vec::new();
-        for (nth, (slot, place)) in directory.slots.iter().zip(places).enumerate() {
-            let here = Location { container: id, offset: slot.offset, stored_len: slot.stored_len, kind: slot.kind };
-            // Of what has another copy, or is hidden, this one does not count.
-            if place == Some(here) {
-                kept.push((*slot, sketches.get(nth).copied().unwrap_or_default()));
-            }
-        }
+        let (kept, _) = self.led_to_slots(id, record.class)?;
         let mut done = Densified { container: id, before_bytes: record.file_bytes, after_bytes: None };
         if kept.is_empty() || !self.would_pay(id, &kept)? {
             self.note_dense(id)?;
@@ -117,8 +106,7 @@ impl Inner {
     fn would_pay(&self, id: ContainerId, kept: &[(Slot, Sketch)]) -> Result<bool> {
         let (mut before, mut after) = (0, 0);
         for (slot, _) in kept.iter().step_by(kept.len().div_ceil(TRIED)).filter(|(slot, _)| slot.codec != Codec::Zstd) {
-            let place = Location { container: id, offset: slot.offset, stored_len: slot.stored_len, kind: slot.kind };
-            let (found, payload) = self.fetch(&place)?;
+            let (found, payload) = self.fetch(&Location::of(id, slot))?;
             let content = self.open_payload(&path(id, Class::of(slot.kind)), &found, payload)?;
             before += u64::from(slot.stored_len);
             let frame = compress_densely(&content, slot.stored_len as usize);

@@ -126,20 +126,14 @@ impl Inner {
     fn look_into(&self, watch: &Watch, id: ContainerId, sum: &mut LetGo) -> Result<Option<Going>> {
         let record = self.indexed.read().unwrap_or_else(PoisonError::into_inner).get(&id).copied();
         let Some(record) = record.filter(|_| id < watch.end()) else { return Ok(None) };
-        let (directory, sketches) = self.directory_with_sketches(id, record.class)?;
-        sum.read_bytes += directory.footer.file_bytes() - directory.footer.slots_end();
-        let names: Vec<Name> = directory.slots.iter().map(|slot| slot.name).collect();
-        let places = self.index.probe(&names)?;
+        let (slots, read_bytes) = self.led_to_slots(id, record.class)?;
+        sum.read_bytes += read_bytes;
         let mut going = Going { id, record, kept: Vec::new(), dead: Vec::new(), densely: false };
         let mut door = self.door.write().unwrap_or_else(PoisonError::into_inner);
-        for (nth, (slot, place)) in directory.slots.iter().zip(places).enumerate() {
-            let here = Location { container: id, offset: slot.offset, stored_len: slot.stored_len, kind: slot.kind };
-            if place != Some(here) {
-                // Another copy counts, or none.
-            } else if watch.is_needed(slot.kind, &slot.name) || slot.kind.is_node() {
-                going.kept.push((*slot, sketches.get(nth).copied().unwrap_or_default()));
-            } else {
-                going.dead.push((slot.name, here));
+        for (slot, sketch) in slots {
+            match watch.is_needed(slot.kind, &slot.name) || slot.kind.is_node() {
+                true => going.kept.push((slot, sketch)),
+                false => going.dead.push((slot.name, Location::of(id, &slot))),
             }
         }
         if !pays(going.kept_bytes(), &record) {
@@ -150,12 +144,21 @@ impl Inner {
         Ok(Some(going))
     }
 
-    pub(super) fn directory_with_sketches(&self, id: ContainerId, class: Class) -> Result<(Directory, Vec<Sketch>)> {
+    /// The slots of a container that the index leads to, with their sketches, and how many bytes were read for that. Of what has another
+    /// copy, or none that counts, this one does not.
+    pub(super) fn led_to_slots(&self, id: ContainerId, class: Class) -> Result<(Vec<(Slot, Sketch)>, u64)> {
         let (file, path) = (self.files.open(self.media.as_ref(), id, class)?, path(id, class));
-        let directory = reader::read_directory(file.as_ref(), &path, id)?;
+        let Directory { slots, footer } = reader::read_directory(file.as_ref(), &path, id)?;
         // Hints: what can't be read is computed anew by nobody, and is missed by nobody much.
-        let sketches = reader::read_sketches(file.as_ref(), &path, &directory.footer).unwrap_or_default();
-        Ok((directory, sketches))
+        let sketches = reader::read_sketches(file.as_ref(), &path, &footer).unwrap_or_default();
+        let names: Vec<Name> = slots.iter().map(|slot| slot.name).collect();
+        let places = self.index.probe(&names)?;
+        let is_here = |(slot, place): &(Slot, Option<Location>)| *place == Some(Location::of(id, slot));
+        let sketched = |(nth, pair): (usize, (Slot, Option<Location>))| {
+            is_here(&pair).then(|| (pair.0, sketches.get(nth).copied().unwrap_or_default()))
+        };
+        let here = slots.into_iter().zip(places).enumerate().filter_map(sketched).collect();
+        Ok((here, footer.file_bytes() - footer.slots_end()))
     }
 
     /// Moves what is needed of these containers, so that the index has it elsewhere, durably. Those that can't be read stay.
@@ -187,8 +190,7 @@ impl Inner {
     fn move_all(&self, container: &Going, moved_to: &mut BTreeSet<ContainerId>, sum: &mut LetGo) -> Result<()> {
         let class = container.record.class;
         for (slot, sketch) in &container.kept {
-            let place =
-                Location { container: container.id, offset: slot.offset, stored_len: slot.stored_len, kind: slot.kind };
+            let place = Location::of(container.id, slot);
             let file = path(container.id, class);
             let (found, payload) = self.fetch(&place)?;
             sum.read_bytes += slot.total_bytes();

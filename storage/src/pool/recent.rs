@@ -45,10 +45,8 @@ impl Recent {
 
     /// The first two names that begin with `prefix`.
     pub fn beginning_with(&self, prefix: u64) -> Vec<(Name, Location)> {
-        let (mut low, mut high) = (Name([0; 32]), Name([0xFF; 32]));
-        low.0[..8].copy_from_slice(&prefix.to_le_bytes());
-        high.0[..8].copy_from_slice(&prefix.to_le_bytes());
-        self.shard(&low).range(low..=high).take(2).map(|(name, at)| (*name, *at)).collect()
+        let names = Name::beginning(prefix);
+        self.shard(names.start()).range(names).take(2).map(|(name, at)| (*name, *at)).collect()
     }
 
     /// Claims a name for the object that is about to be stored at `location`. `moved` says whether any names went into

@@ -13,7 +13,7 @@ use crate::container::{Class, dir, path, reader};
 use crate::error::{Damage, Environment, Error, Result, io_error};
 use crate::id::ContainerId;
 use crate::index::{Location, Record};
-use crate::media::answers::unreadable;
+use crate::media::answers::{damage_or, unreadable};
 use crate::media::{Media, MediaFile};
 use crate::name::{Kind, Name};
 
@@ -35,15 +35,6 @@ pub(super) struct Replay<'a> {
 impl<'a> Replay<'a> {
     pub fn new(inner: &'a Inner, report: &'a mut PoolReport) -> Self {
         Replay { inner, report, waiting: HashMap::new(), undecided: BTreeMap::new(), left: false }
-    }
-
-    /// Parts damage from what the machine could not do.
-    fn damage_or<T>(&self, result: Result<T>) -> Result<Result<T, Damage>> {
-        match unreadable(self.inner.media.as_ref(), result) {
-            Ok(value) => Ok(Ok(value)),
-            Err(Error::Damage(damage)) => Ok(Err(damage)),
-            Err(error) => Err(error),
-        }
     }
 
     /// Admits what is in `containers`, which the index does not know.
@@ -70,7 +61,7 @@ impl<'a> Replay<'a> {
         let path = path(id, class);
         let opened = self.inner.media.open(&path).map_err(|error| io_error("open", &path, error));
         let found = opened.and_then(|file| self.slots(id, class, &path, &file));
-        let found = self.damage_or(found)?;
+        let found = damage_or(self.inner.media.as_ref(), found)?;
         let found = found.unwrap_or_else(|damage| {
             self.report.damage.push(damage);
             self.left = true;
@@ -101,7 +92,7 @@ impl<'a> Replay<'a> {
     /// Points a name to this copy of its object; of several, the last one that is sound counts. There are several where one was
     /// healed, or moved: containers do not tell which is the newer.
     fn admit(&mut self, id: ContainerId, slot: &Slot) -> Result<()> {
-        let place = Location { container: id, offset: slot.offset, stored_len: slot.stored_len, kind: slot.kind };
+        let place = Location::of(id, slot);
         let inner = self.inner;
         let mut older = inner.recent.get(slot.kind, &slot.name);
         if older.is_none() && inner.index.filter().may_have(slot.name.prefix()) {
@@ -142,7 +133,7 @@ impl<'a> Replay<'a> {
     }
 
     fn missing(&self, id: ContainerId, slot: &Slot) -> Result<Option<Name>> {
-        let place = Location { container: id, offset: slot.offset, stored_len: slot.stored_len, kind: slot.kind };
+        let place = Location::of(id, slot);
         let (found, payload) = unreadable(self.inner.media.as_ref(), self.inner.fetch(&place))?;
         let content = self.inner.open_payload(&path(id, Class::Node), &found, payload)?;
         let references = (self.inner.options.references)(slot.kind, &content)?;
@@ -168,7 +159,7 @@ impl<'a> Replay<'a> {
         path: &str,
         file: &Arc<dyn MediaFile>,
     ) -> Result<Option<(Vec<Slot>, Option<Record>)>> {
-        let header = self.damage_or(reader::read_header(file.as_ref(), path))?;
+        let header = damage_or(self.inner.media.as_ref(), reader::read_header(file.as_ref(), path))?;
         let dense = header.as_ref().is_ok_and(|header| header.dense);
         let ours = Header { id, class, store: self.inner.store, realm: self.inner.realm.id(), dense };
         if let Ok(header) = &header
@@ -178,7 +169,7 @@ impl<'a> Replay<'a> {
             self.report.damage.push(Damage::new(path, 0, expected, found));
             return Ok(None);
         }
-        match (&header, self.damage_or(reader::read_directory(file.as_ref(), path, id))?) {
+        match (&header, damage_or(self.inner.media.as_ref(), reader::read_directory(file.as_ref(), path, id))?) {
             (Ok(_), Ok(directory)) => {
                 let record = self.seal_again(&ours, path, file, &directory)?;
                 Ok(Some((directory.slots, record)))

@@ -111,6 +111,11 @@ impl Pool {
         [&counters.recent, &counters.filter_new, &counters.locality, &counters.probes].map(get).iter().sum()
     }
 
+    /// Bytes of the index's sorted files. Asks no disk.
+    pub(crate) fn sorted_bytes(&self) -> u64 {
+        self.0.index.sorted_bytes()
+    }
+
     /// What this pool holds and uses.
     pub fn stats(&self) -> Result<PoolStats> {
         let inner = &*self.0;

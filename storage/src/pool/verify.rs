@@ -140,7 +140,7 @@ impl Inner {
             let Some(places) = noted(self.index.probe(&names), report)? else { continue };
             let mut due = Vec::with_capacity(together.len());
             for (slot, place) in together.iter().zip(places) {
-                if place == Some(place_of(id, slot)) {
+                if place == Some(Location::of(id, slot)) {
                     matched += 1;
                     match self.recent.get(slot.kind, &slot.name) {
                         // It lies elsewhere, soundly: healed or moved, and the index is not told yet.
@@ -206,7 +206,7 @@ impl Inner {
                 let from = (u64::from(slot.offset) - first) as usize;
                 let bytes = stored[..got].get(from..from + slot.total_bytes() as usize);
                 if !bytes.is_some_and(|bytes| self.is_whole(path, slot, bytes, &mut content)) {
-                    noted(self.check_object(&place_of(id, slot), slot), report)?;
+                    noted(self.check_object(&Location::of(id, slot), slot), report)?;
                 }
             }
         }
@@ -220,8 +220,7 @@ impl Inner {
         if reader::check_slot(path, slot.offset, slot.stored_len, bytes).ok().as_ref() != Some(slot) {
             return false;
         }
-        let Some(content) = codec::decompress_in(slot.codec, slot.raw_len as usize, &bytes[SLOT_BYTES..], content)
-        else {
+        let Ok(content) = codec::decompress_in(slot.codec, slot.raw_len as usize, &bytes[SLOT_BYTES..], content) else {
             return false;
         };
         if self.realm.name(slot.kind, content) != slot.name {
@@ -278,10 +277,6 @@ impl Inner {
             Err(error) => Err(error),
         }
     }
-}
-
-fn place_of(container: ContainerId, slot: &Slot) -> Location {
-    Location { container, offset: slot.offset, stored_len: slot.stored_len, kind: slot.kind }
 }
 
 /// How many slots at the front are read together: as long as they do not take more than one read brings, with what lies between them.

@@ -1,10 +1,12 @@
 //! What the data folder holds, by parts: the files as they are, none left out.
 //!
-//! Containers are counted by what the pool knows of them, for a large store has tens of thousands; everything else is a few files, which are looked at.
+//! Containers and sorted files of the index are counted by what the pool knows of them, for a large store has tens of thousands; everything else is a few files, which are looked
+//! at.
 
 use super::Store;
 use crate::container::CONTAINERS_DIR;
 use crate::error::{Result, io_error};
+use crate::index::SORTED_DIR;
 
 /// Bytes of files, by what they are for. The sum is the data folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,7 +43,6 @@ impl DiskParts {
             "journal" => &mut self.journal_bytes,
             "history" => &mut self.history_bytes,
             "catalogue" => &mut self.catalogue_bytes,
-            crate::index::SORTED_DIR => &mut self.index_bytes,
             _ if path.starts_with("catalogue.") => &mut self.catalogue_bytes,
             _ if path.starts_with("index.") => &mut self.index_bytes,
             _ => &mut self.other_bytes,
@@ -50,13 +51,14 @@ impl DiskParts {
 }
 
 impl Store {
-    /// What the data folder holds. Looks at every file but those of containers, which is done in no time.
+    /// What the data folder holds. Looks at every file but those of containers and sorted files of the index, which is done in no time.
     pub fn disk_parts(&self) -> Result<DiskParts> {
         let containers = self.stages.pool.container_bytes();
         let mut parts = DiskParts {
             objects_bytes: containers.objects,
             directories_bytes: containers.files.saturating_sub(containers.objects),
             aside_bytes: containers.aside,
+            index_bytes: self.stages.pool.sorted_bytes(),
             ..DiskParts::default()
         };
         self.add_folder("", &mut parts)?;
@@ -81,7 +83,7 @@ impl Store {
         for name in names {
             let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
             match path.strip_suffix('/') {
-                Some(CONTAINERS_DIR) => {}
+                Some(CONTAINERS_DIR | SORTED_DIR) => {}
                 Some(below) => self.add_folder(below, parts)?,
                 // What is no file (a socket), and what goes while this is looked at, takes nothing.
                 None => *parts.part_of(&path) += media.open(&path).and_then(|file| file.len()).unwrap_or(0),

@@ -14,11 +14,11 @@ use crate::chunk::Cutter;
 use crate::dataset::live::Dataset;
 use crate::dataset::record::Record;
 use crate::dataset::state::Base;
-use crate::error::{Damage, Environment, Error, Refusal, Result};
+use crate::error::{Damage, Environment, Refusal, Result};
 use crate::id::{DatasetId, SnapshotId, StoreId};
 use crate::journal::{self, Journal, JournalOptions, Recovery};
 use crate::media::Media;
-use crate::media::answers::unreadable;
+use crate::media::answers::damage_or;
 use crate::name::Kind;
 use crate::pool::{Pool, PoolReport};
 use crate::pressure::Pressure;
@@ -145,14 +145,19 @@ impl Store {
             };
             if !set_aside.contains_key(&dataset.id) {
                 replayed += 1;
-                set_aside
-                    .extend(self.damage_of(self.replay_record(dataset, record))?.map(|damage| (dataset.id, damage)));
+                set_aside.extend(
+                    damage_or(&*self.stages.media, self.replay_record(dataset, record))?
+                        .err()
+                        .map(|damage| (dataset.id, damage)),
+                );
             }
             Ok(())
         })?;
         for dataset in datasets.values().filter(|dataset| !dataset.read_only) {
             if !set_aside.contains_key(&dataset.id) {
-                set_aside.extend(self.damage_of(dataset.replayed())?.map(|damage| (dataset.id, damage)));
+                set_aside.extend(
+                    damage_or(&*self.stages.media, dataset.replayed())?.err().map(|damage| (dataset.id, damage)),
+                );
             }
         }
         for (id, damage) in &set_aside {
@@ -161,15 +166,6 @@ impl Store {
         *self.datasets.write().unwrap_or_else(std::sync::PoisonError::into_inner) = datasets;
         let named = rows.into_iter().filter_map(|row| Some((row.name, set_aside.remove(&row.id)?)));
         Ok((replayed, named.collect()))
-    }
-
-    /// Parts damage, which concerns one dataset, from what the machine could not do, which concerns all.
-    fn damage_of(&self, outcome: Result<()>) -> Result<Option<Damage>> {
-        match unreadable(&*self.stages.media, outcome) {
-            Ok(()) => Ok(None),
-            Err(Error::Damage(damage)) => Ok(Some(damage)),
-            Err(error) => Err(error),
-        }
     }
 
     fn replay_record(&self, dataset: &Dataset, record: journal::Record) -> Result<()> {
