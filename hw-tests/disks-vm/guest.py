@@ -55,7 +55,7 @@ class Guest:
         self.kernel, self.folder = pathlib.Path(kernel), pathlib.Path(folder)
         self.disks = {}
         self.process = self.tpm = None
-        self.boots = 0
+        self.boots = self.plugged = 0
 
     def make_disk(self, name, size_mb):
         """A new empty disk with `name` as its serial number; it is plugged at the next boot, or by `plug`."""
@@ -160,11 +160,14 @@ class Guest:
             time.sleep(0.2)
         del self.disks[name]
 
-    def plug(self, name, size_mb):
-        """Plugs a new disk into the running machine."""
-        file = self.make_disk(name, size_mb)
-        self.order("blockdev-add", **{"driver": "raw", "node-name": f"file-{name}", "file": {"driver": "file", "filename": str(file)}})
-        self.order("device_add", driver="scsi-hd", id=f"disk-{name}", drive=f"file-{name}", serial=name, bus="scsi.0")
+    def plug(self, name, size_mb=None):
+        """Plugs a disk into the running machine: a new one of that size, or one that was pulled out of it."""
+        file = self.make_disk(name, size_mb) if size_mb else self.folder / f"{name}.img"
+        self.disks[name] = file
+        self.plugged += 1
+        node = f"plugged-{self.plugged}"
+        self.order("blockdev-add", **{"driver": "raw", "node-name": node, "file": {"driver": "file", "filename": str(file)}})
+        self.order("device_add", driver="scsi-hd", id=f"disk-{name}", drive=node, serial=name, bus="scsi.0")
         deadline = time.monotonic() + 60
         while name not in self.run("udevadm settle; lsblk --nodeps --noheadings --output SERIAL"):
             if time.monotonic() > deadline:

@@ -5,6 +5,7 @@ mod make;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Subcommand;
 use serde_json::json;
@@ -12,9 +13,24 @@ use serde_json::json;
 use super::show::{or_dash, size, table};
 use super::{Context, Outcome};
 use crate::control::Failed;
+use crate::disks::choose::Own;
 use crate::disks::facts::ListedDisk;
 use crate::disks::state::{ArrayState, Health};
-use crate::disks::{below, open, replace, running, state_of, the_array, tools};
+use crate::disks::{below, open, replace, running, state_of, tools, wait};
+
+/// Which array is meant.
+#[derive(clap::Args)]
+pub(super) struct Which {
+    /// The array's id, or the beginning of it, where disks of several are in the machine. Without it, the one that was mounted as the data folder last.
+    #[arg(long, value_name = "ID")]
+    array: Option<String>,
+}
+
+impl Which {
+    fn own(&self, context: &Context) -> Own {
+        Own::of(&context.data, self.array.as_deref())
+    }
+}
 
 #[derive(Subcommand)]
 pub(super) enum DisksCommand {
@@ -28,7 +44,7 @@ pub(super) enum DisksCommand {
     /// Make disks one array, encrypted, and mount it as the data folder (--data). What is on the disks is lost.
     ///
     /// Two disks become a mirror, three have single parity (one may be lost), four and more double parity (two may be lost). It asks first, unless --yes is said.
-    /// Disks that are not empty are refused unless --overwrite is said; disks in use always are. If it is broken off, run it again with the same disks: it begins anew. The recovery
+    /// Disks that are not empty are refused unless --overwrite is said, those of another array unless its id is typed (--give-up ID); disks in use always are. If it is broken off, run it again with the same disks: it begins anew. The recovery
     /// key is printed once: keep it where the box is not.
     Make {
         #[command(flatten)]
@@ -41,20 +57,33 @@ pub(super) enum DisksCommand {
     },
     /// Put the array together, decrypt it and mount it as the data folder (--data): at boot, before `serve`.
     ///
-    /// The TPM is tried first, where it has a key. Also with a disk missing: `disks status` says which. It can be repeated. A box does not start in the folder while the array is not open.
+    /// The TPM is tried first, where it has a key. Also with a disk missing, after a wait for those that come late: `disks status` says which. It can be repeated. A box does not start in the folder while the array is not open.
     Open {
+        #[command(flatten)]
+        which: Which,
+        /// How many seconds to wait for disks that come late, before the array is opened without them. Where all are here it opens at once.
+        #[arg(long, value_name = "SECONDS", default_value_t = wait::DEFAULT_SECONDS)]
+        wait: u64,
         /// File with a key; `-` for standard input. Without one, it is asked for at the terminal.
         #[arg(long, value_name = "FILE")]
         key_file: Option<PathBuf>,
     },
     /// Unmount the array, close it, and let go of the disks. The box has to be stopped.
-    Close,
+    Close {
+        #[command(flatten)]
+        which: Which,
+    },
     /// How the array is: healthy, degraded, rebuilding; which disk failed, and what to do. The exit code is 4 where a disk is missing.
-    Status,
+    Status {
+        #[command(flatten)]
+        which: Which,
+    },
     /// Put a new disk into the array, in the place of one that is dead, is gone, or is to go.
     ///
-    /// The box may serve meanwhile. A disk that still works is copied while it stays in use, so nothing is missing meanwhile; else the new one is rebuilt from the others.
+    /// The box may serve meanwhile. If it was broken off, run it again: it goes on from there. A disk that still works is copied while it stays in use, so nothing is missing meanwhile; else the new one is rebuilt from the others.
     Replace {
+        #[command(flatten)]
+        which: Which,
         /// The disk that goes: its path, its serial number (as `disks status` says it), or `missing`.
         old: String,
         /// The new disk: its path or serial number.
@@ -64,10 +93,17 @@ pub(super) enum DisksCommand {
         overwrite: bool,
     },
     /// Have all disks read and compared, slowly, beside everything else: what can't be read on one is mended from the others.
-    Check,
+    Check {
+        #[command(flatten)]
+        which: Which,
+    },
     /// Keys: what opens the array.
-    #[command(subcommand)]
-    Key(key::KeyCommand),
+    Key {
+        #[command(flatten)]
+        which: Which,
+        #[command(subcommand)]
+        command: key::KeyCommand,
+    },
 }
 
 pub(super) fn disks(context: &Context, command: DisksCommand) -> Outcome {
@@ -75,16 +111,16 @@ pub(super) fn disks(context: &Context, command: DisksCommand) -> Outcome {
         DisksCommand::List => list(context),
         DisksCommand::Plan { wish } => make::plan(context, &wish),
         DisksCommand::Make { wish, keys, yes } => make::make(context, &wish, &keys, yes),
-        DisksCommand::Open { key_file } => opened(context, key_file),
-        DisksCommand::Close => {
+        DisksCommand::Open { which, wait, key_file } => opened(context, &which, wait, key_file),
+        DisksCommand::Close { which } => {
             tools::need_root()?;
-            open::close()?;
+            open::close(&which.own(context))?;
             done(context, "the array is closed")
         }
-        DisksCommand::Status => status(context),
-        DisksCommand::Replace { old, new, overwrite } => replaced(context, &old, &new, overwrite),
-        DisksCommand::Check => check(context),
-        DisksCommand::Key(command) => key::key(context, command),
+        DisksCommand::Status { which } => status(context, &which),
+        DisksCommand::Replace { which, old, new, overwrite } => replaced(context, &which, &old, &new, overwrite),
+        DisksCommand::Check { which } => check(context, &which),
+        DisksCommand::Key { which, command } => key::key(context, &which, command),
     }
 }
 
@@ -115,10 +151,10 @@ fn list(context: &Context) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn opened(context: &Context, key_file: Option<PathBuf>) -> Outcome {
+fn opened(context: &Context, which: &Which, wait: u64, key_file: Option<PathBuf>) -> Outcome {
     tools::need_root()?;
-    let mut key = || key::read(key_file.as_deref());
-    let device = open::open(&context.data, &mut key)?;
+    let wait = Duration::from_secs(wait);
+    let device = key::asking(key_file.as_deref(), |asking| open::open(&which.own(context), wait, asking))?;
     let at = device.mounted.clone().unwrap_or_default();
     let state = state_of(&device);
     if context.json {
@@ -131,17 +167,17 @@ fn opened(context: &Context, key_file: Option<PathBuf>) -> Outcome {
 }
 
 /// The array below the data folder, or else the one on this machine's disks.
-fn array_state(context: &Context) -> Result<ArrayState, Failed> {
-    if let Some(state) = below(&context.data) {
+fn array_state(context: &Context, which: &Which) -> Result<ArrayState, Failed> {
+    if let (None, Some(state)) = (&which.array, below(&context.data)) {
         return Ok(state);
     }
-    let array = the_array(&tools::facts()?)?;
+    let array = which.own(context).choose(&tools::facts()?)?;
     let unknown = || Failed::environment("the kernel does not say how the array is");
     state_of(running(&array)?).ok_or_else(unknown)
 }
 
-fn status(context: &Context) -> Outcome {
-    let state = array_state(context)?;
+fn status(context: &Context, which: &Which) -> Outcome {
+    let state = array_state(context, which)?;
     let code = match state.degraded {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::from(super::DAMAGED),
@@ -170,11 +206,13 @@ fn show(state: &ArrayState) {
     let (word, disks) = (word(state.health), state.disks);
     say!("{word}: {disks} disks ({}, {}), {} may be lost in all", state.device, state.level, state.may_lose());
     state.advice.iter().for_each(|advice| say!("  {advice}"));
-    if state.mismatch_bytes > 0 {
-        let places = size(state.mismatch_bytes);
-        say!(
-            "  the last check found {places} in which the disks do not agree; `narrowboat check --deep` tells whether that hit anything"
-        );
+    match state.mismatch_bytes {
+        Some(0) => say!("  the last check found the disks to agree"),
+        Some(places) => say!(
+            "  the last check found {} in which the disks do not agree; `narrowboat check --deep` tells whether that hit anything",
+            size(places)
+        ),
+        None => say!("  whether the disks agree: not measured yet (`narrowboat disks check` does)"),
     }
     say!();
     let row = |member: &crate::disks::state::MemberState| {
@@ -186,9 +224,9 @@ fn show(state: &ArrayState) {
     table(&["SLOT", "PARTITION", "SERIAL NUMBER", "STATE"], &state.members.iter().map(row).collect::<Vec<_>>());
 }
 
-fn replaced(context: &Context, old: &str, new: &str, overwrite: bool) -> Outcome {
+fn replaced(context: &Context, which: &Which, old: &str, new: &str, overwrite: bool) -> Outcome {
     tools::need_root()?;
-    let replaced = replace::replace(old, new, overwrite)?;
+    let replaced = replace::replace(&which.own(context), old, new, overwrite)?;
     if context.json {
         let facts = json!({ "disk": replaced.disk, "already": replaced.already, "array": replaced.state });
         super::out::verbatim(&format!("{facts:#}"));
@@ -202,9 +240,9 @@ fn replaced(context: &Context, old: &str, new: &str, overwrite: bool) -> Outcome
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(context: &Context) -> Outcome {
+fn check(context: &Context, which: &Which) -> Outcome {
     tools::need_root()?;
-    let state = array_state(context)?;
+    let state = array_state(context, which)?;
     if state.action != "idle" {
         let doing = state.advice.first().cloned().unwrap_or_else(|| state.action.clone());
         return Err(Failed::refused(format!("the array is busy: {doing}")));

@@ -75,11 +75,25 @@ impl Description {
         File::open(data)?.sync_all()
     }
 
-    /// Puts a disk into a slot.
-    pub fn put(&mut self, member: Member) {
-        self.members.retain(|other| other.slot != member.slot);
-        self.members.push(member);
+    /// Says which disks are in which slots now; whether that was news. Who is in a slot that nobody is seen in stays: that helps when a disk is gone. Unless he is seen in another one.
+    pub fn refresh(&mut self, seen: &[Member]) -> bool {
+        let before = self.members.clone();
+        let elsewhere = |member: &Member| {
+            let same = |other: &Member| {
+                (&other.serial, &other.model, other.size_bytes) == (&member.serial, &member.model, member.size_bytes)
+            };
+            member.serial.is_some() && seen.iter().any(same)
+        };
+        self.members.retain(|member| seen.iter().all(|other| other.slot != member.slot) && !elsewhere(member));
+        self.members.extend_from_slice(seen);
         self.members.sort_by_key(|member| member.slot);
+        self.members != before
+    }
+
+    /// The disk with that number, where it is the only one.
+    pub fn numbered(&self, serial: &str) -> Option<&Member> {
+        let mut members = self.members.iter().filter(|member| member.serial.as_deref() == Some(serial));
+        members.next().filter(|_| members.next().is_none())
     }
 }
 
@@ -99,12 +113,31 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut description = described();
         description.save(folder.path()).expect("written");
-        description.put(Member { slot: 0, serial: Some("C".into()), model: Some("M".into()), size_bytes: 2 << 40 });
+        let seen = [Member { slot: 0, serial: Some("C".into()), model: Some("M".into()), size_bytes: 2 << 40 }];
+        assert!(description.refresh(&seen));
+        assert!(!description.refresh(&seen), "that is no news");
         description.save(folder.path()).expect("written over");
         let read = Description::load(folder.path()).expect("read");
         assert_eq!(read, description);
         assert_eq!(read.members[0].serial.as_deref(), Some("C"));
         assert_eq!(read.members.len(), 2);
+    }
+
+    #[test]
+    fn a_disk_that_came_back_into_another_slot_is_in_that_one_alone() {
+        let mut description = described();
+        assert!(description.refresh(&[Member { slot: 1, ..description.members[0].clone() }]));
+        let slots: Vec<_> = description.members.iter().map(|member| (member.slot, member.serial.as_deref())).collect();
+        assert_eq!(slots, [(1, Some("A"))], "B is not in slot 1 any more, and A not in slot 0");
+        assert_eq!(description.numbered("A").map(|member| member.slot), Some(1));
+        assert_eq!(description.numbered("B"), None);
+    }
+
+    #[test]
+    fn one_number_of_two_disks_names_none_of_them() {
+        let mut description = described();
+        description.members[1].serial = Some("A".into());
+        assert_eq!(description.numbered("A"), None);
     }
 
     #[test]

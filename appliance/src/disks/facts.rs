@@ -1,5 +1,7 @@
 //! What disks this machine has, and what is on them: `lsblk`'s JSON, taken apart.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 /// What `lsblk` is asked for.
@@ -16,6 +18,9 @@ pub const PARTITION: &str = "narrowboat-";
 
 /// The label of what lies directly on the disks' array once it is made to its end.
 pub const MADE: &str = "narrowboat";
+
+/// The same while it is not made to its end yet.
+pub const BEGUN: &str = "narrowboat-new";
 
 /// A block device as `lsblk` shows it, with all that lies on it.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -54,7 +59,7 @@ pub struct Device {
     #[serde(rename = "partlabel", default)]
     pub partition_name: Option<String>,
     #[serde(default)]
-    mountpoints: Vec<Option<String>>,
+    pub(super) mountpoints: Vec<Option<String>>,
     /// How it is connected.
     #[serde(rename = "tran", default)]
     pub transport: Option<String>,
@@ -76,12 +81,14 @@ pub struct Facts {
 }
 
 /// An array that was found on the disks, whole or not.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// The first half of its id.
     pub id: String,
     /// Its partitions that are here.
     pub partitions: Vec<String>,
+    /// The disks that these are on, by serial number or path.
+    pub disks: Vec<String>,
     /// The id of the whole, as `mdadm` writes it, where a partition tells.
     pub uuid: Option<String>,
     /// The device that the kernel made of them, where it has.
@@ -135,28 +142,47 @@ impl Facts {
         Ok(Facts { disks: listing.blockdevices.into_iter().filter(real).collect() })
     }
 
-    /// The disk that a person means by its path or its serial number.
-    pub fn disk(&self, named: &str) -> Option<&Device> {
-        let short = named.strip_prefix("/dev/").unwrap_or(named);
-        if let Some(disk) = self.disks.iter().find(|disk| disk.path.strip_prefix("/dev/") == Some(short)) {
-            return Some(disk);
+    /// The disk that a person means by its path or its serial number; else a sentence on why it is none.
+    pub fn disk(&self, named: &str) -> Result<&Device, String> {
+        if let Some(disk) = self.at(named) {
+            return Ok(disk);
         }
-        // Some docks give all their disks one number: that names none of them.
-        let mut numbered = self.disks.iter().filter(|disk| disk.serial.as_deref().map(str::trim) == Some(named));
-        numbered.next().filter(|_| numbered.next().is_none())
+        let has_number = |disk: &&Device| disk.serial.as_deref().map(str::trim) == Some(named.trim());
+        let numbered: Vec<&Device> = self.disks.iter().filter(has_number).collect();
+        match numbered.as_slice() {
+            [disk] => Ok(disk),
+            [] => Err(format!("there is no disk {named}; `narrowboat disks list` shows those that there are")),
+            // Some docks give all their disks one number: that names none of them.
+            several => {
+                let paths: Vec<&str> = several.iter().map(|disk| disk.path.as_str()).collect();
+                Err(format!(
+                    "{} disks have the serial number {named} ({}), as some docks give it to all of theirs: name the one that you mean by its path",
+                    paths.len(),
+                    paths.join(", ")
+                ))
+            }
+        }
+    }
+
+    /// The disk with that path, with or without `/dev/`.
+    pub fn at(&self, path: &str) -> Option<&Device> {
+        let short = path.strip_prefix("/dev/").unwrap_or(path);
+        self.disks.iter().find(|disk| disk.path.strip_prefix("/dev/") == Some(short))
     }
 
     /// The arrays of ours that are on the disks.
     pub fn arrays(&self) -> Vec<Found> {
         let mut found: Vec<Found> = Vec::new();
-        for partition in self.disks.iter().flat_map(|disk| &disk.children) {
+        let partitions = self.disks.iter().flat_map(|disk| disk.children.iter().map(move |child| (disk, child)));
+        for (disk, partition) in partitions {
             let Some(id) = partition.array_id() else { continue };
             let place = found.iter().position(|array| array.id == id).unwrap_or_else(|| {
-                found.push(Found { id: id.to_owned(), partitions: Vec::new(), uuid: None, device: None });
+                found.push(Found { id: id.to_owned(), ..Found::default() });
                 found.len() - 1
             });
             let array = &mut found[place];
             array.partitions.push(partition.path.clone());
+            array.disks.push(disk.called().to_owned());
             if partition.holds.as_deref() == Some("linux_raid_member") {
                 array.uuid = array.uuid.take().or_else(|| partition.uuid.clone());
             }
@@ -182,9 +208,21 @@ impl Facts {
 }
 
 impl Found {
-    /// Whether it was made to its end, as far as that can be seen: not before the kernel has put it together.
+    /// Whether it was made to its end, as far as that can be seen: not before the kernel has put it together. Only what bears the mark of it was begun, or
+    /// what holds nothing; what has another label was given it by somebody.
     pub fn made(&self) -> Option<bool> {
-        self.device.as_ref().map(|device| device.label.as_deref() == Some(MADE))
+        let device = self.device.as_ref()?;
+        match (device.label.as_deref(), &device.holds) {
+            (Some(MADE), _) => Some(true),
+            (Some(BEGUN), _) | (None, None) => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Whether what is on it is mounted there.
+    pub fn is_mounted_at(&self, folder: &Path) -> bool {
+        let mounted = self.device.as_ref().and_then(|on| on.mounted.as_ref());
+        mounted.is_some_and(|at| Path::new(at) == folder)
     }
 }
 
@@ -199,6 +237,12 @@ impl Device {
     pub fn mounted(&self) -> Option<&str> {
         let here = self.mountpoints.iter().flatten().map(String::as_str).next();
         here.or_else(|| self.children.iter().find_map(Device::mounted))
+    }
+
+    /// What a person calls it: its serial number, or its path where it shows none.
+    pub fn called(&self) -> &str {
+        let serial = self.serial.as_deref().map(str::trim).filter(|serial| !serial.is_empty());
+        serial.unwrap_or(&self.path)
     }
 
     /// What is on it, in words; nothing where it is empty.

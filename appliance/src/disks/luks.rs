@@ -117,7 +117,7 @@ impl Header {
         self.keys.iter().map(|key| key.slot).find(|slot| before.keys.iter().all(|key| key.slot != *slot))
     }
 
-    /// Whether a key may go: one that a person has must stay, for a TPM can break, and forgets when the firmware changes.
+    /// Whether a key may go: one that a person is known to have must stay, for a TPM can break, and forgets when the firmware changes; and who has what another program made nobody knows.
     pub fn may_remove(&self, slot: u32) -> Result<(), String> {
         let key = self.keys.iter().find(|key| key.slot == slot);
         if key.is_none() {
@@ -125,11 +125,11 @@ impl Header {
                 "there is no key in slot {slot}; `narrowboat disks key list` shows those that there are"
             ));
         }
-        let stays = self.keys.iter().any(|key| key.slot != slot && key.kind != Some(Kind::Tpm));
-        if stays {
+        let stays = self.keys.iter().filter(|key| key.slot != slot);
+        if stays.into_iter().any(|key| matches!(key.kind, Some(Kind::Passphrase | Kind::Recovery))) {
             return Ok(());
         }
-        Err("it is the last key that a person has: without it nobody opens the array when the TPM does not. Add another one first".into())
+        Err("no passphrase or recovery key would be left: then nobody opens the array when the TPM does not. Add one first".into())
     }
 }
 
@@ -193,10 +193,15 @@ mod tests {
     #[test]
     fn the_last_key_of_a_person_stays() {
         let mut header = header("");
+        // What another program made is no key that anybody is known to have.
+        for slot in [4, 1] {
+            assert_eq!(header.may_remove(slot), Ok(()), "the recovery key stays");
+        }
+        assert!(header.may_remove(0).expect_err("refused").contains("no passphrase or recovery key would be left"));
+        header.keys[2].kind = Some(Kind::Passphrase);
         assert_eq!(header.may_remove(0), Ok(()));
-        assert_eq!(header.may_remove(1), Ok(()));
-        header.keys.retain(|key| key.slot != 4);
-        assert!(header.may_remove(0).expect_err("refused").contains("last key"));
+        header.keys.retain(|key| key.slot != 0);
+        assert!(header.may_remove(4).is_err());
         assert_eq!(header.may_remove(1), Ok(()));
         assert!(header.may_remove(9).expect_err("refused").contains("no key in slot 9"));
     }

@@ -4,19 +4,19 @@ use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use super::choose;
 use super::describe::{Description, Member};
-use super::facts::{MADE, OnArray};
+use super::facts::{BEGUN, Facts, Found, MADE, OnArray};
 use super::keys::{self, Auth};
 use super::layout::Redundancy;
 use super::luks::Kind;
 use super::plan::{ArrayId, Chosen, FirstKey, Plan, Step};
+use super::state::Health;
 use super::tools::{Secret, facts, need, run, run_with, run_with_secret, settle};
-use super::{NOT_OPEN, OPENED, running, the_array};
+use super::{NOT_OPEN, OPENED, array_of, running, state_of};
 use crate::control::Failed;
 use crate::units::rfc3339;
 
-/// The mark of an array that is not made to its end yet.
-const BEGUN: &str = "narrowboat-new";
 /// The kind of partition that arrays lie in (GPT: Linux RAID).
 const RAID_PARTITION: &str = "A19D880F-05FC-4D3B-A006-743F0F84911E";
 
@@ -47,11 +47,40 @@ pub fn ready(plan: &Plan, given: &Given) -> Result<(), Failed> {
             given.data.display()
         )));
     }
-    Ok(())
+    look(plan, given.data)
+}
+
+/// Looks whether all is as it was when this was planned, and agreed to: the disks, what an earlier try left on them, and nothing of another array in the way.
+fn look(plan: &Plan, data: &Path) -> Result<(), Failed> {
+    let facts = facts()?;
+    plan.disks.iter().try_for_each(|chosen| is_same(&facts, chosen))?;
+    let left = |array: &Found| plan.unfinished.iter().any(|left| left.id == array.id);
+    choose::in_the_way(&facts, data, left)?;
+    plan.unfinished.iter().try_for_each(|left| may_be_cleared(&facts, left))
+}
+
+/// Whether what an earlier try left is still what it was. What can't be read for want of disks looks as if nothing had been made on it, and is not taken for that.
+fn may_be_cleared(facts: &Facts, left: &Found) -> Result<(), Failed> {
+    let now = facts.arrays().into_iter().find(|array| array.id == left.id);
+    let broken = |on: &OnArray| state_of(on).is_none_or(|state| state.health == Health::Broken);
+    match now {
+        Some(now) if now != *left => Err(changed(&format!("the array {}", left.id))),
+        Some(Found { device: Some(on), .. }) if on.label.is_none() && broken(&on) => Err(Failed::refused(format!(
+            "the array {} can't be read, for too many of its disks are missing: put them back, or `narrowboat disks close --array {}` it and give it up",
+            left.id, left.id
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn changed(what: &str) -> Failed {
+    Failed::refused(format!("{what} is another one now than when this was planned: begin again"))
 }
 
 /// Does what was planned, and tells each step before it is done.
 pub fn make(plan: &Plan, given: &Given, tell: &mut dyn FnMut(&Step)) -> Result<(), Failed> {
+    // The plan was agreed to a while ago.
+    look(plan, given.data)?;
     let mut looked = false;
     for step in &plan.steps {
         tell(step);
@@ -81,19 +110,21 @@ fn name_of(device: &str) -> &str {
     device.rsplit('/').next().unwrap_or(device)
 }
 
-/// The last look before anything is erased: the plan was made, and agreed to, a while ago. Refused where another disk has that path now, or somebody has it
-/// open for himself: what is mounted, part of an array, or lent to a guest.
-fn still_free(chosen: &Chosen) -> Result<(), Failed> {
-    let facts = facts()?;
-    let same = facts.disk(&chosen.path).is_some_and(|disk| {
-        (&disk.serial, disk.size_bytes) == (&chosen.serial, chosen.size_bytes) && disk.path == chosen.path
-    });
-    if !same {
-        return Err(Failed::refused(format!(
-            "{} is another disk now than when this was planned: begin again",
-            chosen.path
-        )));
+/// Refused where another disk has that path now.
+fn is_same(facts: &Facts, chosen: &Chosen) -> Result<(), Failed> {
+    let trimmed = |serial: &Option<String>| serial.as_deref().map(|serial| serial.trim().to_owned());
+    let same = facts
+        .at(&chosen.path)
+        .is_some_and(|disk| (trimmed(&disk.serial), disk.size_bytes) == (chosen.serial.clone(), chosen.size_bytes));
+    match same {
+        true => Ok(()),
+        false => Err(changed(&chosen.path)),
     }
+}
+
+/// The last look before anything is erased, once all that was left is cleared: refused where somebody has a disk open for himself: what is mounted, part of an array, or lent to a guest.
+fn still_free(chosen: &Chosen) -> Result<(), Failed> {
+    is_same(&facts()?, chosen)?;
     let alone = i32::try_from(rustix::fs::OFlags::EXCL.bits()).unwrap_or_default();
     match fs::OpenOptions::new().read(true).custom_flags(alone).open(&chosen.path) {
         Ok(_) => Ok(()),
@@ -104,7 +135,7 @@ fn still_free(chosen: &Chosen) -> Result<(), Failed> {
 fn erase(disk: &str) -> Result<(), Failed> {
     // What partitions say they hold would be found again if the new one began at the same place.
     let facts = facts()?;
-    let partitions = facts.disk(disk).map(|disk| disk.children.clone()).unwrap_or_default();
+    let partitions = facts.at(disk).map(|disk| disk.children.clone()).unwrap_or_default();
     for partition in partitions.iter().filter(|child| child.kind == "part") {
         run("wipefs", &["--all", &partition.path])?;
     }
@@ -129,7 +160,7 @@ pub(super) fn partition_named(disk: &str, name: &str, bytes: u64) -> Result<(), 
 /// The one partition of a disk that was just given it.
 pub(super) fn partition_of(disk: &str) -> Result<String, Failed> {
     let facts = facts()?;
-    let partition = facts.disk(disk).and_then(|disk| disk.children.first()).map(|child| child.path.clone());
+    let partition = facts.at(disk).and_then(|disk| disk.children.first()).map(|child| child.path.clone());
     partition.ok_or_else(|| Failed::environment(format!("the kernel does not see the new partition of {disk}")))
 }
 
@@ -140,7 +171,9 @@ fn create(plan: &Plan) -> Result<(), Failed> {
         format!("--level={}", plan.layout.level()),
         partitions.len().to_string(),
     );
-    let mut args = vec!["--create", "/dev/md/narrowboat", "--run", "--metadata=1.2", "--homehost=any"];
+    // A node of its own, for another array may be here.
+    let node = format!("/dev/md/narrowboat-{}", plan.id.short());
+    let mut args = vec!["--create", &node, "--run", "--metadata=1.2", "--homehost=any"];
     args.extend(["--name=narrowboat", &uuid, &level, "--raid-devices", &count]);
     match plan.layout.redundancy {
         // Without force, mdadm has parity computed by "rebuilding" the last disk, as if it had been missing.
@@ -154,12 +187,12 @@ fn create(plan: &Plan) -> Result<(), Failed> {
     Ok(())
 }
 
-fn array_now() -> Result<OnArray, Failed> {
-    Ok(running(&the_array(&facts()?)?)?.clone())
+fn array_now(plan: &Plan) -> Result<OnArray, Failed> {
+    Ok(running(&array_of(&facts()?, &plan.id.short())?)?.clone())
 }
 
 fn encrypt(plan: &Plan, given: &Given) -> Result<(), Failed> {
-    let array = array_now()?;
+    let array = array_now(plan)?;
     let (first, kind) = match (plan.key, &given.passphrase, &given.recovery) {
         (FirstKey::Passphrase, Some(passphrase), _) => (passphrase, Kind::Passphrase),
         (FirstKey::Tpm, _, Some(recovery)) => (recovery, Kind::Recovery),
@@ -180,7 +213,7 @@ fn encrypt(plan: &Plan, given: &Given) -> Result<(), Failed> {
 }
 
 fn format(plan: &Plan) -> Result<(), Failed> {
-    let array = array_now()?;
+    let array = array_now(plan)?;
     let (device, label) = match plan.key {
         FirstKey::None => (array.path, BEGUN),
         _ => (array.opened.ok_or_else(|| Failed::environment("the kernel does not show the opened array"))?, MADE),
@@ -192,7 +225,7 @@ fn format(plan: &Plan) -> Result<(), Failed> {
 }
 
 fn describe(plan: &Plan, given: &Given) -> Result<(), Failed> {
-    mount(&array_now()?, given.data)?;
+    mount(&array_now(plan)?, &plan.id.short(), given.data)?;
     let member = |(slot, disk): (usize, &super::plan::Chosen)| Member {
         slot: u32::try_from(slot).unwrap_or(u32::MAX),
         serial: disk.serial.clone(),
@@ -212,18 +245,18 @@ fn describe(plan: &Plan, given: &Given) -> Result<(), Failed> {
 }
 
 /// Mounts what lies on an array on the data folder.
-pub(super) fn mount(array: &OnArray, data: &Path) -> Result<(), Failed> {
+pub(super) fn mount(array: &OnArray, id: &str, data: &Path) -> Result<(), Failed> {
     let device = array.opened.as_ref().unwrap_or(&array.path);
     let failed = |error| Failed::environment(format!("{}: {error}", data.display()));
     fs::create_dir_all(data).map_err(failed)?;
-    // A box that starts while the array is not open would begin anew in the empty folder: this stops it. The folder may be read-only.
-    let _ = fs::write(data.join(NOT_OPEN), "The array is not open: `narrowboat disks open`\n");
+    // A box that starts while the array is not open would begin anew in the empty folder: this stops it, and says which array belongs here. The folder may be read-only.
+    let _ = fs::write(data.join(NOT_OPEN), choose::note(id));
     run("mount", &["-o", "noatime,nodev,nosuid,noexec", device, &data.to_string_lossy()])?;
     fs::set_permissions(data, fs::Permissions::from_mode(0o700)).map_err(failed)
 }
 
 fn add_keys(plan: &Plan, given: &Given) -> Result<(), Failed> {
-    let array = array_now()?;
+    let array = array_now(plan)?;
     match (plan.key, &given.passphrase, &given.recovery) {
         (FirstKey::Passphrase, Some(passphrase), Some(recovery)) => {
             keys::add(&array.path, &Auth::Secret(passphrase), recovery, Kind::Recovery).map(drop)
@@ -234,7 +267,7 @@ fn add_keys(plan: &Plan, given: &Given) -> Result<(), Failed> {
 }
 
 fn finish(plan: &Plan, given: &Given) -> Result<(), Failed> {
-    let array = array_now()?;
+    let array = array_now(plan)?;
     match plan.key {
         FirstKey::None => run("e2label", &[&array.path, MADE])?,
         _ => run("cryptsetup", &["config", "--label", MADE, &array.path])?,

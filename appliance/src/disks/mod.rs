@@ -9,12 +9,13 @@
 //!   disk ...
 //! ```
 //!
-//! * [`facts`], [`layout`], [`plan`]: what there is and what is asked for, to a list of steps or a sentence on why not. No disk is touched.
-//! * [`state`], [`describe`], [`luks`]: how an array is, what it is made of, what opens it; read from sysfs and from JSON.
+//! * [`facts`], [`layout`], [`plan`], [`choose`], [`takeover`], [`wait`]: what there is and what is asked for, to steps or a sentence on why not. No disk is touched.
+//! * [`state`], [`describe`], [`luks`], [`superblock`]: how an array is, what it is made of, what opens it; read from sysfs, from JSON and from the disks.
 //! * [`make`], [`open`], [`replace`], [`keys`]: the steps done, by the programs of [`tools`].
 //!
 //! A secret is never in an argument, a message or a log. An array that was not made to its end is made again from its beginning: its mark comes last.
 
+pub mod choose;
 pub mod describe;
 pub mod facts;
 pub mod keys;
@@ -25,7 +26,10 @@ pub mod open;
 pub mod plan;
 pub mod replace;
 pub mod state;
+pub mod superblock;
+pub mod takeover;
 pub mod tools;
+pub mod wait;
 
 use std::path::Path;
 
@@ -43,22 +47,13 @@ const OPENED: &str = "narrowboat";
 /// Lies in the folder on which the array is mounted, and is seen only while it is not.
 pub const NOT_OPEN: &str = "array-is-not-open";
 
-/// The array on this machine's disks; a sentence where there is none, or more than one.
-pub fn the_array(facts: &Facts) -> Result<Found, Failed> {
-    let mut arrays = facts.arrays();
-    match (arrays.pop(), arrays.pop()) {
-        (None, _) => Err(Failed::refused(
-            "there is no array on the disks of this machine: `narrowboat disks list` shows them, `narrowboat disks make` makes one",
-        )),
-        (Some(array), None) => Ok(array),
-        (Some(one), Some(other)) => Err(Failed::refused(format!(
-            "there are two arrays on the disks of this machine, {} and {}: take the disks out that don't belong here",
-            one.id, other.id
-        ))),
-    }
+/// An array that is known by the first half of its id.
+pub(crate) fn array_of(facts: &Facts, id: &str) -> Result<Found, Failed> {
+    let array = facts.arrays().into_iter().find(|array| array.id == id);
+    array.ok_or_else(|| Failed::environment(format!("the array {id} is no longer on the disks of this machine")))
 }
 
-/// The same, where the kernel has put it together.
+/// What lies on an array, where the kernel has put it together.
 pub fn running(array: &Found) -> Result<&OnArray, Failed> {
     array
         .device

@@ -1,24 +1,31 @@
 //! Opens an array at boot, and closes it. Both can be repeated, whatever was done already.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
+use super::choose::{self, Own};
 use super::facts::{Found, OnArray};
-use super::keys;
+use super::keys::{self, Asking};
 use super::luks::{Header, Kind};
-use super::tools::{Secret, facts, need, run, run_with_secret, settle, try_run};
-use super::{OPENED, SYS, make, running, the_array};
+use super::superblock::{Census, Superblock, census};
+use super::tools::{facts, need, run, run_with_secret, settle, try_run};
+use super::wait::{Next, Patience, Seen};
+use super::{OPENED, SYS, array_of, make, replace, running};
 use crate::control::Failed;
 
 /// What encrypted devices say that they hold.
 const LUKS: &str = "crypto_LUKS";
 
-/// Puts the array together, decrypts and mounts it. `key` is asked for only if a key is needed that this machine's TPM does not have.
-pub fn open(data: &Path, key: &mut dyn FnMut() -> Result<Secret, Failed>) -> Result<OnArray, Failed> {
+/// Puts the array together, decrypts and mounts it: at once where all its disks are here, else after so long a wait. A key is asked for only if one is needed that this machine's TPM does not have.
+pub fn open(own: &Own, wait: Duration, asking: &mut Asking) -> Result<OnArray, Failed> {
     need(&["mdadm", "mount", "e2fsck"])?;
-    let mut array = the_array(&facts()?)?;
+    await_disks(own, wait)?;
+    let before = facts()?;
+    let mut array = own.choose(&before)?;
+    choose::in_the_way(&before, &own.data, |other| other.id == array.id)?;
     assemble(&array)?;
-    array = the_array(&facts()?)?;
+    array = array_of(&facts()?, &array.id)?;
     if array.made() == Some(false) {
         return Err(Failed::refused(
             "the array was not made to its end: run `narrowboat disks make` again, with the same disks; nothing is on it yet",
@@ -29,12 +36,50 @@ pub fn open(data: &Path, key: &mut dyn FnMut() -> Result<Secret, Failed>) -> Res
         return Ok(device);
     }
     if device.holds.as_deref() == Some(LUKS) && device.opened.is_none() {
-        decrypt(&device.path, key)?;
+        decrypt(&device.path, asking)?;
     }
-    let device = running(&the_array(&facts()?)?)?.clone();
+    let device = running(&array_of(&facts()?, &array.id)?)?.clone();
     make_sound(device.opened.as_ref().unwrap_or(&device.path))?;
-    make::mount(&device, data)?;
-    Ok(running(&the_array(&facts()?)?)?.clone())
+    make::mount(&device, &array.id, &own.data)?;
+    let now = facts()?;
+    let device = running(&array_of(&now, &array.id)?)?.clone();
+    // It helps people; the array is open without it.
+    if let Err(failed) = replace::write_down(&now, &device) {
+        beside(&failed.message);
+    }
+    Ok(device)
+}
+
+/// Waits for disks that come late, and tells who watches the boot.
+fn await_disks(own: &Own, wait: Duration) -> Result<(), Failed> {
+    let (began, mut patience) = (Instant::now(), Patience::new(wait));
+    loop {
+        let facts = facts()?;
+        let seen = match own.choose(&facts) {
+            Ok(array) => seen(&array),
+            Err(_) if own.is_known() => Seen::Nothing,
+            // What is wrong is said by who opens it.
+            Err(_) => return Ok(()),
+        };
+        match patience.next(began.elapsed(), seen) {
+            Next::Go => return Ok(()),
+            Next::Wait(news) => {
+                news.iter().for_each(|news| beside(news));
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        }
+    }
+}
+
+fn seen(array: &Found) -> Seen {
+    match holder(array).is_some_and(|device| is_active(&device)) {
+        true => Seen::Enough,
+        false => counted(array).map_or(Seen::Enough, Seen::Some),
+    }
+}
+
+fn counted(array: &Found) -> Option<Census> {
+    census(&array.partitions.iter().filter_map(|partition| Superblock::read(partition)).collect::<Vec<_>>())
 }
 
 /// Has the kernel put the disks together, also where one is missing.
@@ -51,10 +96,24 @@ fn assemble(array: &Found) -> Result<(), Failed> {
             "the array was not made to its end: run `narrowboat disks make` again, with the same disks",
         ));
     };
-    let id = format!("--uuid={}", mdadm_uuid(uuid));
-    run("mdadm", &["--assemble", "--run", "--homehost=any", &id, "/dev/md/narrowboat"])?;
+    let (id, node) = (format!("--uuid={}", mdadm_uuid(uuid)), format!("/dev/md/narrowboat-{}", array.id));
+    let done = run("mdadm", &["--assemble", "--run", "--homehost=any", &id, &node]);
+    done.map_err(|failed| too_few(array, counted(array), failed))?;
     settle();
     Ok(())
+}
+
+/// Says which disks are here, where that is why it can't be put together.
+fn too_few(array: &Found, counted: Option<Census>, failed: Failed) -> Failed {
+    match counted {
+        Some(Census { here, of }) if here < of => Failed::environment(format!(
+            "the array {} can't be put together: {here} of its {of} disks are here ({}). See to cables and power, put back what was taken out ({})",
+            array.id,
+            array.disks.join(", "),
+            failed.message
+        )),
+        _ => failed,
+    }
 }
 
 /// The device that the kernel has begun to make of the array's disks.
@@ -80,7 +139,7 @@ fn mdadm_uuid(uuid: &str) -> String {
     digits.chunks(8).map(|word| word.iter().collect::<String>()).collect::<Vec<_>>().join(":")
 }
 
-fn decrypt(device: &str, key: &mut dyn FnMut() -> Result<Secret, Failed>) -> Result<(), Failed> {
+fn decrypt(device: &str, asking: &mut Asking) -> Result<(), Failed> {
     need(&["cryptsetup"])?;
     let header: Header = keys::header(device)?;
     if header.of_kind(Kind::Tpm).next().is_some() {
@@ -89,17 +148,21 @@ fn decrypt(device: &str, key: &mut dyn FnMut() -> Result<Secret, Failed>) -> Res
             settle();
             return Ok(());
         }
-        tracing_line(&format!("the TPM does not open the array ({}): another key is needed", ended.complaint));
+        beside(&keys::tpm_said(keys::has_tpm(), &ended)?);
     }
-    let secret = key()?;
-    let ended = run_with_secret("cryptsetup", &["open", "--key-file", "-", device, OPENED], &secret)?;
-    keys::ended_well(ended, "the array does not open")?;
+    keys::until_right(asking, &mut |secret| {
+        let ended = run_with_secret("cryptsetup", &["open", "--key-file", "-", device, OPENED], &secret)?;
+        match ended.code {
+            keys::WRONG_KEY => Ok(None),
+            _ => keys::ended_well(ended, "the array does not open").map(Some),
+        }
+    })?;
     settle();
     Ok(())
 }
 
 /// Says something to whoever watches the boot, without being the answer.
-fn tracing_line(text: &str) {
+fn beside(text: &str) {
     eprintln!("narrowboat: {text}");
 }
 
@@ -117,10 +180,13 @@ fn make_sound(device: &str) -> Result<(), Failed> {
 }
 
 /// Unmounts the array, closes it, and lets go of the disks.
-pub fn close() -> Result<(), Failed> {
+pub fn close(own: &Own) -> Result<(), Failed> {
     need(&["mdadm", "umount"])?;
-    let array = the_array(&facts()?)?;
-    let Some(device) = &array.device else { return Ok(()) };
+    let array = own.choose(&facts()?)?;
+    let Some(device) = &array.device else {
+        // udev may have begun it, and hold its disks.
+        return holder(&array).map_or(Ok(()), |device| run("mdadm", &["--stop", &format!("/dev/{device}")]).map(drop));
+    };
     if let Some(at) = &device.mounted {
         let at = PathBuf::from(at);
         let ended = try_run("umount", &[&at.to_string_lossy()], &[])?;
@@ -132,8 +198,8 @@ pub fn close() -> Result<(), Failed> {
             )));
         }
     }
-    if device.opened.is_some() {
-        run("cryptsetup", &["close", OPENED])?;
+    if let Some(opened) = &device.opened {
+        run("cryptsetup", &["close", opened.trim_start_matches("/dev/mapper/")])?;
     }
     run("mdadm", &["--stop", &device.path])?;
     settle();
@@ -142,9 +208,20 @@ pub fn close() -> Result<(), Failed> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn who_lacks_disks_is_told_how_many() {
+        let array = Found { id: "a1".into(), disks: vec!["S1".into()], ..Found::default() };
+        let failed = || Failed::environment("mdadm said no");
+        let said = too_few(&array, Some(Census { here: 1, of: 3 }), failed()).message;
+        assert!(said.contains("1 of its 3 disks are here (S1)") && said.contains("mdadm said no"), "{said}");
+        assert_eq!(too_few(&array, Some(Census { here: 3, of: 3 }), failed()), failed());
+    }
+
     #[test]
     fn one_id_is_written_in_two_ways() {
         let lsblk = "01234567-89ab-cdef-0123-456789abcdef";
-        assert_eq!(super::mdadm_uuid(lsblk), "01234567:89abcdef:01234567:89abcdef");
+        assert_eq!(mdadm_uuid(lsblk), "01234567:89abcdef:01234567:89abcdef");
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::choose;
 use super::facts::{Device, Facts, Found, PARTITION};
 use super::layout::{Layout, Redundancy, SMALLEST_BYTES};
 use crate::units::ByteSize;
@@ -32,8 +33,10 @@ pub struct Wish {
     pub redundancy: Option<Redundancy>,
     /// What is to open it.
     pub key: FirstKey,
-    /// Whether what is on the disks may go.
+    /// Whether what is on the disks may go. An array never goes for that.
     pub overwrite: bool,
+    /// Ids of arrays that are given up with all that they hold, as somebody typed them.
+    pub give_up: Vec<String>,
 }
 
 /// A disk of a plan.
@@ -97,6 +100,8 @@ pub struct Plan {
     pub notices: Vec<String>,
     /// What is done, in order.
     pub steps: Vec<Step>,
+    /// What an earlier try left, and goes.
+    pub unfinished: Vec<Found>,
 }
 
 impl ArrayId {
@@ -132,7 +137,7 @@ pub fn make(facts: &Facts, wish: &Wish, id: ArrayId) -> Result<Plan, String> {
     if smallest < SMALLEST_BYTES {
         return Err(format!("a disk of {} is too small; {} are needed", ByteSize(smallest), ByteSize(SMALLEST_BYTES)));
     }
-    let unfinished = what_is_in_the_way(facts, &disks, wish.overwrite)?;
+    let unfinished = what_is_in_the_way(facts, &disks, wish)?;
     let member_bytes = Layout::member_bytes(smallest);
     let chosen: Vec<Chosen> = disks.iter().map(|disk| choose(disk, &unfinished)).collect();
     Ok(Plan {
@@ -143,6 +148,7 @@ pub fn make(facts: &Facts, wish: &Wish, id: ArrayId) -> Result<Plan, String> {
         key: wish.key,
         notices: notices(&disks, layout, member_bytes, wish.key),
         steps: steps(&unfinished, &chosen, wish.key),
+        unfinished,
         disks: chosen,
     })
 }
@@ -151,9 +157,7 @@ pub fn make(facts: &Facts, wish: &Wish, id: ArrayId) -> Result<Plan, String> {
 fn chosen<'a>(facts: &'a Facts, wish: &Wish) -> Result<Vec<&'a Device>, String> {
     let mut disks: Vec<&Device> = Vec::new();
     for named in &wish.disks {
-        let disk = facts
-            .disk(named)
-            .ok_or_else(|| format!("there is no disk {named}; `narrowboat disks list` shows those that there are"))?;
+        let disk = facts.disk(named)?;
         if disks.iter().any(|other| other.path == disk.path) {
             return Err(format!("the disk {named} was named twice"));
         }
@@ -168,8 +172,10 @@ fn chosen<'a>(facts: &'a Facts, wish: &Wish) -> Result<Vec<&'a Device>, String> 
     Ok(disks)
 }
 
-/// What an earlier try left that was broken off; a refusal where there is anything else.
-fn what_is_in_the_way(facts: &Facts, disks: &[&Device], overwrite: bool) -> Result<Vec<Found>, String> {
+/// What an earlier try left that was broken off; a refusal where there is anything else. An array that holds something, or may, goes only with its id typed.
+fn what_is_in_the_way(facts: &Facts, disks: &[&Device], wish: &Wish) -> Result<Vec<Found>, String> {
+    let overwrite = wish.overwrite;
+    let mut given_up = Vec::new();
     let mut unfinished = Vec::new();
     for array in facts.arrays() {
         let is_ours =
@@ -188,17 +194,20 @@ fn what_is_in_the_way(facts: &Facts, disks: &[&Device], overwrite: bool) -> Resu
             }
             (false, true) => {
                 return Err(format!(
-                    "the array {} is on these disks, and running; to make another one of them, `narrowboat disks close` it first",
-                    array.id
+                    "the array {} is on these disks, and running; to make another one of them, `narrowboat disks close --array {}` it first",
+                    array.id, array.id
                 ));
             }
-            (false, false) if !overwrite => {
+            (false, false) if !wish.give_up.iter().any(|id| choose::is(&array, id)) => {
                 return Err(format!(
-                    "the array {} is on these disks: `narrowboat disks open` opens it; --overwrite gives up all that it holds",
+                    "the array {} is on these disks (its disks here: {}): `narrowboat disks open --array {}` opens it; `--give-up {}` gives up all that it holds",
+                    array.id,
+                    array.disks.join(", "),
+                    array.id,
                     array.id
                 ));
             }
-            (false, false) => {}
+            (false, false) => given_up.push(array),
         }
     }
     for disk in disks {
@@ -215,7 +224,8 @@ fn what_is_in_the_way(facts: &Facts, disks: &[&Device], overwrite: bool) -> Resu
                 disk.path
             ));
         }
-        if let (Some(used), false) = (disk.used(), overwrite) {
+        let given_up = given_up.iter().any(|array| disk.children.iter().any(|on| array.partitions.contains(&on.path)));
+        if let (Some(used), false) = (disk.used(), overwrite || given_up) {
             return Err(format!("the disk {} is not empty ({used}); --overwrite gives up what is on it", disk.path));
         }
     }
@@ -303,15 +313,6 @@ impl fmt::Display for Step {
     }
 }
 
-/// A disk that takes another one's place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exchange {
-    /// The new disk.
-    pub new: Chosen,
-    /// The new disk's partition, where it is of this array and in it already: then there is nothing more to do.
-    pub already: Option<String>,
-}
-
 /// Plans what a new disk has to be like to take a place in an array whose partitions are so large.
 pub fn exchange(
     facts: &Facts,
@@ -319,13 +320,14 @@ pub fn exchange(
     named: &str,
     partition_bytes: u64,
     overwrite: bool,
-) -> Result<Exchange, String> {
-    let wish = Wish { disks: vec![named.into()], redundancy: None, key: FirstKey::None, overwrite };
+) -> Result<Chosen, String> {
+    let disks = vec![named.to_owned()];
+    let wish = Wish { disks, redundancy: None, key: FirstKey::None, overwrite, give_up: Vec::new() };
     let disks = chosen(facts, &wish)?;
     let disk = disks[0];
-    let member = disk.children.iter().find(|on| on.array_id() == Some(&array.id));
-    if let Some(member) = member.filter(|member| !member.children.is_empty()) {
-        return Ok(Exchange { new: choose(disk, &[]), already: Some(member.path.clone()) });
+    // A partition of this array: it is or was in it, or an exchange was broken off.
+    if disk.children.iter().any(|on| on.array_id() == Some(&array.id)) {
+        return Ok(choose(disk, &[]));
     }
     let needed = partition_bytes + (2 << 20);
     if disk.size_bytes < needed {
@@ -335,11 +337,15 @@ pub fn exchange(
             ByteSize(needed)
         ));
     }
-    // A partition of this array that is not in it: it was in it once, or an exchange was broken off.
-    if member.is_none() {
-        what_is_in_the_way(facts, &disks, overwrite)?;
+    // Nothing of another array is given up for a place in this one.
+    let other = what_is_in_the_way(facts, &disks, &wish)?;
+    match other.first() {
+        None => Ok(choose(disk, &[])),
+        Some(other) => Err(format!(
+            "on the disk {named} another array, {}, was begun: `wipefs --all {}` gives that up",
+            other.id, disk.path
+        )),
     }
-    Ok(Exchange { new: choose(disk, &[]), already: None })
 }
 
 #[cfg(test)]

@@ -1,29 +1,21 @@
-//! Puts a new disk into an array, in the place of one that is dead, is gone, or is to go.
+//! Puts a new disk into an array, in the place of one that is dead, is gone, or is to go. What is done next is [`takeover`]'s word, asked anew after each step.
 
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::describe::{Description, Member};
-use super::facts::{Facts, Found, OnArray, PARTITION};
+use super::choose::Own;
+use super::describe::Description;
+use super::facts::{Device, Facts, Found, OnArray, PARTITION};
 use super::make::{partition_named, partition_of};
-use super::state::{self, ArrayState};
+use super::state::ArrayState;
+use super::takeover::{self, Next, seen};
 use super::tools::{facts, need, run, try_run};
-use super::{SYS, plan, running, the_array};
+use super::{SYS, array_of, plan, running, state_of};
 use crate::control::Failed;
 
-/// Who is to be replaced by its place, not by its number.
-pub const MISSING: &str = "missing";
-
-/// The disk that goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Old {
-    /// Its slot; none where the kernel has taken it out of its slot already.
-    pub slot: Option<u32>,
-    /// Its partition, where it is still there.
-    pub partition: Option<String>,
-    /// Whether it still does its work, so that it can be copied.
-    pub works: bool,
-}
+/// How long the kernel may take to give the disk its slot.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// What was done.
 pub struct Replaced {
@@ -35,131 +27,147 @@ pub struct Replaced {
     pub state: Option<ArrayState>,
 }
 
-/// Finds out who is meant.
-pub fn old(facts: &Facts, state: &ArrayState, description: Option<&Description>, named: &str) -> Result<Old, String> {
-    let of = |member: &state::MemberState| Old {
-        slot: member.slot,
-        partition: member.present.then(|| format!("/dev/{}", member.partition)),
-        works: member.is_whole() && member.present,
-    };
-    if let Some(disk) = facts.disk(named) {
-        let on = |member: &&state::MemberState| {
-            disk.children.iter().any(|child| child.path.strip_prefix("/dev/") == Some(member.partition.as_str()))
-        };
-        if let Some(member) = state.members.iter().find(on) {
-            return Ok(of(member));
-        }
+/// What one look shows.
+struct View {
+    facts: Facts,
+    array: Found,
+    device: OnArray,
+    state: ArrayState,
+}
+
+impl View {
+    fn of(facts: Facts, array: Found) -> Result<View, Failed> {
+        let device = running(&array)?.clone();
+        let state = state_of(&device).ok_or_else(|| Failed::environment("the kernel does not say how the array is"))?;
+        Ok(View { facts, array, device, state })
     }
-    if let Some(member) =
-        state.members.iter().find(|member| Some(member.partition.as_str()) == named.strip_prefix("/dev/"))
-    {
-        return Ok(of(member));
+
+    fn again(&self) -> Result<View, Failed> {
+        let facts = facts()?;
+        let array = array_of(&facts, &self.array.id)?;
+        View::of(facts, array)
     }
-    let slots = state.empty_slots();
-    if named == MISSING {
-        let slot =
-            slots.first().ok_or("no disk is missing; name the one that is to go, by its path or serial number")?;
-        return Ok(Old { slot: Some(*slot), partition: None, works: false });
-    }
-    let described =
-        description.and_then(|all| all.members.iter().find(|member| member.serial.as_deref() == Some(named)));
-    match described {
-        Some(member) if slots.contains(&member.slot) => {
-            Ok(Old { slot: Some(member.slot), partition: None, works: false })
-        }
-        _ => Err(format!(
-            "no disk {named} is or was in the array; `narrowboat disks status` shows its disks, and `{MISSING}` means the one that is gone"
-        )),
+
+    fn disk(&self, path: &str) -> Result<&Device, Failed> {
+        self.facts.at(path).ok_or_else(|| Failed::environment(format!("the disk {path} is no longer there")))
     }
 }
 
 /// Puts the disk `new` in the place of `gone`. What it does not have is copied by the kernel, while the array is used.
-pub fn replace(gone: &str, new: &str, overwrite: bool) -> Result<Replaced, Failed> {
+/// It can be run again, however far it came before.
+pub fn replace(own: &Own, gone: &str, new: &str, overwrite: bool) -> Result<Replaced, Failed> {
     need(&["mdadm", "sfdisk", "wipefs"])?;
     let facts = facts()?;
-    let array = the_array(&facts)?;
-    let device = running(&array)?.clone();
-    let description = device.mounted.as_ref().and_then(|at| Description::load(Path::new(at)));
-    let (exchange, outgoing) = {
-        let partition = array.partitions.iter().map(|path| size_of(&facts, path)).max().unwrap_or_default();
-        let exchange = plan::exchange(&facts, &array, new, partition, overwrite).map_err(Failed::refused)?;
-        if exchange.already.is_some() {
-            return Ok(Replaced { disk: exchange.new.path, already: true, state: now(&device) });
+    let array = own.choose(&facts)?;
+    let mut view = View::of(facts, array)?;
+    let disk = plan::exchange(&view.facts, &view.array, new, partition_bytes(&view), overwrite);
+    let disk = disk.map_err(Failed::refused)?.path;
+    let description = view.device.mounted.as_ref().and_then(|at| Description::load(Path::new(at)));
+    let who = |view: &View| takeover::old(&view.facts, &view.array, &view.state, description.as_ref(), gone);
+    let mut old = who(&view);
+    let (deadline, mut already, mut complaint) = (Instant::now() + LONGEST, true, String::new());
+    loop {
+        let device = view.device.path.clone();
+        let next = takeover::next(&view.state, &view.array, &device, view.disk(&disk)?, &old);
+        let next = next.map_err(Failed::refused)?;
+        if matches!(next, Next::Done(_)) {
+            break;
         }
-        let state = now(&device).ok_or_else(|| Failed::environment("the kernel does not say how the array is"))?;
-        let outgoing = old(&facts, &state, description.as_ref(), gone).map_err(Failed::refused)?;
-        (exchange, outgoing)
-    };
-    let disk = exchange.new.path.clone();
-    let partition = prepare(&facts, &array, &disk)?;
-    swap(&device, &outgoing, &partition)?;
-    let member = |slot| Member {
-        slot,
-        serial: exchange.new.serial.clone(),
-        model: exchange.new.model.clone(),
-        size_bytes: exchange.new.size_bytes,
-    };
-    if let (Some(mut description), Some(at), Some(slot)) =
-        (description, &device.mounted, slot_of(&device, &partition).or(outgoing.slot))
-    {
-        description.put(member(slot));
-        let written = description.save(Path::new(at));
-        written.map_err(|error| Failed::environment(format!("the array's description can't be written: {error}")))?;
+        if Instant::now() > deadline {
+            return Err(Failed::environment(format!(
+                "the kernel does not take {disk} into the array ({complaint}): run it again, it goes on from here"
+            )));
+        }
+        already &= next == Next::Settle;
+        if let Err(failed) = step(&view, &disk, &next) {
+            match next {
+                // The kernel needs a moment to let go of a disk, and may be giving a spare its slot just now.
+                Next::Remove(_) | Next::Copy { .. } => {
+                    complaint = failed.message;
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                _ => return Err(failed),
+            }
+        }
+        view = view.again()?;
+        // Whom the kernel still took for whole may have given his place by now.
+        old = old.or_else(|_| who(&view));
     }
-    Ok(Replaced { disk, already: false, state: now(&device) })
+    write_down(&view.facts, &view.device)?;
+    Ok(Replaced { disk, already, state: state_of(&view.device) })
 }
 
-fn now(device: &OnArray) -> Option<ArrayState> {
-    super::state_of(device)
-}
-
-fn size_of(facts: &Facts, partition: &str) -> u64 {
-    let all = facts.disks.iter().flat_map(|disk| &disk.children);
-    all.filter(|child| child.path == partition).map(|child| child.size_bytes).next().unwrap_or_default()
-}
-
-/// The new disk's partition. A disk that was in this array before keeps what it has: then only what changed since is copied.
-fn prepare(facts: &Facts, array: &Found, disk: &str) -> Result<String, Failed> {
-    let children = facts.disk(disk).map(|disk| disk.children.as_slice()).unwrap_or_default();
-    if let Some(partition) = children.iter().find(|child| child.array_id() == Some(&array.id)) {
-        return Ok(partition.path.clone());
+fn step(view: &View, disk: &str, next: &Next) -> Result<(), Failed> {
+    let device = view.device.path.as_str();
+    match next {
+        Next::Prepare => prepare(view, disk),
+        Next::Remove(dead) => remove(device, dead),
+        Next::Add(partition) => run("mdadm", &[device, "--add", partition]).map(drop),
+        // Copied while the old one still does its work: nothing is missing meanwhile.
+        Next::Copy { from, to } => run("mdadm", &[device, "--replace", from, "--with", to]).map(drop),
+        Next::Wake => wake(view),
+        Next::Settle | Next::Done(_) => {
+            std::thread::sleep(Duration::from_millis(100));
+            Ok(())
+        }
     }
-    for child in children.iter().filter(|child| child.kind == "part") {
+}
+
+/// Writes into the array's description who is in it, where it is mounted and that is news.
+pub(super) fn write_down(facts: &Facts, device: &OnArray) -> Result<(), Failed> {
+    let (Some(at), Some(state)) = (&device.mounted, state_of(device)) else { return Ok(()) };
+    let Some(mut description) = Description::load(Path::new(at)) else { return Ok(()) };
+    if !description.refresh(&seen(facts, &state, &device.path)) {
+        return Ok(());
+    }
+    let written = description.save(Path::new(at));
+    written.map_err(|error| Failed::environment(format!("the array's description can't be written: {error}")))
+}
+
+/// How large the partitions of the array are.
+fn partition_bytes(view: &View) -> u64 {
+    let all = view.facts.disks.iter().flat_map(|disk| &disk.children);
+    let ours = all.filter(|child| view.array.partitions.contains(&child.path));
+    ours.map(|child| child.size_bytes).max().unwrap_or_default()
+}
+
+/// Gives a new disk its partition. One that was in this array before keeps what it has: then only what changed since is copied.
+fn prepare(view: &View, disk: &str) -> Result<(), Failed> {
+    for child in view.disk(disk)?.children.iter().filter(|child| child.kind == "part") {
         run("wipefs", &["--all", &child.path])?;
     }
-    let bytes = array.partitions.iter().map(|path| size_of(facts, path)).max().unwrap_or_default();
-    partition_named(disk, &format!("{PARTITION}{}", array.id), bytes)?;
-    partition_of(disk)
+    partition_named(disk, &format!("{PARTITION}{}", view.array.id), partition_bytes(view))?;
+    partition_of(disk).map(drop)
 }
 
-fn swap(device: &OnArray, old: &Old, partition: &str) -> Result<(), Failed> {
-    match (&old.partition, old.works) {
-        (Some(old), true) => {
-            run("mdadm", &[&device.path, "--add", partition])?;
-            // Copied while the old one still does its work: nothing is missing meanwhile.
-            run("mdadm", &[&device.path, "--replace", old, "--with", partition])?;
+/// Has the kernel forget disks: by its own name of them, for who has that name in /dev may be another one by now.
+fn remove(device: &str, dead: &[String]) -> Result<(), Failed> {
+    for partition in dead {
+        let name = partition.trim_start_matches("/dev/");
+        let state = format!("{SYS}/block/{}/md/dev-{name}/state", device.trim_start_matches("/dev/"));
+        // Who has failed already can't fail; who is in a slot has to.
+        let _ = fs::write(&state, "faulty");
+        let mut removed = Ok(());
+        for _ in 0..20 {
+            removed = fs::write(&state, "remove");
+            if removed.is_ok() || !Path::new(&state).exists() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
         }
-        _ => {
-            // Whoever is gone, or has failed, gives its place; if nobody does, it had given it before.
-            let _ = try_run("mdadm", &[&device.path, "--fail", "detached"], &[])?;
-            let _ = try_run("mdadm", &[&device.path, "--remove", "failed"], &[])?;
-            let _ = try_run("mdadm", &[&device.path, "--remove", "detached"], &[])?;
-            run("mdadm", &[&device.path, "--add", partition])?;
+        if Path::new(&state).exists() {
+            removed.map_err(|error| Failed::environment(format!("{partition} is still held: {error}")))?;
         }
     }
     Ok(())
 }
 
-/// The slot that the kernel gave to a partition. It does so soon after it was added.
-fn slot_of(device: &OnArray, partition: &str) -> Option<u32> {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let state = state::read(Path::new(SYS), device.path.strip_prefix("/dev/")?, None)?;
-        let name = partition.strip_prefix("/dev/")?;
-        let slot = state.members.iter().find(|member| member.partition == name).and_then(|member| member.slot);
-        if slot.is_some() || Instant::now() > deadline {
-            return slot;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
+/// Has the kernel begin what it does not begin by itself.
+fn wake(view: &View) -> Result<(), Failed> {
+    // Refused where it may be written already.
+    let _ = try_run("mdadm", &["--readwrite", &view.device.path], &[])?;
+    let action = format!("{SYS}/block/{}/md/sync_action", view.state.device);
+    fs::write(&action, "idle").map_err(|error| Failed::environment(format!("{action}: {error}")))?;
+    std::thread::sleep(Duration::from_millis(100));
+    Ok(())
 }

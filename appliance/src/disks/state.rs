@@ -27,14 +27,17 @@ pub struct ArrayState {
     pub health: Health,
     /// What is under way: idle, resync, recover, check, ...
     pub action: String,
-    /// How much of that is done, of each disk.
-    pub done_bytes: u64,
+    /// Whether nothing begins by itself: before the first write after it was put together, or after an exchange of a disk was broken off.
+    #[serde(default)]
+    pub asleep: bool,
+    /// How much of that is done, of each disk. Nothing where nothing is under way, or the kernel has not measured it yet.
+    pub done_bytes: Option<u64>,
     /// Of how much.
-    pub total_bytes: u64,
+    pub total_bytes: Option<u64>,
     /// How fast.
-    pub bytes_per_second: u64,
-    /// Places at which the last check found the disks to disagree, in bytes.
-    pub mismatch_bytes: u64,
+    pub bytes_per_second: Option<u64>,
+    /// Places at which the last check found the disks to disagree, in bytes. Nothing where there was none since the array was put together.
+    pub mismatch_bytes: Option<u64>,
     /// Its disks that the kernel knows.
     pub members: Vec<MemberState>,
     /// What somebody should know or do, a sentence each.
@@ -86,20 +89,26 @@ pub fn read(sys: &Path, device: &str, description: Option<&Description>) -> Opti
     let number = |name: &str| text(name).parse::<u64>().unwrap_or_default();
     let level = Some(text("level")).filter(|level| !level.is_empty())?;
     let completed = text("sync_completed");
-    let (done, total) = completed.split_once('/').unwrap_or(("0", "0"));
-    let sectors = |text: &str| text.trim().parse::<u64>().unwrap_or_default().saturating_mul(SECTOR);
+    let (done, total) = completed.split_once('/').unwrap_or_default();
+    let sectors = |text: &str| Some(text.trim().parse::<u64>().ok()?.saturating_mul(SECTOR));
+    // Levels without redundancy have no such file.
+    let action = Some(text("sync_action")).filter(|action| !action.is_empty()).unwrap_or_else(|| "idle".into());
+    // What a first fill or a rebuild has counted says nothing of whether the disks agree.
+    let checks = ["check", "repair"];
+    let compared = checks.contains(&action.as_str()) || checks.contains(&text("last_sync_action").as_str());
     let mut state = ArrayState {
         device: device.to_owned(),
         level,
         disks: u32::try_from(number("raid_disks")).unwrap_or_default(),
         degraded: u32::try_from(number("degraded")).unwrap_or_default(),
         health: Health::Healthy,
-        // Levels without redundancy have no such file.
-        action: Some(text("sync_action")).filter(|action| !action.is_empty()).unwrap_or_else(|| "idle".into()),
+        asleep: action == "frozen" || text("array_state") == "read-auto",
+        action,
         done_bytes: sectors(done),
         total_bytes: sectors(total),
-        bytes_per_second: number("sync_speed").saturating_mul(1024),
-        mismatch_bytes: number("mismatch_cnt").saturating_mul(SECTOR),
+        // None, or nought, until some seconds have gone by.
+        bytes_per_second: Some(number("sync_speed").saturating_mul(1024)).filter(|speed| *speed > 0),
+        mismatch_bytes: compared.then(|| number("mismatch_cnt").saturating_mul(SECTOR)),
         members: members(&folder, description),
         advice: Vec::new(),
     };
@@ -143,6 +152,12 @@ fn members(folder: &Path, description: Option<&Description>) -> Vec<MemberState>
             })
         })
         .collect();
+    // The description names the one of the two that stays.
+    let taken_over: Vec<u32> =
+        members.iter().filter(|member| member.has("replacement")).filter_map(|member| member.slot).collect();
+    for member in members.iter_mut().filter(|member| !member.has("replacement")) {
+        member.serial = member.serial.take().filter(|_| !member.slot.is_some_and(|slot| taken_over.contains(&slot)));
+    }
     members.sort_by(|a, b| (a.slot.is_none(), a.slot, &a.partition).cmp(&(b.slot.is_none(), b.slot, &b.partition)));
     members
 }
@@ -153,7 +168,8 @@ impl MemberState {
         self.has("in_sync") && !self.has("faulty")
     }
 
-    fn has(&self, word: &str) -> bool {
+    /// Whether the kernel says that word of it.
+    pub fn has(&self, word: &str) -> bool {
         self.state.iter().any(|state| state == word)
     }
 }
@@ -171,8 +187,21 @@ impl ArrayState {
 
     /// How long what is under way will still take, at the present rate.
     pub fn seconds_left(&self) -> Option<f64> {
-        let left = self.total_bytes.saturating_sub(self.done_bytes);
-        (left > 0 && self.bytes_per_second > 0).then(|| left as f64 / self.bytes_per_second as f64)
+        let (left, rate) = (self.total_bytes?.saturating_sub(self.done_bytes?), self.bytes_per_second?);
+        (left > 0 && rate > 0).then(|| left as f64 / rate as f64)
+    }
+
+    /// How far what is under way has come, in words.
+    fn progress(&self) -> String {
+        let percent = match (self.done_bytes, self.total_bytes) {
+            (Some(done), Some(total)) if total > 0 => u128::from(done) * 100 / u128::from(total),
+            _ => return "not measured yet".into(),
+        };
+        let left = self.seconds_left().map_or_else(String::new, |left| format!(", about {} left", duration(left)));
+        match self.bytes_per_second {
+            Some(rate) => format!("{percent} % at {}/s{left}", ByteSize(rate)),
+            None => format!("{percent} %, its rate is not measured yet"),
+        }
     }
 
     /// The slots that nobody is in who is whole.
@@ -197,13 +226,12 @@ fn health(state: &ArrayState, array: &str) -> Health {
 
 fn advice(state: &ArrayState, description: Option<&Description>) -> Vec<String> {
     let mut advice = Vec::new();
-    let left = state.seconds_left().map_or_else(String::new, |left| format!(", about {} left", duration(left)));
-    let percent = (state.done_bytes * 100).checked_div(state.total_bytes).unwrap_or_default();
-    let far = format!("{percent} % at {}/s{left}", ByteSize(state.bytes_per_second));
+    let far = state.progress();
     let empty = state.empty_slots();
     let missing: Vec<String> = empty.iter().map(|slot| whose(*slot, description)).collect();
     let serial = empty.first().and_then(|slot| member_of(*slot, description)).and_then(|member| member.serial.clone());
-    let named = serial.unwrap_or_else(|| "missing".into());
+    let names_one = |serial: &String| description.is_some_and(|all| all.numbered(serial).is_some());
+    let named = serial.filter(names_one).unwrap_or_else(|| "missing".into());
     match state.health {
         Health::Broken => advice.push(format!(
             "more disks are missing than the array can do without: {}. Switch the box off, see to cables and power, and put back what was taken out; \
@@ -231,6 +259,9 @@ fn advice(state: &ArrayState, description: Option<&Description>) -> Vec<String> 
             "the disk {disk} could not read {} places, which came from the others: replace it when that grows",
             member.errors
         ));
+    }
+    if state.action == "frozen" {
+        advice.push("an exchange of a disk was broken off, and nothing is rebuilt until the same `narrowboat disks replace` is run again".into());
     }
     for member in state.members.iter().filter(|member| member.has("faulty") && member.present) {
         advice.push(format!("{} is no longer in use and may be pulled out", member.partition));

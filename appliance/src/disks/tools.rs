@@ -54,6 +54,11 @@ impl Secret {
         }
     }
 
+    /// Whether it is the same as another one.
+    pub fn is(&self, other: &Secret) -> bool {
+        self.0 == other.0
+    }
+
     /// How long it is.
     pub fn bytes(&self) -> usize {
         self.0.len()

@@ -9,11 +9,12 @@ use serde_json::json;
 
 use super::super::show::{or_dash, table};
 use super::super::{Context, Outcome};
+use super::Which;
 use crate::control::Failed;
-use crate::disks::keys::{self, Auth};
+use crate::disks::keys::{self, Asking, Auth};
 use crate::disks::luks::{Header, Key, Kind, recovery_key};
+use crate::disks::running;
 use crate::disks::tools::{self, Secret};
-use crate::disks::{running, the_array};
 
 /// The TPM's registers that count where nobody says otherwise.
 pub(super) const REGISTERS: &str = "7";
@@ -76,15 +77,24 @@ pub(in crate::cli) enum KeyCommand {
     },
 }
 
-pub(in crate::cli) fn key(context: &Context, command: KeyCommand) -> Outcome {
+/// How often a key is asked for at a terminal.
+const TRIES: u32 = 3;
+
+pub(in crate::cli) fn key(context: &Context, which: &Which, command: KeyCommand) -> Outcome {
     tools::need_root()?;
     tools::need(&["cryptsetup"])?;
-    let array = the_array(&tools::facts()?)?;
+    let array = which.own(context).choose(&tools::facts()?)?;
     let device = running(&array)?;
     if device.holds.as_deref() != Some("crypto_LUKS") {
         return Err(Failed::refused("the array is not encrypted: it has no keys"));
     }
     let device = device.path.as_str();
+    let goes_on = matches!(command, KeyCommand::List | KeyCommand::Rotate { what: Rotated::Data, .. });
+    if !goes_on && keys::header(device)?.reencrypting {
+        return Err(Failed::refused(
+            "the data is being encrypted anew, which keeps one key alone: let that come to its end first (`narrowboat disks key rotate data`)",
+        ));
+    }
     match command {
         KeyCommand::List => list(context, &keys::header(device)?),
         KeyCommand::Add { kind, proof } => add(context, device, kind, &proof),
@@ -100,15 +110,46 @@ pub(in crate::cli) fn key(context: &Context, command: KeyCommand) -> Outcome {
 pub(super) fn read(file: Option<&Path>) -> Result<Secret, Failed> {
     match file {
         Some(file) => Secret::read(file),
-        None if stdin().is_terminal() => typed(),
+        None if stdin().is_terminal() => typed("Key of the array: "),
         None => {
             Err(Failed::refused("a key is needed: name a file with --key-file, or `--key-file -` for standard input"))
         }
     }
 }
 
+/// Works with keys that are given: the one of a file, once; or those that somebody types, until he has typed it right.
+pub(super) fn asking<T>(file: Option<&Path>, work: impl FnOnce(&mut Asking) -> Result<T, Failed>) -> Result<T, Failed> {
+    let mut ask = || read(file);
+    work(&mut Asking { ask: &mut ask, tries: if file.is_none() && stdin().is_terminal() { TRIES } else { 1 } })
+}
+
+/// A key of the array, by which keys may be changed. What is typed is tried first; what a file has is tried where it is used.
+fn own(device: &str, file: Option<&Path>) -> Result<Secret, Failed> {
+    asking(file, |asking| {
+        let sure = asking.tries == 1;
+        keys::until_right(asking, &mut |secret| {
+            Ok((sure || keys::find_slot(device, &secret)?.is_some()).then_some(secret))
+        })
+    })
+}
+
+/// A new passphrase, from a file or typed twice.
+pub(super) fn new(file: Option<&Path>) -> Result<Secret, Failed> {
+    if file.is_some() || !stdin().is_terminal() {
+        return long_enough(read(file)?);
+    }
+    for _ in 0..TRIES {
+        let first = long_enough(typed("New passphrase: ")?)?;
+        if first.is(&typed("The same once more: ")?) {
+            return Ok(first);
+        }
+        eprintln!("narrowboat: these were two different ones; once more");
+    }
+    Err(Failed::refused("no passphrase was typed twice alike"))
+}
+
 /// Asks at the terminal, which does not show what is typed.
-fn typed() -> Result<Secret, Failed> {
+fn typed(prompt: &str) -> Result<Secret, Failed> {
     let terminal = |word: &str| {
         let done = Command::new("stty").arg(word).stdin(Stdio::inherit()).status();
         done.is_ok_and(|status| status.success())
@@ -116,7 +157,7 @@ fn typed() -> Result<Secret, Failed> {
     if !terminal("-echo") {
         return Err(Failed::environment("the terminal would show the key: name a file with --key-file"));
     }
-    eprint!("Key of the array: ");
+    eprint!("{prompt}");
     let _ = stderr().flush();
     let mut line = String::new();
     let read = stdin().lock().read_line(&mut line);
@@ -171,12 +212,12 @@ fn with_auth<T>(device: &str, proof: &Proof, work: impl FnOnce(&Auth) -> Result<
     let by_tpm = proof.key_file.is_none() && keys::header(device)?.of_kind(Kind::Tpm).next().is_some();
     match by_tpm {
         true => work(&Auth::Tpm),
-        false => work(&Auth::Secret(&read(proof.key_file.as_deref())?)),
+        false => work(&Auth::Secret(&own(device, proof.key_file.as_deref())?)),
     }
 }
 
 /// A passphrase, if it is not too easily guessed.
-pub(super) fn long_enough(passphrase: Secret) -> Result<Secret, Failed> {
+fn long_enough(passphrase: Secret) -> Result<Secret, Failed> {
     match passphrase.bytes() >= SHORTEST {
         true => Ok(passphrase),
         false => Err(Failed::refused(format!("the passphrase is too short: take {SHORTEST} characters or more"))),
@@ -208,7 +249,7 @@ fn add(context: &Context, device: &str, kind: Kind, proof: &Proof) -> Outcome {
 /// Has the TPM seal a key. That takes a key that is no TPM's.
 fn seal(device: &str, proof: &Proof) -> Result<(), Failed> {
     keys::need_tpm()?;
-    keys::add_tpm(device, &read(proof.key_file.as_deref())?, &proof.tpm_pcrs)
+    keys::add_tpm(device, &own(device, proof.key_file.as_deref())?, &proof.tpm_pcrs)
 }
 
 fn recovery(context: &Context, device: &str, proof: &Proof, old: &[u32]) -> Outcome {
@@ -237,13 +278,13 @@ fn rotate(context: &Context, device: &str, what: Rotated, proof: &Proof) -> Outc
             recovery(context, device, proof, &old)
         }
         Rotated::Passphrase => {
-            let (old, new) = (read(proof.key_file.as_deref())?, new_passphrase(proof)?);
+            let (old, new) = (own(device, proof.key_file.as_deref())?, new_passphrase(proof)?);
             let slot = keys::slot_of(device, &old)?;
             keys::exchange(device, &Auth::Secret(&old), &new, Kind::Passphrase, &[slot], &mut || {})?;
             super::done(context, "the new passphrase opens the array, and the old one does not any more")
         }
         Rotated::Data => {
-            let secret = read(proof.key_file.as_deref())?;
+            let secret = own(device, proof.key_file.as_deref())?;
             let recovery = keys::renew_data(device, &secret, &proof.tpm_pcrs)?;
             if let Some(text) = &recovery {
                 print_recovery(context, text);

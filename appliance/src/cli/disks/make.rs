@@ -30,6 +30,9 @@ pub(in crate::cli) struct Layout {
     /// What is on the disks may go.
     #[arg(long)]
     overwrite: bool,
+    /// The array that is on the disks may go, with all that it holds: its id, or the beginning of it. Nothing else gives an array up.
+    #[arg(long, value_name = "ID")]
+    give_up: Vec<String>,
 }
 
 #[derive(clap::Args)]
@@ -48,7 +51,13 @@ fn planned(layout: &Layout) -> Result<Plan, Failed> {
         "none" => FirstKey::None,
         _ => FirstKey::Passphrase,
     };
-    let wish = Wish { disks: layout.disks.clone(), redundancy: layout.redundancy, key, overwrite: layout.overwrite };
+    let wish = Wish {
+        disks: layout.disks.clone(),
+        redundancy: layout.redundancy,
+        key,
+        overwrite: layout.overwrite,
+        give_up: layout.give_up.clone(),
+    };
     plan::make(&tools::facts()?, &wish, ArrayId(rand::random())).map_err(Failed::refused)
 }
 
@@ -97,7 +106,7 @@ pub(in crate::cli) fn make(context: &Context, layout: &Layout, keys: &Keys, yes:
     let plan = planned(layout)?;
     let recovery = (plan.key != FirstKey::None).then(|| recovery_key(rand::random()));
     let passphrase = match plan.key {
-        FirstKey::Passphrase => Some(key::long_enough(key::read(keys.key_file.as_deref())?)?),
+        FirstKey::Passphrase => Some(key::new(keys.key_file.as_deref())?),
         FirstKey::Tpm | FirstKey::None => None,
     };
     let given = Given {

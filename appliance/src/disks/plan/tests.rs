@@ -37,7 +37,7 @@ const RAID: &str = r#""linux_raid_member""#;
 
 fn wish(disks: &[&str]) -> Wish {
     let disks = disks.iter().map(|disk| (*disk).to_owned()).collect();
-    Wish { disks, redundancy: None, key: FirstKey::Passphrase, overwrite: false }
+    Wish { disks, redundancy: None, key: FirstKey::Passphrase, overwrite: false, give_up: Vec::new() }
 }
 
 fn refused(facts: &Facts, wish: &Wish, part: &str) {
@@ -131,13 +131,31 @@ fn an_array_that_is_there_is_not_made_again() {
     let facts =
         machine(&[disk("sda", 4000, &member("sda", RAID, &open)), disk("sdb", 4000, &member("sdb", RAID, &open))]);
     for overwrite in [false, true] {
-        refused(&facts, &Wish { overwrite, ..wish(&["sda", "sdb"]) }, "`narrowboat disks close` it first");
+        let first = format!("`narrowboat disks close --array {SHORT}` it first");
+        refused(&facts, &Wish { overwrite, ..wish(&["sda", "sdb"]) }, &first);
+    }
+    // Who gave it another label has not begun it anew, and one without a label that holds something is no blank.
+    for left in [md("films", ""), md("", "").replace(r#""label":"""#, r#""label":null"#)] {
+        let facts =
+            machine(&[disk("sda", 4000, &member("sda", RAID, &left)), disk("sdb", 4000, &member("sdb", RAID, &left))]);
+        assert_eq!(facts.arrays()[0].made(), None);
+        refused(&facts, &wish(&["sda", "sdb"]), "and running");
     }
     // Where the kernel has not put it together, nobody knows how far it was made.
     let facts = machine(&[disk("sda", 4000, &member("sda", RAID, "")), disk("sdb", 4000, &member("sdb", RAID, ""))]);
-    refused(&facts, &wish(&["sda", "sdb"]), "`narrowboat disks open` opens it; --overwrite");
-    let plan = make(&facts, &Wish { overwrite: true, ..wish(&["sda", "sdb"]) }, ID).expect("planned");
+    for overwrite in [false, true] {
+        let wish = Wish { overwrite, give_up: vec!["ffff".into()], ..wish(&["sda", "sdb"]) };
+        refused(&facts, &wish, &format!("`narrowboat disks open --array {SHORT}` opens it; `--give-up {SHORT}`"));
+    }
+    let plan = make(&facts, &Wish { give_up: vec![SHORT.into()], ..wish(&["sda", "sdb"]) }, ID).expect("planned");
     assert_eq!(plan.disks[0].loses.as_deref(), Some(format!("part of the array {SHORT}").as_str()));
+    // Nor for a place in another array.
+    let mut facts = facts;
+    let own = machine(&[disk("sdc", 4000, &member("sdc", RAID, "").replace(SHORT, "aaaaaaaaaaaaaaaa"))]);
+    facts.disks.extend(own.disks);
+    let array = facts.arrays().into_iter().find(|array| array.id.starts_with('a')).expect("there");
+    let why = super::exchange(&facts, &array, "sda", 1 << 30, true).expect_err("refused");
+    assert!(why.contains(&format!("the array {SHORT} is on these disks")), "{why}");
 }
 
 #[test]
@@ -176,13 +194,25 @@ fn a_successor_has_to_be_large_enough_and_empty() {
     let array = facts.arrays().remove(0);
     let size = 3_990_000_000_000;
     let exchange = |named: &str, overwrite| super::exchange(&facts, &array, named, size, overwrite);
-    assert_eq!(exchange("S-sdd", false).expect("planned").already, None);
+    assert_eq!(exchange("S-sdd", false).expect("planned").path, "/dev/sdd");
     assert!(exchange("sdc", false).expect_err("refused").contains("3.63 TiB are needed"));
     assert!(exchange("sde", false).expect_err("refused").contains("not empty (xfs)"));
-    assert_eq!(exchange("sde", true).expect("planned").new.loses.as_deref(), Some("xfs"));
-    assert_eq!(exchange("sda", false).expect("planned").already.as_deref(), Some("/dev/sda1"));
-    // It was in the array once, and has come back.
-    assert_eq!(exchange("sdb", false).expect("planned").already, None);
+    assert_eq!(exchange("sde", true).expect("planned").loses.as_deref(), Some("xfs"));
+    // They are in the array, or were in it once and have come back.
+    assert_eq!(exchange("sda", false).expect("planned").path, "/dev/sda");
+    assert_eq!(exchange("sdb", false).expect("planned").path, "/dev/sdb");
+}
+
+#[test]
+fn one_number_of_two_disks_names_neither() {
+    let twin = |name: &str| disk(name, 4000, "").replace(&format!("S-{name}"), "DOCK-1");
+    let facts = machine(&[twin("sda"), twin("sdb"), disk("sdc", 4000, "")]);
+    let why = facts.disk("DOCK-1").expect_err("refused");
+    assert!(why.contains("2 disks have the serial number DOCK-1 (/dev/sda, /dev/sdb)"), "{why}");
+    refused(&facts, &wish(&["DOCK-1", "sdc"]), "name the one that you mean by its path");
+    let plan = make(&facts, &wish(&["/dev/sda", "sdb"]), ID).expect("planned, by their paths");
+    assert_eq!(plan.disks.len(), 2);
+    assert_eq!(facts.disk("S-sdc").expect("there is one").path, "/dev/sdc");
 }
 
 #[test]

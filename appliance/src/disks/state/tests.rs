@@ -96,11 +96,63 @@ fn a_rebuild_says_how_far_it_is_and_what_may_still_be_lost() {
     sys.set("degraded", "1").set("sync_action", "recover").set("sync_completed", "2097152 / 8388608");
     sys.set("sync_speed", "102400").member(3, "3", "spare", true);
     let state = sys.read();
-    assert_eq!((state.health, state.done_bytes, state.total_bytes), (Health::Rebuilding, 1 << 30, 4 << 30));
+    let measured = (state.health, state.done_bytes, state.total_bytes);
+    assert_eq!(measured, (Health::Rebuilding, Some(1 << 30), Some(4 << 30)));
     assert_eq!(state.seconds_left(), Some(3.0 * 1024.0 / 100.0));
     let said = &state.advice[0];
     assert!(said.contains("25 % at 100.0 MiB/s, about 31 s left"), "{said}");
     assert!(said.contains("another disk may still be lost"), "{said}");
+}
+
+#[test]
+fn what_was_not_measured_yet_is_no_nought() {
+    let sys = Sys::new("raid5", 3);
+    sys.set("degraded", "1")
+        .set("sync_action", "recover")
+        .set("sync_completed", "delayed")
+        .member(2, "2", "spare", true);
+    let state = sys.read();
+    assert_eq!((state.done_bytes, state.total_bytes, state.bytes_per_second), (None, None, None));
+    assert!(state.advice[0].contains("a disk is being rebuilt: not measured yet."), "{:?}", state.advice);
+    sys.set("sync_completed", "0 / 2048").set("sync_speed", "0");
+    assert!(sys.read().advice[0].contains("0 %, its rate is not measured yet."), "{:?}", sys.read().advice);
+    let json = serde_json::to_value(&state).expect("JSON");
+    for field in ["done_bytes", "total_bytes", "bytes_per_second", "mismatch_bytes"] {
+        assert!(json[field].is_null(), "{field}: {json}");
+    }
+}
+
+#[test]
+fn a_first_fill_is_no_check_that_found_the_disks_to_disagree() {
+    let sys = Sys::new("raid5", 3);
+    sys.set("mismatch_cnt", "128").set("last_sync_action", "resync");
+    assert_eq!(sys.read().mismatch_bytes, None);
+    sys.set("last_sync_action", "check");
+    assert_eq!(sys.read().mismatch_bytes, Some(65536));
+    sys.set("mismatch_cnt", "0");
+    assert_eq!(sys.read().mismatch_bytes, Some(0), "a check that found nothing is known to have found nothing");
+}
+
+#[test]
+fn an_array_that_stands_still_is_told_from_one_that_rests() {
+    let sys = Sys::new("raid5", 3);
+    assert!(!sys.read().asleep);
+    sys.set("sync_action", "frozen").set("degraded", "1").member(2, "none", "spare", true);
+    let state = sys.read();
+    assert!(state.asleep && state.advice.iter().any(|said| said.contains("broken off")), "{:?}", state.advice);
+    sys.set("sync_action", "idle").set("array_state", "read-auto");
+    assert!(sys.read().asleep);
+}
+
+#[test]
+fn disks_with_one_number_are_missing_and_not_named_by_it() {
+    let sys = Sys::new("raid5", 3);
+    sys.set("degraded", "1").member(1, "none", "faulty", false);
+    let member = |slot| Member { slot, serial: Some("DOCK".into()), model: None, size_bytes: 0 };
+    let members = vec![member(0), member(1), member(2)];
+    let twins = Description::new("id".into(), String::new(), Redundancy::Parity, true, 0, members);
+    let state = read(sys.0.path(), "md127", Some(&twins)).expect("an array");
+    assert!(state.advice[0].contains("`narrowboat disks replace missing NEW`"), "{:?}", state.advice);
 }
 
 #[test]
@@ -110,6 +162,12 @@ fn a_copy_to_a_successor_is_no_loss() {
     let state = sys.read();
     assert_eq!((state.health, state.degraded), (Health::Rebuilding, 0));
     assert!(state.advice[0].contains("copied to its successor") && state.advice[0].contains("nothing is missing"));
+    // It is described as who stays; the other one in the slot does not bear its number.
+    let serial = |partition: &str| {
+        let member = state.members.iter().find(|member| member.partition == partition).expect("there");
+        member.serial.clone()
+    };
+    assert_eq!((serial("sdb1"), serial("sdc1").as_deref()), (None, Some("B")));
 }
 
 #[test]
@@ -131,7 +189,7 @@ fn checks_first_fills_and_unreadable_places_are_told() {
     assert_eq!(sys.read().health, Health::Building);
     sys.set("sync_action", "check").set("dev-sda1/errors", "7").set("mismatch_cnt", "16");
     let state = sys.read();
-    assert_eq!((state.health, state.mismatch_bytes), (Health::Checking, 8192));
+    assert_eq!((state.health, state.mismatch_bytes), (Health::Checking, Some(8192)));
     assert!(state.advice.iter().any(|said| said.contains("the disk A could not read 7 places")), "{:?}", state.advice);
 }
 
