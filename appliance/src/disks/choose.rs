@@ -23,20 +23,24 @@ pub struct Own {
     pub named: Option<String>,
     /// The id that was noted when the array was mounted last.
     pub noted: Option<String>,
+    /// Whether the folder says that an array belongs there, whichever that is.
+    pub expected: bool,
 }
 
 impl Own {
     /// What a data folder tells, and a person.
     pub fn of(data: &Path, named: Option<&str>) -> Own {
         let data = fs::canonicalize(data).unwrap_or_else(|_| data.to_owned());
-        let note = fs::read_to_string(data.join(NOT_OPEN)).unwrap_or_default();
-        let noted = note.lines().find_map(|line| line.strip_prefix(NOTE)).map(|id| id.trim().to_owned());
-        Own { named: named.map(str::to_owned), noted: noted.filter(|id| !id.is_empty()), data }
+        let note = fs::read_to_string(data.join(NOT_OPEN));
+        let expected = note.is_ok();
+        let noted =
+            note.unwrap_or_default().lines().find_map(|line| line.strip_prefix(NOTE)).map(|id| id.trim().to_owned());
+        Own { named: named.map(str::to_owned), noted: noted.filter(|id| !id.is_empty()), expected, data }
     }
 
-    /// Whether an array is known to be the box's, so that it may still come where it is not here.
-    pub fn is_known(&self) -> bool {
-        self.named.is_some() || self.noted.is_some()
+    /// Whether an array that is not here is worth waiting for: one that is known by its id, or any where none is here and one belongs into the folder.
+    pub fn may_still_come(&self, facts: &Facts) -> bool {
+        self.named.is_some() || self.noted.is_some() || (self.expected && facts.arrays().is_empty())
     }
 
     /// The box's own array.
@@ -51,9 +55,8 @@ impl Own {
                     .into(),
             );
         }
-        if let Some(named) = &self.named {
-            let why = format!("there is no array {named} on the disks of this machine");
-            return only(&arrays, |array| is(array, named)).ok_or_else(|| self.refused(&why, &arrays));
+        if let Some(id) = &self.named {
+            return named(&arrays, id).map_err(|why| self.refused(&why, &arrays));
         }
         if let Some(array) = only(&arrays, |array| array.is_mounted_at(&self.data)) {
             return Ok(array);
@@ -80,8 +83,18 @@ fn only(arrays: &[Found], fits: impl Fn(&Found) -> bool) -> Option<Found> {
     fitting.next().filter(|_| fitting.next().is_none()).cloned()
 }
 
+/// The array that is meant by an id or the beginning of one: never one of several.
+pub fn named(arrays: &[Found], id: &str) -> Result<Found, String> {
+    let meant: Vec<&Found> = arrays.iter().filter(|array| is(array, id)).collect();
+    match meant.as_slice() {
+        [array] => Ok((*array).clone()),
+        [] => Err(format!("there is no array {id} on the disks of this machine")),
+        _ => Err(format!("{id} is the beginning of several arrays' ids")),
+    }
+}
+
 /// Whether an id, or the beginning of one, however it is written, is that of an array.
-pub fn is(array: &Found, named: &str) -> bool {
+fn is(array: &Found, named: &str) -> bool {
     let digits = |text: &str| text.chars().filter(|c| !":-".contains(*c)).collect::<String>().to_ascii_lowercase();
     let named = digits(named);
     let whole = array.uuid.as_deref().map_or_else(|| array.id.clone(), digits);
@@ -126,15 +139,17 @@ mod tests {
             mounted: mounted.map(str::to_owned),
         };
         let device = (opened.is_some() || mounted.is_some()).then_some(device);
+        let held = None;
         let uuid = Some(format!("{}-{}-{}-ba98-76543210fedc", &id[..8], &id[8..12], &id[12..16]));
-        Found { id: id.into(), partitions: Vec::new(), disks: vec![format!("S-{}", &id[..2])], uuid, device }
+        Found { id: id.into(), partitions: Vec::new(), disks: vec![format!("S-{}", &id[..2])], uuid, device, held }
     }
 
     const A: &str = "aaaa000011112222";
     const B: &str = "bbbb000011112222";
 
     fn own(named: Option<&str>, noted: Option<&str>) -> Own {
-        Own { data: "/srv/box".into(), named: named.map(str::to_owned), noted: noted.map(str::to_owned) }
+        let (named, noted) = (named.map(str::to_owned), noted.map(str::to_owned));
+        Own { data: "/srv/box".into(), expected: noted.is_some(), named, noted }
     }
 
     fn id(own: &Own, arrays: &[Found]) -> Result<String, String> {
@@ -163,6 +178,9 @@ mod tests {
             "{why}"
         );
         assert!(refused(&own(Some("cccc"), None), &both).contains("no array cccc"));
+        let alike = [array(A, None, None), array("aaaa999911112222", None, None)];
+        assert!(refused(&own(Some("aaaa"), None), &alike).contains("aaaa is the beginning of several"));
+        assert_eq!(id(&own(Some("aaaa9"), None), &alike).as_deref(), Ok("aaaa999911112222"));
         assert!(refused(&own(None, None), &[]).contains("`narrowboat disks make` makes one"));
         // Another box's array is not taken because the own one is not here.
         let why = refused(&own(None, Some(A)), &both[1..]);
@@ -186,8 +204,11 @@ mod tests {
     fn the_folder_below_an_array_keeps_its_id() {
         let folder = tempfile::tempdir().expect("a folder");
         assert_eq!(Own::of(folder.path(), None).noted, None);
+        assert!(!Own::of(folder.path(), None).may_still_come(&Facts::default()), "none was ever mounted here");
         fs::write(folder.path().join(NOT_OPEN), "The array is not open: `narrowboat disks open`\n").expect("written");
-        assert_eq!(Own::of(folder.path(), None).noted, None, "as earlier versions wrote it");
+        let own = Own::of(folder.path(), None);
+        assert_eq!(own.noted, None, "as earlier versions wrote it");
+        assert!(own.may_still_come(&Facts::default()), "none is here, and one belongs here");
         fs::write(folder.path().join(NOT_OPEN), note(A)).expect("written");
         assert_eq!(Own::of(folder.path(), None).noted.as_deref(), Some(A));
     }

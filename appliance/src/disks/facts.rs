@@ -93,6 +93,8 @@ pub struct Found {
     pub uuid: Option<String>,
     /// The device that the kernel made of them, where it has.
     pub device: Option<OnArray>,
+    /// The device that it has begun to make of them: it holds them, and waits for others.
+    pub held: Option<String>,
 }
 
 /// What lies on the kernel's device of an array.
@@ -186,7 +188,10 @@ impl Facts {
             if partition.holds.as_deref() == Some("linux_raid_member") {
                 array.uuid = array.uuid.take().or_else(|| partition.uuid.clone());
             }
-            array.device = array.device.take().or_else(|| partition.children.first().map(Device::on_array));
+            // One that the kernel has only begun has no size yet: nothing can be read there, so it tells nothing of what the array holds.
+            let (held, on): (Vec<&Device>, Vec<&Device>) = partition.children.iter().partition(|on| on.size_bytes == 0);
+            array.device = array.device.take().or_else(|| on.first().map(|on| on.on_array()));
+            array.held = array.held.take().or_else(|| held.first().map(|on| on.path.clone()));
         }
         found
     }

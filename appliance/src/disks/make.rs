@@ -236,7 +236,7 @@ fn describe(plan: &Plan, given: &Given) -> Result<(), Failed> {
     let (made, encrypted) = (rfc3339(crate::clock::now()), plan.key != FirstKey::None);
     let description =
         Description::new(plan.id.uuid(), made, plan.layout.redundancy, encrypted, plan.member_bytes, members);
-    // Until it is made to its end no box begins on it: what is made again is erased.
+    // Until it is made to its end no box begins on it: what is made again is erased. A break after the mark leaves this behind, and `open` removes it.
     let unfinished = given.data.join(NOT_OPEN);
     let noted = fs::write(&unfinished, "The array was not made to its end: `narrowboat disks make`, once more\n");
     noted.map_err(|error| Failed::environment(format!("{}: {error}", unfinished.display())))?;

@@ -1,7 +1,7 @@
 //! Opens an array at boot, and closes it. Both can be repeated, whatever was done already.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::choose::{self, Own};
@@ -11,7 +11,7 @@ use super::luks::{Header, Kind};
 use super::superblock::{Census, Superblock, census};
 use super::tools::{facts, need, run, run_with_secret, settle, try_run};
 use super::wait::{Next, Patience, Seen};
-use super::{OPENED, SYS, array_of, make, replace, running};
+use super::{NOT_OPEN, OPENED, SYS, array_of, make, replace, running};
 use crate::control::Failed;
 
 /// What encrypted devices say that they hold.
@@ -32,7 +32,8 @@ pub fn open(own: &Own, wait: Duration, asking: &mut Asking) -> Result<OnArray, F
         ));
     }
     let device = running(&array)?.clone();
-    if device.mounted.is_some() {
+    if let Some(at) = &device.mounted {
+        forget_that_it_was_begun(Path::new(at));
         return Ok(device);
     }
     if device.holds.as_deref() == Some(LUKS) && device.opened.is_none() {
@@ -41,6 +42,7 @@ pub fn open(own: &Own, wait: Duration, asking: &mut Asking) -> Result<OnArray, F
     let device = running(&array_of(&facts()?, &array.id)?)?.clone();
     make_sound(device.opened.as_ref().unwrap_or(&device.path))?;
     make::mount(&device, &array.id, &own.data)?;
+    forget_that_it_was_begun(&own.data);
     let now = facts()?;
     let device = running(&array_of(&now, &array.id)?)?.clone();
     // It helps people; the array is open without it.
@@ -50,6 +52,12 @@ pub fn open(own: &Own, wait: Duration, asking: &mut Asking) -> Result<OnArray, F
     Ok(device)
 }
 
+/// An array that bears the mark of having been made is not called begun by its own folder: the power may have gone between the two. Only for what is mounted.
+fn forget_that_it_was_begun(mounted: &Path) {
+    // Where it can't be removed, `serve` says why it does not start.
+    let _ = fs::remove_file(mounted.join(NOT_OPEN));
+}
+
 /// Waits for disks that come late, and tells who watches the boot.
 fn await_disks(own: &Own, wait: Duration) -> Result<(), Failed> {
     let (began, mut patience) = (Instant::now(), Patience::new(wait));
@@ -57,7 +65,7 @@ fn await_disks(own: &Own, wait: Duration) -> Result<(), Failed> {
         let facts = facts()?;
         let seen = match own.choose(&facts) {
             Ok(array) => seen(&array),
-            Err(_) if own.is_known() => Seen::Nothing,
+            Err(_) if own.may_still_come(&facts) => Seen::Nothing,
             // What is wrong is said by who opens it.
             Err(_) => return Ok(()),
         };
@@ -217,6 +225,17 @@ mod tests {
         let said = too_few(&array, Some(Census { here: 1, of: 3 }), failed()).message;
         assert!(said.contains("1 of its 3 disks are here (S1)") && said.contains("mdadm said no"), "{said}");
         assert_eq!(too_few(&array, Some(Census { here: 3, of: 3 }), failed()), failed());
+    }
+
+    #[test]
+    fn an_array_that_is_made_is_not_called_begun_after_a_break_between_the_two_marks() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let begun = folder.path().join(NOT_OPEN);
+        fs::write(&begun, "The array was not made to its end").expect("written");
+        for _ in 0..2 {
+            forget_that_it_was_begun(folder.path());
+            assert!(!begun.exists(), "`serve` would refuse for ever");
+        }
     }
 
     #[test]

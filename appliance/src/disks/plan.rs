@@ -174,47 +174,9 @@ fn chosen<'a>(facts: &'a Facts, wish: &Wish) -> Result<Vec<&'a Device>, String> 
 
 /// What an earlier try left that was broken off; a refusal where there is anything else. An array that holds something, or may, goes only with its id typed.
 fn what_is_in_the_way(facts: &Facts, disks: &[&Device], wish: &Wish) -> Result<Vec<Found>, String> {
-    let overwrite = wish.overwrite;
-    let mut given_up = Vec::new();
-    let mut unfinished = Vec::new();
-    for array in facts.arrays() {
-        let is_ours =
-            |partition: &String| disks.iter().any(|disk| disk.children.iter().any(|on| on.path == *partition));
-        if !array.partitions.iter().any(is_ours) {
-            continue;
-        }
-        let begun = array.uuid.is_none() || array.made() == Some(false);
-        match (begun, array.device.is_some()) {
-            (true, _) if array.partitions.iter().all(is_ours) => unfinished.push(array),
-            (true, _) => {
-                return Err(format!(
-                    "the array {} was begun with other disks, too; name the same ones again",
-                    array.id
-                ));
-            }
-            (false, true) => {
-                return Err(format!(
-                    "the array {} is on these disks, and running; to make another one of them, `narrowboat disks close --array {}` it first",
-                    array.id, array.id
-                ));
-            }
-            (false, false) if !wish.give_up.iter().any(|id| choose::is(&array, id)) => {
-                return Err(format!(
-                    "the array {} is on these disks (its disks here: {}): `narrowboat disks open --array {}` opens it; `--give-up {}` gives up all that it holds",
-                    array.id,
-                    array.disks.join(", "),
-                    array.id,
-                    array.id
-                ));
-            }
-            (false, false) => given_up.push(array),
-        }
-    }
-    for disk in disks {
-        let begun = unfinished.iter().any(|array| disk.children.iter().any(|on| array.partitions.contains(&on.path)));
-        if begun {
-            continue;
-        }
+    let (unfinished, given_up) = arrays_in_the_way(facts, disks, wish)?;
+    let on = |disk: &Device, arrays: &[Found]| arrays.iter().any(|array| holds(disk, array));
+    for disk in disks.iter().filter(|disk| !on(disk, &unfinished)) {
         if let Some(at) = disk.mounted() {
             return Err(format!("the disk {} is mounted at {at}; unmount it first, if it is the right one", disk.path));
         }
@@ -224,12 +186,49 @@ fn what_is_in_the_way(facts: &Facts, disks: &[&Device], wish: &Wish) -> Result<V
                 disk.path
             ));
         }
-        let given_up = given_up.iter().any(|array| disk.children.iter().any(|on| array.partitions.contains(&on.path)));
-        if let (Some(used), false) = (disk.used(), overwrite || given_up) {
+        if let (Some(used), false) = (disk.used(), wish.overwrite || on(disk, &given_up)) {
             return Err(format!("the disk {} is not empty ({used}); --overwrite gives up what is on it", disk.path));
         }
     }
     Ok(unfinished)
+}
+
+/// The arrays on these disks that were not made to their end, and those that somebody gives up.
+fn arrays_in_the_way(facts: &Facts, disks: &[&Device], wish: &Wish) -> Result<(Vec<Found>, Vec<Found>), String> {
+    let all = facts.arrays();
+    let (mut unfinished, mut given_up) = (Vec::new(), Vec::new());
+    for array in all.iter().filter(|array| disks.iter().any(|disk| holds(disk, array))) {
+        let (id, here) = (&array.id, array.disks.join(", "));
+        let of_these =
+            |partition: &String| disks.iter().flat_map(|disk| &disk.children).any(|on| on.path == *partition);
+        let begun = array.uuid.is_none() || array.made() == Some(false);
+        let goes = || wish.give_up.iter().any(|typed| choose::named(&all, typed).is_ok_and(|named| named.id == *id));
+        if array.held.is_some() {
+            return Err(format!(
+                "the array {id} is on these disks (its disks here: {here}), and the system holds them while it waits for others: `narrowboat disks close --array {id}` lets go of them first"
+            ));
+        } else if begun && array.partitions.iter().all(of_these) {
+            unfinished.push(array.clone());
+        } else if begun {
+            return Err(format!("the array {id} was begun with other disks, too; name the same ones again"));
+        } else if array.device.is_some() {
+            return Err(format!(
+                "the array {id} is on these disks, and running; to make another one of them, `narrowboat disks close --array {id}` it first"
+            ));
+        } else if goes() {
+            given_up.push(array.clone());
+        } else {
+            return Err(format!(
+                "the array {id} is on these disks (its disks here: {here}): `narrowboat disks open --array {id}` opens it; `--give-up {id}` gives up all that it holds"
+            ));
+        }
+    }
+    Ok((unfinished, given_up))
+}
+
+/// Whether a partition of the array is on the disk.
+fn holds(disk: &Device, array: &Found) -> bool {
+    disk.children.iter().any(|on| array.partitions.contains(&on.path))
 }
 
 /// Whether anything but a partition lies on it: an array, a decrypted device, a logical volume.
@@ -238,7 +237,7 @@ fn busy(device: &Device) -> bool {
 }
 
 fn choose(disk: &Device, unfinished: &[Found]) -> Chosen {
-    let begun = unfinished.iter().any(|array| disk.children.iter().any(|on| array.partitions.contains(&on.path)));
+    let begun = unfinished.iter().any(|array| holds(disk, array));
     Chosen {
         path: disk.path.clone(),
         serial: disk.serial.as_deref().map(|serial| serial.trim().to_owned()),
@@ -329,6 +328,12 @@ pub fn exchange(
     if disk.children.iter().any(|on| on.array_id() == Some(&array.id)) {
         return Ok(choose(disk, &[]));
     }
+    if let Some(other) = disk.children.iter().find_map(Device::array_id) {
+        return Err(format!(
+            "the disk {named} is part of another array, {other}, which is not given up for a place in this one: where nobody needs it any more, `narrowboat disks close --array {other}` and `sfdisk --delete {}`",
+            disk.path
+        ));
+    }
     let needed = partition_bytes + (2 << 20);
     if disk.size_bytes < needed {
         return Err(format!(
@@ -337,15 +342,8 @@ pub fn exchange(
             ByteSize(needed)
         ));
     }
-    // Nothing of another array is given up for a place in this one.
-    let other = what_is_in_the_way(facts, &disks, &wish)?;
-    match other.first() {
-        None => Ok(choose(disk, &[])),
-        Some(other) => Err(format!(
-            "on the disk {named} another array, {}, was begun: `wipefs --all {}` gives that up",
-            other.id, disk.path
-        )),
-    }
+    what_is_in_the_way(facts, &disks, &wish)?;
+    Ok(choose(disk, &[]))
 }
 
 #[cfg(test)]

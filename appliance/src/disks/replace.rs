@@ -74,9 +74,7 @@ pub fn replace(own: &Own, gone: &str, new: &str, overwrite: bool) -> Result<Repl
             break;
         }
         if Instant::now() > deadline {
-            return Err(Failed::environment(format!(
-                "the kernel does not take {disk} into the array ({complaint}): run it again, it goes on from here"
-            )));
+            return Err(too_long(&disk, &next, &complaint));
         }
         already &= next == Next::Settle;
         if let Err(failed) = step(&view, &disk, &next) {
@@ -111,6 +109,17 @@ fn step(view: &View, disk: &str, next: &Next) -> Result<(), Failed> {
             Ok(())
         }
     }
+}
+
+/// Says what is still to be done where the kernel takes longer than anybody waits.
+fn too_long(disk: &str, next: &Next, complaint: &str) -> Failed {
+    let waits = match next {
+        Next::Settle => "the kernel has it and gives it no place yet, as while it rebuilds another one: it will by itself (`narrowboat disks status`)".to_owned(),
+        Next::Wake => "the kernel holds everything back: see who works on the array (`cat /proc/mdstat`)".to_owned(),
+        _ if complaint.is_empty() => "it was done again and again, and the kernel does not show it".to_owned(),
+        _ => complaint.to_owned(),
+    };
+    Failed::environment(format!("{disk} has no place in the array yet: {waits}. Run it again, it goes on from here"))
 }
 
 /// Writes into the array's description who is in it, where it is mounted and that is news.
@@ -170,4 +179,22 @@ fn wake(view: &View) -> Result<(), Failed> {
     fs::write(&action, "idle").map_err(|error| Failed::environment(format!("{action}: {error}")))?;
     std::thread::sleep(Duration::from_millis(100));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_in_vain_is_told_for_what() {
+        let said = |next: &Next, complaint: &str| too_long("/dev/sdd", next, complaint).message;
+        assert!(said(&Next::Settle, "").contains("rebuilds another one"));
+        assert!(said(&Next::Wake, "").contains("holds everything back"));
+        let busy = said(&Next::Remove(vec!["/dev/sdd1".into()]), "/dev/sdd1 is still held: busy");
+        assert_eq!(
+            busy,
+            "/dev/sdd has no place in the array yet: /dev/sdd1 is still held: busy. Run it again, it goes on from here"
+        );
+        assert!(!said(&Next::Prepare, "").contains("yet: ."));
+    }
 }

@@ -145,7 +145,7 @@ fn in_slot(slot: u32, path: &str, state: &ArrayState, old: &Result<Old, String>)
     if let Some(other) = goes.filter(|old| old.slot != Some(slot)) {
         let other = other.partition.as_deref().unwrap_or_default();
         return Err(format!(
-            "{path} is in the array already, in slot {slot}, and can't take the place of {other}, too"
+            "{path} is in the array, in slot {slot}, which was empty or is its own, and can't take the place of {other}, too: that takes one more disk"
         ));
     }
     let filled = state.members.iter().any(|member| is(path, member) && member.is_whole());

@@ -141,6 +141,16 @@ fn an_array_that_is_there_is_not_made_again() {
         assert_eq!(facts.arrays()[0].made(), None);
         refused(&facts, &wish(&["sda", "sdb"]), "and running");
     }
+    // What the system has only begun, for want of disks, shows nothing of what it holds: that is no array that was not made to its end.
+    let begun = md("", "")
+        .replace(r#""size":3980000000000,"fstype":"crypto_LUKS","label":"""#, r#""size":0,"fstype":null,"label":null"#);
+    let facts = machine(&[disk("sda", 4000, &member("sda", RAID, &begun))]);
+    let found = facts.arrays().remove(0);
+    assert_eq!((found.made(), found.held.as_deref()), (None, Some("/dev/md127")));
+    for give_up in [vec![], vec![SHORT.to_owned()]] {
+        let wish = Wish { give_up, redundancy: Some(Redundancy::None), ..wish(&["sda"]) };
+        refused(&facts, &wish, &format!("`narrowboat disks close --array {SHORT}` lets go of them first"));
+    }
     // Where the kernel has not put it together, nobody knows how far it was made.
     let facts = machine(&[disk("sda", 4000, &member("sda", RAID, "")), disk("sdb", 4000, &member("sdb", RAID, ""))]);
     for overwrite in [false, true] {
@@ -149,13 +159,28 @@ fn an_array_that_is_there_is_not_made_again() {
     }
     let plan = make(&facts, &Wish { give_up: vec![SHORT.into()], ..wish(&["sda", "sdb"]) }, ID).expect("planned");
     assert_eq!(plan.disks[0].loses.as_deref(), Some(format!("part of the array {SHORT}").as_str()));
+    // Two whose ids begin alike: what was typed names none of them.
+    let twin = |name: &str, word: &str| {
+        let member = member(name, RAID, "")
+            .replace("01234567-89ab", word)
+            .replace(SHORT, &word.replace('-', "").repeat(2)[..16]);
+        disk(name, 4000, &member)
+    };
+    let twins = machine(&[twin("sda", "aaaa0000-0000"), twin("sdb", "aaaa1111-1111")]);
+    let both = |id: &str| Wish { give_up: vec![id.into()], ..wish(&["sda", "sdb"]) };
+    for id in ["aaaa", "aaaa0"] {
+        refused(&twins, &both(id), "gives up all that it holds");
+    }
     // Nor for a place in another array.
     let mut facts = facts;
     let own = machine(&[disk("sdc", 4000, &member("sdc", RAID, "").replace(SHORT, "aaaaaaaaaaaaaaaa"))]);
     facts.disks.extend(own.disks);
     let array = facts.arrays().into_iter().find(|array| array.id.starts_with('a')).expect("there");
     let why = super::exchange(&facts, &array, "sda", 1 << 30, true).expect_err("refused");
-    assert!(why.contains(&format!("the array {SHORT} is on these disks")), "{why}");
+    assert!(
+        why.contains(&format!("part of another array, {SHORT}")) && why.contains("`sfdisk --delete /dev/sda`"),
+        "{why}"
+    );
 }
 
 #[test]
