@@ -211,13 +211,10 @@ impl State {
         begin
     }
 
-    /// Lets a call wait until a worker has a place for it; gives it back where the connection is closed.
-    pub(super) fn put_off(&mut self, call: Call) -> Option<Call> {
-        if self.closed {
-            return Some(call);
-        }
+    /// Lets a call wait until a worker has a place for it. Not for a connection that is closed: nobody would give it up.
+    pub(super) fn put_off(&mut self, call: Call) {
+        debug_assert!(!self.closed);
         self.waiting.push_back(call);
-        None
     }
 
     /// The first call that waits for a place. Only for a worker that has one.

@@ -103,7 +103,7 @@ fn read_calls(shared: &Arc<Shared>, connection: &Arc<Connection>) {
         }
         // Also before a brief call: a lock, or a full disk, may hold it up for long.
         keep_one_waiting(shared);
-        if let Some(call) = admit(connection, call, &mut held) {
+        if let Some(call) = admit(shared, connection, call, &mut held) {
             carry_out(shared, connection, call);
         }
         if !reads_on {
@@ -112,13 +112,24 @@ fn read_calls(shared: &Arc<Shared>, connection: &Arc<Connection>) {
     }
 }
 
-/// Gives a call back that may be carried out now. Otherwise it waits, behind those that do already.
-fn admit(connection: &Connection, call: Call, held: &mut Held) -> Option<Call> {
+/// Gives a call back that may be carried out now. Otherwise it waits, behind those that do already; that of a connection which was
+/// closed meanwhile is dropped, as those that wait were.
+fn admit(shared: &Shared, connection: &Connection, call: Call, held: &mut Held) -> Option<Call> {
     if !connection.service.may_wait(&call.record) {
         return Some(call);
     }
     let mut state = connection.state();
-    if !state.has_waiting() && held.admits(&mut state) { Some(call) } else { state.put_off(call) }
+    if state.closed {
+        state.calls -= 1;
+        drop(state);
+        shared.release(connection, call.charged);
+        return None;
+    }
+    if !state.has_waiting() && held.admits(&mut state) {
+        return Some(call);
+    }
+    state.put_off(call);
+    None
 }
 
 /// Carries calls out that have waited for a place, as long as there are places. One after the other leaves its place, so that

@@ -19,6 +19,8 @@ pub(super) const OWE_PANIC: u32 = 7;
 pub(super) const OWE_TRAP: u32 = 9;
 /// Wait like WAIT, as a call that was taken for brief.
 pub(super) const WAIT_BRIEF: u32 = 8;
+/// Wait like WAIT, and once more before that, while the server asks whether it may.
+pub(super) const LINGER: u32 = 10;
 
 pub(super) struct Obedient {
     entered: Mutex<Sender<u32>>,
@@ -56,7 +58,7 @@ impl Service for Obedient {
         let mut out = Encoder::new();
         out.u32(word(0));
         match word(1) {
-            WAIT | WAIT_BRIEF => self.wait(word(0)),
+            WAIT | WAIT_BRIEF | LINGER => self.wait(word(0)),
             OWE | OWE_PANIC => {
                 let (number, panics) = (word(0), word(1) == OWE_PANIC);
                 return Outcome::Owed(Owed::new(move || {
@@ -88,6 +90,9 @@ impl Service for Obedient {
     }
 
     fn may_wait(&self, record: &Bytes) -> bool {
+        if let Some([number @ .., 0, 0, 0, 10]) = record.first_chunk::<8>() {
+            self.wait(u32::from_be_bytes(*number));
+        }
         !matches!(record.get(4..8), Some([0, 0, 0, 0]))
     }
 
