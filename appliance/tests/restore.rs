@@ -4,6 +4,7 @@ mod common;
 
 use std::ffi::OsStr;
 use std::fs;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -20,7 +21,7 @@ use narrowboat_storage::dataset::{
     Access, Attributes, Call, CallTag, Changed, Create, Credentials, DirEntry, FileTree, FileType, Listing, Made, Node,
     ReadData, SetAttributes, SetTime,
 };
-use narrowboat_storage::error::{Refusal, Result};
+use narrowboat_storage::error::{Damage, Refusal, Result};
 use narrowboat_storage::units::{Inode, Lsn, Space, Timestamp};
 
 const ROOT: Inode = Inode::ROOT;
@@ -184,36 +185,50 @@ fn progress_comes_to_the_total_also_over_holes() {
     assert!(seen.iter().all(|now| now.total == Some(total) && now.done <= total), "{seen:?}");
 }
 
-/// A tree as a hostile peer might send it: whatever entries it likes, in every directory.
-struct Hostile {
+/// A tree as a hostile peer might send it, or a damaged store: whatever entries it likes, in every directory, of such a size, and what
+/// of them can't be read.
+struct Faked {
     entries: Vec<(&'static [u8], FileType, u64)>,
+    size: u64,
+    damaged: Vec<Range<u64>>,
 }
 
-fn attributes(inode: u64, file_type: FileType) -> Attributes {
-    let time = Timestamp(0);
-    Attributes {
-        inode: Inode(inode),
-        file_type,
-        mode: 0o700,
-        links: 1,
-        uid: 0,
-        gid: 0,
-        size: 4,
-        used: 4,
-        device: (0, 0),
-        accessed: time,
-        modified: time,
-        changed: time,
+impl Faked {
+    fn hostile(entries: Vec<(&'static [u8], FileType, u64)>) -> Arc<dyn FileTree> {
+        Arc::new(Faked { entries, size: 4, damaged: Vec::new() })
     }
+
+    fn attributes_of(&self, inode: u64, file_type: FileType) -> Attributes {
+        let time = Timestamp(0);
+        Attributes {
+            inode: Inode(inode),
+            file_type,
+            mode: 0o700,
+            links: 1,
+            uid: 0,
+            gid: 0,
+            size: self.size,
+            used: self.size,
+            device: (0, 0),
+            accessed: time,
+            modified: time,
+            changed: time,
+        }
+    }
+}
+
+/// Other bytes in every block, and no zero.
+fn content_at(offset: u64) -> u8 {
+    1 + ((offset / 4096 * 7 + offset) % 251) as u8
 }
 
 fn no<T>() -> Result<T> {
     Err(Refusal::ReadOnly.into())
 }
 
-impl FileTree for Hostile {
+impl FileTree for Faked {
     fn attributes(&self, inode: Inode) -> Result<Attributes> {
-        Ok(attributes(inode.0, FileType::Directory))
+        Ok(self.attributes_of(inode.0, FileType::Directory))
     }
     fn read_dir(&self, _: &Credentials, dir: Inode, cookie: u64, _: usize) -> Result<Listing> {
         let behind = cookie.saturating_sub(2) as usize;
@@ -223,7 +238,7 @@ impl FileTree for Hostile {
             DirEntry {
                 name: Bytes::from_static(name),
                 cookie: 3 + index as u64,
-                attributes: attributes(inode, *file_type),
+                attributes: self.attributes_of(inode, *file_type),
             }
         };
         Ok(Listing { entries: self.entries.iter().enumerate().skip(behind).map(entry).collect(), end: true })
@@ -231,9 +246,13 @@ impl FileTree for Hostile {
     fn read_link(&self, _: &Credentials, _: Inode) -> Result<Bytes> {
         Ok(Bytes::from_static(b".."))
     }
-    fn read(&self, _: &Credentials, inode: Inode, _: u64, _: u32) -> Result<ReadData> {
-        let attributes = attributes(inode.0, FileType::Regular);
-        Ok(ReadData { pieces: vec![Bytes::from_static(b"evil")], end: true, attributes })
+    fn read(&self, _: &Credentials, inode: Inode, offset: u64, len: u32) -> Result<ReadData> {
+        let end = (offset + u64::from(len)).min(self.size);
+        if let Some(bad) = self.damaged.iter().find(|bad| bad.start < end && offset < bad.end) {
+            return Err(Damage::new("a container", bad.start, "a chunk", "nonsense").into());
+        }
+        let pieces = vec![(offset..end).map(content_at).collect()];
+        Ok(ReadData { pieces, end: end == self.size, attributes: self.attributes_of(inode.0, FileType::Regular) })
     }
     fn set_attributes(&self, _: &Call, _: Inode, _: &SetAttributes, _: Option<Timestamp>) -> Result<Changed> {
         no()
@@ -308,7 +327,7 @@ fn a_hostile_tree_writes_nothing_outside() {
         let place = folder.path().join(number.to_string());
         fs::create_dir(&place).expect("made");
         let shown = format!("{entries:?}");
-        let tree: Arc<dyn FileTree> = Arc::new(Hostile { entries });
+        let tree = Faked::hostile(entries);
         let report = go(&tree, "", &place.join("out")).expect("the rest is restored");
         assert!(!report.failures.is_empty(), "{shown} was named");
         assert_eq!(fs::read_dir(&place).expect("there").count(), 1, "nothing beside the destination: {shown}");
@@ -319,8 +338,41 @@ fn a_hostile_tree_writes_nothing_outside() {
 fn a_directory_inside_itself_ends() {
     let folder = tempfile::tempdir().expect("a folder");
     let entries = vec![(&b"a"[..], FileType::Directory, 50), (&b"b"[..], FileType::Directory, 60)];
-    let tree: Arc<dyn FileTree> = Arc::new(Hostile { entries });
+    let tree = Faked::hostile(entries);
     let report = go(&tree, "", &folder.path().join("out")).expect("it ends");
     assert!(report.failures.iter().any(|why| why.contains("loop")), "{report:?}");
     assert!(report.directories < 10, "{report:?}");
+}
+
+#[test]
+fn a_large_file_comes_back_but_for_what_cannot_be_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mib = |mib: u64| mib << 20;
+    let size = mib(100) + 12345;
+    // Within a step, over the border of two stretches, and the end; each gives up whole steps of 16 KiB, counted from the first bad one.
+    let damaged = vec![mib(5) + 100..mib(5) + 101, mib(64) - 1..mib(64) + 1, size - 1..size];
+    let zeros = [mib(5)..mib(5) + (16 << 10), mib(64) - (16 << 10)..mib(64) + (16 << 10), mib(100)..size];
+    let entries = vec![(&b"large"[..], FileType::Regular, 9)];
+    for damaged in [Vec::new(), damaged] {
+        let sound = damaged.is_empty();
+        let tree: Arc<dyn FileTree> = Arc::new(Faked { entries: entries.clone(), size, damaged });
+        let out = folder.path().join(format!("sound-{sound}"));
+        let report = go(&tree, "", &out).expect("restored");
+        let missing = if sound { 0 } else { zeros.iter().map(|zeros| zeros.end - zeros.start).sum() };
+        assert_eq!(report.written_bytes, size - missing);
+        assert_eq!(report.logical_bytes, if sound { size } else { 0 });
+        let back = fs::read(out.join("large")).expect("there");
+        assert_eq!(back.len() as u64, size);
+        let zero = |at: u64| !sound && zeros.iter().any(|zeros| zeros.contains(&at));
+        let wrong = (0..size).find(|at| back[*at as usize] != if zero(*at) { 0 } else { content_at(*at) });
+        assert_eq!(wrong, None, "the first wrong byte");
+        match (sound, &report.failures[..]) {
+            (true, []) => {}
+            (false, [why]) => {
+                let said = format!("{missing} of its {size} bytes are missing and read as zeros");
+                assert!(why.contains(&said) && why.contains("expected a chunk"), "{why}");
+            }
+            _ => panic!("{report:?}"),
+        }
+    }
 }

@@ -5,12 +5,14 @@
 //! folder, a name that is there twice (the second would go through what the first made), a directory inside itself.
 //! Until a file is finished its owner alone can read it.
 
+mod content;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, chown, lchown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -22,14 +24,13 @@ use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps, mknodat, utimensat};
 use serde::{Deserialize, Serialize};
 
 use super::{Meter, Progress};
+use content::Task;
 
-/// Bytes read from the tree at once.
-const READ_BYTES: u32 = 4 << 20;
 /// Entries listed at once.
 const LIST_ENTRIES: usize = 1000;
 /// Failures that are named; more are only counted.
 const NAMED_FAILURES: usize = 100;
-/// Files that wait for a worker.
+/// Stretches of files that wait for a worker.
 const QUEUE: usize = 256;
 
 /// What was restored: files, or a volume as one image.
@@ -65,13 +66,6 @@ pub enum RestoreError {
     /// It was told to stop; what was restored until then is there.
     #[error("the restore was stopped before its end; the destination is incomplete")]
     Stopped,
-}
-
-/// One file whose content a worker restores.
-struct Task {
-    inode: Inode,
-    path: PathBuf,
-    attributes: Attributes,
 }
 
 struct Restore<'a> {
@@ -248,7 +242,7 @@ impl Walk<'_, '_> {
         }
         // Made here, so that hard links to it can be; filled by a worker.
         match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-            Ok(_) => drop(self.sender.send(Task { inode, path, attributes: attributes.clone() })),
+            Ok(_) => content::stretches(path, attributes).for_each(|task| drop(self.sender.send(task))),
             Err(error) => self.restore.fail(&path, error),
         }
     }
@@ -268,12 +262,6 @@ impl Walk<'_, '_> {
     }
 }
 
-/// Compares whole blocks, as fast as memory is: files of terabytes may be all holes.
-fn is_zero(bytes: &[u8]) -> bool {
-    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-    bytes.chunks(ZEROS.len()).all(|block| ZEROS.get(..block.len()) == Some(block))
-}
-
 /// A name that stays in its folder.
 fn safe(name: &[u8]) -> Option<&OsStr> {
     let odd = name.is_empty() || name == b"." || name == b".." || name.iter().any(|byte| matches!(byte, b'/' | 0));
@@ -285,10 +273,7 @@ impl Restore<'_> {
         loop {
             let task = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(task) = task else { return };
-            if let Err(why) = self.content(&task) {
-                self.fail(&task.path, why);
-            }
-            self.finish(&task.path, &task.attributes);
+            content::carry_out(self, &task);
         }
     }
 
@@ -301,8 +286,7 @@ impl Restore<'_> {
             Ok(queue) => match queue.try_recv() {
                 Ok(task) => {
                     drop(queue);
-                    self.content(&task).unwrap_or_else(|why| self.fail(&task.path, why));
-                    self.finish(&task.path, &task.attributes);
+                    content::carry_out(self, &task);
                     false
                 }
                 Err(_) => true,
@@ -311,47 +295,6 @@ impl Restore<'_> {
                 std::thread::sleep(std::time::Duration::from_millis(20));
                 false
             }
-        }
-    }
-
-    fn content(&self, task: &Task) -> Result<(), String> {
-        let file = fs::OpenOptions::new().write(true).open(&task.path).map_err(|error| error.to_string())?;
-        let size = task.attributes.size;
-        let mut offset = 0;
-        while offset < size {
-            let data =
-                self.tree.next_data(&Credentials::ROOT, task.inode, offset).map_err(|error| error.to_string())?;
-            let data = data.map_or(size..size, |data| data.start.clamp(offset, size)..data.end.min(size));
-            self.passed.fetch_add(data.start - offset, Ordering::Relaxed);
-            offset = data.start;
-            while offset < data.end {
-                offset += self.copy(task, &file, offset, data.end)?;
-            }
-        }
-        file.set_len(size).map_err(|error| error.to_string())?;
-        self.count(|report| report.logical_bytes += size);
-        Ok(())
-    }
-
-    /// Copies some bytes of a file, at most up to `end`, and returns how many. Zeros become holes.
-    fn copy(&self, task: &Task, file: &fs::File, offset: u64, end: u64) -> Result<u64, String> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(RestoreError::Stopped.to_string());
-        }
-        let len = u32::try_from(end - offset).map_or(READ_BYTES, |left| left.min(READ_BYTES));
-        let read = self.tree.read(&Credentials::ROOT, task.inode, offset, len).map_err(|error| error.to_string())?;
-        let mut at = offset;
-        for piece in &read.pieces {
-            if !is_zero(piece) {
-                file.write_all_at(piece, at).map_err(|error| error.to_string())?;
-                self.written.fetch_add(piece.len() as u64, Ordering::Relaxed);
-            }
-            at += piece.len() as u64;
-            self.passed.fetch_add(piece.len() as u64, Ordering::Relaxed);
-        }
-        match at > offset {
-            true => Ok(at - offset),
-            false => Err(format!("it ends at byte {offset} of {}", task.attributes.size)),
         }
     }
 
@@ -412,20 +355,4 @@ impl Restore<'_> {
 
 fn timespec(time: Timestamp) -> Timespec {
     Timespec { tv_sec: time.seconds(), tv_nsec: time.subsec_nanos().into() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_zero;
-
-    #[test]
-    fn a_single_byte_makes_a_block_no_hole() {
-        let mut bytes = vec![0; (128 << 10) + 3];
-        assert!(is_zero(&bytes) && is_zero(&[]));
-        for at in [0, 1, (64 << 10) - 1, 64 << 10, (128 << 10) + 2] {
-            bytes[at] = 1;
-            assert!(!is_zero(&bytes), "{at}");
-            bytes[at] = 0;
-        }
-    }
 }
