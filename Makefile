@@ -83,7 +83,7 @@ worlds: setup ## ten thousand simulated worlds of boxes, of sessions, and of rea
 	@.ci/worlds $(ARGS)
 
 .PHONY: sim
-sim: setup ## whole lives of stores with faults of their disks, 100,000 (an hour; goes on where it was; ARGS=2000; SEED=N: that one again)
+sim: setup ## whole lives of stores with faults of their disks, 100,000 (six hours of one core; goes on where it was; ARGS=2000; SEED=N: that one again)
 	@SEED=$(SEED) .ci/sim $(ARGS)
 
 .PHONY: client-vm

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use common::*;
 use narrowboat_storage::media::SimDisk;
+use narrowboat_storage::units::{Inode, Timestamp};
 use world::World;
 
 const STEPS: u64 = 60;
@@ -242,7 +243,7 @@ fn the_harness_sees_one_wrong_byte() {
 #[test]
 fn the_write_verifier_changes_when_unstable_bytes_could_have_been_lost() {
     let (disk, store, tree) = with_share(1);
-    let file = create(&*tree, narrowboat_storage::units::Inode::ROOT, "file", 2);
+    let file = create(&*tree, Inode::ROOT, "file", 2);
     write(&*tree, file, 0, b"unstable", 3);
     let before = tree.write_verifier();
     disk.fail_sync_at(disk.syncs() + 1);
@@ -255,4 +256,28 @@ fn the_write_verifier_changes_when_unstable_bytes_could_have_been_lost() {
     let share = store.dataset_named("share").expect("there").row.id;
     let restarted = store.tree(share).expect("open").write_verifier();
     assert!(restarted != failed && restarted != before, "a start");
+}
+
+/// Its record gets stable with the next sync that succeeds, when the drain has passed it: it is there and can be read, or it is not there.
+#[test]
+fn a_snapshot_that_a_full_disk_refused_is_there_or_not() {
+    let (mut refused, mut there) = (0, 0);
+    for left in (0..48).map(|step| (1 << 20) + (step << 16)) {
+        let (disk, store, tree) = with_share(1);
+        let file = create(&*tree, Inode::ROOT, "file", 2);
+        commit(&*tree, file).expect("room");
+        write(&*tree, file, 0, &noise(left, 2 << 20), 3);
+        disk.fill(left);
+        refused += u64::from(store.create_snapshot("share", "moment", Timestamp(4)).is_err());
+        disk.set_capacity(1 << 40);
+        store.drain_all(Timestamp(5)).expect("there is room again");
+        crash(&disk);
+        drop((store, tree));
+        let (store, _) = open(&disk).expect("sound");
+        if let Ok(row) = store.snapshot_named("share", "moment") {
+            there += 1;
+            store.snapshot_tree(row.id).expect("what is shown can be read");
+        }
+    }
+    assert!(refused > 0 && there > 0, "{refused} refused, {there} there");
 }

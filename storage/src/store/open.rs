@@ -109,8 +109,14 @@ impl Store {
         let catalogue = &self.stages.catalogue;
         let applied = catalogue.applied()?;
         self.stages.journal.replay(applied, &mut |record| {
-            let (Record::Catalogue(changes) | Record::Snapshot(changes)) = decode(&record)? else { return Ok(()) };
-            let mut changes = decode_changes(&changes).map_err(|error| damaged(&record, error))?;
+            let changes = match decode(&record)? {
+                // A sync failed under it, so nobody was told that it is there, and the drain went on: it could never be sealed.
+                Record::Snapshot(_) if record.lsn <= catalogue.head(record.dataset).lsn => None,
+                Record::Catalogue(changes) | Record::Snapshot(changes) => Some(changes),
+                _ => return Ok(()),
+            };
+            let changes = changes.map_or(Ok(Vec::new()), |changes| decode_changes(&changes));
+            let mut changes = changes.map_err(|error| damaged(&record, error))?;
             changes.iter_mut().for_each(|change| change.set_missing_lsn(record.lsn));
             changes.push(Change::applied(record.lsn));
             catalogue.apply_journaled(&changes)
