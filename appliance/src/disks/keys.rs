@@ -1,9 +1,8 @@
 //! Keys of an array: added, exchanged and removed in its header, and its data encrypted anew under another data key.
 
-use std::path::Path;
-
-use super::luks::{self, Header, Kind};
-use super::tools::{Ended, Secret, need, run, run_with, run_with_secret, try_run};
+use super::luks::{self, Header, Key, Kind};
+use super::tools::{Ended, Secret, run, run_with, run_with_secret, try_run};
+use super::tpm;
 use crate::control::Failed;
 use crate::units::rfc3339;
 
@@ -11,11 +10,9 @@ use crate::units::rfc3339;
 pub(super) const WRONG_KEY: i32 = 2;
 
 /// What it ends with where the device is gone or can't be used.
-const NO_DEVICE: i32 = 4;
+pub(super) const NO_DEVICE: i32 = 4;
 /// What it ends with where the device is open, or held by somebody.
-const BUSY: i32 = 5;
-/// By which node the kernel shows a TPM.
-const TPM: &str = "/dev/tpmrm0";
+pub(super) const BUSY: i32 = 5;
 
 /// Where keys come from, and how often one may be asked for: a person at a terminal mistypes, a file has what it has.
 pub struct Asking<'a> {
@@ -42,27 +39,6 @@ pub fn until_right<T>(
         0 | 1 => "the key that was given does not open the array: it is not one of the array's keys".to_owned(),
         tries => format!("{tries} keys were typed, and none of them is one of the array's keys"),
     }))
-}
-
-/// Whether the kernel knows of a TPM 2.0.
-pub(super) fn has_tpm() -> bool {
-    Path::new(TPM).exists()
-}
-
-/// What it means that the TPM did not open the array: a sentence where another key does, and a failure where none would.
-pub(super) fn tpm_said(there: bool, ended: &Ended) -> Result<String, Failed> {
-    let said = &ended.complaint;
-    match ended.code {
-        3 | NO_DEVICE | BUSY => {
-            let code = Ended { code: ended.code, out: Vec::new(), complaint: said.clone() };
-            ended_well(code, "the array does not open").map(|()| String::new())
-        }
-        _ if !there => Ok("the array has a key in a TPM, and this machine has no TPM 2.0 that the kernel knows (another board, or switched off in the firmware's setup?): another key is needed".into()),
-        _ => Ok(format!(
-            "this machine's TPM does not give its key: it is another one than the key was sealed by, or its registers have changed, as by new firmware or Secure Boot ({said}). \
-             Another key is needed; then `narrowboat disks key rotate tpm` seals a new one"
-        )),
-    }
 }
 
 /// What shows that somebody may change keys.
@@ -128,7 +104,7 @@ pub fn add(device: &str, auth: &Auth, new: &Secret, kind: Kind) -> Result<u32, F
             args.extend(["--token-only", device, &path]);
             let ended = try_run("cryptsetup", &args, &[])?;
             if ended.code != 0 {
-                let why = tpm_said(has_tpm(), &ended)?;
+                let why = tpm::said(tpm::is_there(), &ended)?;
                 return Err(Failed::refused(format!(
                     "no key was added, for {why}: name a file with one by --key-file"
                 )));
@@ -141,33 +117,6 @@ pub fn add(device: &str, auth: &Auth, new: &Secret, kind: Kind) -> Result<u32, F
     let slot = slot.ok_or_else(|| Failed::environment("the new key is not in the header"))?;
     note(device, slot, kind)?;
     Ok(slot)
-}
-
-/// Refuses where there is no TPM, or nothing that speaks with it.
-pub fn need_tpm() -> Result<(), Failed> {
-    need(&["systemd-cryptenroll"])?;
-    match has_tpm() {
-        true => Ok(()),
-        false => Err(Failed::refused(
-            "this machine has no TPM 2.0 that the kernel knows: switch it on in the firmware's setup, or take a passphrase (--key-file FILE)",
-        )),
-    }
-}
-
-/// Has the TPM seal a key of its own, in place of one that it has sealed before.
-pub fn add_tpm(device: &str, auth: &Secret, registers: &str) -> Result<(), Failed> {
-    need_tpm()?;
-    let file = auth.file()?;
-    let (unlock, registers) = (format!("--unlock-key-file={}", file.path()), format!("--tpm2-pcrs={registers}"));
-    let args: [&str; 5] = [&unlock, "--tpm2-device=auto", &registers, "--wipe-slot=tpm2", device];
-    match try_run("systemd-cryptenroll", &args, &[])? {
-        Ended { code: 0, .. } => Ok(()),
-        // Only then: it says the same of a wrong key and of a TPM that is locked.
-        Ended { complaint, .. } if slot_of(device, auth).is_ok() => Err(Failed::environment(format!(
-            "the TPM does not seal a key ({complaint}): see whether the firmware's setup has it locked or owned by somebody; what opened the array before still does"
-        ))),
-        _ => slot_of(device, auth).map(drop),
-    }
 }
 
 /// The slot that a key is in.
@@ -194,16 +143,20 @@ pub fn find_slot(device: &str, secret: &Secret) -> Result<Option<u32>, Failed> {
 pub fn remove(device: &str, slot: u32) -> Result<(), Failed> {
     let header = header(device)?;
     header.may_remove(slot).map_err(Failed::refused)?;
-    let tokens = header.keys.iter().find(|key| key.slot == slot).map(|key| key.tokens.clone()).unwrap_or_default();
-    run("cryptsetup", &["luksKillSlot", "--batch-mode", device, &slot.to_string()])?;
-    for token in tokens {
+    header.keys.iter().filter(|key| key.slot == slot).try_for_each(|key| forget(device, key))
+}
+
+/// The same, whatever keys are left.
+pub(super) fn forget(device: &str, key: &Key) -> Result<(), Failed> {
+    run("cryptsetup", &["luksKillSlot", "--batch-mode", device, &key.slot.to_string()])?;
+    for token in &key.tokens {
         run("cryptsetup", &["token", "remove", "--token-id", &token.to_string(), device])?;
     }
     Ok(())
 }
 
 /// Puts a new key in the place of those of its kind. The old ones go last: until then both open the array.
-/// `tell` is called between the two: a person sees a new key before the one that he has goes.
+/// `tell` is called between the two: a person sees a new key before the one that he has goes. Where an earlier try was broken off after the new one was added, it goes on from there.
 pub fn exchange(
     device: &str,
     auth: &Auth,
@@ -212,18 +165,37 @@ pub fn exchange(
     old: &[u32],
     tell: &mut dyn FnMut(),
 ) -> Result<u32, Failed> {
-    let slot = add(device, auth, new, kind)?;
-    let found = slot_of(device, new)?;
-    if found != slot {
-        // It is a key that was there already; it must not be removed as the old one.
-        remove(device, slot)?;
-        return Err(Failed::refused(format!("the new key is in slot {found} already")));
-    }
+    let slot = match there_already(find_slot(device, new)?, old)? {
+        Some(slot) => {
+            note_if_unknown(device, slot, kind)?;
+            slot
+        }
+        None => add(device, auth, new, kind)?,
+    };
+    // The old one goes only for one that opens the array.
+    slot_of(device, new)?;
     tell();
     for slot in old {
         remove(device, *slot)?;
     }
     Ok(slot)
+}
+
+/// The slot that a new key has already, and may keep.
+fn there_already(found: Option<u32>, old: &[u32]) -> Result<Option<u32>, Failed> {
+    match found.filter(|slot| old.contains(slot)) {
+        // It must not be removed as the old one.
+        Some(slot) => Err(Failed::refused(format!("the new key is the old one, in slot {slot}: nothing was changed"))),
+        None => Ok(found),
+    }
+}
+
+/// Writes down what a key is where the header does not say it: it was added, and then something broke off.
+fn note_if_unknown(device: &str, slot: u32, kind: Kind) -> Result<(), Failed> {
+    match header(device)?.keys.iter().any(|key| key.slot == slot && key.kind.is_none()) {
+        true => note(device, slot, kind),
+        false => Ok(()),
+    }
 }
 
 /// Encrypts all data anew under another data key, or goes on with that. It takes as long as reading and writing the whole array; the box may work on, and a power cut
@@ -249,17 +221,15 @@ pub fn renew_data(device: &str, secret: &Secret, registers: &str) -> Result<Opti
 fn keys_after_renewal(device: &str, secret: &Secret, registers: &str) -> Result<Option<String>, Failed> {
     let slot = slot_of(device, secret)?;
     let own = if secret.is_recovery_key() { Kind::Recovery } else { Kind::Passphrase };
+    note_if_unknown(device, slot, own)?;
     let after = header(device)?;
-    if after.keys.iter().any(|key| key.slot == slot && key.kind.is_none()) {
-        note(device, slot, own)?;
-    }
     let mut recovery = None;
     // The recovery key last: once there is one nothing may fail before a person has seen it.
     let mut orphans = after.orphans;
     orphans.sort_by_key(|(_, kind)| *kind == Some(Kind::Recovery));
     for (token, kind) in orphans {
         match kind {
-            Some(Kind::Tpm) => add_tpm(device, secret, registers)?,
+            Some(Kind::Tpm) => tpm::seal(device, secret, registers)?,
             Some(Kind::Recovery) if own != Kind::Recovery => {
                 let new = luks::recovery_key(rand::random());
                 add(device, &Auth::Secret(secret), &Secret::new(new.clone().into_bytes()), Kind::Recovery)?;
@@ -302,6 +272,13 @@ mod tests {
     }
 
     #[test]
+    fn a_new_key_that_is_there_already_stays_unless_it_is_the_old_one() {
+        assert_eq!(there_already(None, &[0]), Ok(None));
+        assert_eq!(there_already(Some(2), &[0, 1]), Ok(Some(2)), "an earlier try has added it");
+        assert!(there_already(Some(1), &[0, 1]).expect_err("refused").message.contains("is the old one, in slot 1"));
+    }
+
+    #[test]
     fn a_wrong_key_is_asked_for_again_and_a_broken_device_is_not() {
         let mut ask = || Ok(Secret::new(b"key".to_vec()));
         let mut work = |_: Secret| Err::<Option<()>, _>(Failed::environment("the disk is gone"));
@@ -310,17 +287,20 @@ mod tests {
     }
 
     #[test]
-    fn a_tpm_that_is_gone_one_that_refuses_and_a_broken_disk_are_told_apart() {
-        let ended = |code| Ended { code, out: Vec::new(), complaint: "No usable token is available.".into() };
-        let said = |there, code| tpm_said(there, &ended(code));
-        assert!(said(false, 1).expect("another key helps").contains("no TPM 2.0 that the kernel knows"));
-        for code in [1, 2] {
-            let refuses = said(true, code).expect("another key helps");
-            assert!(refuses.contains("does not give its key") && refuses.contains("No usable token"), "{refuses}");
-        }
-        for (code, part) in [(3, "not enough memory"), (4, "can't be read, or is gone"), (5, "in use")] {
-            let failed = said(true, code).expect_err("no key helps");
-            assert!(failed.message.contains(part), "{}", failed.message);
-        }
+    fn an_exchange_that_was_broken_off_after_its_new_key_is_finished() {
+        let file = super::super::headers::LuksFile::new();
+        file.add(b"a new passphrase");
+        let (old, new) =
+            (Secret::new(super::super::headers::PASSPHRASE.to_vec()), Secret::new(b"a new passphrase".to_vec()));
+        let rotate = |old: &Secret, new: &Secret| {
+            let slot = slot_of(file.path(), old)?;
+            exchange(file.path(), &Auth::Secret(old), new, Kind::Passphrase, &[slot], &mut || {})
+        };
+        assert_eq!(rotate(&old, &new), Ok(1), "it is in no other slot a second time");
+        let kinds: Vec<_> = header(file.path()).expect("read").keys.iter().map(|key| (key.slot, key.kind)).collect();
+        assert_eq!(kinds, [(1, Some(Kind::Passphrase))]);
+        assert!(!file.opens(super::super::headers::PASSPHRASE));
+        assert!(rotate(&new, &new).expect_err("refused").message.contains("is the old one, in slot 1"));
+        assert!(file.opens(b"a new passphrase"));
     }
 }

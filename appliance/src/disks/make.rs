@@ -13,6 +13,7 @@ use super::luks::Kind;
 use super::plan::{ArrayId, Chosen, FirstKey, Plan, Step};
 use super::state::Health;
 use super::tools::{Secret, facts, need, run, run_with, run_with_secret, settle};
+use super::tpm;
 use super::{NOT_OPEN, OPENED, array_of, running, state_of};
 use crate::control::Failed;
 use crate::units::rfc3339;
@@ -39,7 +40,7 @@ pub fn ready(plan: &Plan, given: &Given) -> Result<(), Failed> {
         need(&["cryptsetup"])?;
     }
     if plan.key == FirstKey::Tpm {
-        keys::need_tpm()?;
+        tpm::needed()?;
     }
     if given.data.join("store.format").exists() {
         return Err(Failed::refused(format!(
@@ -261,7 +262,7 @@ fn add_keys(plan: &Plan, given: &Given) -> Result<(), Failed> {
         (FirstKey::Passphrase, Some(passphrase), Some(recovery)) => {
             keys::add(&array.path, &Auth::Secret(passphrase), recovery, Kind::Recovery).map(drop)
         }
-        (FirstKey::Tpm, _, Some(recovery)) => keys::add_tpm(&array.path, recovery, &given.tpm_registers),
+        (FirstKey::Tpm, _, Some(recovery)) => tpm::seal(&array.path, recovery, &given.tpm_registers),
         _ => Ok(()),
     }
 }

@@ -11,13 +11,15 @@
 //!
 //! * [`facts`], [`layout`], [`plan`], [`choose`], [`takeover`], [`wait`]: what there is and what is asked for, to steps or a sentence on why not. No disk is touched.
 //! * [`state`], [`describe`], [`luks`], [`superblock`]: how an array is, what it is made of, what opens it; read from sysfs, from JSON and from the disks.
-//! * [`make`], [`open`], [`replace`], [`keys`]: the steps done, by the programs of [`tools`].
+//! * [`make`], [`open`], [`replace`], [`keys`], [`tpm`]: the steps done, by the programs of [`tools`].
 //!
 //! A secret is never in an argument, a message or a log. An array that was not made to its end is made again from its beginning: its mark comes last.
 
 pub mod choose;
 pub mod describe;
 pub mod facts;
+#[cfg(test)]
+mod headers;
 pub mod keys;
 pub mod layout;
 pub mod luks;
@@ -29,6 +31,7 @@ pub mod state;
 pub mod superblock;
 pub mod takeover;
 pub mod tools;
+pub mod tpm;
 pub mod wait;
 
 use std::path::Path;

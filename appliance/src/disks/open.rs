@@ -10,6 +10,7 @@ use super::keys::{self, Asking};
 use super::luks::{Header, Kind};
 use super::superblock::{Census, Superblock, census};
 use super::tools::{facts, need, run, run_with_secret, settle, try_run};
+use super::tpm;
 use super::wait::{Next, Patience, Seen};
 use super::{NOT_OPEN, OPENED, SYS, array_of, make, replace, running};
 use crate::control::Failed;
@@ -156,7 +157,7 @@ fn decrypt(device: &str, asking: &mut Asking) -> Result<(), Failed> {
             settle();
             return Ok(());
         }
-        beside(&keys::tpm_said(keys::has_tpm(), &ended)?);
+        beside(&tpm::said(tpm::is_there(), &ended)?);
     }
     keys::until_right(asking, &mut |secret| {
         let ended = run_with_secret("cryptsetup", &["open", "--key-file", "-", device, OPENED], &secret)?;

@@ -13,8 +13,8 @@ use super::Which;
 use crate::control::Failed;
 use crate::disks::keys::{self, Asking, Auth};
 use crate::disks::luks::{Header, Key, Kind, recovery_key};
-use crate::disks::running;
 use crate::disks::tools::{self, Secret};
+use crate::disks::{running, tpm};
 
 /// The TPM's registers that count where nobody says otherwise.
 pub(super) const REGISTERS: &str = "7";
@@ -248,8 +248,8 @@ fn add(context: &Context, device: &str, kind: Kind, proof: &Proof) -> Outcome {
 
 /// Has the TPM seal a key. That takes a key that is no TPM's.
 fn seal(device: &str, proof: &Proof) -> Result<(), Failed> {
-    keys::need_tpm()?;
-    keys::add_tpm(device, &own(device, proof.key_file.as_deref())?, &proof.tpm_pcrs)
+    tpm::needed()?;
+    tpm::seal(device, &own(device, proof.key_file.as_deref())?, &proof.tpm_pcrs)
 }
 
 fn recovery(context: &Context, device: &str, proof: &Proof, old: &[u32]) -> Outcome {
