@@ -81,7 +81,7 @@ def other_box(day):
         raise box.Failed("another array was opened")
     other = array_of(day, "X1")
     day.do("disks make X1 X2 --yes --key none --overwrite", data="/srv/third", refused=f"--give-up {other}")
-    day.guest.cut_power()
+    day.guest.switch_off()
     day.boot()
     day.say("-- the folder below the array has forgotten which it was")
     day.do("disks open", refused="it is not known which array is this box's")
@@ -103,7 +103,7 @@ def array_of(day, disk):
 
 def half(day, other):
     """A disk of the other array is here alone, and the system holds it while it waits for the rest: it can be given up all the same."""
-    day.guest.cut_power()
+    day.guest.switch_off()
     del day.guest.disks["X2"]
     day.boot()
     held = day.guest.run("cat /proc/mdstat")

@@ -49,6 +49,16 @@ pub enum Auth<'a> {
     Tpm,
 }
 
+/// Runs `cryptsetup` with a key, and with that one alone. Its `open` tries the keys of tokens first, whatever key and slot it is given: where a TPM's opens the array,
+/// any other key would be taken for a right one. So it is told to use tokens of our own kind, of which none has a key.
+pub(super) fn by_key(args: &[&str], secret: &Secret) -> Result<Ended, Failed> {
+    let mut alone = args.to_vec();
+    if args.first() == Some(&"open") {
+        alone.extend(["--token-type", luks::TOKEN]);
+    }
+    run_with_secret("cryptsetup", &alone, secret)
+}
+
 /// The header of an encrypted device.
 pub fn header(device: &str) -> Result<Header, Failed> {
     let json = run("cryptsetup", &["luksDump", "--dump-json-metadata", device])?;
@@ -98,7 +108,7 @@ pub fn add(device: &str, auth: &Auth, new: &Secret, kind: Kind) -> Result<u32, F
     let ended = match auth {
         Auth::Secret(secret) => {
             args.extend(["--key-file", "-", device, &path]);
-            run_with_secret("cryptsetup", &args, secret)?
+            by_key(&args, secret)?
         }
         Auth::Tpm => {
             args.extend(["--token-only", device, &path]);
@@ -129,7 +139,7 @@ pub fn find_slot(device: &str, secret: &Secret) -> Result<Option<u32>, Failed> {
     for key in header(device)?.keys {
         let slot = key.slot.to_string();
         let args = ["open", "--test-passphrase", "--key-slot", &slot, "--key-file", "-", device];
-        let ended = run_with_secret("cryptsetup", &args, secret)?;
+        let ended = by_key(&args, secret)?;
         match ended.code {
             0 => return Ok(Some(key.slot)),
             WRONG_KEY => {}
@@ -207,12 +217,12 @@ pub fn renew_data(device: &str, secret: &Secret, registers: &str) -> Result<Opti
     let before = header(device)?;
     if before.reencrypting {
         args.extend(["--resume-only", device]);
-        ended_well(run_with_secret("cryptsetup", &args, secret)?, "the data was not encrypted anew")?;
+        ended_well(by_key(&args, secret)?, "the data was not encrypted anew")?;
     } else {
         // After a break in what follows it is done once more: whether all was encrypted before can't be told from what is left of the keys.
         slot = slot_of(device, secret)?.to_string();
         args.extend(["--key-slot", &slot, device]);
-        ended_well(run_with_secret("cryptsetup", &args, secret)?, "the data was not encrypted anew")?;
+        ended_well(by_key(&args, secret)?, "the data was not encrypted anew")?;
     }
     keys_after_renewal(device, secret, registers)
 }
@@ -302,5 +312,23 @@ mod tests {
         assert!(!file.opens(super::super::headers::PASSPHRASE));
         assert!(rotate(&new, &new).expect_err("refused").message.contains("is the old one, in slot 1"));
         assert!(file.opens(b"a new passphrase"));
+    }
+
+    #[test]
+    fn no_key_is_taken_for_right_because_a_token_has_one() {
+        use super::super::headers::{LuksFile, PASSPHRASE};
+        let file = LuksFile::new();
+        // A token whose key the kernel has stands for one whose key a TPM gives.
+        let name = format!("narrowboat-test-{}", std::process::id());
+        let key = String::from_utf8(PASSPHRASE.to_vec()).expect("letters");
+        run("keyctl", &["add", "user", &name, &key, "@u"]).expect("added");
+        file.token(&format!(r#"{{"type":"luks2-keyring","keyslots":["0"],"key_description":"{name}"}}"#));
+        let wrong = Secret::new(b"not this one".to_vec());
+        let open = ["open", "--test-passphrase", "--key-file", "-", file.path()];
+        let fooled = run_with_secret("cryptsetup", &open, &wrong).expect("started").code;
+        let (found, right) = (find_slot(file.path(), &wrong), file.opens(PASSPHRASE));
+        run("keyctl", &["purge", "user", &name]).expect("removed");
+        assert_eq!(fooled, 0, "else this test sees nothing");
+        assert_eq!((found, right), (Ok(None), true));
     }
 }

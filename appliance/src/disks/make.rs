@@ -12,7 +12,7 @@ use super::layout::Redundancy;
 use super::luks::Kind;
 use super::plan::{ArrayId, Chosen, FirstKey, Plan, Step};
 use super::state::Health;
-use super::tools::{Secret, facts, need, run, run_with, run_with_secret, settle};
+use super::tools::{Secret, facts, need, run, run_with, settle};
 use super::tpm;
 use super::{NOT_OPEN, OPENED, array_of, running, state_of};
 use crate::control::Failed;
@@ -205,10 +205,10 @@ fn encrypt(plan: &Plan, given: &Given) -> Result<(), Failed> {
     args.extend(["--sector-size", "4096", "--label", BEGUN, "--key-file", "-"]);
     args.extend(keys::derivation(kind));
     args.push(&array.path);
-    keys::ended_well(run_with_secret("cryptsetup", &args, first)?, "the array can't be encrypted")?;
+    keys::ended_well(keys::by_key(&args, first)?, "the array can't be encrypted")?;
     keys::note(&array.path, 0, kind)?;
     let open = ["open", "--key-file", "-", &array.path, OPENED];
-    keys::ended_well(run_with_secret("cryptsetup", &open, first)?, "the new array does not open")?;
+    keys::ended_well(keys::by_key(&open, first)?, "the new array does not open")?;
     settle();
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::facts::{Found, OnArray};
 use super::keys::{self, Asking};
 use super::luks::{Header, Kind};
 use super::superblock::{Census, Superblock, census};
-use super::tools::{facts, need, run, run_with_secret, settle, try_run};
+use super::tools::{facts, need, run, settle, try_run};
 use super::tpm;
 use super::wait::{Next, Patience, Seen};
 use super::{NOT_OPEN, OPENED, SYS, array_of, make, replace, running};
@@ -160,7 +160,7 @@ fn decrypt(device: &str, asking: &mut Asking) -> Result<(), Failed> {
         beside(&tpm::said(tpm::is_there(), &ended)?);
     }
     keys::until_right(asking, &mut |secret| {
-        let ended = run_with_secret("cryptsetup", &["open", "--key-file", "-", device, OPENED], &secret)?;
+        let ended = keys::by_key(&["open", "--key-file", "-", device, OPENED], &secret)?;
         match ended.code {
             keys::WRONG_KEY => Ok(None),
             _ => keys::ended_well(ended, "the array does not open").map(Some),

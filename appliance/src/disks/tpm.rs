@@ -27,6 +27,10 @@ pub(super) fn said(there: bool, ended: &Ended) -> Result<String, Failed> {
             let code = Ended { code: ended.code, out: Vec::new(), complaint: complaint.clone() };
             keys::ended_well(code, "the array does not open").map(|()| String::new())
         }
+        _ if there && complaint.contains("lockout") => Ok(format!(
+            "this machine's TPM gives no key for now: it locks itself for a while (minutes to hours, with the power on) after power cuts in a row, or wrong tries ({complaint}). \
+             Wait and try again, or give another key; nothing has to be sealed anew"
+        )),
         _ if !there => Ok("the array has a key in a TPM, and this machine has no TPM 2.0 that the kernel knows (another board, or switched off in the firmware's setup?): another key is needed".into()),
         _ => Ok(format!(
             "this machine's TPM does not give its key: it is another one than the key was sealed by, or its registers have changed, as by new firmware or Secure Boot ({complaint}). \
@@ -189,6 +193,9 @@ mod tests {
             let refuses = said(true, code).expect("another key helps");
             assert!(refuses.contains("does not give its key") && refuses.contains("No usable token"), "{refuses}");
         }
+        let locked = Ended { complaint: "TPM2 device is in dictionary attack lockout mode.".into(), ..ended(1) };
+        let waits = super::said(true, &locked).expect("another key helps, and so does waiting");
+        assert!(waits.contains("locks itself for a while") && !waits.contains("rotate tpm"), "{waits}");
         for (code, part) in [(3, "not enough memory"), (4, "can't be read, or is gone"), (5, "in use")] {
             let failed = said(true, code).expect_err("no key helps");
             assert!(failed.message.contains(part), "{}", failed.message);
