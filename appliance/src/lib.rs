@@ -5,6 +5,7 @@
 /// Front doors: what clients speak to.
 pub mod ingest;
 
+pub mod accounts;
 /// What peers lack.
 pub mod backlog;
 /// Caps of the box and its peers, and what was said about them.

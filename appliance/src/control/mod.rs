@@ -8,6 +8,7 @@ mod census;
 pub mod check;
 pub mod client;
 mod dataset;
+pub mod door;
 mod limit;
 mod lock;
 mod peer;

@@ -1,0 +1,232 @@
+//! What the page worker asks of the box: requests of people, each with what their browser or program showed to prove who they are.
+//!
+//! A call is one line of JSON, the answer as on the control socket: progress, then a result or a failure. Kinds of failures that only a door
+//! has: "signed-out" (nobody is signed in by this proof), "forbidden" (he may not), "wait" (too many wrong tries; try again later).
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Request;
+use crate::accounts::Role;
+
+/// What shows who asks. Neither is ever logged.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Proof {
+    /// A session of somebody who signed in, as the box gave it.
+    Session(String),
+    /// An API token, as the box gave it.
+    Token(String),
+}
+
+/// A request that came to the page.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Call {
+    /// Who asks; nobody where there is none.
+    pub proof: Option<Proof>,
+    /// From where.
+    pub from: IpAddr,
+    /// What.
+    pub ask: Ask,
+}
+
+/// What can be asked through the door.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Ask {
+    /// What anybody may know: [`State`].
+    State,
+    /// Makes whoever holds the claim code the box's first administrator: [`SignedIn`].
+    Claim {
+        /// The code, as typed.
+        code: String,
+        /// The administrator's name.
+        user: String,
+        /// His password.
+        password: String,
+    },
+    /// How good a password is: [`Strength`].
+    Strength {
+        /// The password.
+        password: String,
+        /// Words that make it worse: the user's name, the box's name.
+        beside: Vec<String>,
+    },
+    /// Begins a session: [`SignedIn`].
+    SignIn {
+        /// The user.
+        user: String,
+        /// His password.
+        password: String,
+        /// The six digits of his second factor, where he has one.
+        code: Option<String>,
+    },
+    /// Ends the session that is the proof.
+    SignOut,
+    /// Who the proof stands for: [`Person`].
+    Whoami,
+    /// A request as of the command line, where the role allows it; answered by the report of that request.
+    Box {
+        /// Which.
+        request: Request,
+    },
+    /// Everybody who may sign in: a list of [`Person`]. For administrators.
+    Users,
+    /// One more user. For administrators.
+    UserAdd {
+        /// His name.
+        user: String,
+        /// What he may do.
+        role: Role,
+        /// His first password.
+        password: String,
+    },
+    /// One user less; his sessions and tokens end. For administrators.
+    UserRemove {
+        /// His name.
+        user: String,
+    },
+    /// A new password for whoever asks.
+    PasswordChange {
+        /// The one that he has.
+        old: String,
+        /// The new one.
+        new: String,
+    },
+    /// A secret for a second factor, which counts once it was confirmed: [`TotpOffer`].
+    TotpOffer,
+    /// Has the second factor that was offered count from now on.
+    TotpConfirm {
+        /// Six digits that it shows.
+        code: String,
+    },
+    /// Drops the second factor of whoever asks.
+    TotpRemove {
+        /// His password.
+        password: String,
+    },
+    /// Makes an API token: [`NewToken`].
+    TokenAdd {
+        /// What it is for.
+        label: String,
+        /// What it may do: no more than who makes it.
+        role: Role,
+        /// After how many days it ends.
+        days: u32,
+    },
+    /// Tokens, of everybody for administrators: a list of [`TokenRow`].
+    Tokens,
+    /// Ends a token.
+    TokenRemove {
+        /// Its id.
+        id: String,
+    },
+    /// Sessions, of everybody for administrators: a list of [`SessionRow`].
+    Sessions,
+    /// Ends a session.
+    SessionEnd {
+        /// Its id.
+        id: String,
+    },
+    /// The audit log, the newest first: a list of entries. For administrators.
+    Audit {
+        /// Only entries before this number.
+        before: Option<u64>,
+        /// At most so many.
+        limit: u32,
+    },
+}
+
+/// What anybody may know who finds the box.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// How the box calls itself.
+    pub name: String,
+    /// The program's version.
+    pub version: String,
+    /// False until somebody has claimed it.
+    pub claimed: bool,
+}
+
+/// Somebody who may sign in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Person {
+    /// His name.
+    pub user: String,
+    /// What he may do.
+    pub role: Role,
+    /// Whether he has a second factor.
+    pub second_factor: bool,
+}
+
+/// A session that has begun.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SignedIn {
+    /// What is to be shown as [`Proof::Session`] from now on.
+    pub session: String,
+    /// Who it stands for.
+    pub person: Person,
+}
+
+/// How good a password is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Strength {
+    /// 0 (worst) to 4.
+    pub score: u8,
+    /// Whether it is taken.
+    pub enough: bool,
+    /// What to do about it, in a sentence; empty where it is good.
+    pub advice: String,
+}
+
+/// A second factor that is not confirmed yet.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct TotpOffer {
+    /// The secret, base32.
+    pub secret: String,
+    /// The same for a program to read from a picture: `otpauth://…`.
+    pub url: String,
+}
+
+/// A token that was made. It is shown once.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct NewToken {
+    /// Its id, which may be seen.
+    pub id: String,
+    /// What is to be shown as [`Proof::Token`].
+    pub token: String,
+}
+
+/// A token as it is listed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenRow {
+    /// Its id.
+    pub id: String,
+    /// What it is for.
+    pub label: String,
+    /// Whose it is.
+    pub user: String,
+    /// What it may do.
+    pub role: Role,
+    /// When it ends (RFC 3339).
+    pub ends: String,
+}
+
+/// A session as it is listed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionRow {
+    /// Its id, which proves nothing.
+    pub id: String,
+    /// Whose it is.
+    pub user: String,
+    /// From where it was begun.
+    pub from: String,
+    /// When (RFC 3339).
+    pub begun: String,
+    /// When it was used last (RFC 3339).
+    pub used: String,
+    /// Whether it is the one that asks.
+    pub own: bool,
+}
