@@ -15,3 +15,144 @@ pub enum Role {
     /// Everything that the box allows to anybody but its console.
     Administrator,
 }
+
+/// Who may ask for something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// Whoever has this role, or a higher one.
+    Role(Role),
+    /// Nobody through the page: root at the box itself.
+    Console,
+}
+
+impl Right {
+    /// True where somebody with a role may.
+    pub fn allows(self, role: Role) -> bool {
+        matches!(self, Right::Role(needed) if role >= needed)
+    }
+}
+
+/// Who may ask for what.
+pub fn right(request: &Request) -> Right {
+    use Request as R;
+    match request {
+        R::Status
+        | R::DatasetList
+        | R::DatasetListDeleted
+        | R::SnapshotList { .. }
+        | R::SnapshotListDeleted { .. }
+        | R::Freeable { again: false }
+        | R::LockList
+        | R::Window { seconds: None, bytes: None, off: false, .. }
+        | R::Timeline { .. }
+        | R::Diff { .. }
+        | R::PeerList
+        | R::PeerAddresses { change: None, .. }
+        | R::PeerRefusals
+        | R::ReplicationList
+        | R::ReplicationShow { .. }
+        | R::PlanList
+        | R::RetentionShow { .. }
+        | R::RetentionSet { dry_run: true, .. }
+        | R::RetentionList
+        | R::LimitExplain { .. }
+        | R::ScrubShow
+        | R::Reclaim { dry_run: true } => Right::Role(Role::Viewer),
+        R::Limit { rate: None, seconds: None, calendar: None, resume: false, as_configured: false, .. } => {
+            Right::Role(Role::Viewer)
+        }
+
+        // What keeps an office going, and takes nothing away that was kept.
+        R::SnapshotCreate { .. }
+        | R::SnapshotHold { held: true, .. }
+        | R::SnapshotUndelete { .. }
+        | R::DatasetUndelete { .. }
+        | R::Freeable { again: true }
+        | R::Mark { .. }
+        | R::Thaw { .. }
+        | R::Clone { .. }
+        | R::Replicate { .. }
+        | R::ReplicationCancel { .. }
+        | R::PlanPause { .. }
+        | R::Limit { .. }
+        | R::Probe { .. }
+        | R::ScrubStart
+        | R::ScrubPause { .. }
+        | R::ScrubHeal
+        | R::Check { .. } => Right::Role(Role::Operator),
+
+        R::ShareCreate { .. }
+        | R::VolumeCreate { .. }
+        | R::VolumeResize { .. }
+        | R::DatasetDelete { .. }
+        | R::SnapshotDelete { .. }
+        | R::SnapshotHold { held: false, .. }
+        | R::SnapshotLock { .. }
+        | R::LockSet { .. }
+        | R::Window { .. }
+        | R::Rewind { .. }
+        | R::PeerInvite { .. }
+        | R::PeerJoin { .. }
+        | R::PeerAddresses { change: Some(_), .. }
+        | R::PeerRemove { .. }
+        | R::PlanSet { .. }
+        | R::PlanRemove { .. }
+        | R::RetentionSet { .. }
+        | R::RetentionRemove { .. }
+        | R::Reclaim { dry_run: false }
+        | R::Stop => Right::Role(Role::Administrator),
+
+        // It writes where it is told to on the box's own disks, with the box's rights.
+        R::Restore { .. } => Right::Console,
+        R::QuarantineEmpty { dry_run: true, .. } => Right::Role(Role::Viewer),
+        R::QuarantineEmpty { dry_run: false, .. } => Right::Console,
+    }
+}
+
+/// True where a request only looks: such are not in the audit log.
+pub fn only_looks(request: &Request) -> bool {
+    right(request) == Right::Role(Role::Viewer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_role_may_what_those_before_it_may() {
+        let look = right(&Request::Status);
+        let snapshot = right(&Request::SnapshotCreate { dataset: "a".into(), name: None });
+        let delete = right(&Request::DatasetDelete { name: "a".into() });
+        let table = [(look, [true, true, true]), (snapshot, [false, true, true]), (delete, [false, false, true])];
+        for (right, allowed) in table {
+            let roles = [Role::Viewer, Role::Operator, Role::Administrator];
+            assert_eq!(roles.map(|role| right.allows(role)), allowed, "{right:?}");
+        }
+        for console in [
+            Request::Restore { source: "a".into(), dest: "/etc".into() },
+            Request::QuarantineEmpty { what: None, dry_run: false },
+        ] {
+            assert!(!right(&console).allows(Role::Administrator), "{console:?}");
+        }
+    }
+
+    #[test]
+    fn a_question_that_changes_something_is_no_look() {
+        let window = |off| Request::Window { dataset: "a".into(), seconds: None, bytes: None, off };
+        assert!(only_looks(&window(false)) && !only_looks(&window(true)));
+        let limit = |rate: Option<&str>, resume| Request::Limit {
+            peer: None,
+            rate: rate.map(str::to_owned),
+            seconds: None,
+            calendar: None,
+            resume,
+            as_configured: false,
+            receive: true,
+        };
+        assert!(
+            only_looks(&limit(None, false))
+                && !only_looks(&limit(None, true))
+                && !only_looks(&limit(Some("1Mbit"), false))
+        );
+    }
+}

@@ -129,9 +129,8 @@ impl Context {
     }
 
     fn understood<T: DeserializeOwned>(&self, value: Value) -> Result<T, Failed> {
-        serde_json::from_value(value).map_err(|error| Failed {
-            kind: "environment".into(),
-            message: format!("the box is of another version than this program ({error}); restart it"),
+        serde_json::from_value(value).map_err(|error| {
+            Failed::of("environment", format!("the box is of another version than this program ({error}); restart it"))
         })
     }
 

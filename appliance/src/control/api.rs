@@ -109,5 +109,5 @@ pub fn handle(
 }
 
 fn done(report: impl Serialize) -> Result<Value, Failed> {
-    serde_json::to_value(report).map_err(|error| Failed { kind: "environment".into(), message: error.to_string() })
+    serde_json::to_value(report).map_err(|error| Failed::of("environment", error.to_string()))
 }

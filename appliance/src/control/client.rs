@@ -42,23 +42,13 @@ fn talk(
     let path = data.join(SOCKET);
     let connected = connect(data);
     let stream = connected.map_err(|error| match error.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => Failed {
-            kind: "absent".into(),
-            message: format!(
-                "no box runs in {}: start it with `narrowboat serve --data {}`",
-                data.display(),
-                data.display()
-            ),
-        },
-        _ => Failed {
-            kind: "environment".into(),
-            message: format!("can't reach the box at {}: {error}", path.display()),
-        },
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => Failed::of(
+            "absent",
+            format!("no box runs in {}: start it with `narrowboat serve --data {}`", data.display(), data.display()),
+        ),
+        _ => Failed::of("environment", format!("can't reach the box at {}: {error}", path.display())),
     })?;
-    let lost = |error: io::Error| Failed {
-        kind: "environment".into(),
-        message: format!("the box went away before it answered: {error}"),
-    };
+    let lost = |error: io::Error| Failed::of("environment", format!("the box went away before it answered: {error}"));
     let mut line = serde_json::to_vec(request).map_err(|error| Failed::refused(error.to_string()))?;
     line.push(b'\n');
     // A box that is asked too much says so before it has heard what is asked.

@@ -454,24 +454,37 @@ pub enum Message {
 }
 
 /// A failure as people and programs see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Failed {
     /// "refused", "damage", "environment", "link" (a peer or the line to it), or "absent" (no box runs there).
     pub kind: String,
     /// A sentence that says what to do.
     pub message: String,
+    /// What of the request it is about, where it is one thing that somebody typed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
 }
 
 impl Failed {
+    /// A failure of a kind.
+    pub fn of(kind: &str, message: impl Into<String>) -> Self {
+        Failed { kind: kind.into(), message: message.into(), field: None }
+    }
+
     /// A request that makes no sense.
     pub fn refused(message: impl Into<String>) -> Self {
-        Failed { kind: "refused".into(), message: message.into() }
+        Failed::of("refused", message)
+    }
+
+    /// A request of which one thing makes no sense.
+    pub fn about(field: &str, message: impl Into<String>) -> Self {
+        Failed { field: Some(field.into()), ..Failed::refused(message) }
     }
 
     /// The machine could not do it.
     pub fn environment(message: impl Into<String>) -> Self {
-        Failed { kind: "environment".into(), message: message.into() }
+        Failed::of("environment", message)
     }
 }
 
@@ -481,7 +494,7 @@ impl From<narrowboat_storage::Error> for Failed {
         match error {
             Error::Damage(damage) => {
                 let message = format!("{damage}; `narrowboat check --deep` tells what else is damaged");
-                Failed { kind: "damage".into(), message }
+                Failed::of("damage", message)
             }
             Error::Environment(environment) => Failed::environment(environment.to_string()),
             Error::Refused(refusal) => Failed::refused(refusal.to_string()),
@@ -522,7 +535,7 @@ impl From<narrowboat_wan::link::LinkError> for Failed {
     fn from(error: narrowboat_wan::link::LinkError) -> Self {
         match error {
             narrowboat_wan::link::LinkError::Store(error) => error.into(),
-            error => Failed { kind: "link".into(), message: error.to_string() },
+            error => Failed::of("link", error.to_string()),
         }
     }
 }

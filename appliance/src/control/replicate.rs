@@ -48,10 +48,7 @@ pub(super) fn replicate(
             }
             "failed" | "cancelled" => {
                 let why = report.error.unwrap_or_default();
-                return Err(Failed {
-                    kind: "link".into(),
-                    message: format!("{dataset}@{name} was not replicated: {why}"),
-                });
+                return Err(Failed::of("link", format!("{dataset}@{name} was not replicated: {why}")));
             }
             _ => return Ok(report),
         }
