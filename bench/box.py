@@ -40,7 +40,7 @@ class Box:
         # Backups made by root keep their owners, so root must be root on the share.
         self.config.write_text(
             f'name = "{name}"\n\n[nfs]\nlisten = "127.0.0.1:{nfs_port}"\nroot_squash = false\n'
-            f'portmap = "{portmap}"\n\n'
+            f'portmap = "{portmap}"\n\n[page]\nlisten = ""\n\n'
             f'[iscsi]\nlisten = {json.dumps(list(portals))}\nallow = {json.dumps(allowed)}\n\n[wan]\nlisten = "127.0.0.1:{wan_port}"\n{more_config}'
         )
         self.process = None

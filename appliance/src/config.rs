@@ -60,6 +60,11 @@
 //! recovery_point = "24h"          # how old a snapshot may be when it is there; sent as slowly as that allows
 //! forwards = true                 # take from it also what other boxes made and it keeps: the second link of a chain
 //!
+//! [page]
+//! listen = "0.0.0.0:443"          # where people find the box, by TLS; 127.0.0.1:8443 where nothing is said, "" for off
+//! certificate_file = "/etc/narrowboat/page.pem"       # one that browsers trust, and those that vouch for it; the box's own where nothing is said
+//! key_file = "/etc/narrowboat/page.key"
+//!
 //! [store]
 //! chunk_bytes = 16384             # average; counts when the store is created
 //! cache = "96MiB"                 # decompressed objects kept in memory
@@ -106,6 +111,7 @@ mod dscp;
 mod hook;
 mod iscsi;
 mod nfs;
+mod page;
 mod recompress;
 mod retention;
 mod scrub;
@@ -127,6 +133,7 @@ pub use dscp::Marking;
 pub use hook::{Call, Hook};
 pub use iscsi::{Iscsi, IscsiUser, TargetRules, Volume};
 pub use nfs::{Nfs, ShareRules};
+pub use page::Page;
 pub use recompress::Recompress;
 pub use retention::Retention;
 pub use scrub::Scrub;
@@ -148,6 +155,8 @@ pub struct Config {
     pub time_zone: Option<String>,
     /// The NFS server.
     pub nfs: Nfs,
+    /// The page for people.
+    pub page: Page,
     /// Replication.
     pub wan: Wan,
     /// The store.
@@ -276,6 +285,7 @@ impl Config {
             name.parse::<PeerName>().map_err(|refusal| format!("peer.{name}: {refusal}"))?;
             rules.validate(&format!("peer.{name}"), &self.zone())?;
         }
+        self.page.check()?;
         self.wan.compression()?;
         self.scrub.check()?;
         self.recompress.check()?;
@@ -367,6 +377,9 @@ mod tests {
             ("[store]\ncache='many'", "cache"),
             ("[store]\noverlay='1MiB'", "store.overlay"),
             ("[store]\nchunk_bytes=7", "store.chunk_bytes"),
+            ("[page]\nlisten='here'", "page.listen"),
+            ("[page]\nkey_file='a'", "page.key_file"),
+            ("[page]\ncertificate_file='a'", "page.certificate_file"),
             ("[wan]\nrate='fast'", "wan.rate"),
             ("[wan]\ncompression='25'", "wan.compression"),
             ("[wan]\ncalendar='night 4Mbit'", "wan.calendar"),

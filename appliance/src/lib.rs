@@ -31,6 +31,7 @@ pub mod ledger;
 pub mod node;
 /// The slowest rate that meets a recovery point.
 pub mod pace;
+pub mod page;
 /// Datasets that go to peers by themselves.
 pub mod plans;
 /// When datasets are deduplicated that wait for it.
@@ -50,3 +51,4 @@ pub mod transfers;
 pub mod units;
 /// Who uses a dataset.
 pub mod users;
+pub mod web;

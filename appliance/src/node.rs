@@ -38,6 +38,8 @@ use narrowboat_storage::store::OpenReport;
 use narrowboat_storage::{Error, Store};
 use narrowboat_wan::link::Link;
 
+use crate::accounts::Accounts;
+use crate::accounts::audit::{self, Audit};
 use crate::backlog::Differences;
 use crate::caps::Caps;
 use crate::clock;
@@ -53,6 +55,7 @@ use crate::ingest::nfs::Server;
 use crate::jobs::census::Censuses;
 use crate::jobs::reclaim::Reclaims;
 use crate::jobs::recompress::Recompression;
+use crate::page::Page;
 use crate::plans::Plans;
 use crate::policies::Policies;
 use crate::quarantine::Quarantine;
@@ -60,6 +63,7 @@ use crate::refusals::Refusals;
 use crate::retention::Retention;
 use crate::scrub::Scrubs;
 use crate::transfers::Transfers;
+use crate::units::rfc3339;
 use crate::users::Users;
 
 use doors::{start_iscsi, start_link, start_nfs};
@@ -120,6 +124,12 @@ pub struct Node {
     pub nfs_address: Option<SocketAddr>,
     /// Where iSCSI is served.
     pub iscsi_addresses: Vec<SocketAddr>,
+    /// The page for people, where there is one.
+    pub page: Option<Page>,
+    /// Who may do what through it.
+    pub accounts: Accounts,
+    /// Who asked for what.
+    pub audit: Audit,
     /// What peers were refused.
     pub refusals: Arc<Refusals>,
     /// Who uses what.
@@ -183,6 +193,19 @@ impl Node {
         let link = start_link(&runtime, data, &config, &name, &caps, &store, &refusals)?;
         let shares = start_nfs(&store, &config)?;
         let front = start_iscsi(&store, &config)?;
+        let page = Page::open(data, &config, &name).map_err(|source| StartError::Listen {
+            what: "the page",
+            address: config.page.address().map(|address| address.to_string()).unwrap_or_default(),
+            source,
+        })?;
+        let accounts = Accounts::new(store.clone(), name.clone());
+        let audit = Audit::open(data, &rfc3339(clock::now())).map_err(|error| {
+            Error::from(narrowboat_storage::error::Environment::Io {
+                operation: "open",
+                file: audit::FOLDER.into(),
+                source: error,
+            })
+        })?;
         let users = Users::new(front.targets.clone(), shares.users());
         let policies = Policies::new(&config);
         let plans = Plans::new(store.clone(), &config);
@@ -205,6 +228,9 @@ impl Node {
             differences: Differences::default(),
             nfs_address: shares.address,
             iscsi_addresses: front.addresses,
+            page,
+            accounts,
+            audit,
             refusals,
             users,
             transfers: Transfers::default(),
@@ -280,6 +306,9 @@ impl Running {
         let Running { node, nfs, iscsi, control, threads } = self;
         node.ask_to_stop();
         control.stop();
+        if let Some(page) = &node.page {
+            page.stop();
+        }
         // While the front doors are open: what thaws writes to its volume.
         node.hooks.stop();
         join(threads.thawer);

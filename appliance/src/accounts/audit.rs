@@ -126,6 +126,13 @@ impl Audit {
         Ok(found)
     }
 
+    /// Has every entry from now on find no room, until the result is given back.
+    #[cfg(test)]
+    pub(crate) fn fill(&self, other: Option<File>) -> File {
+        let other = other.unwrap_or_else(|| File::open(&self.folder).expect("there"));
+        std::mem::replace(&mut self.lock().file, other)
+    }
+
     fn lock(&self) -> MutexGuard<'_, End> {
         self.end.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -102,6 +102,13 @@ pub fn right(request: &Request) -> Right {
         | R::Reclaim { dry_run: false }
         | R::Stop => Right::Role(Role::Administrator),
 
+        // What whoever has the box itself needs when nobody can sign in; the page has its own.
+        R::AccountClaim
+        | R::AccountList
+        | R::AccountAdd { .. }
+        | R::AccountRemove { .. }
+        | R::AccountReset { .. }
+        | R::Audit { .. } => Right::Console,
         // It writes where it is told to on the box's own disks, with the box's rights.
         R::Restore { .. } => Right::Console,
         R::QuarantineEmpty { dry_run: true, .. } => Right::Role(Role::Viewer),
@@ -111,7 +118,7 @@ pub fn right(request: &Request) -> Right {
 
 /// True where a request only looks: such are not in the audit log.
 pub fn only_looks(request: &Request) -> bool {
-    right(request) == Right::Role(Role::Viewer)
+    right(request) == Right::Role(Role::Viewer) || matches!(request, Request::AccountList | Request::Audit { .. })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{dataset, disks, limit, peer, plan, quarantine, replication, retention, scrub};
+use super::{account, dataset, disks, limit, peer, plan, quarantine, replication, retention, scrub};
 use crate::units::{ByteSize, parse_duration};
 
 /// Backup for branch offices on thin lines: keeps backups deduplicated, and ships only what is new.
@@ -290,6 +290,21 @@ pub(super) enum Command {
     /// lie on any file system. docs/disks.md tells what to buy and what to do when a disk dies.
     #[command(subcommand)]
     Disks(disks::DisksCommand),
+    /// Who may sign in to the page, and how a new box is made one's own.
+    #[command(subcommand)]
+    Account(account::AccountCommand),
+    /// Who asked the box for what that changes something, the newest first.
+    ///
+    /// Through the page or here. Each entry that asks is followed by one that says what became of it. The log is a chain of hashes, so that what was
+    /// changed in it shows.
+    Audit {
+        /// Only entries before this number.
+        #[arg(long, value_name = "ENTRY")]
+        before: Option<u64>,
+        /// At most so many.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
     /// End the running box in order, and wait until it has ended.
     ///
     /// Applications that a hook has frozen are thawed first, clients get their last answers, and what was written is brought to its end. When this returns,

@@ -1,6 +1,6 @@
 //! `disks`: the array below the data folder.
 
-mod key;
+pub(super) mod key;
 mod make;
 
 use std::path::PathBuf;

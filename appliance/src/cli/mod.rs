@@ -3,6 +3,7 @@
 #[macro_use]
 mod out;
 
+mod account;
 mod args;
 mod check;
 mod dataset;
@@ -89,6 +90,8 @@ pub fn run() -> ExitCode {
         Command::Check { deep } => check::check(&context, deep),
         Command::Reclaim { dry_run } => reclaim::reclaim(&context, dry_run),
         Command::Disks(command) => disks::disks(&context, command),
+        Command::Account(command) => account::account(&context, command),
+        Command::Audit { before, limit } => account::audit(&context, before, limit),
         Command::Stop => serve::stop(&context),
     };
     outcome.unwrap_or_else(|failed| {

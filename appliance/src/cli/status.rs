@@ -55,6 +55,11 @@ fn show_doors(status: &Status) {
     let portals = Some(status.iscsi.join(", ")).filter(|portals| !portals.is_empty());
     say!("  iSCSI        {}", portals.unwrap_or_else(off));
     say!("  replication  {}", status.wan.clone().unwrap_or_else(off));
+    let page = status.page.as_ref().map_or_else(off, |address| format!("https://{address}/"));
+    say!(
+        "  page         {page}{}",
+        if status.claimed { "" } else { ", which nobody has claimed: `narrowboat account claim`" }
+    );
     if let Some(cap) = &status.cap {
         say!("  cap          {}", limit_line(cap));
     }

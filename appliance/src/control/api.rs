@@ -12,7 +12,7 @@ use super::replicate::{self, replicate};
 use super::reports::Acknowledged;
 use super::restore::restore_from;
 use super::{Failed, Request};
-use super::{census, dataset, limit, lock, peer, plan, quarantine, retention, scrub, snapshot, status, time};
+use super::{account, census, dataset, limit, lock, peer, plan, quarantine, retention, scrub, snapshot, status, time};
 use crate::caps::Way;
 use crate::jobs::Progress;
 use crate::node::Node;
@@ -101,6 +101,12 @@ pub fn handle(
             let stop = || node.is_stopping() || gone.load(Ordering::Relaxed);
             done(node.reclaims.run(dry_run, None, &stop, tell)?)
         }
+        Request::AccountClaim => done(account::claim(node)),
+        Request::AccountList => done(node.accounts.users()?),
+        Request::AccountAdd { user, role, password } => done(account::add(node, &user, role, &password)?),
+        Request::AccountRemove { user } => done(account::remove(node, &user)?),
+        Request::AccountReset { user, password } => done(account::reset(node, &user, &password)?),
+        Request::Audit { before, limit } => done(account::audit(node, before, limit)?),
         Request::Stop => {
             node.ask_to_stop();
             done(Acknowledged { message: "the box is stopping".into() })

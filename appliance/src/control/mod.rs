@@ -3,12 +3,15 @@
 //! A request is one JSON value; the answer is any number of progress messages and then a result or a failure. Over the
 //! control socket (`control.sock` in the data folder, for its owner alone) each is one line.
 
+mod account;
 pub mod api;
+mod audited;
 mod census;
 pub mod check;
 pub mod client;
 mod dataset;
 pub mod door;
+pub mod doorkeeper;
 mod limit;
 mod lock;
 mod peer;
@@ -436,6 +439,39 @@ pub enum Request {
     Reclaim {
         /// Only tells how much that would be.
         dry_run: bool,
+    },
+    /// The claim code, and where the page is.
+    AccountClaim,
+    /// Everybody who may sign in.
+    AccountList,
+    /// One more.
+    AccountAdd {
+        /// His name.
+        user: String,
+        /// What he may do.
+        role: crate::accounts::Role,
+        /// His password.
+        password: String,
+    },
+    /// One less.
+    AccountRemove {
+        /// His name.
+        user: String,
+    },
+    /// A new password for somebody who has forgotten his; his second factor, sessions and tokens go.
+    AccountReset {
+        /// His name.
+        user: String,
+        /// The new one.
+        password: String,
+    },
+    /// The audit log, the newest first.
+    Audit {
+        /// Only entries before this number.
+        #[serde(default)]
+        before: Option<u64>,
+        /// At most so many.
+        limit: u32,
     },
     /// Ends the box in order.
     Stop,

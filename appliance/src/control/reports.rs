@@ -1,5 +1,6 @@
 //! What answers hold. Sizes are bytes, times RFC 3339, rates bits per second.
 
+mod account;
 mod dataset;
 mod disk;
 mod limit;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::disks::state::ArrayState;
 pub use crate::jobs::restore::RestoreReport;
+pub use account::{AuditEntry, Claim, Person};
 pub use dataset::{Changed, Dataset, Deferred, Diff, Snapshot};
 pub use disk::{DiskFault, DiskHealth, DiskPace, DiskWait};
 pub use limit::{CaughtUp, Explained, ExplainedPeer, Limit, Recovery};
@@ -45,6 +47,12 @@ pub struct Status {
     pub iscsi: Vec<String>,
     /// Where peers are answered, if they are.
     pub wan: Option<String>,
+    /// Where the page is, if it is anywhere.
+    #[serde(default)]
+    pub page: Option<String>,
+    /// Whether somebody has made the box his own.
+    #[serde(default)]
+    pub claimed: bool,
     /// The cap of everything that is sent, and why it counts.
     #[serde(default)]
     pub cap: Option<Limit>,

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::audited::{Told, audited};
 use super::{Failed, Message, Request, SocketPath, api, is_trusted, second_socket};
+use crate::accounts::only_looks;
 use crate::node::Node;
 
 /// Longest request, in bytes.
@@ -193,12 +195,16 @@ fn serve(stream: &UnixStream, node: &Arc<Node>, name: Name) -> io::Result<()> {
         )),
         Ok(Request::Stop) => {
             node.say_farewell(stream.try_clone()?);
-            api::handle(node, Request::Stop, &gone, &mut tell)
+            audited(node, &Told::of_console(&Request::Stop), || api::handle(node, Request::Stop, &gone, &mut tell))
         }
         Ok(Request::QuarantineEmpty { dry_run: false, .. }) if !is_root(stream) => Err(Failed::refused(
             "only root can give up what was deleted before its time: it can't be had back by anybody then",
         )),
-        Ok(request) => api::handle(node, request, &gone, &mut tell),
+        Ok(request) if only_looks(&request) => api::handle(node, request, &gone, &mut tell),
+        Ok(request) => {
+            let told = Told::of_console(&request);
+            audited(node, &told, || api::handle(node, request, &gone, &mut tell))
+        }
         Err(error) => Err(Failed::refused(format!("this is no request: {error}"))),
     };
     send(stream, &outcome.map_or_else(Message::Failed, Message::Done))

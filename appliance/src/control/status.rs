@@ -112,6 +112,8 @@ fn unmeasured(node: &Node) -> reports::Status {
         iscsi: node.iscsi_addresses.iter().map(ToString::to_string).collect(),
         nfs: node.nfs_address.map(|address| address.to_string()),
         wan: node.link.as_ref().and_then(|link| link.local_address().ok()).map(|address| address.to_string()),
+        page: node.page.as_ref().map(|page| page.address().to_string()),
+        claimed: node.accounts.claimed(),
         ..reports::Status::default()
     }
 }
@@ -165,6 +167,8 @@ fn measure(node: &Node) -> Result<reports::Status, Failed> {
         iscsi: node.iscsi_addresses.iter().map(ToString::to_string).collect(),
         nfs: node.nfs_address.map(|address| address.to_string()),
         wan: node.link.as_ref().and_then(|link| link.local_address().ok()).map(|address| address.to_string()),
+        page: node.page.as_ref().map(|page| page.address().to_string()),
+        claimed: node.accounts.claimed(),
         cap: node.link.as_ref().map(|_| limit::whole(node, Way::Sent)),
         receive_cap: node.link.as_ref().and_then(|_| limit::received(node, None)),
         logical_bytes,

@@ -59,6 +59,11 @@ impl Secret {
         self.0 == other.0
     }
 
+    /// As text, where it is text.
+    pub fn text(&self) -> Option<&str> {
+        std::str::from_utf8(&self.0).ok()
+    }
+
     /// How long it is.
     pub fn bytes(&self) -> usize {
         self.0.len()

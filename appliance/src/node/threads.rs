@@ -42,6 +42,9 @@ impl Threads {
         lookers.extend([start_planner(node.clone())?, start_scrubber(node.clone())?, start_healer(node.clone())?]);
         lookers.extend([start_reclaimer(node.clone())?, start_census(node.clone())?]);
         lookers.push(start_recompression(node.clone())?);
+        if node.page.is_some() {
+            lookers.push(start_page(node.clone())?);
+        }
         Ok(Threads { thawer: start_thawer(node.clone())?, lookers, pumps })
     }
 }
@@ -175,6 +178,14 @@ fn start_recompression(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
     spawn("recompress".into(), move || {
         while !node.is_stopping() {
             std::thread::park_timeout(node.recompression.look(&|| node.is_stopping()));
+        }
+    })
+}
+
+fn start_page(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
+    spawn("page".into(), move || {
+        if let Some(page) = &node.page {
+            page.serve(&node);
         }
     })
 }

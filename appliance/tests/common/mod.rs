@@ -37,6 +37,8 @@ listen = ['127.0.0.1:0']
 threshold_percent = 0
 [wan]
 listen = '127.0.0.1:0'
+[page]
+listen = ''
 [store]
 overlay = '16MiB'
 reserve = '64MiB'

@@ -149,7 +149,7 @@ pub(super) fn new(file: Option<&Path>) -> Result<Secret, Failed> {
 }
 
 /// Asks at the terminal, which does not show what is typed.
-fn typed(prompt: &str) -> Result<Secret, Failed> {
+pub(in crate::cli) fn typed(prompt: &str) -> Result<Secret, Failed> {
     let terminal = |word: &str| {
         let done = Command::new("stty").arg(word).stdin(Stdio::inherit()).status();
         done.is_ok_and(|status| status.success())

@@ -1,0 +1,39 @@
+//! `[page]`: where people find the box.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// Where the page is when nothing is said: for this machine alone.
+pub const DEFAULT_ADDRESS: &str = "127.0.0.1:8443";
+
+/// `[page]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Page {
+    /// Address and port, or empty for off; [`DEFAULT_ADDRESS`] where nothing is said.
+    pub listen: Option<String>,
+    /// PEM file with the certificate and those that vouch for it; one of the box's own where nothing is said.
+    pub certificate_file: Option<PathBuf>,
+    /// PEM file with its key.
+    pub key_file: Option<PathBuf>,
+}
+
+impl Page {
+    /// Where it is, if it is anywhere.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listen.as_deref().unwrap_or(DEFAULT_ADDRESS).parse().ok()
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        if let Some(text) = &self.listen {
+            super::listen_address("page.listen", text)?;
+        }
+        match (&self.certificate_file, &self.key_file) {
+            (Some(_), None) => Err("page.certificate_file: its key is missing (page.key_file)".into()),
+            (None, Some(_)) => Err("page.key_file: its certificate is missing (page.certificate_file)".into()),
+            _ => Ok(()),
+        }
+    }
+}

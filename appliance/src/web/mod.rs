@@ -1,0 +1,3 @@
+//! The page worker.
+
+pub mod start;

@@ -1,0 +1,255 @@
+//! The door between a box and its page worker, with this test as the worker: who may ask for what, what the audit log says of it, and what
+//! a worker that somebody else has taken over can do.
+
+mod common;
+
+use std::io::{BufRead, BufReader, IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use common::data_folder;
+use narrowboat::accounts::Role;
+use narrowboat::accounts::audit::Entry;
+use narrowboat::config::Config;
+use narrowboat::control::door::{Ask, Call, NewToken, Person, Proof, SessionRow, SignedIn, State};
+use narrowboat::control::{Failed, Message, Request, doorkeeper};
+use narrowboat::node::{Node, Running};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg, socketpair,
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+const GOOD: &str = "Tram 12 smells of rye bread";
+const BETTER: &str = "Nine blue ladders, one goat";
+
+/// A box, and a worker's end of a door to it.
+struct Rig {
+    running: Running,
+    door: OwnedFd,
+    keeper: JoinHandle<()>,
+}
+
+impl Rig {
+    fn new(data: &Path) -> Rig {
+        let config = Config::load(None, data).expect("a sound config");
+        let running = Node::start(data, config).expect("a sound folder");
+        let (theirs, door) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).expect("sockets");
+        let node: Arc<Node> = running.node().clone();
+        Rig { running, door, keeper: std::thread::spawn(move || doorkeeper::keep(&node, &theirs)) }
+    }
+
+    fn pass(&self, ends: &[BorrowedFd<'_>]) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        assert!(ends.is_empty() || ancillary.push(SendAncillaryMessage::ScmRights(ends)));
+        sendmsg(&self.door, &[IoSlice::new(&[1])], &mut ancillary, SendFlags::NOSIGNAL).expect("the box is there");
+    }
+
+    /// A connection to the box.
+    fn connect(&self) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().expect("sockets");
+        ours.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket takes limits");
+        self.pass(&[theirs.as_fd()]);
+        ours
+    }
+
+    /// What the box says to a line; `None` where it hangs up.
+    fn told(&self, line: &[u8]) -> Option<Message> {
+        let mut stream = self.connect();
+        // It may have heard enough before.
+        let _ = stream.write_all(line);
+        let mut answers = BufReader::new(stream);
+        loop {
+            let mut line = String::new();
+            answers.read_line(&mut line).ok().filter(|length| *length > 0)?;
+            match serde_json::from_str(&line).expect("a message") {
+                Message::Progress(_) => {}
+                end => return Some(end),
+            }
+        }
+    }
+
+    fn ask<T: DeserializeOwned>(&self, proof: Option<&Proof>, ask: Ask) -> Result<T, Failed> {
+        let from: IpAddr = "192.168.7.4".parse().expect("an address");
+        let call = serde_json::to_string(&Call { proof: proof.cloned(), from, ask }).expect("JSON") + "\n";
+        match self.told(call.as_bytes()).expect("an answer") {
+            Message::Done(value) => Ok(serde_json::from_value(value).expect("what was asked for")),
+            Message::Failed(failed) => Err(failed),
+            Message::Progress(_) => unreachable!("passed over"),
+        }
+    }
+
+    fn box_(&self, proof: Option<&Proof>, request: Request) -> Result<Value, Failed> {
+        self.ask(proof, Ask::Box { request })
+    }
+
+    /// Anna claims the box.
+    fn claim(&self) -> Proof {
+        let code = self.running.node().accounts.claim_code().expect("nobody has claimed it");
+        let ask = Ask::Claim { code, user: "anna".into(), password: GOOD.into() };
+        Proof::Session(self.ask::<SignedIn>(None, ask).expect("the code is right").session)
+    }
+
+    /// One more user, signed in.
+    fn one_more(&self, anna: &Proof, user: &str, role: Role) -> Proof {
+        self.ask::<()>(Some(anna), Ask::UserAdd { user: user.into(), role, password: BETTER.into() }).expect("new");
+        let ask = Ask::SignIn { user: user.into(), password: BETTER.into(), code: None };
+        Proof::Session(self.ask::<SignedIn>(None, ask).expect("right").session)
+    }
+
+    fn audit(&self) -> Vec<Entry> {
+        let mut entries = self.running.node().audit.newest(None, 1000).expect("readable");
+        entries.reverse();
+        entries
+    }
+
+    fn end(self) {
+        drop(self.door);
+        self.keeper.join().expect("the box's side ends with the door");
+        self.running.stop().expect("in order");
+    }
+}
+
+fn kind<T>(outcome: Result<T, Failed>) -> String {
+    outcome.err().map_or("done".into(), |failed| failed.kind)
+}
+
+fn share(name: &str) -> Request {
+    Request::ShareCreate { name: name.into(), dedup: "inline".into() }
+}
+
+fn snapshot() -> Request {
+    Request::SnapshotCreate { dataset: "office".into(), name: None }
+}
+
+#[test]
+fn the_box_decides_who_may_ask_for_what() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rig = Rig::new(&data_folder(folder.path(), "box"));
+    assert!(!rig.ask::<State>(None, Ask::State).expect("anybody's").claimed);
+    assert_eq!(kind(rig.box_(None, Request::Status)), "signed-out");
+    assert_eq!(kind(rig.box_(Some(&Proof::Session("guessed".into())), Request::Status)), "signed-out");
+
+    let anna = rig.claim();
+    assert!(rig.ask::<State>(None, Ask::State).expect("anybody's").claimed);
+    let (bert, vera) = (rig.one_more(&anna, "bert", Role::Operator), rig.one_more(&anna, "vera", Role::Viewer));
+    let table = [
+        (Request::Status, ["done", "done", "done"]),
+        (share("office"), ["forbidden", "forbidden", "done"]),
+        (snapshot(), ["forbidden", "done", "done"]),
+        (Request::DatasetDelete { name: "none".into() }, ["forbidden", "forbidden", "refused"]),
+        (Request::Restore { source: "office".into(), dest: "/tmp/x".into() }, ["forbidden"; 3]),
+        (Request::QuarantineEmpty { what: None, dry_run: false }, ["forbidden"; 3]),
+        (Request::AccountReset { user: "anna".into(), password: BETTER.into() }, ["forbidden"; 3]),
+        (Request::AccountClaim, ["forbidden"; 3]),
+    ];
+    for (request, answers) in table {
+        for (who, expected) in [&vera, &bert, &anna].into_iter().zip(answers) {
+            assert_eq!(kind(rig.box_(Some(who), request.clone())), expected, "{request:?}");
+        }
+    }
+    assert_eq!(kind(rig.ask::<Vec<Person>>(Some(&bert), Ask::Users)), "forbidden");
+    assert_eq!(kind(rig.ask::<Value>(Some(&bert), Ask::Audit { before: None, limit: 5 })), "forbidden");
+    // A token may do less than who made it, and ends with him.
+    let ask = Ask::TokenAdd { label: "nagios".into(), role: Role::Viewer, days: 5 };
+    let token = Proof::Token(rig.ask::<NewToken>(Some(&bert), ask).expect("made").token);
+    assert_eq!(kind(rig.box_(Some(&token), Request::Status)), "done");
+    assert_eq!(kind(rig.box_(Some(&token), snapshot())), "forbidden");
+    let sessions: Vec<SessionRow> = rig.ask(Some(&anna), Ask::Sessions).expect("hers and others'");
+    assert_eq!(sessions.len(), 3);
+    rig.ask::<()>(Some(&anna), Ask::UserRemove { user: "bert".into() }).expect("she may");
+    assert_eq!(kind(rig.box_(Some(&token), Request::Status)), "signed-out");
+    assert_eq!(kind(rig.box_(Some(&bert), Request::Status)), "signed-out");
+    rig.ask::<()>(Some(&anna), Ask::SignOut).expect("signed out");
+    assert_eq!(kind(rig.box_(Some(&anna), Request::Status)), "signed-out");
+    rig.end();
+}
+
+#[test]
+fn what_changes_something_is_in_the_audit_log_and_no_secret_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = data_folder(folder.path(), "box");
+    let rig = Rig::new(&data);
+    let anna = rig.claim();
+    let wrong = Ask::SignIn { user: "anna".into(), password: "Wrong and Secret".into(), code: None };
+    assert_eq!(kind(rig.ask::<SignedIn>(None, wrong)), "refused");
+    rig.box_(Some(&anna), share("office")).expect("new");
+    rig.box_(Some(&anna), Request::Status).expect("only looks");
+    assert!(rig.box_(Some(&anna), share("office")).is_err(), "it is there");
+    let join = Request::PeerJoin { code: "7-secret-boat".into(), address: "127.0.0.1:9".into() };
+    assert!(rig.box_(Some(&anna), join).is_err(), "nobody is there");
+    let entries = rig.audit();
+    let asked: Vec<(&str, &str)> = entries
+        .iter()
+        .filter(|entry| entry.of.is_none())
+        .map(|entry| (entry.what.as_str(), entry.who.as_str()))
+        .collect();
+    let expected = ["claim", "sign-in", "share-create", "share-create", "peer-join"].map(|what| (what, "anna"));
+    assert_eq!(asked, expected);
+    for asked in entries.iter().filter(|entry| entry.of.is_none()) {
+        let outcome = entries.iter().find(|entry| entry.of == Some(asked.n)).expect("an outcome");
+        assert_eq!(outcome.n, asked.n + 1, "nobody else asked");
+        assert_eq!((&outcome.what, &asked.from[..]), (&asked.what, "192.168.7.4"));
+    }
+    let outcomes: Vec<&str> = entries.iter().filter_map(|entry| entry.outcome.as_deref()).collect();
+    assert_eq!([outcomes[0], outcomes[2]], ["done"; 2]);
+    assert!(outcomes[3].contains("office"), "{outcomes:?}");
+    let written = std::fs::read_to_string(data.join("audit/000001.log")).expect("there");
+    let Proof::Session(session) = &anna else { unreachable!("she signed in") };
+    for secret in [GOOD, "Wrong and Secret", "7-secret-boat", session] {
+        assert!(!written.contains(secret), "{secret}");
+    }
+    rig.end();
+}
+
+#[test]
+fn a_worker_that_is_hostile_gets_nothing_and_breaks_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rig = Rig::new(&data_folder(folder.path(), "box"));
+    let anna = rig.claim();
+    let Proof::Session(session) = &anna else { unreachable!("she signed in") };
+    let long = format!("{{\"x\":\"{}\"}}\n", "a".repeat(70_000));
+    let nested = format!("{}\n", "[".repeat(60_000));
+    for line in [
+        "\n",
+        "{}\n",
+        "null\n",
+        "\u{0}\n",
+        &long,
+        &nested,
+        "{\"proof\":null,\"from\":\"1.2.3.4\",\"ask\":{\"ask\":\"box\",\"request\":{\"request\":\"stop\"}}}\n",
+        "{\"proof\":{\"session\":\"\"},\"from\":\"::\",\"ask\":{\"ask\":\"users\"}}\n",
+        "{\"proof\":null,\"from\":\"1.2.3.4\",\"ask\":{\"ask\":\"state\"},\"role\":\"administrator\"}\n",
+    ] {
+        match rig.told(line.as_bytes()) {
+            Some(Message::Failed(failed)) => assert!(!failed.message.contains("aaa"), "nothing is quoted: {failed}"),
+            None => {}
+            other => panic!("{line:.80}: {other:?}"),
+        }
+    }
+    // Messages without a connection, with several, and with what is none.
+    rig.pass(&[]);
+    let pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().expect("sockets")).collect();
+    rig.pass(&pairs.iter().map(|pair| pair.1.as_fd()).collect::<Vec<_>>());
+    let file = tempfile::tempfile().expect("a file");
+    rig.pass(&[file.as_fd()]);
+    // More connections than there are places, which say nothing.
+    let silent: Vec<UnixStream> = (0..200).map(|_| rig.connect()).collect();
+    drop((pairs, silent));
+    let kept = std::iter::repeat_with(|| {
+        std::thread::sleep(Duration::from_millis(100));
+        rig.told(b"{\"proof\":null,\"from\":\"1.2.3.4\",\"ask\":{\"ask\":\"state\"}}\n")
+    });
+    assert!(kept.take(300).any(|answer| matches!(answer, Some(Message::Done(_)))), "it answers again");
+    assert!(!rig.running.node().is_stopping());
+    assert_eq!(kind(rig.box_(Some(&Proof::Session(session.clone())), Request::Status)), "done");
+    rig.end();
+}
