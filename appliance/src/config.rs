@@ -115,6 +115,7 @@ mod page;
 mod recompress;
 mod retention;
 mod scrub;
+pub mod settings;
 mod wan;
 
 use std::collections::BTreeMap;
@@ -127,6 +128,7 @@ use narrowboat_wan::peer::PeerName;
 use narrowboat_wan::shape::{Hours, zone_named};
 use serde::{Deserialize, Deserializer};
 
+use crate::ingest::exports::check_networks;
 use crate::units::{ByteSize, parse_duration};
 
 pub use dscp::Marking;
@@ -149,6 +151,12 @@ pub const DEFERRED_BYTES_MIN: u64 = 64 << 20;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// The file that it was read from, or would be.
+    #[serde(skip)]
+    pub file: PathBuf,
+    /// What was read.
+    #[serde(skip)]
+    pub text: String,
     /// How this box calls itself; the host name where nothing is said.
     pub name: Option<String>,
     /// The time zone of hours, as in "Europe/London"; the system's where nothing is said.
@@ -256,12 +264,18 @@ impl Config {
         let path = match file {
             Some(file) => file.to_owned(),
             None if default.exists() => default,
-            None => return Ok(Config::default()),
+            None => return Ok(Config { file: default, ..Config::default() }),
         };
         let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
-        let wrong = |why: String| ConfigError::Wrong { path: path.clone(), why };
-        let config: Config = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-        config.validate().map_err(wrong)?;
+        let read = Config::read(&text).map_err(|why| ConfigError::Wrong { path: path.clone(), why });
+        Ok(Config { file: path, text, ..read? })
+    }
+
+    /// Reads the text of a config file; refused with what is wrong.
+    pub fn read(text: &str) -> Result<Config, String> {
+        let config: Config = toml::from_str(text).map_err(|error| error.to_string())?;
+        config.validate()?;
+        check_networks(&config)?;
         Ok(config)
     }
 

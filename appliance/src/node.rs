@@ -49,7 +49,6 @@ use crate::control::{SOCKET, server};
 use crate::disk::Disk;
 use crate::heal::Healings;
 use crate::hooks::Hooks;
-use crate::ingest::exports::check_networks;
 use crate::ingest::iscsi;
 use crate::ingest::nfs::Server;
 use crate::jobs::census::Censuses;
@@ -160,6 +159,7 @@ pub struct Node {
     pub opened: OpenReport,
     runtime: tokio::runtime::Runtime,
     stopping: AtomicBool,
+    restarting: AtomicBool,
     stalled: Mutex<Option<String>>,
     /// Connections of those who wait for the end.
     farewells: Mutex<Vec<UnixStream>>,
@@ -177,7 +177,6 @@ pub struct Running {
 impl Node {
     /// Starts a box in `data`, which is created where it does not exist.
     pub fn start(data: &Path, config: Config) -> Result<Running, StartError> {
-        check_networks(&config).map_err(StartError::Config)?;
         let name = config.name.clone().unwrap_or_else(host_name);
         let disk = Disk::default();
         let (store, opened) = options::open_watched(data, &config, disk.notes())?;
@@ -247,6 +246,7 @@ impl Node {
             opened,
             runtime,
             stopping: AtomicBool::new(false),
+            restarting: AtomicBool::new(false),
             stalled: Mutex::default(),
             farewells: Mutex::default(),
         });
@@ -277,6 +277,17 @@ impl Node {
     /// Asks the box to end; whoever holds [`Running`] ends it.
     pub fn ask_to_stop(&self) {
         self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Asks the box to end and to be started again.
+    pub fn ask_to_restart(&self) {
+        self.restarting.store(true, Ordering::Release);
+        self.ask_to_stop();
+    }
+
+    /// True once the box was asked to be started again when it has ended.
+    pub fn is_restarting(&self) -> bool {
+        self.restarting.load(Ordering::Acquire)
     }
 
     /// Keeps a connection open until the node, or its process, has ended: its end tells that.

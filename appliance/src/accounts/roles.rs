@@ -57,6 +57,7 @@ pub fn right(request: &Request) -> Right {
         | R::RetentionList
         | R::LimitExplain { .. }
         | R::ScrubShow
+        | R::SettingList
         | R::Reclaim { dry_run: true } => Right::Role(Role::Viewer),
         R::Limit { rate: None, seconds: None, calendar: None, resume: false, as_configured: false, .. } => {
             Right::Role(Role::Viewer)
@@ -100,6 +101,8 @@ pub fn right(request: &Request) -> Right {
         | R::RetentionSet { .. }
         | R::RetentionRemove { .. }
         | R::Reclaim { dry_run: false }
+        | R::SettingSet { .. }
+        | R::Restart
         | R::Stop => Right::Role(Role::Administrator),
 
         // What whoever has the box itself needs when nobody can sign in; the page has its own.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{account, dataset, disks, limit, peer, plan, quarantine, replication, retention, scrub};
+use super::{account, dataset, disks, limit, peer, plan, quarantine, replication, retention, scrub, setting};
 use crate::units::{ByteSize, parse_duration};
 
 /// Backup for branch offices on thin lines: keeps backups deduplicated, and ships only what is new.
@@ -305,6 +305,11 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
+    /// Settings of the config file that can be changed while the box runs.
+    #[command(subcommand)]
+    Setting(setting::SettingCommand),
+    /// End the running box in order and start it again, with the config file as it is by now, and the program as it lies on the disk.
+    Restart,
     /// End the running box in order, and wait until it has ended.
     ///
     /// Applications that a hook has frozen are thawed first, clients get their last answers, and what was written is brought to its end. When this returns,

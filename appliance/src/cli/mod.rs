@@ -20,6 +20,7 @@ mod restore;
 mod retention;
 mod scrub;
 mod serve;
+mod setting;
 mod show;
 mod status;
 mod time;
@@ -92,6 +93,8 @@ pub fn run() -> ExitCode {
         Command::Disks(command) => disks::disks(&context, command),
         Command::Account(command) => account::account(&context, command),
         Command::Audit { before, limit } => account::audit(&context, before, limit),
+        Command::Setting(command) => setting::setting(&context, command),
+        Command::Restart => setting::restart(&context),
         Command::Stop => serve::stop(&context),
     };
     outcome.unwrap_or_else(|failed| {

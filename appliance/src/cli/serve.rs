@@ -1,8 +1,9 @@
 //! `serve` and `stop`.
 
 use std::io::ErrorKind;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use narrowboat_storage::Error;
@@ -42,10 +43,23 @@ pub(super) fn serve(context: &Context, config: Option<&Path>, create: bool) -> O
     let node = running.node().clone();
     node.block_on(wait_for_end(&node));
     tracing::info!("stopping: what was written is brought to its end");
+    let restarts = node.is_restarting();
     drop(node);
     running.stop()?;
+    if restarts {
+        return Err(start_again());
+    }
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Becomes the program anew, as it lies on the disk by now, in the same process and with the same words. Returns why not.
+fn start_again() -> Failed {
+    tracing::info!("starting again");
+    let program = std::env::current_exe().ok().filter(|program| program.exists());
+    let program = program.unwrap_or_else(|| "/proc/self/exe".into());
+    let error = Command::new(program).args(std::env::args_os().skip(1)).exec();
+    Failed::environment(format!("the box has stopped, and could not be started again: {error}"))
 }
 
 /// Refuses a folder in which nothing says that a box is to be there: it may be the place of a disk that is not mounted.

@@ -12,7 +12,9 @@ use super::replicate::{self, replicate};
 use super::reports::Acknowledged;
 use super::restore::restore_from;
 use super::{Failed, Request};
-use super::{account, census, dataset, limit, lock, peer, plan, quarantine, retention, scrub, snapshot, status, time};
+use super::{
+    account, census, dataset, limit, lock, peer, plan, quarantine, retention, scrub, setting, snapshot, status, time,
+};
 use crate::caps::Way;
 use crate::jobs::Progress;
 use crate::node::Node;
@@ -107,6 +109,12 @@ pub fn handle(
         Request::AccountRemove { user } => done(account::remove(node, &user)?),
         Request::AccountReset { user, password } => done(account::reset(node, &user, &password)?),
         Request::Audit { before, limit } => done(account::audit(node, before, limit)?),
+        Request::SettingList => done(setting::list(node)?),
+        Request::SettingSet { changes } => done(setting::set(node, &changes)?),
+        Request::Restart => {
+            node.ask_to_restart();
+            done(Acknowledged { message: "the box is restarting".into() })
+        }
         Request::Stop => {
             node.ask_to_stop();
             done(Acknowledged { message: "the box is stopping".into() })

@@ -70,6 +70,7 @@ pub(super) fn helps_a_full_disk(request: &Request) -> bool {
             | Request::QuarantineEmpty { .. }
             | Request::Reclaim { .. }
             | Request::RetentionSet { .. }
+            | Request::Restart
             | Request::Stop
     )
 }

@@ -23,6 +23,7 @@ pub mod restore;
 mod retention;
 mod scrub;
 pub mod server;
+mod setting;
 mod snapshot;
 pub mod status;
 mod time;
@@ -473,6 +474,15 @@ pub enum Request {
         /// At most so many.
         limit: u32,
     },
+    /// All settings that may be changed through the box.
+    SettingList,
+    /// Changes settings in the config file: all of them, or none. They count from the next start on.
+    SettingSet {
+        /// New values by key; without one, the default counts.
+        changes: std::collections::BTreeMap<String, Option<Value>>,
+    },
+    /// Ends the box in order and starts it again.
+    Restart,
     /// Ends the box in order.
     Stop,
 }

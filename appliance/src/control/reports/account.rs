@@ -3,7 +3,17 @@
 use serde::{Deserialize, Serialize};
 
 pub use crate::accounts::audit::Entry as AuditEntry;
+use crate::config::settings::Setting;
 pub use crate::control::door::Person;
+
+/// Settings of the config file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// All that may be changed through the box.
+    pub settings: Vec<Setting>,
+    /// The file says something else than when the box was started: that counts from its next start on.
+    pub pending: bool,
+}
 
 /// How somebody makes a box his own, and how he knows that it is the right one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
