@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, IoSlice, Write};
+use std::io::{BufRead, BufReader, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use common::data_folder;
+use common::{data_folder, noise};
 use narrowboat::accounts::Role;
 use narrowboat::accounts::audit::Entry;
 use narrowboat::config::Config;
-use narrowboat::control::door::{Ask, Call, NewToken, Person, Proof, SessionRow, SignedIn, State};
+use narrowboat::control::door::{Ask, Call, Download, Folder, NewToken, Person, Proof, SessionRow, SignedIn, State};
 use narrowboat::control::{Failed, Message, Request, doorkeeper};
 use narrowboat::node::{Node, Running};
 use rustix::net::{
@@ -74,6 +74,36 @@ impl Rig {
                 Message::Progress(_) => {}
                 end => return Some(end),
             }
+        }
+    }
+
+    /// Downloads; what comes in frames where it has an end.
+    fn download(&self, proof: &Proof, source: &str, path: &str) -> Result<(Download, Option<Vec<u8>>), Failed> {
+        let from: IpAddr = "192.168.7.4".parse().expect("an address");
+        let ask = Ask::Download { source: source.into(), path: path.into() };
+        let mut stream = self.connect();
+        let call = serde_json::to_string(&Call { proof: Some(proof.clone()), from, ask }).expect("JSON") + "\n";
+        stream.write_all(call.as_bytes()).expect("the box is there");
+        let mut answer = BufReader::new(stream);
+        let mut line = String::new();
+        answer.read_line(&mut line).expect("an answer");
+        let head = match serde_json::from_str(&line).expect("a message") {
+            Message::Done(value) => serde_json::from_value(value).expect("a head"),
+            Message::Failed(failed) => return Err(failed),
+            Message::Progress(_) => unreachable!("none is sent"),
+        };
+        let mut bytes = Vec::new();
+        loop {
+            let mut length = [0; 4];
+            if answer.read_exact(&mut length).is_err() {
+                return Ok((head, None));
+            }
+            let mut frame = vec![0; u32::from_be_bytes(length) as usize];
+            if frame.is_empty() {
+                return Ok((head, Some(bytes)));
+            }
+            answer.read_exact(&mut frame).expect("a whole frame");
+            bytes.extend(frame);
         }
     }
 
@@ -252,4 +282,104 @@ fn a_worker_that_is_hostile_gets_nothing_and_breaks_nothing() {
     assert!(!rig.running.node().is_stopping());
     assert_eq!(kind(rig.box_(Some(&Proof::Session(session.clone())), Request::Status)), "done");
     rig.end();
+}
+
+#[test]
+fn files_of_any_moment_are_browsed_and_taken_home() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rig = Rig::new(&data_folder(folder.path(), "box"));
+    let anna = rig.claim();
+    let vera = rig.one_more(&anna, "vera", Role::Viewer);
+    rig.box_(Some(&anna), share("office")).expect("new");
+    let content = noise(1, 3_000_000);
+    fill(&rig, &content);
+    rig.box_(Some(&anna), Request::SnapshotCreate { dataset: "office".into(), name: Some("monday".into()) })
+        .expect("room");
+
+    let browse = |path: &str, after| Ask::Browse { source: "office@monday".into(), path: path.into(), after, limit: 2 };
+    assert_eq!(kind(rig.ask::<Folder>(Some(&vera), browse("", 0))), "forbidden", "they are not hers");
+    let top: Folder = rig.ask(Some(&anna), browse("", 0)).expect("there");
+    assert_eq!(
+        top.entries.iter().map(|entry| (&entry.name[..], &entry.kind[..])).collect::<Vec<_>>(),
+        [("deep", "folder")]
+    );
+    let mut found = Vec::new();
+    let mut after = Some(0);
+    while let Some(behind) = after {
+        let page: Folder = rig.ask(Some(&anna), browse("deep", behind)).expect("there");
+        assert!(page.entries.len() <= 2);
+        found.extend(page.entries);
+        after = page.next;
+    }
+    found.sort_by(|one, other| one.part.cmp(&other.part));
+    let parts: Vec<&str> = found.iter().map(|entry| entry.part.as_str()).collect();
+    assert_eq!(parts, ["%FF%20odd", "again", "data", "link", "sparse"]);
+    for wrong in ["nowhere", "deep/../deep", "deep/data", "deep/%2e%2e", "%"] {
+        assert!(rig.ask::<Folder>(Some(&anna), browse(wrong, 0)).is_err(), "{wrong}");
+    }
+
+    let (head, bytes) = rig.download(&anna, "office@monday", "deep/data").expect("there");
+    assert_eq!((head.name.as_str(), head.bytes), ("data", Some(content.len() as u64)));
+    assert!(bytes.expect("whole") == content);
+    let (_, odd) = rig.download(&anna, "office", "deep/%FF%20odd").expect("there");
+    assert_eq!(odd.expect("whole"), b"small");
+    assert_eq!(kind(rig.download(&vera, "office", "deep/data").map(drop)), "forbidden");
+    assert!(rig.download(&anna, "office@tuesday", "").is_err() && rig.download(&anna, "office:deep", "").is_err());
+
+    let (head, archive) = rig.download(&anna, "office@monday", "deep").expect("there");
+    assert_eq!((head.name.as_str(), head.bytes), ("deep.tar", None));
+    let out = folder.path().join("out");
+    std::fs::create_dir(&out).expect("made");
+    unpack(&out, &archive.expect("whole"));
+    assert!(std::fs::read(out.join("deep/data")).expect("there") == content);
+    assert_eq!(std::fs::read_link(out.join("deep/link")).expect("there").to_str(), Some("data"));
+    let inode = |name: &str| {
+        std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(out.join("deep").join(name)).expect("there"))
+    };
+    assert_eq!(inode("data"), inode("again"), "one file of two names");
+    let sparse = std::fs::read(out.join("deep/sparse")).expect("there");
+    assert!(
+        sparse.len() == 5_000_000
+            && sparse[..4_999_990].iter().all(|byte| *byte == 0)
+            && sparse[4_999_990..] == [7; 10]
+    );
+
+    let downloads: Vec<Entry> = rig.audit().into_iter().filter(|entry| entry.what == "download").collect();
+    assert_eq!(downloads.iter().filter(|entry| entry.outcome.as_deref() == Some("done")).count(), 3);
+    assert_eq!(downloads[0].with["path"], "deep/data");
+    rig.end();
+}
+
+/// A folder with a file of two names, a link, a sparse file and one of an odd name.
+fn fill(rig: &Rig, content: &[u8]) {
+    use narrowboat_storage::dataset::{Call, Create, Credentials, SetAttributes};
+    use narrowboat_storage::units::{Inode, Timestamp};
+    static ROOT: Credentials = Credentials::ROOT;
+    let store = &rig.running.node().store;
+    let tree = store.tree(store.dataset_named("office").expect("there").row.id).expect("a share");
+    let call = Call { caller: &ROOT, now: Timestamp(1), tag: None };
+    let plain = SetAttributes { mode: Some(0o755), ..SetAttributes::default() };
+    let deep = tree.make_dir(&call, Inode::ROOT, b"deep", &plain).expect("room").file.inode;
+    let file = |name: &[u8], at: u64, bytes: &[u8]| {
+        let made = tree.create(&call, deep, name, &Create::Guarded(plain.clone())).expect("room").file.inode;
+        for (nth, piece) in bytes.chunks(1 << 20).enumerate() {
+            tree.write(&call, made, at + ((nth as u64) << 20), piece.to_vec().into()).expect("room");
+        }
+        tree.commit(made).expect("a sound disk");
+        made
+    };
+    let data = file(b"data", 0, content);
+    file(b"\xff odd", 0, b"small");
+    file(b"sparse", 4_999_990, &[7; 10]);
+    tree.link(&call, data, deep, b"again").expect("room");
+    tree.make_symlink(&call, deep, b"link", b"data", &plain).expect("room");
+}
+
+/// As somebody does it at home.
+fn unpack(folder: &Path, archive: &[u8]) {
+    let mut tar = std::process::Command::new("tar");
+    let mut child =
+        tar.args(["-x", "-C"]).arg(folder).stdin(std::process::Stdio::piped()).spawn().expect("tar is there");
+    child.stdin.take().expect("piped").write_all(archive).expect("it reads");
+    assert!(child.wait().expect("it ends").success());
 }

@@ -72,6 +72,25 @@ pub enum Ask {
         /// Which.
         request: Request,
     },
+    /// What lies in a folder of a share: a [`Folder`].
+    Browse {
+        /// `DATASET` or `DATASET@MOMENT`.
+        source: String,
+        /// Names between slashes, each as [`FolderEntry::part`] has it; empty for all of it.
+        path: String,
+        /// Behind this entry; 0 from the start.
+        after: u64,
+        /// At most so many entries.
+        limit: u32,
+    },
+    /// A file, a folder (as a tar archive) or a volume: a [`Download`], and behind its line the bytes in frames
+    /// ([`crate::jobs::download`]).
+    Download {
+        /// `DATASET` or `DATASET@MOMENT`.
+        source: String,
+        /// As in [`Ask::Browse`].
+        path: String,
+    },
     /// Everybody who may sign in: a list of [`Person`]. For administrators.
     Users,
     /// One more user. For administrators.
@@ -168,6 +187,41 @@ pub struct SignedIn {
     pub session: String,
     /// Who it stands for.
     pub person: Person,
+}
+
+/// A part of what lies in a folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Folder {
+    /// In no order that means something to people.
+    pub entries: Vec<FolderEntry>,
+    /// Behind which entry there are more; nothing where these were the last.
+    pub next: Option<u64>,
+}
+
+/// An entry of a folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderEntry {
+    /// Its name, as far as that is text.
+    pub name: String,
+    /// Its name as a part of a path, whatever bytes it has.
+    pub part: String,
+    /// "file", "folder", "link" or "special".
+    pub kind: String,
+    /// Its length.
+    pub bytes: u64,
+    /// When its content changed last (RFC 3339).
+    pub modified: String,
+    /// Where to go on behind it.
+    pub cookie: u64,
+}
+
+/// What is about to be downloaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Download {
+    /// What it may be called where it goes.
+    pub name: String,
+    /// How long it is, where that is known before.
+    pub bytes: Option<u64>,
 }
 
 /// How good a password is.

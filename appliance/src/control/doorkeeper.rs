@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::audited::{Told, audited, helps_a_full_disk, request_told};
 use super::door::{Ask, Call, State, Strength};
-use super::{Failed, Message, api};
+use super::{Failed, Message, api, files};
 use crate::accounts::{self, Asker, Right, Role, only_looks, right};
 use crate::jobs::Progress;
 use crate::node::Node;
@@ -121,6 +121,12 @@ fn serve(stream: &UnixStream, node: &Arc<Node>) -> io::Result<()> {
     };
     let _tasks = node.enter();
     let outcome = match serde_json::from_str::<Call>(&line) {
+        Ok(Call { proof, from, ask: ask @ Ask::Download { .. } }) => {
+            return match send_file(node, stream, &Call { proof, from, ask }) {
+                Ok(()) => Ok(()),
+                Err(failed) => send(stream, &Message::Failed(failed)),
+            };
+        }
         Ok(call) => answer(node, &call, &gone, &mut tell),
         // Not what serde says of it: that may quote a password.
         Err(_) => Err(Failed::refused("this is no call")),
@@ -136,28 +142,53 @@ fn send(mut stream: &UnixStream, message: &Message) -> io::Result<()> {
 
 /// Answers a call.
 fn answer(node: &Arc<Node>, call: &Call, gone: &AtomicBool, tell: &mut dyn FnMut(Progress)) -> Result<Value, Failed> {
-    let accounts = &node.accounts;
-    let asker = match needed(&call.ask) {
-        None => None,
-        Some(right) => {
-            let asker = accounts.asker(call.proof.as_ref())?;
-            if !right.allows(asker.role) {
-                return Err(forbidden(right, asker.role));
-            }
-            Some(asker)
-        }
-    };
-    let Some((what, with)) = told(&call.ask) else { return carry_out(node, call, asker.as_ref(), gone, tell) };
-    let told = Told {
-        what,
-        with,
-        who: asker.as_ref().map_or_else(|| claimed_name(&call.ask), |asker| asker.user.clone()),
-        by: asker.as_ref().map(|asker| asker.by.clone()).unwrap_or_default(),
-        from: call.from.to_canonical().to_string(),
-        strictly: !matches!(&call.ask, Ask::SignIn { .. } | Ask::SignOut)
-            && !matches!(&call.ask, Ask::Box { request } if helps_a_full_disk(request)),
-    };
+    let asker = allowed(node, call)?;
+    let Some(told) = told(&call.ask) else { return carry_out(node, call, asker.as_ref(), gone, tell) };
+    let told = Told::of_page(told, call, asker.as_ref());
     audited(node, &told, || carry_out(node, call, asker.as_ref(), gone, tell))
+}
+
+/// Who asks, where one has to be somebody for that; refused where he may not.
+fn allowed(node: &Node, call: &Call) -> Result<Option<Asker>, Failed> {
+    let Some(right) = needed(&call.ask) else { return Ok(None) };
+    let asker = node.accounts.asker(call.proof.as_ref())?;
+    match right.allows(asker.role) {
+        true => Ok(Some(asker)),
+        false => Err(forbidden(right, asker.role)),
+    }
+}
+
+impl Told {
+    fn of_page((what, with): (String, Value), call: &Call, asker: Option<&Asker>) -> Told {
+        let frees = matches!(&call.ask, Ask::Box { request } if helps_a_full_disk(request));
+        Told {
+            what,
+            with,
+            who: asker.map_or_else(|| claimed_name(&call.ask), |asker| asker.user.clone()),
+            by: asker.map(|asker| asker.by.clone()).unwrap_or_default(),
+            from: call.from.to_canonical().to_string(),
+            strictly: !frees && !matches!(&call.ask, Ask::SignIn { .. } | Ask::SignOut),
+        }
+    }
+}
+
+/// Sends somebody a file or folder. What fails behind its head has no end, and is in the audit log.
+fn send_file(node: &Arc<Node>, stream: &UnixStream, call: &Call) -> Result<(), Failed> {
+    let (Ask::Download { source, path }, Some(told)) = (&call.ask, told(&call.ask)) else { return Err(no_proof()) };
+    let asker = allowed(node, call)?;
+    let told = Told::of_page(told, call, asker.as_ref());
+    let mut begun = false;
+    let outcome = audited(node, &told, || {
+        let sought = files::seek(&node.store, source, path)?;
+        let head = Message::Done(done(&sought.head)?);
+        begun = true;
+        send(stream, &head).map_err(|error| Failed::environment(error.to_string()))?;
+        sought.send(stream)
+    });
+    match outcome {
+        Err(failed) if !begun => Err(failed),
+        _ => Ok(()),
+    }
 }
 
 /// What somebody needs to be allowed to ask that; `None` where anybody may.
@@ -174,6 +205,8 @@ fn needed(ask: &Ask) -> Option<Right> {
         | Ask::TokenRemove { .. }
         | Ask::Sessions
         | Ask::SessionEnd { .. } => Some(Right::Role(Role::Viewer)),
+        // What others have written is for those who may restore it.
+        Ask::Browse { .. } | Ask::Download { .. } => Some(Right::Role(Role::Operator)),
         Ask::Users | Ask::UserAdd { .. } | Ask::UserRemove { .. } | Ask::Audit { .. } => {
             Some(Right::Role(Role::Administrator))
         }
@@ -205,9 +238,11 @@ fn told(ask: &Ask) -> Option<(String, Value)> {
         | Ask::Users
         | Ask::Tokens
         | Ask::Sessions
+        | Ask::Browse { .. }
         | Ask::Audit { .. } => return None,
         Ask::Box { request } if only_looks(request) => return None,
         Ask::Box { request } => return Some(request_told(request)),
+        Ask::Download { source, path } => ("download", json!({ "source": source, "path": path })),
         Ask::Claim { .. } => ("claim", Value::Null),
         Ask::SignIn { .. } => ("sign-in", Value::Null),
         Ask::SignOut => ("sign-out", Value::Null),
@@ -259,6 +294,9 @@ fn carry_out(
         (ask, Some(asker)) => match ask {
             Ask::Whoami => done(accounts.whoami(asker)?),
             Ask::Box { request } => api::handle(node, request.clone(), gone, tell),
+            Ask::Browse { source, path, after, limit } => {
+                done(files::browse(&node.store, source, path, *after, *limit)?)
+            }
             Ask::Users => done(accounts.users()?),
             Ask::UserAdd { user, role, password } => done(accounts.add_user(user, *role, password)?),
             Ask::UserRemove { user } => done(accounts.remove_user(user)?),
@@ -275,9 +313,12 @@ fn carry_out(
                 let limit = (*limit).min(ENTRIES_MAX) as usize;
                 done(node.audit.newest(*before, limit).map_err(|error| Failed::environment(error.to_string()))?)
             }
-            Ask::State | Ask::Claim { .. } | Ask::Strength { .. } | Ask::SignIn { .. } | Ask::SignOut => {
-                Err(no_proof())
-            }
+            Ask::Download { .. }
+            | Ask::State
+            | Ask::Claim { .. }
+            | Ask::Strength { .. }
+            | Ask::SignIn { .. }
+            | Ask::SignOut => Err(no_proof()),
         },
         (_, None) => Err(no_proof()),
     }

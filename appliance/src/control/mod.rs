@@ -12,6 +12,7 @@ pub mod client;
 mod dataset;
 pub mod door;
 pub mod doorkeeper;
+mod files;
 mod limit;
 mod lock;
 mod peer;

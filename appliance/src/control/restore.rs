@@ -34,7 +34,7 @@ pub fn restore_from(
 }
 
 /// What is to be restored.
-enum Origin {
+pub(super) enum Origin {
     /// A path in a tree, and the bytes below, where they are known.
     Files { tree: Arc<dyn FileTree>, path: String, bytes: Option<u64> },
     /// A volume.
@@ -42,7 +42,7 @@ enum Origin {
 }
 
 /// Finds what `DATASET[@MOMENT][:PATH]` stands for.
-fn find_origin<'a>(store: &'a Store, source: &str) -> Result<(Origin, Option<Temporary<'a>>), Failed> {
+pub(super) fn find_origin<'a>(store: &'a Store, source: &str) -> Result<(Origin, Option<Temporary<'a>>), Failed> {
     let name_end = source.find(['@', ':']).unwrap_or(source.len());
     let (dataset, rest) = source.split_at(name_end);
     let info = store.dataset_named(dataset)?;
@@ -85,7 +85,7 @@ fn files(tree: Arc<dyn FileTree>, path: &str, bytes: u64) -> Origin {
 }
 
 /// A dataset that is there for as long as something is read from it.
-struct Temporary<'a> {
+pub(super) struct Temporary<'a> {
     store: &'a Store,
     name: String,
 }

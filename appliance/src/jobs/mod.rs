@@ -2,6 +2,7 @@
 
 /// What deleting would free.
 pub mod census;
+pub mod download;
 /// A volume as a raw image.
 pub mod image;
 /// Room that nobody needs.
