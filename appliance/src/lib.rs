@@ -47,6 +47,7 @@ pub mod said;
 pub mod scrub;
 /// Replications under way.
 pub mod transfers;
+pub mod trends;
 /// Sizes, rates and times for people.
 pub mod units;
 /// Who uses a dataset.

@@ -62,6 +62,7 @@ use crate::refusals::Refusals;
 use crate::retention::Retention;
 use crate::scrub::Scrubs;
 use crate::transfers::Transfers;
+use crate::trends::Trends;
 use crate::units::rfc3339;
 use crate::users::Users;
 
@@ -129,6 +130,8 @@ pub struct Node {
     pub accounts: Accounts,
     /// Who asked for what.
     pub audit: Audit,
+    /// How it did over time.
+    pub trends: Trends,
     /// What peers were refused.
     pub refusals: Arc<Refusals>,
     /// Who uses what.
@@ -230,6 +233,7 @@ impl Node {
             page,
             accounts,
             audit,
+            trends: Trends::open(data),
             refusals,
             users,
             transfers: Transfers::default(),

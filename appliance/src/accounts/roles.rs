@@ -58,6 +58,7 @@ pub fn right(request: &Request) -> Right {
         | R::LimitExplain { .. }
         | R::ScrubShow
         | R::SettingList
+        | R::Trends { .. }
         | R::Reclaim { dry_run: true } => Right::Role(Role::Viewer),
         R::Limit { rate: None, seconds: None, calendar: None, resume: false, as_configured: false, .. } => {
             Right::Role(Role::Viewer)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{account, dataset, disks, limit, peer, plan, quarantine, replication, retention, scrub, setting};
+use super::{account, dataset, disks, limit, peer, plan, quarantine, replication, retention, scrub, setting, trends};
 use crate::units::{ByteSize, parse_duration};
 
 /// Backup for branch offices on thin lines: keeps backups deduplicated, and ships only what is new.
@@ -304,6 +304,12 @@ pub(super) enum Command {
         /// At most so many.
         #[arg(long, default_value_t = 50)]
         limit: u32,
+    },
+    /// How the box did: what it held, sent and lagged behind over two days, two months or five years, and when its disk is full.
+    Trends {
+        /// Two days by five minutes, two months by hours, or five years by days.
+        #[arg(long, value_enum, default_value_t = trends::CliSpan::Days)]
+        span: trends::CliSpan,
     },
     /// Settings of the config file that can be changed while the box runs.
     #[command(subcommand)]

@@ -24,6 +24,7 @@ mod setting;
 mod show;
 mod status;
 mod time;
+mod trends;
 
 use std::io::{IsTerminal, Write, stderr};
 use std::path::{Path, PathBuf};
@@ -94,6 +95,7 @@ pub fn run() -> ExitCode {
         Command::Account(command) => account::account(&context, command),
         Command::Audit { before, limit } => account::audit(&context, before, limit),
         Command::Setting(command) => setting::setting(&context, command),
+        Command::Trends { span } => trends::trends(&context, span),
         Command::Restart => setting::restart(&context),
         Command::Stop => serve::stop(&context),
     };

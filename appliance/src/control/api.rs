@@ -109,6 +109,7 @@ pub fn handle(
         Request::AccountRemove { user } => done(account::remove(node, &user)?),
         Request::AccountReset { user, password } => done(account::reset(node, &user, &password)?),
         Request::Audit { before, limit } => done(account::audit(node, before, limit)?),
+        Request::Trends { span } => done(node.trends.report(span)?),
         Request::SettingList => done(setting::list(node)?),
         Request::SettingSet { changes } => done(setting::set(node, &changes)?),
         Request::Restart => {

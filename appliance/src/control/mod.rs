@@ -475,6 +475,11 @@ pub enum Request {
         /// At most so many.
         limit: u32,
     },
+    /// How the box did over time.
+    Trends {
+        /// Over how long.
+        span: crate::trends::Span,
+    },
     /// All settings that may be changed through the box.
     SettingList,
     /// Changes settings in the config file: all of them, or none. They count from the next start on.

@@ -92,6 +92,11 @@ pub(super) fn status(node: &Arc<Node>) -> reports::Status {
     }
 }
 
+/// The same where all of it was measured now; nothing where the disk does not answer.
+pub(crate) fn measured(node: &Arc<Node>) -> Option<reports::Status> {
+    Some(status(node)).filter(|status| status.age_seconds.is_none())
+}
+
 /// Begins a round, if there is a thread for it.
 fn begin(node: &Arc<Node>) -> bool {
     let node = node.clone();

@@ -5,9 +5,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::{Node, StartError};
+use crate::control::status;
 use crate::ingest::volumes::StoreTargets;
 use crate::jobs::reclaim;
-use crate::{caps, clock, disk, heal, pace, plans};
+use crate::{caps, clock, disk, heal, pace, plans, trends};
 
 /// Threads that drain.
 const PUMPS: usize = 2;
@@ -42,6 +43,7 @@ impl Threads {
         lookers.extend([start_planner(node.clone())?, start_scrubber(node.clone())?, start_healer(node.clone())?]);
         lookers.extend([start_reclaimer(node.clone())?, start_census(node.clone())?]);
         lookers.push(start_recompression(node.clone())?);
+        lookers.push(start_trends(node.clone())?);
         if node.page.is_some() {
             lookers.push(start_page(node.clone())?);
         }
@@ -178,6 +180,19 @@ fn start_recompression(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
     spawn("recompress".into(), move || {
         while !node.is_stopping() {
             std::thread::park_timeout(node.recompression.look(&|| node.is_stopping()));
+        }
+    })
+}
+
+fn start_trends(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
+    spawn("trends".into(), move || {
+        std::thread::park_timeout(trends::EVERY);
+        while !node.is_stopping() {
+            let time = u64::try_from(clock::wall().seconds()).unwrap_or_default();
+            if let Some(status) = status::measured(&node) {
+                node.trends.sample(&status, time);
+            }
+            std::thread::park_timeout(trends::EVERY);
         }
     })
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Measured;
 
 /// A peer.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Peer {
     /// Its name here.
     pub name: String,
