@@ -56,6 +56,9 @@ pub(super) enum Command {
         #[arg(long)]
         create: bool,
     },
+    /// The process that speaks with browsers. `serve` starts it.
+    #[command(hide = true)]
+    PageWorker,
     /// What the box holds, what it saves, and how far each peer is behind.
     ///
     /// Lines that begin with PROBLEM want somebody to do something, those with NOTICE are worth knowing. `live data` is what clients see

@@ -62,6 +62,7 @@ pub fn run() -> ExitCode {
     let context = Context { data, json: cli.json };
     let outcome = match cli.command {
         Command::Serve { config, create } => serve::serve(&context, config.as_deref(), create),
+        Command::PageWorker => Ok(crate::web::run()),
         Command::Status => status::status(&context),
         Command::Share(command) => dataset::share(&context, command),
         Command::Volume(command) => dataset::volume(&context, command),

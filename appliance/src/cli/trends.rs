@@ -32,6 +32,9 @@ pub(super) fn trends(context: &Context, span: CliSpan) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What a line is called, what it is of, and how a value of it is written.
+type Row<'a> = (&'a str, fn(&Point) -> u64, &'a dyn Fn(u64) -> String);
+
 fn show(report: &Report) {
     let (Some(first), Some(last)) = (report.points.first(), report.points.last()) else {
         say!("nothing was sampled yet: the first minutes of a box show nothing");
@@ -42,8 +45,7 @@ fn show(report: &Report) {
     say!();
     let bytes = |value: u64| ByteSize(value).to_string();
     let seconds = |value: u64| duration(value as f64);
-    type Of = fn(&Point) -> u64;
-    let rows: [(&str, Of, &dyn Fn(u64) -> String); 6] = [
+    let rows: [Row; 6] = [
         ("live data", |point| point.logical_bytes, &bytes),
         ("stored", |point| point.stored_bytes, &bytes),
         ("free on the disk", |point| point.disk_free_bytes, &bytes),
@@ -51,7 +53,7 @@ fn show(report: &Report) {
         ("received", |point| point.received_bytes, &bytes),
         ("longest lag", |point| point.lag_seconds.unwrap_or_default(), &seconds),
     ];
-    let row = |(name, of, text): &(&str, Of, &dyn Fn(u64) -> String)| {
+    let row = |(name, of, text): &Row| {
         let values: Vec<u64> = report.points.iter().map(of).collect();
         let [least, most] = [values.iter().min(), values.iter().max()].map(|value| value.copied().unwrap_or_default());
         vec![(*name).to_owned(), text(least), text(most), text(of(last)), line(&values)]

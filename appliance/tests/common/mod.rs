@@ -121,6 +121,10 @@ impl Served {
         ask(&self.data, request)
     }
     /// `kill -9`.
+    /// The number of its process.
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
     pub fn kill(mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("a child");

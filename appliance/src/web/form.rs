@@ -1,0 +1,120 @@
+//! A form as it was sent, with what is wrong with it: what comes back holds all that was typed, but secrets.
+
+use crate::control::Failed;
+
+/// The field with the token that shows where a form comes from.
+pub(super) const TOKEN: &str = "form";
+/// The name under which a problem of the whole form stands.
+pub(super) const WHOLE: &str = "";
+
+/// Values of fields, and a sentence for each that is wrong, in their order on the page.
+#[derive(Clone, Default)]
+pub(super) struct Form {
+    values: Vec<(String, String)>,
+    problems: Vec<(String, String)>,
+    /// The token for the form when it is shown.
+    pub token: String,
+}
+
+impl Form {
+    /// One that nobody has filled in.
+    pub(super) fn new(token: &str) -> Form {
+        Form { token: token.to_owned(), ..Form::default() }
+    }
+
+    /// As it came. What is no UTF-8 shows as such.
+    pub(super) fn read(body: &[u8]) -> Form {
+        let pairs = form_urlencoded::parse(body).into_owned();
+        let (tokens, values): (Vec<_>, Vec<_>) = pairs.partition(|(name, _)| name == TOKEN);
+        Form {
+            values,
+            problems: Vec::new(),
+            token: tokens.into_iter().next().map(|(_, token)| token).unwrap_or_default(),
+        }
+    }
+
+    /// With a value that stands there from the beginning.
+    pub(super) fn with(mut self, name: &str, value: impl Into<String>) -> Form {
+        self.values.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// What a field holds, as it was typed; empty where it is missing.
+    pub(super) fn value(&self, name: &str) -> &str {
+        self.values.iter().find(|(found, _)| found == name).map_or("", |(_, value)| value)
+    }
+
+    /// The same without spaces around it.
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.value(name).trim()
+    }
+
+    /// The same where there is anything.
+    pub(super) fn some(&self, name: &str) -> Option<String> {
+        Some(self.text(name)).filter(|text| !text.is_empty()).map(str::to_owned)
+    }
+
+    /// Whether a field of a choice holds this value.
+    pub(super) fn is(&self, name: &str, value: &str) -> bool {
+        self.value(name) == value
+    }
+
+    /// Notes what is wrong with a field. The first sentence counts.
+    pub(super) fn wrong(&mut self, name: &str, sentence: impl Into<String>) {
+        if self.problem(name).is_none() {
+            self.problems.push((name.to_owned(), sentence.into()));
+        }
+    }
+
+    /// What is needed: says so where it is empty.
+    pub(super) fn needs(&mut self, name: &str, sentence: &str) -> String {
+        let text = self.text(name).to_owned();
+        if text.is_empty() {
+            self.wrong(name, sentence);
+        }
+        text
+    }
+
+    /// What the box said about it: beside the field that it means, or else beside this one.
+    pub(super) fn failed(&mut self, name: &str, failed: &Failed) {
+        let meant = failed.field.as_deref().filter(|field| self.values.iter().any(|(found, _)| found == field));
+        self.wrong(meant.unwrap_or(name), super::show::sentence(&failed.message));
+    }
+
+    /// What is wrong with a field.
+    pub(super) fn problem(&self, name: &str) -> Option<&str> {
+        self.problems.iter().find(|(found, _)| found == name).map(|(_, sentence)| sentence.as_str())
+    }
+
+    /// What is wrong with the form as a whole.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.problem(WHOLE)
+    }
+
+    /// Whether nothing is wrong.
+    pub(super) fn is_good(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// Whether this is where the reader should go first.
+    pub(super) fn is_first(&self, name: &str) -> bool {
+        self.problems.first().is_some_and(|(first, _)| first == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_typed_comes_back() {
+        let mut form = Form::read(b"name=+%3Cb%3E%22+&form=t&kind=share");
+        assert_eq!((form.value("name"), form.text("name"), form.token.as_str()), (" <b>\" ", "<b>\"", "t"));
+        assert!(form.is("kind", "share") && form.is_good());
+        form.wrong("name", "No.");
+        form.wrong("name", "Still no.");
+        assert_eq!((form.problem("name"), form.is_first("name"), form.is_good()), (Some("No."), true, false));
+        assert_eq!(form.needs("size", "How large?"), "");
+        assert!(form.problem("size").is_some() && !form.is_first("size"));
+    }
+}

@@ -1,0 +1,244 @@
+//! Peers: who they are, pairing with one more, and how fast each is sent to.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::Path;
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::{Confirm, Frame, TYPED, done, missing, of_form, refused, show_page};
+use crate::accounts::Role;
+use crate::control::reports::{Acknowledged, CaughtUp, Explained, ExplainedPeer, Invitation, Limit, Peer, Status};
+use crate::control::{Failed, Request};
+use crate::web::form::{Form, WHOLE};
+use crate::web::visitor::{Change, Signed};
+use crate::web::{qr, show};
+
+#[derive(Template)]
+#[template(path = "peers.html")]
+struct Peers {
+    frame: Frame,
+    status: Arc<Status>,
+    rules: bool,
+}
+
+#[derive(Template)]
+#[template(path = "peer.html")]
+struct One {
+    frame: Frame,
+    href: String,
+    peer: Peer,
+    explained: Option<ExplainedPeer>,
+    caught_up: String,
+    form: Form,
+    operates: bool,
+    rules: bool,
+}
+
+#[derive(Template)]
+#[template(path = "peer_invite.html")]
+struct Invite {
+    frame: Frame,
+    invitation: Option<Invitation>,
+    /// The command that the other box needs, where it has no page.
+    command: String,
+    picture: Option<String>,
+    minutes: u64,
+    form: Form,
+}
+
+#[derive(Template)]
+#[template(path = "peer_join.html")]
+struct Join {
+    frame: Frame,
+    form: Form,
+}
+
+pub(super) async fn list(signed: Signed) -> Response {
+    match signed.web.live.for_page(&signed).await {
+        Ok(status) => {
+            let rules = signed.may(Role::Administrator);
+            show_page(StatusCode::OK, &Peers { frame: Frame::of(&signed, "peers", "Peers"), status, rules })
+        }
+        Err(failed) => refused(&failed),
+    }
+}
+
+pub(super) async fn page(Path(name): Path<String>, signed: Signed) -> Response {
+    let form = signed.form();
+    one(&signed, &name, form).await
+}
+
+async fn one(signed: &Signed, name: &str, form: Form) -> Response {
+    let peer = match find(signed, name).await {
+        Ok(peer) => peer,
+        Err(response) => return response,
+    };
+    let asked: Result<Explained, Failed> = signed.request(Request::LimitExplain { peer: Some(name.to_owned()) }).await;
+    let explained = asked.ok().and_then(|explained| explained.peers.into_iter().next());
+    let page = One {
+        frame: Frame::of(signed, "peers", name),
+        href: format!("/peers/{}", show::part(name)),
+        caught_up: explained.as_ref().map_or_else(String::new, |explained| caught_up(&explained.caught_up)),
+        operates: signed.may(Role::Operator),
+        rules: signed.may(Role::Administrator),
+        peer,
+        explained,
+        form,
+    };
+    show_page(of_form(&page.form), &page)
+}
+
+async fn find(signed: &Signed, name: &str) -> Result<Peer, Response> {
+    let status = signed.web.live.for_page(signed).await.map_err(|failed| refused(&failed))?;
+    let found = status.peers.iter().find(|peer| peer.name == name).cloned();
+    found.ok_or_else(|| missing("there is no such peer; it may have been forgotten"))
+}
+
+/// When a peer will have caught up, in a sentence.
+fn caught_up(answer: &CaughtUp) -> String {
+    match answer {
+        CaughtUp::Now => "It has everything.".into(),
+        CaughtUp::At { time, .. } => format!("It will have caught up by {}.", show::when(time)),
+        CaughtUp::Never => "It will never catch up at these limits.".into(),
+        CaughtUp::After { time } => format!("It will not have caught up before {}.", show::when(time)),
+        CaughtUp::Unknown { .. } => {
+            "When it will have caught up is not known: no limit bounds the line, and it was not measured.".into()
+        }
+    }
+}
+
+pub(super) async fn limit(Path(name): Path<String>, Change { signed, mut form }: Change) -> Response {
+    let mut request = Request::Limit {
+        peer: Some(name.clone()),
+        rate: None,
+        seconds: None,
+        calendar: None,
+        resume: false,
+        as_configured: false,
+        receive: false,
+    };
+    if let Request::Limit { rate, seconds, calendar, resume, .. } = &mut request {
+        match form.value("what") {
+            "pause" => (*rate, *seconds) = (Some("pause".into()), Some(PAUSE)),
+            "resume" => *resume = true,
+            "calendar" => *calendar = Some(form.value("calendar").replace("\r\n", "\n")),
+            _ => *rate = Some(form.needs("rate", "Say how fast, as in 20Mbit, or unlimited.").replace(' ', "")),
+        }
+    }
+    if !form.is_good() {
+        return one(&signed, &name, form).await;
+    }
+    match signed.request::<Limit>(request).await {
+        Ok(_) => done(&signed, &format!("/peers/{}", show::part(&name)), "limit"),
+        Err(failed) if failed.kind == "refused" => {
+            form.failed(if form.is("what", "calendar") { "calendar" } else { "rate" }, &failed);
+            one(&signed, &name, form).await
+        }
+        Err(failed) => refused(&failed),
+    }
+}
+
+/// For how long a pause lasts that nobody ends: an hour, so that one who forgets it loses no night.
+const PAUSE: u64 = 3600;
+
+pub(super) async fn invite_page(signed: Signed) -> Response {
+    let form = signed.form();
+    invite_form(&signed, form, None)
+}
+
+fn invite_form(signed: &Signed, form: Form, invitation: Option<Invitation>) -> Response {
+    let command = invitation.as_ref().map_or_else(String::new, |invitation| {
+        format!("narrowboat peer join {} {}", show::quoted(&invitation.code), address(&invitation.listen, &signed.host))
+    });
+    let page = Invite {
+        frame: Frame::of(signed, "peers", "Invite a box"),
+        picture: invitation.as_ref().and_then(|invitation| qr::svg(&invitation.code, "The code of the invitation")),
+        minutes: invitation.as_ref().map_or(0, |invitation| invitation.seconds / 60),
+        invitation,
+        command,
+        form,
+    };
+    show_page(of_form(&page.form), &page)
+}
+
+/// Where the other box finds this one, as far as can be told from here.
+fn address(listen: &str, host: &str) -> String {
+    match listen.parse::<std::net::SocketAddr>() {
+        Ok(address) if address.ip().is_unspecified() => format!("{host}:{}", address.port()),
+        _ => listen.to_owned(),
+    }
+}
+
+pub(super) async fn invite(Change { signed, mut form }: Change) -> Response {
+    match signed.request::<Invitation>(Request::PeerInvite { name: form.some("name") }).await {
+        Ok(invitation) => invite_form(&signed, form, Some(invitation)),
+        Err(failed) if failed.kind == "refused" => {
+            form.failed("name", &failed);
+            invite_form(&signed, form, None)
+        }
+        Err(failed) => refused(&failed),
+    }
+}
+
+pub(super) async fn join_page(signed: Signed) -> Response {
+    let form = signed.form();
+    join_form(&signed, form)
+}
+
+fn join_form(signed: &Signed, form: Form) -> Response {
+    show_page(of_form(&form), &Join { frame: Frame::of(signed, "peers", "Join a box"), form })
+}
+
+pub(super) async fn join(Change { signed, mut form }: Change) -> Response {
+    let code = form.needs("code", "The code that the other box gave out.");
+    let address = form.needs("address", "Where the other box is reached, as in head-office.example:4433.");
+    if form.is_good() {
+        match signed.request::<serde_json::Value>(Request::PeerJoin { code, address }).await {
+            Ok(_) => return done(&signed, "/peers", "paired"),
+            Err(failed) if failed.kind == "signed-out" || failed.kind == "forbidden" => return refused(&failed),
+            Err(failed) => form.failed(if failed.kind == "link" { "address" } else { WHOLE }, &failed),
+        }
+    }
+    join_form(&signed, form)
+}
+
+pub(super) async fn remove_page(Path(name): Path<String>, signed: Signed) -> Response {
+    let form = signed.form();
+    confirm(&signed, &name, form).await
+}
+
+async fn confirm(signed: &Signed, name: &str, form: Form) -> Response {
+    if let Err(response) = find(signed, name).await {
+        return response;
+    }
+    let href = format!("/peers/{}", show::part(name));
+    let says = "Nothing is sent to it any more, nor taken from it, and the plans that send to it go. What it has stays there, and its copies here stay \
+                here. To send again, the boxes are paired anew.";
+    Confirm {
+        frame: Frame::of(signed, "peers", format!("Forget {name}?")),
+        says: vec![says.into()],
+        action: format!("{href}/remove"),
+        button: "Forget it",
+        back: href,
+        typed: Some(name.to_owned()),
+        form,
+    }
+    .show()
+}
+
+pub(super) async fn remove(Path(name): Path<String>, Change { signed, mut form }: Change) -> Response {
+    if form.text(TYPED) != name.trim() {
+        form.wrong(TYPED, "This is not its name: nothing was done.");
+        return confirm(&signed, &name, form).await;
+    }
+    match signed.request::<Acknowledged>(Request::PeerRemove { name: name.clone() }).await {
+        Ok(_) => done(&signed, "/peers", "unpaired"),
+        Err(failed) if failed.kind == "refused" => {
+            form.failed(WHOLE, &failed);
+            confirm(&signed, &name, form).await
+        }
+        Err(failed) => refused(&failed),
+    }
+}

@@ -1,0 +1,332 @@
+//! Whether what is backed up is safe: of each dataset a word, and of the box what somebody should do.
+
+use crate::control::reports::{Dataset, Lag, Plan, Status};
+use crate::disks::state::Health;
+use crate::units::duration;
+use crate::web::show;
+
+/// How something is. Each has a colour, an icon and a word, so that no one has to see colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Mark {
+    Still,
+    Good,
+    Busy,
+    Warn,
+    Bad,
+}
+
+impl Mark {
+    /// As styles and icons call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Mark::Still => "still",
+            Mark::Good => "good",
+            Mark::Busy => "busy",
+            Mark::Warn => "warn",
+            Mark::Bad => "bad",
+        }
+    }
+}
+
+/// How a dataset is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Protection {
+    pub mark: Mark,
+    pub word: &'static str,
+    pub detail: String,
+}
+
+/// How old a copy may be beyond what its plan wants, before it counts as late.
+const SLACK: f64 = 3600.0;
+/// How old the newest copy may be where there is no plan.
+const OLD: f64 = 2.0 * 86_400.0;
+
+fn is(mark: Mark, word: &'static str, detail: impl Into<String>) -> Protection {
+    Protection { mark, word, detail: detail.into() }
+}
+
+/// How a dataset is, as the status shows.
+pub(super) fn of(status: &Status, dataset: &Dataset) -> Protection {
+    if let Some(damage) = &dataset.damage {
+        return is(Mark::Bad, "Damaged", damage.clone());
+    }
+    if dataset.read_only {
+        return is(Mark::Still, "Copy", "kept here for another box");
+    }
+    let plans: Vec<&Plan> = status.plans.iter().filter(|plan| plan.dataset == dataset.name).collect();
+    let best = plans.iter().map(|plan| by_plan(plan)).min_by_key(|protection| protection.mark);
+    let without = || without_plan(status, dataset);
+    best.unwrap_or_else(without)
+}
+
+fn by_plan(plan: &Plan) -> Protection {
+    let peer = &plan.peer;
+    let age = plan.behind_seconds.map(|age| show::coarse(&(age as u64)));
+    let error = || plan.error.clone().unwrap_or_else(|| format!("{peer} was not reached"));
+    let wanted = 2.0 * plan.every_seconds.unwrap_or_default() as f64 + SLACK;
+    let late = plan.behind_seconds.is_some_and(|age| age > wanted);
+    match (plan.state.as_str(), age) {
+        ("failing", _) => is(Mark::Bad, "Failing", error()),
+        ("paused", _) => is(Mark::Warn, "Paused", format!("nothing goes to {peer} until it is resumed")),
+        ("retrying", _) => is(Mark::Warn, "Retrying", error()),
+        (_, Some(age)) if late => is(Mark::Warn, "Late", format!("what {peer} has is {age} old")),
+        ("sending" | "preparing" | "queued", _) => is(Mark::Busy, "Being copied", format!("to {peer}")),
+        (_, Some(_)) if plan.behind_seconds == Some(0.0) => {
+            is(Mark::Good, "Protected", format!("{peer} has everything"))
+        }
+        (_, Some(age)) => is(Mark::Good, "Protected", format!("what {peer} has is {age} old")),
+        (_, None) => is(Mark::Busy, "Not copied yet", format!("the first copy goes to {peer} soon")),
+    }
+}
+
+fn without_plan(status: &Status, dataset: &Dataset) -> Protection {
+    let lags = status.peers.iter().flat_map(|peer| peer.lag.iter().map(move |lag| (peer, lag)));
+    let newest =
+        lags.filter(|(_, lag)| lag.dataset == dataset.name).min_by(|(_, a), (_, b)| a.seconds.total_cmp(&b.seconds));
+    match newest {
+        Some((peer, Lag { snapshots_behind: 0, seconds, .. })) if *seconds < OLD => {
+            is(Mark::Good, "Copied", format!("{} has it as it was {} ago", peer.name, show::coarse(&(*seconds as u64))))
+        }
+        Some((peer, lag)) => {
+            let age = show::coarse(&(lag.seconds as u64));
+            is(
+                Mark::Warn,
+                "Out of date",
+                format!("what {} has is {age} old, and nothing sends it by itself", peer.name),
+            )
+        }
+        None => is(Mark::Warn, "Only here", "no other box has a copy"),
+    }
+}
+
+/// Something that somebody should know, and mostly do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub mark: Mark,
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// Where that is done on the page, and what the link says.
+    pub link: Option<(String, &'static str)>,
+}
+
+fn problem(mark: Mark, what: impl AsRef<str>, remedy: &str) -> Problem {
+    Problem { mark, what: show::sentence(what.as_ref()), remedy: remedy.to_owned(), link: None }
+}
+
+/// All of that, the worst first.
+pub(super) fn problems(status: &Status) -> Vec<Problem> {
+    let mut all: Vec<Problem> = of_disk(status).into_iter().chain(of_store(status)).collect();
+    all.extend(status.datasets.iter().filter_map(|dataset| of_dataset(status, dataset)));
+    all.extend(status.peers.iter().filter(|peer| peer.connected_from.is_none() && peer.last_error.is_some()).map(
+        |peer| {
+            let why = peer.last_error.as_deref().unwrap_or_default();
+            Problem {
+                link: Some((format!("/peers/{}", show::part(&peer.name)), "Look at the peer")),
+                ..problem(Mark::Warn, format!("{} was not reached: {why}", peer.name), "It is tried again by itself.")
+            }
+        },
+    ));
+    all.extend(status.owed_thaws.iter().map(|owed| {
+        let what = format!("{} may stand still since {}: its thaw failed", owed.hook, show::when(&owed.since));
+        let why = owed.problem.as_deref().map(show::sentence).unwrap_or_default();
+        problem(Mark::Bad, what, &format!("It is tried again and again. {why}"))
+    }));
+    all.sort_by_key(|problem| std::cmp::Reverse(problem.mark));
+    all
+}
+
+fn of_disk(status: &Status) -> Vec<Problem> {
+    let mut all = Vec::new();
+    if let Some(why) = &status.disk.stopped {
+        all.push(problem(
+            Mark::Bad,
+            format!("nothing is written any more: {why}"),
+            "Look at the disk, then restart the box.",
+        ));
+    }
+    if let Some(waits) = &status.disk.waits {
+        let what = format!(
+            "the disk has not answered for {} ({} of {})",
+            duration(waits.seconds),
+            waits.operation,
+            waits.file
+        );
+        all.push(problem(Mark::Bad, what, "Look at its cables and its health."));
+    }
+    if let Some(fault) = &status.disk.last_fault {
+        let what = format!(
+            "the disk failed {} times, last {} ago: {}",
+            status.disk.faults,
+            duration(fault.seconds_ago),
+            fault.error
+        );
+        all.push(problem(Mark::Warn, what, "Have it replaced before it fails for good."));
+    }
+    if let Some(slow) = &status.disk.slow {
+        let what = format!(
+            "the disk is slow: {} on average for each of {} operations",
+            duration(slow.mean_seconds),
+            slow.operations
+        );
+        all.push(problem(Mark::Warn, what, "Look at its health, and at what else uses it."));
+    }
+    if let Some(array) = &status.array {
+        let mark = match array.health {
+            Health::Broken => Mark::Bad,
+            Health::Degraded | Health::Rebuilding if array.degraded > 0 => Mark::Warn,
+            _ => Mark::Still,
+        };
+        all.extend(array.advice.iter().map(|advice| problem(mark, advice, "")));
+    }
+    if status.full {
+        let remedy = "Writes are refused until there is room: delete what nobody needs, or give the box a larger disk.";
+        all.push(Problem {
+            link: Some(("/datasets".into(), "Look at the datasets")),
+            ..problem(Mark::Bad, "the disk is full, or nearly", remedy)
+        });
+    }
+    all
+}
+
+fn of_store(status: &Status) -> Vec<Problem> {
+    let mut all = Vec::new();
+    if status.damaged_objects > 0 {
+        let what = format!("{} are damaged", show::many(&status.damaged_objects, "object"));
+        all.push(problem(Mark::Bad, what, "Peers are asked for them; narrowboat scrub show tells whom it hits."));
+    }
+    if let Some(why) = &status.unreclaimed {
+        all.push(problem(Mark::Bad, format!("what is deleted gives no room back: {why}"), ""));
+    }
+    if let Some(why) = &status.stalled {
+        all.push(problem(Mark::Bad, why, "What was written is safe, but is not deduplicated."));
+    }
+    if let Some(why) = &status.unsplit {
+        all.push(problem(Mark::Bad, format!("the journal grows: {why}"), ""));
+    }
+    if let Some(ahead) = status.ahead_seconds {
+        let what = format!("the clock was set back by {}", duration(ahead));
+        all.push(problem(Mark::Warn, what, "The times of what is written are ahead of it until it has caught up."));
+    }
+    if let Some(why) = &status.unmeasured {
+        let age = status.age_seconds.map(duration).unwrap_or_default();
+        all.push(problem(Mark::Warn, format!("these figures are {age} old: {why}"), ""));
+    }
+    all
+}
+
+fn of_dataset(status: &Status, dataset: &Dataset) -> Option<Problem> {
+    let protection = of(status, dataset);
+    if protection.mark < Mark::Warn {
+        return None;
+    }
+    let remedy = match (protection.word, status.peers.is_empty()) {
+        ("Only here", true) => {
+            return Some(Problem {
+                link: Some(("/peers".into(), "Pair with another box")),
+                ..problem(
+                    protection.mark,
+                    format!("{}: {}", dataset.name, protection.detail),
+                    "Pair this box with the one at head office.",
+                )
+            });
+        }
+        ("Only here" | "Out of date", false) => "Say where it is copied, and how often.",
+        ("Damaged", _) => "Its journal is kept. Peers may have what is missing.",
+        ("Late", _) => "The line may be too slow for what changes, or its hours too short.",
+        _ => "",
+    };
+    Some(Problem {
+        link: Some((format!("/datasets/{}#copies", show::part(&dataset.name)), "Look at the dataset")),
+        ..problem(protection.mark, format!("{}: {}", dataset.name, protection.detail), remedy)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::control::reports::Peer;
+
+    use super::*;
+
+    fn dataset(name: &str) -> Dataset {
+        let value = serde_json::json!({
+            "name": name, "id": "00", "kind": "share", "dedup": "inline", "read_only": false, "origin": null, "created": "", "logical_bytes": 0,
+            "used_bytes": null, "files": 0, "directories": 0, "snapshots": 0, "newest_snapshot": null, "export": null, "target": null, "lun": null,
+            "damage": null, "window": null, "deferred": null
+        });
+        serde_json::from_value(value).expect("a dataset")
+    }
+
+    fn peer(lag: &[Lag]) -> Peer {
+        let value = serde_json::json!({
+            "name": "hub", "id": "ab", "addresses": [], "paired": "", "connected_from": null, "last_error": null, "limit": null,
+            "round_trip_ms": null, "wire_bytes_sent": 0, "wire_bytes_received": 0, "lag": lag
+        });
+        serde_json::from_value(value).expect("a peer")
+    }
+
+    fn plan(state: &str, behind: Option<f64>) -> Plan {
+        Plan {
+            dataset: "d".into(),
+            peer: "hub".into(),
+            state: state.into(),
+            behind_seconds: behind,
+            every_seconds: Some(3600),
+            ..Plan::default()
+        }
+    }
+
+    #[test]
+    fn what_a_plan_came_to_is_what_counts() {
+        let cases = [
+            ("up to date", Some(0.0), "Protected"),
+            ("waiting", Some(3000.0), "Protected"),
+            ("waiting", Some(90_000.0), "Late"),
+            ("sending", Some(90_000.0), "Late"),
+            ("sending", Some(30.0), "Being copied"),
+            ("sending", None, "Being copied"),
+            ("waiting", None, "Not copied yet"),
+            ("paused", Some(0.0), "Paused"),
+            ("failing", Some(0.0), "Failing"),
+        ];
+        for (state, behind, word) in cases {
+            let status = Status { plans: vec![plan(state, behind)], ..Status::default() };
+            assert_eq!(of(&status, &dataset("d")).word, word, "{state} {behind:?}");
+            assert_eq!(of(&status, &dataset("other")).word, "Only here");
+        }
+    }
+
+    #[test]
+    fn without_a_plan_the_newest_copy_counts() {
+        let lag = |seconds: f64, behind| Lag {
+            dataset: "d".into(),
+            newest_there: "s".into(),
+            time: String::new(),
+            seconds,
+            snapshots_behind: behind,
+        };
+        for (lags, word) in [
+            (vec![], "Only here"),
+            (vec![lag(60.0, 0)], "Copied"),
+            (vec![lag(60.0, 1)], "Out of date"),
+            (vec![lag(9e9, 0)], "Out of date"),
+        ] {
+            let status = Status { peers: vec![peer(&lags)], ..Status::default() };
+            assert_eq!(of(&status, &dataset("d")).word, word);
+        }
+        let damaged = Dataset { damage: Some("torn".into()), ..dataset("d") };
+        assert_eq!(of(&Status::default(), &damaged).mark, Mark::Bad);
+        assert_eq!(of(&Status::default(), &Dataset { read_only: true, ..dataset("d") }).mark, Mark::Still);
+    }
+
+    #[test]
+    fn the_worst_stands_first_and_what_is_well_is_no_problem() {
+        let status =
+            Status { full: true, datasets: vec![dataset("d")], ahead_seconds: Some(60.0), ..Status::default() };
+        let marks: Vec<_> = problems(&status).iter().map(|problem| problem.mark).collect();
+        assert_eq!(marks, [Mark::Bad, Mark::Warn, Mark::Warn]);
+        let well =
+            Status { datasets: vec![dataset("d")], plans: vec![plan("up to date", Some(0.0))], ..Status::default() };
+        assert_eq!(problems(&well), []);
+    }
+}

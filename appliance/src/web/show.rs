@@ -1,0 +1,164 @@
+//! Numbers, times and sentences as pages show them, and addresses of pages.
+
+use std::fmt::Write;
+use std::sync::OnceLock;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::accounts::Role;
+use crate::clock;
+use crate::units::{ByteSize, bit_rate, duration};
+
+static ZONE: OnceLock<TimeZone> = OnceLock::new();
+
+/// Reads which clock hangs on the wall here. Later there are no files to read it from.
+pub(super) fn know_zone() {
+    ZONE.get_or_init(TimeZone::system);
+}
+
+/// The name of that clock.
+pub(super) fn zone() -> String {
+    ZONE.get().and_then(TimeZone::iana_name).unwrap_or("UTC").to_owned()
+}
+
+/// A size.
+pub(super) fn size(bytes: &u64) -> String {
+    ByteSize(*bytes).to_string()
+}
+
+/// A rate in bits per second.
+pub(super) fn rate(bits: &u64) -> String {
+    bit_rate(*bits as f64)
+}
+
+/// A cap: none, a stop, or a rate.
+pub(super) fn cap(bits: &Option<u64>) -> String {
+    match bits {
+        None => "no limit".into(),
+        Some(0) => "paused".into(),
+        Some(bits) => rate(bits),
+    }
+}
+
+/// How long something takes.
+pub(super) fn lasting(seconds: &f64) -> String {
+    duration(*seconds)
+}
+
+/// A moment by the clock on the wall: "23 Nov 2026, 14:05". What is no moment stays as it is.
+pub(super) fn when(rfc3339: &str) -> String {
+    let zone = ZONE.get().cloned().unwrap_or(TimeZone::UTC);
+    let moment = rfc3339.parse::<Timestamp>().map(|moment| moment.to_zoned(zone));
+    moment.map_or_else(|_| rfc3339.to_owned(), |moment| moment.strftime("%-d %b %Y, %H:%M").to_string())
+}
+
+/// How long ago that was: "3 min ago".
+pub(super) fn ago(rfc3339: &str) -> String {
+    let Ok(moment) = rfc3339.parse::<Timestamp>() else { return rfc3339.to_owned() };
+    match (clock::wall().0 / 1_000_000_000).saturating_sub(moment.as_second()) {
+        ..=-60 => when(rfc3339),
+        -59..=59 => "just now".into(),
+        seconds => format!("{} ago", coarse(&seconds.unsigned_abs())),
+    }
+}
+
+/// A length of time without what nobody needs of it.
+pub(super) fn coarse(seconds: &u64) -> String {
+    let many = |count: u64, one: &str, more: &str| format!("{count} {}", if count == 1 { one } else { more });
+    match *seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h", seconds / 3600),
+        _ => many(seconds / 86_400, "day", "days"),
+    }
+}
+
+/// Some part of a whole, in percent, never above 100.
+pub(super) fn percent(part: &u64, whole: &u64) -> u64 {
+    (u128::from(*part) * 100 / u128::from((*whole).max(1))).min(100) as u64
+}
+
+/// One, or many: "1 snapshot", "3 snapshots".
+pub(super) fn many(count: &usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if *count == 1 { "" } else { "s" })
+}
+
+/// A role in a word.
+pub(super) fn role(role: &Role) -> &'static str {
+    match role {
+        Role::Viewer => "viewer",
+        Role::Operator => "operator",
+        Role::Administrator => "administrator",
+    }
+}
+
+/// The role that a word stands for.
+pub(super) fn role_named(word: &str) -> Option<Role> {
+    [Role::Viewer, Role::Operator, Role::Administrator].into_iter().find(|known| role(known) == word)
+}
+
+/// With a capital.
+pub(super) fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    let first: String = letters.next().map(|first| first.to_uppercase().collect()).unwrap_or_default();
+    first + letters.as_str()
+}
+
+/// A sentence as it stands by itself: with a capital, and a full stop.
+pub(super) fn sentence(text: &str) -> String {
+    let mut sentence = capital(text.trim());
+    if !sentence.ends_with(['.', '!', '?', '`']) {
+        sentence.push('.');
+    }
+    sentence
+}
+
+/// A name as a part of an address.
+pub(super) fn part(name: &str) -> String {
+    let mut text = String::new();
+    for byte in name.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => text.push(char::from(byte)),
+            // A dot alone is another folder's name.
+            b'.' if name.len() > 2 => text.push('.'),
+            byte => write!(text, "%{byte:02X}").unwrap_or_default(),
+        }
+    }
+    text
+}
+
+/// A word as a shell takes it.
+pub(super) fn quoted(word: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:@%+=,[]".contains(letter);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_part_of_an_address() {
+        assert_eq!(part("a/b?c#d e.1"), "a%2Fb%3Fc%23d%20e.1");
+        assert_eq!((part(".."), part("é\"<")), ("%2E%2E".into(), "%C3%A9%22%3C".into()));
+    }
+
+    #[test]
+    fn a_shell_takes_a_name_as_one_word() {
+        assert_eq!(quoted("iqn.2026-01.example:box"), "iqn.2026-01.example:box");
+        assert_eq!(quoted("it's; rm -rf /"), r"'it'\''s; rm -rf /'");
+    }
+
+    #[test]
+    fn sentences_and_times_are_for_people() {
+        assert_eq!(sentence("the name is taken"), "The name is taken.");
+        assert_eq!((coarse(&59), coarse(&7300), coarse(&200_000)), ("59 s".into(), "2 h".into(), "2 days".into()));
+        assert_eq!((percent(&3, &2), percent(&0, &0), percent(&u64::MAX, &u64::MAX)), (100, 0, 100));
+        assert_eq!(when("yesterday"), "yesterday");
+        assert_eq!(when("2026-11-23T14:05:06Z"), "23 Nov 2026, 14:05");
+    }
+}

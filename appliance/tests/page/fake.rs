@@ -1,0 +1,264 @@
+//! A box that is made up, at the other end of the door: it answers what the page worker asks, and remembers what it was asked.
+
+use std::io::{BufRead, BufReader, IoSliceMut, Write};
+use std::mem::MaybeUninit;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use narrowboat::accounts::Role;
+use narrowboat::control::door::{Ask, Call, Person, Proof};
+use narrowboat::control::{Failed, Message, Request};
+use narrowboat::web::start::Start;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType,
+    recvmsg, send, shutdown, socketpair,
+};
+use serde_json::{Value, json};
+
+/// The claim code that it takes.
+pub const CODE: &str = "BOAT-7Q2M-KX41-ZP";
+/// A password that is good enough.
+pub const PASSWORD: &str = "lantern orbit meadow 4";
+/// What it calls a session of its administrator, and one of somebody who only looks.
+pub const SESSION: &str = "session-of-the-administrator";
+pub const VIEWER: &str = "session-of-a-viewer";
+
+/// What it knows.
+#[derive(Default)]
+pub struct Memory {
+    pub claimed: bool,
+    /// The requests of the command line that came, as JSON.
+    pub asked: Vec<Value>,
+    /// How often anything came.
+    pub calls: usize,
+    pub status: Value,
+    pub snapshots: Value,
+    /// What it answers with until it is told otherwise.
+    pub refuses: Option<Failed>,
+    /// How long it thinks.
+    pub thinks: Duration,
+}
+
+/// A worker, and the box that it belongs to.
+pub struct Page {
+    pub address: SocketAddr,
+    pub worker: Child,
+    pub memory: Arc<Mutex<Memory>>,
+    door: OwnedFd,
+}
+
+impl Page {
+    /// Starts a worker for a box that nobody owns yet.
+    pub fn start() -> Page {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).expect("a door");
+        let worker = Command::new(env!("CARGO_BIN_EXE_narrowboat"))
+            .arg("page-worker")
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::from(OwnedFd::from(listener)))
+            .spawn()
+            .expect("a worker");
+        let file = |name: &str| {
+            std::fs::read_to_string(format!("{}/tests/tls/{name}", env!("CARGO_MANIFEST_DIR"))).expect("a file")
+        };
+        let start = Start {
+            name: "branch-7".into(),
+            certificate_pem: file("server.pem"),
+            key_pem: file("server.key"),
+            user: None,
+            group: None,
+        };
+        send(&ours, &serde_json::to_vec(&start).expect("JSON"), SendFlags::empty()).expect("a first message");
+        let memory = Arc::new(Mutex::new(Memory {
+            status: super::sample::status(),
+            snapshots: super::sample::snapshots(),
+            ..Memory::default()
+        }));
+        let (taking, remembers) = (ours.try_clone().expect("a descriptor"), memory.clone());
+        std::thread::spawn(move || {
+            while let Some(stream) = take(&taking) {
+                let memory = remembers.clone();
+                std::thread::spawn(move || answer(&stream, &memory));
+            }
+        });
+        Page { address, worker, memory, door: ours }
+    }
+
+    /// Has the box end, as far as the worker can tell.
+    pub fn end_box(&self) {
+        shutdown(&self.door, Shutdown::Both).expect("an open door");
+    }
+
+    /// The same for a box that somebody owns.
+    pub fn claimed() -> Page {
+        let page = Page::start();
+        page.memory().claimed = true;
+        page
+    }
+
+    pub fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().expect("nobody panicked")
+    }
+
+    /// The last request of the command line.
+    pub fn asked(&self) -> Value {
+        self.memory().asked.last().cloned().unwrap_or_default()
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        let _ = self.worker.kill();
+        let _ = self.worker.wait();
+    }
+}
+
+/// Takes one end of a pair from the door; none at its end.
+fn take(door: impl AsFd) -> Option<UnixStream> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0; 8];
+    let got = recvmsg(door, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC).ok()?;
+    if got.bytes == 0 {
+        return None;
+    }
+    ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut ends) => ends.next().map(UnixStream::from),
+        _ => None,
+    })
+}
+
+fn answer(stream: &UnixStream, memory: &Mutex<Memory>) {
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).expect("a call");
+    let call: Call = serde_json::from_str(&line).expect("a call that is one");
+    let thinks = memory.lock().expect("nobody panicked").thinks;
+    std::thread::sleep(thinks);
+    let outcome = decide(&call, &mut memory.lock().expect("nobody panicked"));
+    let progress = Message::Progress(narrowboat::jobs::Progress { what: "thinking".into(), ..Default::default() });
+    let end = outcome.map_or_else(Message::Failed, Message::Done);
+    for message in [progress, end] {
+        let mut line = serde_json::to_vec(&message).expect("JSON");
+        line.push(b'\n');
+        // A worker that was killed takes no answer.
+        let _ = (&mut &*stream).write_all(&line);
+    }
+}
+
+fn failed(kind: &str, message: &str) -> Failed {
+    Failed::of(kind, message)
+}
+
+fn decide(call: &Call, memory: &mut Memory) -> Result<Value, Failed> {
+    memory.calls += 1;
+    let administrator = Person { user: "admin".into(), role: Role::Administrator, second_factor: false };
+    let who = match &call.proof {
+        Some(Proof::Session(session)) if session == SESSION => Some(administrator.clone()),
+        Some(Proof::Session(session)) if session == VIEWER => {
+            Some(Person { user: "auditor".into(), role: Role::Viewer, second_factor: true })
+        }
+        _ => None,
+    };
+    let enters = || Ok(json!({ "session": SESSION, "person": administrator }));
+    match &call.ask {
+        Ask::State => return Ok(json!({ "name": "branch-7", "version": "0.1.0", "claimed": memory.claimed })),
+        Ask::Strength { password, .. } => {
+            let enough = password.len() >= 12;
+            return Ok(
+                json!({ "score": if enough { 4 } else { 1 }, "enough": enough, "advice": if enough { "" } else { "Add a word or two." } }),
+            );
+        }
+        Ask::Claim { code, password, .. } => {
+            if code.replace('-', "").to_uppercase() != CODE.replace('-', "") {
+                return Err(failed("refused", "this is not the claim code"));
+            }
+            if password.len() < 12 {
+                return Err(failed("refused", "the password is too easy to guess"));
+            }
+            memory.claimed = true;
+            return enters();
+        }
+        Ask::SignIn { user, password, .. } if user == "slow" && !password.is_empty() => {
+            return Err(failed("wait", "too many wrong tries: try again in 30 s"));
+        }
+        Ask::SignIn { user, password, .. } => {
+            return if user == "admin" && password == PASSWORD {
+                enters()
+            } else {
+                Err(failed("refused", "the name or the password is wrong"))
+            };
+        }
+        _ => {}
+    }
+    let Some(person) = who else { return Err(failed("signed-out", "nobody is signed in")) };
+    match &call.ask {
+        Ask::Whoami => Ok(json!(person)),
+        Ask::Box { request } => of_box(request, &person, memory),
+        Ask::Users => {
+            Ok(json!([administrator, { "user": "<b>o'neil</b>", "role": "operator", "second_factor": true }]))
+        }
+        Ask::Sessions => Ok(json!([
+            { "id": "1", "user": "admin", "from": "192.0.2.17", "begun": "2026-11-23T08:01:00Z", "used": "2026-11-23T14:10:00Z", "own": true },
+            { "id": "2", "user": "admin", "from": "192.0.2.40", "begun": "2026-11-22T18:30:00Z", "used": "2026-11-22T19:12:00Z", "own": false }
+        ])),
+        Ask::Tokens => Ok(
+            json!([{ "id": "7", "label": "monitoring", "user": "admin", "role": "viewer", "ends": "2027-02-20T00:00:00Z" }]),
+        ),
+        Ask::TokenAdd { .. } => Ok(json!({ "id": "8", "token": "nb_4Jw8Qm2sX0c7Rk5T" })),
+        Ask::TotpOffer => Ok(
+            json!({ "secret": "JBSWY3DPEHPK3PXP", "url": "otpauth://totp/branch-7:admin?secret=JBSWY3DPEHPK3PXP&issuer=Narrowboat" }),
+        ),
+        Ask::TotpConfirm { code } if code != "123456" => {
+            Err(failed("refused", "this is not what the telephone shows now"))
+        }
+        Ask::Audit { .. } => Ok(super::sample::audit()),
+        Ask::PasswordChange { old, .. } if old != PASSWORD => {
+            Err(failed("refused", "this is not the password that you have"))
+        }
+        _ => Ok(json!({ "message": "done" })),
+    }
+}
+
+fn of_box(request: &Request, person: &Person, memory: &mut Memory) -> Result<Value, Failed> {
+    memory.asked.push(serde_json::to_value(request).expect("JSON"));
+    let looks = matches!(
+        request,
+        Request::Status
+            | Request::SnapshotList { .. }
+            | Request::DatasetListDeleted
+            | Request::SnapshotListDeleted { .. }
+            | Request::LimitExplain { .. }
+            | Request::Diff { .. }
+    );
+    if !looks && person.role == Role::Viewer {
+        return Err(failed("forbidden", "a viewer changes nothing"));
+    }
+    if let Some(refuses) = memory.refuses.clone().filter(|_| !looks) {
+        return Err(refuses);
+    }
+    Ok(match request {
+        Request::Status => memory.status.clone(),
+        Request::SnapshotList { .. } => memory.snapshots.clone(),
+        Request::ShareCreate { name, .. } | Request::VolumeCreate { name, .. } => {
+            let dataset = super::sample::dataset(name, "share");
+            memory.status["datasets"].as_array_mut().expect("a list").push(dataset.clone());
+            dataset
+        }
+        Request::SnapshotCreate { .. } | Request::SnapshotHold { .. } => memory.snapshots[0].clone(),
+        Request::DatasetListDeleted => super::sample::deleted(),
+        Request::SnapshotListDeleted { .. } => json!([]),
+        Request::PeerInvite { .. } => json!({ "code": "4417-anchor-willow", "seconds": 600, "listen": "0.0.0.0:4433" }),
+        Request::LimitExplain { .. } => super::sample::explained(),
+        Request::Limit { .. } => {
+            json!({ "receive": false, "peer": "head-office", "limit": 20_000_000, "reason": "rate", "rule": null, "zone": null, "until": null, "then": null, "rate": 20_000_000, "calendar": [] })
+        }
+        Request::Diff { .. } => super::sample::diff(),
+        _ => json!({ "message": "done" }),
+    })
+}

@@ -1,0 +1,113 @@
+//! What the made-up box holds: an office as it might be, and names as nobody would wish them.
+
+use serde_json::{Value, json};
+
+/// A dataset of that name.
+pub fn dataset(name: &str, kind: &str) -> Value {
+    let volume = kind == "volume";
+    json!({
+        "name": name, "id": "5b0c", "kind": kind, "dedup": "inline", "read_only": false, "origin": null, "created": "2026-10-02T09:12:00Z",
+        "logical_bytes": 812_345_678_901_u64, "used_bytes": volume.then_some(214_748_364_800_u64), "files": if volume { 0 } else { 184_220 },
+        "directories": if volume { 0 } else { 9_113 }, "snapshots": 3, "newest_snapshot": "2026-11-23T13-00-00.000Z",
+        "export": (!volume).then(|| format!("/{name}")), "target": volume.then(|| format!("iqn.2026-01.example.narrowboat:branch-7.{name}")),
+        "lun": volume.then_some(0), "damage": null, "window": null, "deferred": null
+    })
+}
+
+fn plan(dataset: &str, state: &str, behind: Option<f64>, error: Option<&str>) -> Value {
+    json!({
+        "dataset": dataset, "peer": "head-office", "plan": "every 1 h", "every_seconds": 3600, "hours": null, "class": "normal", "state": state,
+        "error": error, "next": "2026-11-23T15:00:00Z", "newest_there": behind.map(|_| "2026-11-23T13-00-00.000Z"), "behind_seconds": behind
+    })
+}
+
+/// A box in the middle of its day.
+pub fn status() -> Value {
+    let replica =
+        json!({ "read_only": true, "origin": "77aa", "name": "warehouse.office", "export": "/warehouse.office" });
+    let mut copy = dataset("warehouse.office", "share");
+    copy.as_object_mut().expect("an object").extend(replica.as_object().cloned().expect("an object"));
+    json!({
+        "name": "branch-7", "version": "0.1.0", "store": "9f3c11d0a4e84b2ab7550d0b8a6f2c19", "realm": "public", "peer_id": "4f:1a:09:bc:77:d2:e0:5c",
+        "nfs": "0.0.0.0:2049", "iscsi": ["0.0.0.0:3260"], "wan": "0.0.0.0:4433", "cap": null, "receive_cap": null,
+        "logical_bytes": 1_624_000_000_000_u64, "protected_bytes": 9_870_000_000_000_u64, "unique_bytes": 702_000_000_000_u64,
+        "stored_bytes": 468_000_000_000_u64, "folder_bytes": 481_000_000_000_u64,
+        "parts": { "objects_bytes": 461_000_000_000_u64, "directories_bytes": 3_100_000_000_u64, "index_bytes": 9_400_000_000_u64, "catalogue_bytes": 81_000_000,
+                   "journal_bytes": 5_300_000_000_u64, "history_bytes": 2_000_000_000, "aside_bytes": 0, "other_bytes": 1_000_000 },
+        "dedup_ratio": 14.1, "objects": 91_003_118, "containers": 29_511, "index_bytes": 9_400_000_000_u64, "journal_bytes": 5_300_000_000_u64,
+        "history_bytes": 0, "overlay_bytes": 0, "disk_bytes": 1_920_000_000_000_u64, "disk_free_bytes": 1_402_000_000_000_u64, "full": false,
+        "stalled": null, "quarantine": { "datasets": 1, "snapshots": 0 },
+        "datasets": [dataset("office", "share"), dataset("exchange", "volume"), dataset("pictures", "share"), dataset("<script>alert('x')</script>", "share"),
+                     dataset("مكتب القاهرة", "share"), copy],
+        "peers": [{
+            "name": "head-office", "id": "b3:90:1c:55:0e:7a", "addresses": ["hq.example:4433", "198.51.100.7:4433"], "paired": "2026-10-02T09:40:00Z",
+            "connected_from": "198.51.100.7:4433", "path": null, "last_error": null, "limit": 20_000_000, "granted": null, "sending": 14_200_000, "receiving": 310_000,
+            "round_trip_ms": 38.4, "wire_bytes_sent": 48_112_000_000_u64, "wire_bytes_received": 1_290_000_000, "software": "narrowboat 0.1.0", "proves": true,
+            "lag": [
+                { "dataset": "office", "newest_there": "2026-11-23T13-00-00.000Z", "time": "2026-11-23T13:00:00Z", "seconds": 4200.0, "snapshots_behind": 0 },
+                { "dataset": "exchange", "newest_there": "2026-11-23T12-00-00.000Z", "time": "2026-11-23T12:00:00Z", "seconds": 7800.0, "snapshots_behind": 1 }
+            ]
+        }],
+        "replications": [running(), ended("done", true, None), ended("failed", false, Some("head-office has no room left"))],
+        "plans": [plan("office", "waiting", Some(4200.0), None), plan("exchange", "sending", Some(3000.0), None),
+                  plan("<script>alert('x')</script>", "failing", Some(90_000.0), Some("head-office refused it: it has no room left"))],
+        "damaged_objects": 0
+    })
+}
+
+fn running() -> Value {
+    let mut one = ended("running", false, None);
+    one["id"] = json!(41);
+    one["snapshot"] = json!("exchange@2026-11-23T13-00-00.000Z");
+    one
+}
+
+fn ended(state: &str, proved: bool, error: Option<&str>) -> Value {
+    json!({
+        "id": 40, "snapshot": "office@2026-11-23T13-00-00.000Z", "peer": "head-office", "class": "normal", "state": state, "error": error, "trouble": null,
+        "begun": "2026-11-23T13:00:04Z", "logical_bytes": 812_345_678_901_u64, "differing_bytes": 4_100_000_000_u64, "bits_per_second": 14_200_000,
+        "chunks": { "offered": 9, "known": 4, "sent": 5 }, "nodes": { "offered": 9, "known": 4, "sent": 5 }, "shared": 0, "payload_bytes": 811_000_000,
+        "stored_bytes": 0, "raw_bytes": 2_583_000_000_u64, "differences": 0, "levels": {}, "wire_bytes_sent": 843_000_000, "wire_bytes_received": 9_000_000,
+        "seconds": 512.0, "peak_bits_per_second": 19_900_000, "root": null, "root_there": null, "proved": proved
+    })
+}
+
+/// Snapshots of any of them.
+pub fn snapshots() -> Value {
+    let one = |name: &str, time: &str, held: bool| json!({ "dataset": "office", "name": name, "id": "1", "time": time, "root": "ab", "sealed": true, "held": held, "logical_bytes": 812_345_678_901_u64, "files": 184_220, "frees_bytes": 1_200_000_000 });
+    json!([
+        one("2026-11-23T13-00-00.000Z", "2026-11-23T13:00:00Z", false),
+        one("before the move \"<i>", "2026-11-20T17:30:00Z", true),
+        one("2026-11-19T13-00-00.000Z", "2026-11-19T13:00:00Z", false)
+    ])
+}
+
+pub fn deleted() -> Value {
+    json!([{ "kind": "share", "dataset": "scratch", "name": "scratch", "id": "c0ffee", "snapshots": 2, "deleted": "2026-11-21T10:00:00Z", "by": "a person", "seconds_left": 400_000, "within_deleted": false }])
+}
+
+pub fn diff() -> Value {
+    json!({ "from": "a", "to": "b", "changes": [
+        { "what": "added", "path": "/reports/2026/<img src=x onerror=alert(1)>.pdf", "was": null, "bytes": 120_000 },
+        { "what": "content", "path": "/mail/inbox.mbox", "was": null, "bytes": 48_000_000 },
+        { "what": "renamed", "path": "/plans/new.dwg", "was": "/plans/old.dwg", "bytes": 0 },
+        { "what": "removed", "path": "/tmp/x", "was": null, "bytes": 0 }
+    ] })
+}
+
+pub fn explained() -> Value {
+    let cap = json!({ "receive": false, "peer": "head-office", "limit": 20_000_000, "reason": "rule", "rule": "mon-fri 08:00-18:00 20Mbit", "zone": "UTC",
+        "until": "2026-11-23T18:00:00Z", "then": null, "rate": null, "calendar": ["mon-fri 08:00-18:00 20Mbit"] });
+    json!({ "time": "2026-11-23T14:10:00Z", "whole": cap, "peers": [{
+        "cap": cap, "in_force": 20_000_000, "recovery": null, "line": null, "sending": 14_200_000, "behind": ["exchange"], "under_way": 1,
+        "left_bytes": 843_000_000, "caught_up": { "answer": "at", "time": "2026-11-23T14:21:00Z", "seconds": 660 }
+    }] })
+}
+
+pub fn audit() -> Value {
+    json!([
+        { "number": 312, "time": "2026-11-23T13:58:10Z", "user": "admin", "from": "192.0.2.17", "what": "snapshot-create office", "outcome": "done" },
+        { "number": 311, "time": "2026-11-23T13:57:44Z", "user": "<b>o'neil</b>", "from": "192.0.2.40", "what": "dataset-delete pictures", "outcome": "forbidden" },
+        { "number": 310, "time": "2026-11-23T13:40:02Z", "user": null, "from": "203.0.113.9", "what": "sign-in", "outcome": "refused" }
+    ])
+}

@@ -1,0 +1,166 @@
+//! The page of a real box: its own worker, its accounts, its store; from the claim to a protected share, as a browser does it.
+
+#[path = "page/browser.rs"]
+#[allow(dead_code, reason = "each test file uses a part")]
+mod browser;
+mod common;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use browser::{Answer, Browser};
+use common::{Served, data_folder, facts, until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+const GOOD: &str = "Tram 12 smells of rye bread";
+const PAGES: [&str; 14] = [
+    "/",
+    "/live/overview",
+    "/datasets",
+    "/datasets/new",
+    "/datasets/office",
+    "/datasets/office/changes",
+    "/deleted",
+    "/peers",
+    "/peers/invite",
+    "/jobs",
+    "/security",
+    "/users",
+    "/audit",
+    "/system",
+];
+
+/// A box with a page whose certificate the tests believe.
+fn with_page(folder: &Path) -> PathBuf {
+    let data = data_folder(folder, "box");
+    let tls = format!("{}/tests/tls", env!("CARGO_MANIFEST_DIR"));
+    let page = format!("listen = '127.0.0.1:0'\ncertificate_file = '{tls}/server.pem'\nkey_file = '{tls}/server.key'");
+    let file = data.join("narrowboat.toml");
+    let config = fs::read_to_string(&file).expect("a config");
+    fs::write(&file, config.replace("[page]\nlisten = ''", &format!("[page]\n{page}"))).expect("written");
+    data
+}
+
+fn address(data: &Path) -> SocketAddr {
+    facts(data, &["status"])["page"].as_str().and_then(|text| text.parse().ok()).expect("a page")
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Follows where a form leads.
+fn follow(browser: &mut Browser, answer: &Answer) -> Answer {
+    assert!((300..400).contains(&answer.status), "{} {}", answer.status, answer.body);
+    let to = answer.header("location").to_owned();
+    browser.get(&to)
+}
+
+/// The box's page worker.
+fn worker(served: &Served) -> Option<i32> {
+    let of = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let children =
+        fs::read_dir("/proc").expect("Linux").flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let parent = |pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
+    };
+    children.into_iter().find(|pid: &i32| parent(pid) == served.pid() && of(pid).contains("page-worker"))
+}
+
+#[test]
+fn from_the_claim_to_a_protected_share() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = with_page(folder.path());
+    let served = Served::start(&data);
+    let mut browser = Browser::new(address(&data));
+    let claim = browser.get("/claim");
+    let code = text(&facts(&data, &["account", "claim"])["code"]);
+    let fields = |code: &str, user: &str, password: &str| {
+        [("code", code), ("user", user), ("password", password), ("again", password)]
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+    };
+    let send = |browser: &mut Browser, from: &Answer, fields: [(String, String); 4]| {
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+        browser.submit(from, "/claim", &fields)
+    };
+    // Each refusal stands beside its field, and what was typed is still there.
+    for (code, user, password, field) in [
+        ("0000-0000-0000-0000", "anna", GOOD, "code"),
+        (&code, "anna", "password1234", "password"),
+        (&code, "an\u{202e}na", GOOD, "user"),
+    ] {
+        let answer = send(&mut browser, &claim, fields(code, user, password));
+        assert_eq!(answer.status, 422, "{field}");
+        assert!(answer.body.contains(&format!("id=\"{field}-wrong\"")), "{field}: {}", answer.body);
+        assert!(answer.body.contains(user) && !answer.body.contains(password), "{field}");
+    }
+    let entered = send(&mut browser, &claim, fields(&code.to_lowercase(), "Ännä 老师", GOOD));
+    let overview = follow(&mut browser, &entered);
+    assert!(overview.status == 200 && overview.body.contains("Ännä 老师"), "{}", overview.body);
+
+    let new = browser.get("/datasets/new");
+    let made = browser.submit(
+        &new,
+        "/datasets/new",
+        &[("kind", "share"), ("name", "office"), ("dedup", "inline"), ("size", "")],
+    );
+    let page = follow(&mut browser, &made);
+    assert!(page.body.contains("office") && page.body.contains("mount"), "{}", page.body);
+    let made = browser.submit(&page, "/datasets/office/snapshots", &[("name", "monday"), ("snapshot", "monday")]);
+    let page = follow(&mut browser, &made);
+    assert!(
+        page.body.contains("monday") || !facts(&data, &["snapshot", "list"]).as_array().expect("a list").is_empty(),
+        "{}",
+        page.body
+    );
+    for path in PAGES {
+        let answer = browser.get(path);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        assert!(answer.header("content-security-policy").contains("default-src 'none'"), "{path}");
+    }
+    assert!(browser.get("/audit").body.contains("share-create"), "what she did is in the log");
+
+    let form = browser.get("/");
+    browser.submit(&form, "/sign-out", &[]);
+    assert!((300..400).contains(&browser.get("/datasets").status), "nobody is signed in");
+    let form = browser.get("/sign-in");
+    let wrong = browser.submit(&form, "/sign-in", &[("user", "Ännä 老师"), ("password", "wrong"), ("code", "")]);
+    assert!(wrong.status == 422 && wrong.body.contains("wrong"), "{}", wrong.body);
+    let right = browser.submit(&form, "/sign-in", &[("user", "Ännä 老师"), ("password", GOOD), ("code", "")]);
+    assert!(follow(&mut browser, &right).body.contains("office"));
+    assert!(!served.log().contains(GOOD) && !served.log().contains(&code));
+}
+
+#[test]
+fn a_worker_has_nothing_and_another_one_comes_where_it_ends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = with_page(folder.path());
+    let served = Served::start(&data);
+    let mut browser = Browser::new(address(&data));
+    assert_eq!(browser.get("/claim").status, 200);
+    let first = worker(&served).expect("there is one");
+    let status = fs::read_to_string(format!("/proc/{first}/status")).expect("it lives");
+    let line = |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+    assert!(line("NoNewPrivs").ends_with('1'), "{status}");
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(line("Uid:").split_whitespace().nth(1), Some("65534"), "{status}");
+        assert_eq!(line("CapEff").split_whitespace().nth(1), Some("0000000000000000"));
+    }
+    let open: Vec<_> = fs::read_dir(format!("/proc/{first}/fd"))
+        .expect("root may look")
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .filter(|to| to.starts_with(&data))
+        .collect();
+    assert!(open.is_empty(), "it has files of the box: {open:?}");
+
+    kill_process(Pid::from_raw(first).expect("a process"), Signal::KILL).expect("ours");
+    until("another one serves", || worker(&served).is_some_and(|second| second != first));
+    assert_eq!(browser.get("/claim").status, 200);
+    let second = worker(&served).expect("there is one");
+    served.kill();
+    until("it ends with its box", || !Path::new(&format!("/proc/{second}/exe")).exists());
+}
