@@ -53,6 +53,22 @@ pub(super) fn when(rfc3339: &str) -> String {
     moment.map_or_else(|_| rfc3339.to_owned(), |moment| moment.strftime("%-d %b %Y, %H:%M").to_string())
 }
 
+/// A snapshot's name; the moment where it was named by it, as the box does (`2026-11-23T13-00-00.000Z`).
+pub(super) fn snapshot(name: &str) -> String {
+    let moment = name.split_once('T').map(|(day, time)| format!("{day}T{}", time.replace('-', ":")));
+    let moment = moment.filter(|moment| moment.ends_with('Z') && moment.parse::<Timestamp>().is_ok());
+    moment.map_or_else(|| name.to_owned(), |moment| when(&moment))
+}
+
+/// A number with thousands apart.
+pub(super) fn count(number: &u64) -> String {
+    let digits = number.to_string();
+    let first = digits.len() % 3;
+    let groups = digits.as_bytes()[first..].chunks(3).map(String::from_utf8_lossy);
+    let head = Some(digits[..first].into()).filter(|_| first > 0);
+    head.into_iter().chain(groups).collect::<Vec<_>>().join(",")
+}
+
 /// How long ago that was: "3 min ago".
 pub(super) fn ago(rfc3339: &str) -> String {
     let Ok(moment) = rfc3339.parse::<Timestamp>() else { return rfc3339.to_owned() };
@@ -158,6 +174,9 @@ mod tests {
         assert_eq!(sentence("the name is taken"), "The name is taken.");
         assert_eq!((coarse(&59), coarse(&7300), coarse(&200_000)), ("59 s".into(), "2 h".into(), "2 days".into()));
         assert_eq!((percent(&3, &2), percent(&0, &0), percent(&u64::MAX, &u64::MAX)), (100, 0, 100));
+        assert_eq!((count(&0), count(&1000), count(&12_345_678)), ("0".into(), "1,000".into(), "12,345,678".into()));
+        assert_eq!(snapshot("2026-11-23T13-00-00.000Z"), "23 Nov 2026, 13:00");
+        assert_eq!((snapshot("before the move"), snapshot("T-Z")), ("before the move".into(), "T-Z".into()));
         assert_eq!(when("yesterday"), "yesterday");
         assert_eq!(when("2026-11-23T14:05:06Z"), "23 Nov 2026, 14:05");
     }

@@ -105,9 +105,22 @@ pub fn explained() -> Value {
 }
 
 pub fn audit() -> Value {
+    let entry = |n: u64, who: &str, from: &str, what: &str, with: Value, of: Option<u64>, outcome: Option<&str>| {
+        let by = if who.is_empty() { "" } else { "session" };
+        json!({ "n": n, "at": "2026-11-23T13:58:10Z", "who": who, "by": by, "from": from, "what": what, "with": with, "of": of, "outcome": outcome })
+    };
     json!([
-        { "number": 312, "time": "2026-11-23T13:58:10Z", "user": "admin", "from": "192.0.2.17", "what": "snapshot-create office", "outcome": "done" },
-        { "number": 311, "time": "2026-11-23T13:57:44Z", "user": "<b>o'neil</b>", "from": "192.0.2.40", "what": "dataset-delete pictures", "outcome": "forbidden" },
-        { "number": 310, "time": "2026-11-23T13:40:02Z", "user": null, "from": "203.0.113.9", "what": "sign-in", "outcome": "refused" }
+        entry(313, "admin", "192.0.2.17", "snapshot-create", Value::Null, Some(312), Some("done")),
+        entry(312, "admin", "192.0.2.17", "snapshot-create", json!({ "dataset": "office" }), None, None),
+        entry(
+            311,
+            "<b>o'neil</b>",
+            "192.0.2.40",
+            "dataset-delete",
+            json!({ "name": "<img src=x>" }),
+            None,
+            Some("forbidden")
+        ),
+        entry(310, "", "203.0.113.9", "sign-in", Value::Null, None, Some("refused"))
     ])
 }

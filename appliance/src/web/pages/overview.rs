@@ -98,7 +98,7 @@ impl Row {
             href: format!("/datasets/{}", show::part(&dataset.name)),
             kind: if dataset.kind == "share" { "share" } else { "volume" },
             protection: protection::of(status, dataset),
-            snapshot: dataset.newest_snapshot.clone().unwrap_or_else(|| "none yet".into()),
+            snapshot: dataset.newest_snapshot.as_deref().map_or_else(|| "none yet".into(), show::snapshot),
             size: dataset.used_bytes.unwrap_or(dataset.logical_bytes),
         }
     }

@@ -103,6 +103,8 @@ fn without_plan(status: &Status, dataset: &Dataset) -> Protection {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
     pub mark: Mark,
+    /// The name of what it is about; empty where it is the box.
+    pub name: String,
     pub what: String,
     /// What to do about it.
     pub remedy: String,
@@ -111,22 +113,22 @@ pub(super) struct Problem {
 }
 
 fn problem(mark: Mark, what: impl AsRef<str>, remedy: &str) -> Problem {
-    Problem { mark, what: show::sentence(what.as_ref()), remedy: remedy.to_owned(), link: None }
+    Problem { mark, name: String::new(), what: show::sentence(what.as_ref()), remedy: remedy.to_owned(), link: None }
 }
 
 /// All of that, the worst first.
 pub(super) fn problems(status: &Status) -> Vec<Problem> {
     let mut all: Vec<Problem> = of_disk(status).into_iter().chain(of_store(status)).collect();
     all.extend(status.datasets.iter().filter_map(|dataset| of_dataset(status, dataset)));
-    all.extend(status.peers.iter().filter(|peer| peer.connected_from.is_none() && peer.last_error.is_some()).map(
-        |peer| {
-            let why = peer.last_error.as_deref().unwrap_or_default();
-            Problem {
-                link: Some((format!("/peers/{}", show::part(&peer.name)), "Look at the peer")),
-                ..problem(Mark::Warn, format!("{} was not reached: {why}", peer.name), "It is tried again by itself.")
-            }
-        },
-    ));
+    all.extend(status.plans.iter().filter_map(|plan| of_plan(status, plan)));
+    all.extend(status.peers.iter().filter(|peer| peer.connected_from.is_none()).filter_map(|peer| {
+        let why = peer.last_error.as_deref()?;
+        Some(Problem {
+            name: peer.name.clone(),
+            link: Some((format!("/peers/{}", show::part(&peer.name)), "Look at the peer")),
+            ..problem(Mark::Warn, format!("it was not reached: {why}"), "It is tried again by itself.")
+        })
+    }));
     all.extend(status.owed_thaws.iter().map(|owed| {
         let what = format!("{} may stand still since {}: its thaw failed", owed.hook, show::when(&owed.since));
         let why = owed.problem.as_deref().map(show::sentence).unwrap_or_default();
@@ -215,31 +217,38 @@ fn of_store(status: &Status) -> Vec<Problem> {
     all
 }
 
+/// What is wrong with one of several copies, where another one is well.
+fn of_plan(status: &Status, plan: &Plan) -> Option<Problem> {
+    let dataset = status.datasets.iter().find(|dataset| dataset.name == plan.dataset)?;
+    let own = by_plan(plan);
+    (own.mark >= Mark::Warn && of(status, dataset).mark < Mark::Warn).then(|| Problem {
+        name: dataset.name.clone(),
+        link: Some((format!("/datasets/{}#copies", show::part(&dataset.name)), "Look at the dataset")),
+        ..problem(Mark::Warn, format!("its copy at {}: {}", plan.peer, own.detail), "Another copy is well.")
+    })
+}
+
 fn of_dataset(status: &Status, dataset: &Dataset) -> Option<Problem> {
     let protection = of(status, dataset);
     if protection.mark < Mark::Warn {
         return None;
     }
-    let remedy = match (protection.word, status.peers.is_empty()) {
+    let (remedy, link) = match (protection.word, status.peers.is_empty()) {
         ("Only here", true) => {
-            return Some(Problem {
-                link: Some(("/peers".into(), "Pair with another box")),
-                ..problem(
-                    protection.mark,
-                    format!("{}: {}", dataset.name, protection.detail),
-                    "Pair this box with the one at head office.",
-                )
-            });
+            ("Pair this box with the one at head office.", ("/peers".into(), "Pair with another box"))
         }
-        ("Only here" | "Out of date", false) => "Say where it is copied, and how often.",
-        ("Damaged", _) => "Its journal is kept. Peers may have what is missing.",
-        ("Late", _) => "The line may be too slow for what changes, or its hours too short.",
-        _ => "",
+        (word, _) => {
+            let remedy = match word {
+                "Only here" | "Out of date" => "Say where it is copied, and how often.",
+                "Damaged" => "Its journal is kept. Peers may have what is missing.",
+                "Late" => "The line may be too slow for what changes, or its hours too short.",
+                _ => "",
+            };
+            (remedy, (format!("/datasets/{}#copies", show::part(&dataset.name)), "Look at the dataset"))
+        }
     };
-    Some(Problem {
-        link: Some((format!("/datasets/{}#copies", show::part(&dataset.name)), "Look at the dataset")),
-        ..problem(protection.mark, format!("{}: {}", dataset.name, protection.detail), remedy)
-    })
+    let told = problem(protection.mark, protection.detail, remedy);
+    Some(Problem { name: dataset.name.clone(), link: Some(link), ..told })
 }
 
 #[cfg(test)]
