@@ -128,7 +128,7 @@ async fn confirm(signed: &Signed, name: &str, form: Form) -> Response {
     };
     let (size, snapshots) = (show::size(&dataset.logical_bytes), show::many(&dataset.snapshots, "snapshot"));
     let mut says = vec![format!(
-        "It holds {size} and has {snapshots}. Clients lose it at once. It can be had back for a while, and keeps its room until then."
+        "It holds {size} and has {snapshots}. Clients lose it at once. Where the box keeps what is deleted for a while, it can be had back until then."
     )];
     if !status.peers.iter().any(|peer| peer.lag.iter().any(|lag| lag.dataset == name)) && !dataset.read_only {
         says.push("No other box has a copy of it.".into());

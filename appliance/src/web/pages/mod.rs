@@ -139,7 +139,10 @@ fn said(word: &str) -> Option<&'static str> {
     const ALL: [(&str, &str); 22] = [
         ("claimed", "The box is yours. Three steps are left until it protects something."),
         ("created", "It was created. Below is how to reach it."),
-        ("deleted", "It was deleted. It can be had back for a while, from “Deleted” on the page of datasets."),
+        (
+            "deleted",
+            "It was deleted. What can be had back, and for how long, stands under “Deleted” on the page of datasets.",
+        ),
         ("restored", "It is back."),
         ("snapshot", "The snapshot was made."),
         ("held", "The snapshot is held: nobody can delete it until it is released."),

@@ -49,7 +49,7 @@ async fn confirm(signed: &Signed, name: &str, snapshot: &str, form: Form) -> Res
     };
     let Some(found) = found else { return super::missing("there is no such snapshot; it may have been deleted") };
     let mut says = vec![format!(
-        "It holds {name} as it was at {} ({}). It can be had back for a while, and keeps its room until then.",
+        "It holds {name} as it was at {} ({}). Where the box keeps what is deleted for a while, it can be had back until then.",
         show::when(&found.time),
         show::ago(&found.time)
     )];
