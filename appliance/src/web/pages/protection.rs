@@ -247,8 +247,9 @@ fn of_dataset(status: &Status, dataset: &Dataset) -> Option<Problem> {
             (remedy, (format!("/datasets/{}#copies", show::part(&dataset.name)), "Look at the dataset"))
         }
     };
-    let told = problem(protection.mark, protection.detail, remedy);
-    Some(Problem { name: dataset.name.clone(), link: Some(link), ..told })
+    // It may begin with the name of a peer, which is written as it is.
+    let what = format!("{}.", protection.detail.trim_end_matches('.'));
+    Some(Problem { mark: protection.mark, name: dataset.name.clone(), what, remedy: remedy.into(), link: Some(link) })
 }
 
 #[cfg(test)]
