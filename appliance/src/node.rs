@@ -201,7 +201,7 @@ impl Node {
             source,
         })?;
         let accounts = Accounts::new(store.clone(), name.clone());
-        let audit = Audit::open(data, &rfc3339(clock::now())).map_err(|error| {
+        let audit = Audit::open(data, &rfc3339(clock::now()), disk.notes()).map_err(|error| {
             Error::from(narrowboat_storage::error::Environment::Io {
                 operation: "open",
                 file: audit::FOLDER.into(),

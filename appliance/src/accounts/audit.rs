@@ -4,10 +4,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::disk::watch::Notes;
 
 /// Its folder in the data folder.
 pub const FOLDER: &str = "audit";
@@ -46,6 +48,7 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Audit {
     folder: PathBuf,
+    notes: Arc<Notes>,
     end: Mutex<End>,
 }
 
@@ -89,12 +92,13 @@ struct Head {
 
 impl Audit {
     /// Opens or begins the log of a data folder, at a moment (RFC 3339).
-    pub fn open(data: &Path, at: &str) -> io::Result<Audit> {
+    /// `notes`: where it is told what its disk does.
+    pub fn open(data: &Path, at: &str, notes: Arc<Notes>) -> io::Result<Audit> {
         let folder = data.join(FOLDER);
         fs::create_dir_all(&folder)?;
         File::open(data)?.sync_all()?;
         let (end, damaged) = End::found(&folder)?;
-        let audit = Audit { folder, end: Mutex::new(end) };
+        let audit = Audit { folder, notes, end: Mutex::new(end) };
         if let Some((file, line)) = damaged {
             tracing::error!(
                 file,
@@ -109,7 +113,9 @@ impl Audit {
 
     /// Adds an entry, which is on the disk when this returns; its number is given to it, and returned.
     pub fn add(&self, entry: Entry) -> io::Result<u64> {
-        self.lock().put(&self.folder, entry)
+        let mut end = self.lock();
+        let file = format!("{FOLDER}/{:06}.log", end.number).into();
+        self.notes.note("write", &file, || end.put(&self.folder, entry))
     }
 
     /// Entries before a number (all where there is none), the newest first, at most so many.

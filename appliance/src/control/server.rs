@@ -195,7 +195,12 @@ fn serve(stream: &UnixStream, node: &Arc<Node>, name: Name) -> io::Result<()> {
         )),
         Ok(Request::Stop) => {
             node.say_farewell(stream.try_clone()?);
-            audited(node, &Told::of_console(&Request::Stop), || api::handle(node, Request::Stop, &gone, &mut tell))
+            let stop = |tell: &mut dyn FnMut(_)| api::handle(node, Request::Stop, &gone, tell);
+            match name {
+                Name::InFolder => audited(node, &Told::of_console(&Request::Stop), || stop(&mut tell)),
+                // The disk of the log does not answer.
+                Name::Second => stop(&mut tell),
+            }
         }
         Ok(Request::QuarantineEmpty { dry_run: false, .. }) if !is_root(stream) => Err(Failed::refused(
             "only root can give up what was deleted before its time: it can't be had back by anybody then",

@@ -149,7 +149,13 @@ impl Notes {
         }
     }
 
-    fn note<T>(&self, operation: &'static str, file: &Arc<str>, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    /// Notes an operation of a file in the data folder, which `work` is.
+    pub fn note<T>(
+        &self,
+        operation: &'static str,
+        file: &Arc<str>,
+        work: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
         let asked = Asked { operation, file: file.clone() };
         let since = Instant::now();
         let ticket = {

@@ -176,10 +176,10 @@ fn decide(call: &Call, memory: &mut Memory) -> Result<Value, Failed> {
         }
         Ask::Claim { code, password, .. } => {
             if code.replace('-', "").to_uppercase() != CODE.replace('-', "") {
-                return Err(failed("refused", "this is not the claim code"));
+                return Err(Failed::about("code", "this is not the claim code"));
             }
             if password.len() < 12 {
-                return Err(failed("refused", "the password is too easy to guess"));
+                return Err(Failed::about("password", "the password is too easy to guess"));
             }
             memory.claimed = true;
             return enters();

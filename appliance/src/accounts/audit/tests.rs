@@ -3,7 +3,7 @@ use super::*;
 const AT: &str = "2026-11-23T14:00:00.000Z";
 
 fn log(data: &Path) -> Audit {
-    Audit::open(data, AT).expect("a sound folder")
+    Audit::open(data, AT, Arc::default()).expect("a sound folder")
 }
 
 fn entry(what: &str) -> Entry {
