@@ -82,7 +82,9 @@ impl Rig {
         let from: IpAddr = "192.168.7.4".parse().expect("an address");
         let ask = Ask::Download { source: source.into(), path: path.into() };
         let mut stream = self.connect();
-        let call = serde_json::to_string(&Call { proof: Some(proof.clone()), from, ask }).expect("JSON") + "\n";
+        let call = serde_json::to_string(&Call { proof: Some(proof.clone()), from, by_itself: false, ask })
+            .expect("JSON")
+            + "\n";
         stream.write_all(call.as_bytes()).expect("the box is there");
         let mut answer = BufReader::new(stream);
         let mut line = String::new();
@@ -109,7 +111,8 @@ impl Rig {
 
     fn ask<T: DeserializeOwned>(&self, proof: Option<&Proof>, ask: Ask) -> Result<T, Failed> {
         let from: IpAddr = "192.168.7.4".parse().expect("an address");
-        let call = serde_json::to_string(&Call { proof: proof.cloned(), from, ask }).expect("JSON") + "\n";
+        let call =
+            serde_json::to_string(&Call { proof: proof.cloned(), from, by_itself: false, ask }).expect("JSON") + "\n";
         match self.told(call.as_bytes()).expect("an answer") {
             Message::Done(value) => Ok(serde_json::from_value(value).expect("what was asked for")),
             Message::Failed(failed) => Err(failed),
@@ -237,6 +240,19 @@ fn what_changes_something_is_in_the_audit_log_and_no_secret_is() {
     for secret in [GOOD, "Wrong and Secret", "7-secret-boat", session] {
         assert!(!written.contains(secret), "{secret}");
     }
+    rig.end();
+}
+
+#[test]
+fn a_flood_of_tries_pushes_nothing_out_of_the_audit_log() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rig = Rig::new(&data_folder(folder.path(), "box"));
+    rig.claim();
+    let guess = || Ask::SignIn { user: "anna".into(), password: "a guess".into(), code: None };
+    let answers: Vec<String> = (0..20).map(|_| kind(rig.ask::<SignedIn>(None, guess()))).collect();
+    assert_eq!(answers.iter().filter(|answer| *answer == "wait").count(), 14, "{answers:?}");
+    let tries = rig.audit().iter().filter(|entry| entry.what == "sign-in").count();
+    assert_eq!(tries, 2 * 6, "those that were tried, each with its outcome");
     rig.end();
 }
 

@@ -1,7 +1,7 @@
 //! The audit log: who asked for what, in a chain of hashes (docs/formats/audit.md).
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +15,8 @@ use crate::disk::watch::Notes;
 pub const FOLDER: &str = "audit";
 /// A file of so many bytes gets no more entries.
 const FILE_BYTES: u64 = 4 << 20;
+/// No more than this is read of one: the log itself never writes it that long.
+const READ_BYTES: u64 = 2 * FILE_BYTES;
 /// So many files stay.
 const FILES_KEPT: u32 = 64;
 
@@ -122,7 +124,7 @@ impl Audit {
     pub fn newest(&self, before: Option<u64>, limit: usize) -> io::Result<Vec<Entry>> {
         let mut found = Vec::new();
         for number in numbers(&self.folder)?.into_iter().rev() {
-            let text = fs::read(file_of(&self.folder, number))?;
+            let (text, _) = contents(&self.folder, number)?;
             let wanted = |entry: &Entry| before.is_none_or(|before| entry.n < before);
             found.extend(lines(&text).rev().filter_map(entry_of).filter(wanted).take(limit - found.len()));
             if found.len() >= limit {
@@ -148,15 +150,13 @@ impl End {
     /// The end of the last file, or of a new one behind it where that is damaged; then its number, and the line.
     fn found(folder: &Path) -> io::Result<(End, Option<(u32, usize)>)> {
         let numbers = numbers(folder)?;
-        let (mut number, mut text) = (1, Vec::new());
-        if let Some(last) = numbers.last() {
-            (number, text) = (*last, fs::read(file_of(folder, *last))?);
-        }
+        let mut number = numbers.last().copied().unwrap_or(1);
+        let (text, whole) = if numbers.is_empty() { (Vec::new(), true) } else { contents(folder, number)? };
         let before = number.checked_sub(1).filter(|before| numbers.contains(before));
         let (chain, next) = match before {
             // Only what a power cut left without a head needs to know.
             Some(before) if !text.contains(&b'\n') => {
-                let read = read(&fs::read(file_of(folder, before))?);
+                let read = read(&contents(folder, before)?.0);
                 (read.chain, read.next)
             }
             _ => ([0; 32], 1),
@@ -166,7 +166,7 @@ impl End {
         } else {
             Read { entries: Vec::new(), chain, next, bytes: 0, rest: Rest::Torn }
         };
-        let damaged = (read.rest == Rest::Damaged).then_some((number, read.entries.len() + 2));
+        let damaged = (read.rest == Rest::Damaged || !whole).then_some((number, read.entries.len() + 2));
         number += u32::from(damaged.is_some());
         let file = open(folder, number)?;
         let bytes = if damaged.is_some() { 0 } else { read.bytes };
@@ -215,6 +215,13 @@ impl End {
         }
         Ok(())
     }
+}
+
+/// What a file holds, and whether that is all of it.
+fn contents(folder: &Path, number: u32) -> io::Result<(Vec<u8>, bool)> {
+    let mut text = Vec::new();
+    let read = File::open(file_of(folder, number))?.take(READ_BYTES).read_to_end(&mut text)? as u64;
+    Ok((text, read < READ_BYTES))
 }
 
 fn open(folder: &Path, number: u32) -> io::Result<File> {

@@ -39,6 +39,9 @@ pub struct Accounts {
     name: String,
     begun: Instant,
     known: Mutex<Known>,
+    /// One change at a time. Who changes holds `known` only to look and to put in its place what was written: a disk that does not answer keeps
+    /// nobody from asking.
+    changing: Mutex<()>,
     /// One password is hashed at a time: each takes 19 MiB.
     hashing: Mutex<()>,
 }
@@ -51,6 +54,8 @@ struct Known {
     guesses: Throttle<(String, Network)>,
     /// By account alone, gently: a crowd of places.
     crowds: Throttle<String>,
+    /// By network alone, gently: a crowd of names.
+    places: Throttle<Network>,
     claims: Throttle<()>,
     /// Second factors that were offered and not confirmed yet.
     offers: BTreeMap<String, String>,
@@ -101,11 +106,13 @@ impl Accounts {
             sessions: Sessions::default(),
             guesses: Throttle::new(5, Duration::from_secs(5), Duration::from_secs(900)),
             crowds: Throttle::new(100, Duration::from_secs(1), Duration::from_secs(10)),
+            places: Throttle::new(20, Duration::from_secs(1), Duration::from_secs(60)),
             claims: Throttle::new(5, Duration::from_secs(10), Duration::from_secs(600)),
             offers: BTreeMap::new(),
             steps: BTreeMap::new(),
         };
-        Accounts { store, name, begun: Instant::now(), known: Mutex::new(known), hashing: Mutex::new(()) }
+        let (known, changing, hashing) = (Mutex::new(known), Mutex::new(()), Mutex::new(()));
+        Accounts { store, name, begun: Instant::now(), known, changing, hashing }
     }
 
     /// True once somebody has claimed the box.
@@ -128,7 +135,7 @@ impl Accounts {
                 ));
             };
             let now = self.now();
-            refuse_waiting(known.claims.wait(&(), now), "Too many wrong codes were tried")?;
+            known.may_claim(now)?;
             known.claims.tried(&(), now);
             if !expected.is(code) {
                 let sentence = "This is not the claim code. It is on the box's display or label, and `narrowboat account claim` shows it at its console.";
@@ -139,35 +146,35 @@ impl Accounts {
         people::check_name(user)?;
         let hash = self.hash(password, &[user])?;
         let user = User { name: user.to_owned(), role: Role::Administrator, password: hash, second_factor: None };
-        let mut known = self.lock();
-        if known.kept()?.claim.is_none() {
-            return Err(Failed::refused("somebody else has claimed this box a moment ago"));
-        }
-        known.change(&self.store, |kept| {
-            kept.claim = None;
+        self.change(|kept| {
+            if kept.claim.take().is_none() {
+                return Err(Failed::refused("somebody else has claimed this box a moment ago"));
+            }
             kept.users.push(user.clone());
+            Ok(())
         })?;
-        Ok(self.begin_session(&mut known, &user, from))
+        Ok(self.begin_session(&mut self.lock(), &user, from))
+    }
+
+    /// Refuses who has to wait before he may try to claim the box. Nothing is counted.
+    pub fn may_claim(&self) -> Result<(), Failed> {
+        self.lock().may_claim(self.now())
+    }
+
+    /// Refuses who has to wait before he may try to sign in. Nothing is counted.
+    pub fn may_sign_in(&self, user: &str, from: IpAddr) -> Result<(), Failed> {
+        self.lock().may_sign_in(&(user.to_owned(), from.into()), self.now())
     }
 
     /// Signs somebody in.
     pub fn sign_in(&self, user: &str, password: &str, code: Option<&str>, from: IpAddr) -> Result<SignedIn, Failed> {
-        let (party, crowd) = ((user.to_owned(), Network::from(from)), user.to_owned());
-        let now = self.now();
+        let party = (user.to_owned(), Network::from(from));
         let found = {
             let mut known = self.lock();
-            refuse_waiting(
-                known.guesses.wait(&party, now).max(known.crowds.wait(&crowd, now)),
-                "Too many wrong passwords were tried",
-            )?;
-            known.guesses.tried(&party, now);
-            known.crowds.tried(&crowd, now);
+            known.tries(&party, self.now())?;
             known.kept()?.user(user).cloned()
         };
-        let right = {
-            let _one = self.hashing.lock().unwrap_or_else(PoisonError::into_inner);
-            password::verify(password, found.as_ref().map(|user| user.password.as_str()))
-        };
+        let right = self.is_password(password, found.as_ref());
         let wrong = || Failed::about("password", "Name or password is wrong.");
         let found = found.filter(|_| right).ok_or_else(wrong)?;
         let mut known = self.lock();
@@ -176,25 +183,23 @@ impl Accounts {
         if let Some(secret) = &found.second_factor {
             let Some(code) = code.filter(|code| !code.trim().is_empty()) else {
                 // He knows the password: that he has to say more is no wrong try.
-                known.guesses.right(&party);
-                known.crowds.right(&crowd);
+                known.was_right(&party);
                 return Err(Failed::about("code", "Please type the six digits that your second factor shows."));
             };
             known.use_code(user, secret, code)?;
         }
-        known.guesses.right(&party);
-        known.crowds.right(&crowd);
+        known.was_right(&party);
         Ok(self.begin_session(&mut known, &found, from))
     }
 
-    /// Who a proof stands for; "signed-out" where it is of nobody.
-    pub fn asker(&self, proof: Option<&Proof>) -> Result<Asker, Failed> {
+    /// Who a proof stands for; "signed-out" where it is of nobody. `used`: somebody does something with it, which keeps a session alive.
+    pub fn asker(&self, proof: Option<&Proof>, used: bool) -> Result<Asker, Failed> {
         let nobody = || Failed::of("signed-out", "Please sign in.");
         let mut known = self.lock();
         let now = self.now();
         match proof.ok_or_else(nobody)? {
             Proof::Session(proof) => {
-                let user = known.sessions.user(proof, now, clock::now()).ok_or_else(nobody)?;
+                let user = known.sessions.user(proof, now, used.then(clock::now)).ok_or_else(nobody)?;
                 let role = known.kept()?.user(&user).map(|user| user.role).ok_or_else(nobody)?;
                 Ok(Asker { user, role, by: "session".into() })
             }
@@ -222,6 +227,22 @@ impl Accounts {
             .map_err(|failed| Failed { field: failed.field.or(Some("password".into())), ..failed })
     }
 
+    /// Whether this is the password of a user; of nobody it takes as long to say no.
+    fn is_password(&self, password: &str, user: Option<&User>) -> bool {
+        let _one = self.hashing.lock().unwrap_or_else(PoisonError::into_inner);
+        password::verify(password, user.map(|user| user.password.as_str()))
+    }
+
+    /// Changes what is kept, if `change` takes it as it is: in the store first.
+    fn change<T>(&self, change: impl FnOnce(&mut Kept) -> Result<T, Failed>) -> Result<T, Failed> {
+        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.lock().kept()?.clone();
+        let outcome = change(&mut kept)?;
+        kept.keep(&self.store)?;
+        self.lock().kept = Ok(kept);
+        Ok(outcome)
+    }
+
     /// Of a clock that nobody can set.
     fn now(&self) -> Duration {
         self.begun.elapsed()
@@ -237,13 +258,29 @@ impl Known {
         self.kept.as_ref().map_err(Clone::clone)
     }
 
-    /// Changes what is kept: in the store first.
-    fn change<T>(&mut self, store: &Store, change: impl FnOnce(&mut Kept) -> T) -> Result<T, Failed> {
-        let mut kept = self.kept()?.clone();
-        let outcome = change(&mut kept);
-        kept.keep(store)?;
-        self.kept = Ok(kept);
-        Ok(outcome)
+    fn may_claim(&self, now: Duration) -> Result<(), Failed> {
+        refuse_waiting(self.claims.wait(&(), now), "Too many wrong codes were tried")
+    }
+
+    fn may_sign_in(&self, party: &(String, Network), now: Duration) -> Result<(), Failed> {
+        let wait =
+            self.guesses.wait(party, now).max(self.crowds.wait(&party.0, now)).max(self.places.wait(&party.1, now));
+        refuse_waiting(wait, "Too many wrong passwords were tried")
+    }
+
+    /// Counts a try with a password, wrong until [`Known::was_right`] says otherwise; refused where it has to wait.
+    fn tries(&mut self, party: &(String, Network), now: Duration) -> Result<(), Failed> {
+        self.may_sign_in(party, now)?;
+        self.guesses.tried(party, now);
+        self.crowds.tried(&party.0, now);
+        self.places.tried(&party.1, now);
+        Ok(())
+    }
+
+    fn was_right(&mut self, party: &(String, Network)) {
+        self.guesses.right(party);
+        self.crowds.right(&party.0);
+        self.places.right(&party.1);
     }
 
     /// Refuses a wrong code of a second factor; a right one does not count again.

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::kept::User;
-use super::{Accounts, Asker, Known, Role, password, person, second_factor};
+use super::kept::{Kept, User};
+use super::{Accounts, Asker, Known, Role, person, second_factor};
 use crate::control::Failed;
 use crate::control::door::{Person, Proof, SessionRow, TotpOffer};
 use crate::units::rfc3339;
@@ -39,7 +39,7 @@ impl Accounts {
     /// Who somebody is who has proved that.
     pub fn whoami(&self, asker: &Asker) -> Result<Person, Failed> {
         let known = self.lock();
-        let user = found(&known, &asker.user)?;
+        let user = found(known.kept()?, &asker.user)?;
         Ok(Person { role: asker.role, ..person(user) })
     }
 
@@ -52,37 +52,34 @@ impl Accounts {
     pub fn add_user(&self, name: &str, role: Role, password: &str) -> Result<(), Failed> {
         check_name(name)?;
         let hash = self.hash(password, &[name])?;
-        let mut known = self.lock();
-        let kept = known.kept()?;
-        if kept.user(name).is_some() {
-            return Err(Failed::about("user", format!("There is a user {name} already.")));
-        }
-        if kept.users.len() >= USERS_MAX {
-            return Err(Failed::refused(format!("There are {USERS_MAX} users, which is all that a box takes.")));
-        }
-        let user = User { name: name.to_owned(), role, password: hash, second_factor: None };
-        known.change(&self.store, |kept| {
+        self.change(|kept| {
+            if kept.user(name).is_some() {
+                return Err(Failed::about("user", format!("There is a user {name} already.")));
+            }
+            if kept.users.len() >= USERS_MAX {
+                return Err(Failed::refused(format!("There are {USERS_MAX} users, which is all that a box takes.")));
+            }
             // A box that has a user belongs to somebody.
             kept.claim = None;
-            kept.users.push(user);
+            kept.users.push(User { name: name.to_owned(), role, password: hash, second_factor: None });
+            Ok(())
         })
     }
 
     /// One less; his sessions and tokens end. The last administrator stays.
     pub fn remove_user(&self, name: &str) -> Result<(), Failed> {
-        let mut known = self.lock();
-        found(&known, name)?;
-        let others = known.kept()?.users.iter().filter(|user| user.name != name);
-        if !others.clone().any(|user| user.role == Role::Administrator) {
-            let sentence =
-                "This is the last administrator: make another one first, or nobody could look after the box.";
-            return Err(Failed::refused(sentence));
-        }
-        known.change(&self.store, |kept| {
+        self.change(|kept| {
+            found(kept, name)?;
             kept.users.retain(|user| user.name != name);
             kept.tokens.retain(|token| token.user != name);
+            if !kept.users.iter().any(|user| user.role == Role::Administrator) {
+                let sentence =
+                    "This is the last administrator: make another one first, or nobody could look after the box.";
+                return Err(Failed::refused(sentence));
+            }
+            Ok(())
         })?;
-        known.forget(name);
+        self.lock().forget(name);
         Ok(())
     }
 
@@ -97,35 +94,32 @@ impl Accounts {
     ) -> Result<(), Failed> {
         self.prove_password(&asker.user, old, from, "old")?;
         let hash = self.hash(new, &[&asker.user]).map_err(|failed| Failed { field: Some("new".into()), ..failed })?;
-        let mut known = self.lock();
-        found(&known, &asker.user)?;
-        known.change(&self.store, |kept| set(kept, &asker.user, |user| user.password = hash))?;
+        self.change(|kept| set(kept, &asker.user, |user| user.password = hash))?;
         let own = proof.and_then(|proof| match proof {
             Proof::Session(proof) => Some(super::sessions::id_of(proof)),
             Proof::Token(_) => None,
         });
-        known.sessions.end_where(|id, session| session.user == asker.user && own.as_deref() != Some(id));
+        let others = |id: &str, user: &str| user == asker.user && own.as_deref() != Some(id);
+        self.lock().sessions.end_where(|id, session| others(id, &session.user));
         Ok(())
     }
 
     /// Sets the password of a user without asking for the old one, and drops his second factor, sessions and tokens: at the console.
     pub fn reset_password(&self, name: &str, new: &str) -> Result<(), Failed> {
-        found(&self.lock(), name)?;
+        found(self.lock().kept()?, name)?;
         let hash = self.hash(new, &[name])?;
-        let mut known = self.lock();
-        found(&known, name)?;
-        known.change(&self.store, |kept| {
-            set(kept, name, |user| (user.password, user.second_factor) = (hash, None));
+        self.change(|kept| {
             kept.tokens.retain(|token| token.user != name);
+            set(kept, name, |user| (user.password, user.second_factor) = (hash, None))
         })?;
-        known.forget(name);
+        self.lock().forget(name);
         Ok(())
     }
 
     /// A secret for a second factor. It counts once a code of it was seen.
     pub fn offer_second_factor(&self, asker: &Asker) -> Result<TotpOffer, Failed> {
         let mut known = self.lock();
-        found(&known, &asker.user)?;
+        found(known.kept()?, &asker.user)?;
         let secret = second_factor::new_secret(rand::random());
         known.offers.insert(asker.user.clone(), secret.clone());
         Ok(TotpOffer { url: second_factor::url(&secret, &asker.user, &self.name), secret })
@@ -133,21 +127,23 @@ impl Accounts {
 
     /// Has the second factor that was offered last count from now on.
     pub fn confirm_second_factor(&self, asker: &Asker, code: &str) -> Result<(), Failed> {
-        let mut known = self.lock();
-        let secret = known.offers.get(&asker.user).cloned();
-        let secret = secret.ok_or_else(|| Failed::refused("No second factor was offered: please begin again."))?;
-        known.steps.remove(&asker.user);
-        known.use_code(&asker.user, &secret, code)?;
-        known.change(&self.store, |kept| set(kept, &asker.user, |user| user.second_factor = Some(secret)))?;
-        known.offers.remove(&asker.user);
+        let secret = {
+            let mut known = self.lock();
+            let secret = known.offers.get(&asker.user).cloned();
+            let secret = secret.ok_or_else(|| Failed::refused("No second factor was offered: please begin again."))?;
+            known.steps.remove(&asker.user);
+            known.use_code(&asker.user, &secret, code)?;
+            secret
+        };
+        self.change(|kept| set(kept, &asker.user, |user| user.second_factor = Some(secret)))?;
+        self.lock().offers.remove(&asker.user);
         Ok(())
     }
 
     /// Drops the second factor of whoever asks.
     pub fn remove_second_factor(&self, asker: &Asker, password: &str, from: IpAddr) -> Result<(), Failed> {
         self.prove_password(&asker.user, password, from, "password")?;
-        let mut known = self.lock();
-        known.change(&self.store, |kept| set(kept, &asker.user, |user| user.second_factor = None))
+        self.change(|kept| set(kept, &asker.user, |user| user.second_factor = None))
     }
 
     /// Sessions: of whoever asks, of everybody for administrators.
@@ -180,21 +176,15 @@ impl Accounts {
     /// Asks for the password once more, with the same patience as for signing in.
     fn prove_password(&self, user: &str, password: &str, from: IpAddr, field: &str) -> Result<(), Failed> {
         let party = (user.to_owned(), from.into());
-        let hash = {
+        let of = {
             let mut known = self.lock();
-            let now = self.now();
-            super::refuse_waiting(known.guesses.wait(&party, now), "Too many wrong passwords were tried")?;
-            known.guesses.tried(&party, now);
-            found(&known, user)?.password.clone()
+            known.tries(&party, self.now())?;
+            found(known.kept()?, user)?.clone()
         };
-        let right = {
-            let _one = self.hashing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            password::verify(password, Some(&hash))
-        };
-        if !right {
+        if !self.is_password(password, Some(&of)) {
             return Err(Failed::about(field, "This is not your password."));
         }
-        self.lock().guesses.right(&party);
+        self.lock().was_right(&party);
         Ok(())
     }
 }
@@ -208,12 +198,14 @@ impl Known {
     }
 }
 
-fn found<'k>(known: &'k Known, name: &str) -> Result<&'k User, Failed> {
-    known.kept()?.user(name).ok_or_else(|| Failed::about("user", format!("There is no user {name}.")))
+fn found<'k>(kept: &'k Kept, name: &str) -> Result<&'k User, Failed> {
+    kept.user(name).ok_or_else(|| nobody(name))
 }
 
-fn set(kept: &mut super::Kept, name: &str, change: impl FnOnce(&mut User)) {
-    if let Some(user) = kept.users.iter_mut().find(|user| user.name == name) {
-        change(user);
-    }
+fn set(kept: &mut Kept, name: &str, change: impl FnOnce(&mut User)) -> Result<(), Failed> {
+    kept.users.iter_mut().find(|user| user.name == name).map(change).ok_or_else(|| nobody(name))
+}
+
+fn nobody(name: &str) -> Failed {
+    Failed::about("user", format!("There is no user {name}."))
 }

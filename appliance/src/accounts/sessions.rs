@@ -61,15 +61,17 @@ impl Sessions {
         self.0.insert(key(proof), session);
     }
 
-    /// Whose session this is the proof of, which it keeps alive.
-    pub(super) fn user(&mut self, proof: &str, now: Duration, time: Timestamp) -> Option<String> {
+    /// Whose session this is the proof of, which keeps it alive where it is used, at `time`.
+    pub(super) fn user(&mut self, proof: &str, now: Duration, time: Option<Timestamp>) -> Option<String> {
         let key = key(proof);
         let session = self.0.get_mut(&key)?;
         if !session.lives(now) {
             self.0.remove(&key);
             return None;
         }
-        (session.used, session.seen) = (now, time);
+        if let Some(time) = time {
+            (session.used, session.seen) = (now, time);
+        }
         Some(session.user.clone())
     }
 
@@ -105,6 +107,7 @@ mod tests {
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
     const TIME: Timestamp = Timestamp(0);
+    const USED: Option<Timestamp> = Some(TIME);
 
     fn at(minutes: u64) -> Duration {
         Duration::from_secs(60 * minutes)
@@ -114,16 +117,26 @@ mod tests {
     fn a_session_ends_by_itself() {
         let mut sessions = Sessions::default();
         sessions.begin("a", "anna", HERE, at(0), TIME);
-        assert_eq!(sessions.user("a", at(59), TIME).as_deref(), Some("anna"));
-        assert_eq!(sessions.user("a", at(118), TIME).as_deref(), Some("anna"), "it was used meanwhile");
-        assert_eq!(sessions.user("b", at(118), TIME), None);
-        assert_eq!(sessions.user("a", at(178), TIME), None, "idle for an hour");
-        assert_eq!(sessions.user("a", at(178), TIME), None);
+        assert_eq!(sessions.user("a", at(59), USED).as_deref(), Some("anna"));
+        assert_eq!(sessions.user("a", at(118), USED).as_deref(), Some("anna"), "it was used meanwhile");
+        assert_eq!(sessions.user("b", at(118), USED), None);
+        assert_eq!(sessions.user("a", at(178), USED), None, "idle for an hour");
+        assert_eq!(sessions.user("a", at(178), USED), None);
         sessions.begin("a", "anna", HERE, at(0), TIME);
         for minutes in (0..720).step_by(30) {
-            assert!(sessions.user("a", at(minutes), TIME).is_some(), "{minutes}");
+            assert!(sessions.user("a", at(minutes), USED).is_some(), "{minutes}");
         }
-        assert_eq!(sessions.user("a", at(720), TIME), None, "half a day is enough");
+        assert_eq!(sessions.user("a", at(720), USED), None, "half a day is enough");
+    }
+
+    #[test]
+    fn a_page_that_only_stands_open_keeps_no_session_alive() {
+        let mut sessions = Sessions::default();
+        sessions.begin("a", "anna", HERE, at(0), TIME);
+        for minutes in 0..60 {
+            assert_eq!(sessions.user("a", at(minutes), None).as_deref(), Some("anna"), "{minutes}");
+        }
+        assert_eq!(sessions.user("a", at(60), None), None);
     }
 
     #[test]
@@ -134,12 +147,12 @@ mod tests {
             sessions.begin(&format!("{nth}"), "anna", HERE, at(nth), TIME);
         }
         assert_eq!(sessions.all(None, at(30)).len(), OF_ONE_MAX + 1);
-        assert!(sessions.user("9", at(30), TIME).is_none() && sessions.user("29", at(30), TIME).is_some());
+        assert!(sessions.user("9", at(30), USED).is_none() && sessions.user("29", at(30), USED).is_some());
         let own = sessions.all(Some("29"), at(30)).into_iter().find(|(.., own)| *own).expect("its own");
         assert_eq!(sessions.end_where(|id, _| id == own.0), 1);
-        assert!(sessions.user("29", at(30), TIME).is_none());
+        assert!(sessions.user("29", at(30), USED).is_none());
         sessions.end("28");
         assert_eq!(sessions.end_where(|_, session| session.user == "anna"), 18);
-        assert_eq!(sessions.user("of bert", at(30), TIME).as_deref(), Some("bert"));
+        assert_eq!(sessions.user("of bert", at(30), USED).as_deref(), Some("bert"));
     }
 }

@@ -24,7 +24,7 @@ fn claimed(data: &Path) -> (Accounts, Proof) {
 }
 
 fn asker(accounts: &Accounts, proof: &Proof) -> Asker {
-    accounts.asker(Some(proof)).expect("signed in")
+    accounts.asker(Some(proof), true).expect("signed in")
 }
 
 fn kind<T>(outcome: Result<T, Failed>) -> String {
@@ -47,7 +47,11 @@ fn the_claim_code_counts_once_and_the_owner_stays_over_restarts() {
     drop(first);
     let again = accounts(data.path());
     assert!(again.claimed() && again.claim_code().is_none());
-    assert_eq!(kind(again.asker(Some(&Proof::Session(begun.session)))), "signed-out", "a restart signs everybody out");
+    assert_eq!(
+        kind(again.asker(Some(&Proof::Session(begun.session)), true)),
+        "signed-out",
+        "a restart signs everybody out"
+    );
     again.sign_in("anna", GOOD, None, HERE).expect("her password stays");
 }
 
@@ -78,6 +82,19 @@ fn passwords_are_not_guessed_and_a_stranger_locks_nobody_out() {
     assert_eq!(wrong("nobody", THERE), "refused", "and users that there are not look the same");
     let said = |user: &str| accounts.sign_in(user, "wrong", None, HERE).map(drop).expect_err("wrong").message;
     assert_eq!(said("nobody"), said("anna"));
+}
+
+#[test]
+fn who_tries_many_names_waits_too_and_who_waits_is_told_without_being_counted() {
+    let data = tempfile::tempdir().expect("a folder");
+    let (accounts, _) = claimed(data.path());
+    for nth in 0..21 {
+        assert_eq!(kind(accounts.sign_in(&format!("user {nth}"), "wrong", None, THERE)), "refused", "{nth}");
+    }
+    assert_eq!(kind(accounts.may_sign_in("somebody else", THERE)), "wait");
+    assert_eq!(kind(accounts.sign_in("somebody else", "wrong", None, THERE)), "wait");
+    assert_eq!(kind(accounts.may_sign_in("anna", HERE)), "done", "from elsewhere");
+    accounts.sign_in("anna", GOOD, None, HERE).expect("her password");
 }
 
 #[test]
@@ -128,10 +145,10 @@ fn users_come_and_go_with_all_that_is_theirs() {
     assert_eq!(accounts.sessions(&bert, Some(&session)).len(), 1, "he sees his own");
     assert_eq!(accounts.sessions(&asker(&accounts, &proof), Some(&proof)).len(), 2);
     accounts.change_password(&bert, Some(&session), GOOD, BETTER, HERE).expect("he knows the old one");
-    assert!(accounts.asker(Some(&session)).is_ok(), "the session that changed it stays");
+    assert!(accounts.asker(Some(&session), true).is_ok(), "the session that changed it stays");
     accounts.reset_password("Бёрт 老师", GOOD).expect("at the console");
-    assert_eq!(kind(accounts.asker(Some(&session))), "signed-out");
-    assert_eq!(kind(accounts.asker(Some(&token))), "signed-out");
+    assert_eq!(kind(accounts.asker(Some(&session), true)), "signed-out");
+    assert_eq!(kind(accounts.asker(Some(&token), true)), "signed-out");
     accounts.remove_user("Бёрт 老师").expect("he is there");
     assert!(accounts.sign_in("Бёрт 老师", GOOD, None, HERE).is_err());
     assert_eq!(accounts.users().expect("readable").len(), 1);
@@ -159,7 +176,7 @@ fn tokens_do_what_they_were_made_for_until_they_end() {
     let mut other = made.token.clone();
     other.replace_range(made.token.len() - 1.., if made.token.ends_with('0') { "1" } else { "0" });
     for wrong in ["", "narrowboat_", &other, &made.token[..made.token.len() - 1]] {
-        assert_eq!(kind(accounts.asker(Some(&Proof::Token(wrong.into())))), "signed-out");
+        assert_eq!(kind(accounts.asker(Some(&Proof::Token(wrong.into())), true)), "signed-out");
     }
     let kept = accounts.lock().kept.clone().expect("readable");
     let day = 86_400_000_000_000;
@@ -170,7 +187,7 @@ fn tokens_do_what_they_were_made_for_until_they_end() {
     assert!(!serde_json::to_string(&kept.tokens[0].hash).expect("text").contains(&made.token), "it is not kept");
     assert!(accounts.remove_token(&bert, &made.id).is_err(), "it is not his");
     accounts.remove_token(&anna, &made.id).expect("hers");
-    assert!(accounts.asker(Some(&Proof::Token(made.token))).is_err());
+    assert!(accounts.asker(Some(&Proof::Token(made.token)), true).is_err());
 }
 
 #[test]

@@ -57,9 +57,7 @@ impl Accounts {
             hash: blake3::hash(token.as_bytes()).to_hex().to_string(),
             ends: now.0.saturating_add(i64::from(days) * DAY),
         };
-        let mut known = self.lock();
-        known.kept()?;
-        known.change(&self.store, |all| {
+        self.change(|all| {
             all.tokens.retain(|token| token.ends > now.0);
             if all.tokens.len() >= TOKENS_MAX {
                 return Err(Failed::refused(format!(
@@ -68,7 +66,7 @@ impl Accounts {
             }
             all.tokens.push(kept);
             Ok(NewToken { id, token })
-        })?
+        })
     }
 
     /// Tokens: of whoever asks, of everybody for administrators.
@@ -88,11 +86,13 @@ impl Accounts {
 
     /// Ends a token.
     pub fn remove_token(&self, asker: &Asker, id: &str) -> Result<(), Failed> {
-        let mut known = self.lock();
-        let gone = |token: &Token| token.id == id && asker.sees(&token.user);
-        if !known.kept()?.tokens.iter().any(gone) {
-            return Err(Failed::refused(format!("There is no token {id} any more.")));
-        }
-        known.change(&self.store, |kept| kept.tokens.retain(|token| !gone(token)))
+        self.change(|kept| {
+            let before = kept.tokens.len();
+            kept.tokens.retain(|token| token.id != id || !asker.sees(&token.user));
+            match kept.tokens.len() == before {
+                true => Err(Failed::refused(format!("There is no token {id} any more."))),
+                false => Ok(()),
+            }
+        })
     }
 }

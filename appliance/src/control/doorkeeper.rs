@@ -121,8 +121,8 @@ fn serve(stream: &UnixStream, node: &Arc<Node>) -> io::Result<()> {
     };
     let _tasks = node.enter();
     let outcome = match serde_json::from_str::<Call>(&line) {
-        Ok(Call { proof, from, ask: ask @ Ask::Download { .. } }) => {
-            return match send_file(node, stream, &Call { proof, from, ask }) {
+        Ok(call @ Call { ask: Ask::Download { .. }, .. }) => {
+            return match send_file(node, stream, &call) {
                 Ok(()) => Ok(()),
                 Err(failed) => send(stream, &Message::Failed(failed)),
             };
@@ -148,10 +148,16 @@ fn answer(node: &Arc<Node>, call: &Call, gone: &AtomicBool, tell: &mut dyn FnMut
     audited(node, &told, || carry_out(node, call, asker.as_ref(), gone, tell))
 }
 
-/// Who asks, where one has to be somebody for that; refused where he may not.
+/// Who asks, where one has to be somebody for that; refused where he may not, or not yet: who has to wait writes nothing into the audit log, or a
+/// flood of tries would push out what is in it.
 fn allowed(node: &Node, call: &Call) -> Result<Option<Asker>, Failed> {
+    match &call.ask {
+        Ask::Claim { .. } => node.accounts.may_claim()?,
+        Ask::SignIn { user, .. } => node.accounts.may_sign_in(user, call.from)?,
+        _ => {}
+    }
     let Some(right) = needed(&call.ask) else { return Ok(None) };
-    let asker = node.accounts.asker(call.proof.as_ref())?;
+    let asker = node.accounts.asker(call.proof.as_ref(), !call.by_itself)?;
     match right.allows(asker.role) {
         true => Ok(Some(asker)),
         false => Err(forbidden(right, asker.role)),

@@ -23,6 +23,9 @@ use crate::control::{Failed, Request as BoxRequest};
 pub(super) const BODY_BYTES_MAX: usize = 64 << 10;
 /// How long a body may take to arrive.
 const BODY: Duration = Duration::from_secs(20);
+/// Addresses below this one are asked for by open pages, not by people.
+const LIVE: &str = "/live/";
+
 /// Who asks from here, as the server saw it.
 #[derive(Clone, Copy)]
 pub(super) struct Seen(pub IpAddr);
@@ -37,6 +40,8 @@ pub(super) struct Visitor {
     pub headers: HeaderMap,
     /// What stands behind the `?`.
     pub query: Form,
+    /// An open page asks by itself.
+    by_itself: bool,
 }
 
 impl FromRequestParts<Arc<Web>> for Visitor {
@@ -51,6 +56,7 @@ impl FromRequestParts<Arc<Web>> for Visitor {
             session: cookies::read(&parts.headers, cookies::SESSION),
             headers: parts.headers.clone(),
             query: Form::read(parts.uri.query().unwrap_or_default().as_bytes()),
+            by_itself: parts.uri.path().starts_with(LIVE),
         })
     }
 }
@@ -67,7 +73,7 @@ impl Visitor {
     /// Asks the box, in the name of whoever this is.
     pub(super) async fn ask<T: serde::de::DeserializeOwned>(&self, ask: Ask) -> Result<T, Failed> {
         let proof = self.session.clone().map(Proof::Session);
-        self.web.door.ask(&Call { proof, from: self.from, ask }).await
+        self.web.door.ask(&Call { proof, from: self.from, by_itself: self.by_itself, ask }).await
     }
 
     /// The same as the command line would.

@@ -116,6 +116,20 @@ fn a_change_anywhere_is_seen_and_said() {
 }
 
 #[test]
+fn a_file_that_somebody_has_grown_is_damaged_and_sizes_nothing() {
+    let data = tempfile::tempdir().expect("a folder");
+    let audit = log(data.path());
+    audit.add(entry("before")).expect("room");
+    drop(audit);
+    let file = file_of(&data.path().join(FOLDER), 1);
+    // A terabyte of nothing, which takes no room on the disk.
+    OpenOptions::new().write(true).open(&file).and_then(|file| file.set_len(1 << 40)).expect("grown");
+    let audit = log(data.path());
+    assert_eq!(whats(&audit), [(2, "audit-damaged".to_owned()), (1, "before".to_owned())]);
+    assert_eq!(fs::metadata(&file).expect("there").len(), 1 << 40, "it stays as it is");
+}
+
+#[test]
 fn files_are_bounded_and_the_chain_goes_through_them() {
     let data = tempfile::tempdir().expect("a folder");
     let audit = log(data.path());
