@@ -52,9 +52,11 @@ def keys(day):
     day.do("disks key rotate data --key-file /run/recovery.key", timeout=1800)
     day.do("disks key list")
     day.same_as_ever()
+    day.do("disks key rotate passphrase --key-file /run/second.key --new-key-file /run/first.key", refused="not one of the array's keys")
     day.end_box()
     day.do("disks close")
-    day.do("disks open --key-file /run/second.key", refused="it is not one of the array's keys")
+    day.do("disks open --key-file /run/second.key", says="nor looked at")
+    day.do("disks close")
     day.do("disks open < /dev/null")
     day.do("disks close")
 

@@ -1,11 +1,12 @@
 //! What who may do: one table, without a default, so that nothing new is allowed by being forgotten.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::control::Request;
 
 /// What somebody may do. Each may do what those before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Sees everything but secrets, changes nothing.
@@ -14,6 +15,25 @@ pub enum Role {
     Operator,
     /// Everything that the box allows to anybody but its console.
     Administrator,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Role; 3] = [Role::Viewer, Role::Operator, Role::Administrator];
+
+    /// Its name, for people and programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Viewer => "viewer",
+            Role::Operator => "operator",
+            Role::Administrator => "administrator",
+        }
+    }
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Role> {
+        Role::ALL.into_iter().find(|role| role.name() == name)
+    }
 }
 
 /// Who may ask for something.
@@ -103,16 +123,15 @@ pub fn right(request: &Request) -> Right {
         | R::RetentionRemove { .. }
         | R::Reclaim { dry_run: false }
         | R::SettingSet { .. }
-        | R::Restart
-        | R::Stop => Right::Role(Role::Administrator),
-
-        // What whoever has the box itself needs when nobody can sign in; the page has its own.
-        R::AccountClaim
         | R::AccountList
         | R::AccountAdd { .. }
         | R::AccountRemove { .. }
-        | R::AccountReset { .. }
-        | R::Audit { .. } => Right::Console,
+        | R::Audit { .. }
+        | R::Restart
+        | R::Stop => Right::Role(Role::Administrator),
+
+        // What whoever has the box itself needs when nobody can sign in.
+        R::AccountClaim | R::AccountReset { .. } => Right::Console,
         // It writes where it is told to on the box's own disks, with the box's rights.
         R::Restore { .. } => Right::Console,
         R::QuarantineEmpty { dry_run: true, .. } => Right::Role(Role::Viewer),
@@ -136,8 +155,7 @@ mod tests {
         let delete = right(&Request::DatasetDelete { name: "a".into() });
         let table = [(look, [true, true, true]), (snapshot, [false, true, true]), (delete, [false, false, true])];
         for (right, allowed) in table {
-            let roles = [Role::Viewer, Role::Operator, Role::Administrator];
-            assert_eq!(roles.map(|role| right.allows(role)), allowed, "{right:?}");
+            assert_eq!(Role::ALL.map(|role| right.allows(role)), allowed, "{right:?}");
         }
         for console in [
             Request::Restore { source: "a".into(), dest: "/etc".into() },
@@ -145,6 +163,16 @@ mod tests {
         ] {
             assert!(!right(&console).allows(Role::Administrator), "{console:?}");
         }
+    }
+
+    #[test]
+    fn a_role_has_one_name() {
+        for role in Role::ALL {
+            assert_eq!(Role::named(role.name()), Some(role));
+            assert_eq!(serde_json::to_value(role).expect("a role"), role.name());
+            assert_eq!(role.to_possible_value().expect("no hidden one").get_name(), role.name());
+        }
+        assert_eq!(Role::named("Viewer"), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 
 use super::disks::key::typed;
 use super::show::table;
@@ -29,8 +29,8 @@ pub(super) enum AccountCommand {
         /// His name.
         user: String,
         /// What he may do.
-        #[arg(long, value_enum, default_value_t = CliRole::Administrator)]
-        role: CliRole,
+        #[arg(long, value_enum, default_value_t = Role::Administrator)]
+        role: Role,
         #[command(flatten)]
         password: PasswordFile,
     },
@@ -55,23 +55,6 @@ pub(super) struct PasswordFile {
     password_file: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-pub(super) enum CliRole {
-    Viewer,
-    Operator,
-    Administrator,
-}
-
-impl From<CliRole> for Role {
-    fn from(role: CliRole) -> Role {
-        match role {
-            CliRole::Viewer => Role::Viewer,
-            CliRole::Operator => Role::Operator,
-            CliRole::Administrator => Role::Administrator,
-        }
-    }
-}
-
 pub(super) fn account(context: &Context, command: AccountCommand) -> Outcome {
     match command {
         AccountCommand::Claim => {
@@ -86,7 +69,7 @@ pub(super) fn account(context: &Context, command: AccountCommand) -> Outcome {
         }
         AccountCommand::Add { user, role, password } => {
             let password = password.read()?;
-            acknowledge(context, &Request::AccountAdd { user, role: role.into(), password })?;
+            acknowledge(context, &Request::AccountAdd { user, role, password })?;
         }
         AccountCommand::Remove { user } => acknowledge(context, &Request::AccountRemove { user })?,
         AccountCommand::Password { user, password } => {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{account, dataset, disks, limit, peer, plan, quarantine, replication, retention, scrub, setting, trends};
+use super::{account, dataset, disks, limit, peer, plan, quarantine, replication, retention, scrub, setting};
 use crate::units::{ByteSize, parse_duration};
 
 /// Backup for branch offices on thin lines: keeps backups deduplicated, and ships only what is new.
@@ -311,8 +311,8 @@ pub(super) enum Command {
     /// How the box did: what it held, sent and lagged behind over two days, two months or five years, and when its disk is full.
     Trends {
         /// Two days by five minutes, two months by hours, or five years by days.
-        #[arg(long, value_enum, default_value_t = trends::CliSpan::Days)]
-        span: trends::CliSpan,
+        #[arg(long, value_enum, default_value_t = crate::trends::Span::Days)]
+        span: crate::trends::Span,
     },
     /// Settings of the config file that can be changed while the box runs.
     #[command(subcommand)]

@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::ValueEnum;
-
 use super::show::table;
 use super::{Context, Outcome};
 use crate::control::Request;
@@ -13,19 +11,7 @@ use crate::units::{ByteSize, duration};
 /// Most steps that a line is drawn of: what terminals are wide, less the words around it.
 const WIDTH: usize = 48;
 
-#[derive(Clone, Copy, ValueEnum)]
-pub(super) enum CliSpan {
-    Days,
-    Months,
-    Years,
-}
-
-pub(super) fn trends(context: &Context, span: CliSpan) -> Outcome {
-    let span = match span {
-        CliSpan::Days => Span::Days,
-        CliSpan::Months => Span::Months,
-        CliSpan::Years => Span::Years,
-    };
+pub(super) fn trends(context: &Context, span: Span) -> Outcome {
     if let Some(report) = context.ask::<Report>(&Request::Trends { span })? {
         show(&report);
     }

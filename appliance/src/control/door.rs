@@ -94,22 +94,6 @@ pub enum Ask {
         /// As in [`Ask::Browse`].
         path: String,
     },
-    /// Everybody who may sign in: a list of [`Person`]. For administrators.
-    Users,
-    /// One more user. For administrators.
-    UserAdd {
-        /// His name.
-        user: String,
-        /// What he may do.
-        role: Role,
-        /// His first password.
-        password: String,
-    },
-    /// One user less; his sessions and tokens end. For administrators.
-    UserRemove {
-        /// His name.
-        user: String,
-    },
     /// A new password for whoever asks.
     PasswordChange {
         /// The one that he has.
@@ -151,13 +135,6 @@ pub enum Ask {
     SessionEnd {
         /// Its id.
         id: String,
-    },
-    /// The audit log, the newest first: a list of entries. For administrators.
-    Audit {
-        /// Only entries before this number.
-        before: Option<u64>,
-        /// At most so many.
-        limit: u32,
     },
 }
 

@@ -31,8 +31,6 @@ const CALLS_MAX: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may take none of what it is told.
 const UNHEARD: Duration = Duration::from_secs(60);
-/// Most entries of the audit log in one answer.
-const ENTRIES_MAX: u32 = 500;
 
 /// Serves a worker until its end of `door` is closed, or the box stops.
 pub fn keep(node: &Arc<Node>, door: &OwnedFd) {
@@ -213,24 +211,16 @@ fn needed(ask: &Ask) -> Option<Right> {
         | Ask::SessionEnd { .. } => Some(Right::Role(Role::Viewer)),
         // What others have written is for those who may restore it.
         Ask::Browse { .. } | Ask::Download { .. } => Some(Right::Role(Role::Operator)),
-        Ask::Users | Ask::UserAdd { .. } | Ask::UserRemove { .. } | Ask::Audit { .. } => {
-            Some(Right::Role(Role::Administrator))
-        }
         Ask::Box { request } => Some(right(request)),
     }
 }
 
 fn forbidden(right: Right, role: Role) -> Failed {
-    let name = |role| match role {
-        Role::Viewer => "viewer",
-        Role::Operator => "operator",
-        Role::Administrator => "administrator",
-    };
     Failed::of(
         "forbidden",
         match right {
             Right::Console => "This can't be done through the page: it is root's, at the box itself.".to_owned(),
-            Right::Role(needed) => format!("This needs the role {}; you are {}.", name(needed), name(role)),
+            Right::Role(needed) => format!("This needs the role {}; you are {}.", needed.name(), role.name()),
         },
     )
 }
@@ -238,22 +228,15 @@ fn forbidden(right: Right, role: Role) -> Failed {
 /// What the audit log says of a call, without anything secret; `None` of what only looks.
 fn told(ask: &Ask) -> Option<(String, Value)> {
     let (what, with) = match ask {
-        Ask::State
-        | Ask::Strength { .. }
-        | Ask::Whoami
-        | Ask::Users
-        | Ask::Tokens
-        | Ask::Sessions
-        | Ask::Browse { .. }
-        | Ask::Audit { .. } => return None,
+        Ask::State | Ask::Strength { .. } | Ask::Whoami | Ask::Tokens | Ask::Sessions | Ask::Browse { .. } => {
+            return None;
+        }
         Ask::Box { request } if only_looks(request) => return None,
         Ask::Box { request } => return Some(request_told(request)),
         Ask::Download { source, path } => ("download", json!({ "source": source, "path": path })),
         Ask::Claim { .. } => ("claim", Value::Null),
         Ask::SignIn { .. } => ("sign-in", Value::Null),
         Ask::SignOut => ("sign-out", Value::Null),
-        Ask::UserAdd { user, role, .. } => ("user-add", json!({ "user": user, "role": role })),
-        Ask::UserRemove { user } => ("user-remove", json!({ "user": user })),
         Ask::PasswordChange { .. } => ("password-change", Value::Null),
         Ask::TotpOffer => ("totp-offer", Value::Null),
         Ask::TotpConfirm { .. } => ("totp-confirm", Value::Null),
@@ -303,9 +286,6 @@ fn carry_out(
             Ask::Browse { source, path, after, limit } => {
                 done(files::browse(&node.store, source, path, *after, *limit)?)
             }
-            Ask::Users => done(accounts.users()?),
-            Ask::UserAdd { user, role, password } => done(accounts.add_user(user, *role, password)?),
-            Ask::UserRemove { user } => done(accounts.remove_user(user)?),
             Ask::PasswordChange { old, new } => done(accounts.change_password(asker, proof, old, new, call.from)?),
             Ask::TotpOffer => done(accounts.offer_second_factor(asker)?),
             Ask::TotpConfirm { code } => done(accounts.confirm_second_factor(asker, code)?),
@@ -315,10 +295,6 @@ fn carry_out(
             Ask::TokenRemove { id } => done(accounts.remove_token(asker, id)?),
             Ask::Sessions => done(accounts.sessions(asker, proof)),
             Ask::SessionEnd { id } => done(accounts.end_session(asker, id)?),
-            Ask::Audit { before, limit } => {
-                let limit = (*limit).min(ENTRIES_MAX) as usize;
-                done(node.audit.newest(*before, limit).map_err(|error| Failed::environment(error.to_string()))?)
-            }
             Ask::Download { .. }
             | Ask::State
             | Ask::Claim { .. }

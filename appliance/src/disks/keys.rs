@@ -20,6 +20,8 @@ pub struct Asking<'a> {
     pub ask: &'a mut dyn FnMut() -> Result<Secret, Failed>,
     /// How often.
     pub tries: u32,
+    /// Somebody named where it is, and may take it for granted that it is looked at.
+    pub given: bool,
 }
 
 /// Works with a key until it is the right one; `work` returns nothing where it is not one of the array's.
@@ -267,7 +269,7 @@ mod tests {
             keys.next().map(|key| Secret::new(key.as_bytes().to_vec())).ok_or_else(|| Failed::refused("nothing typed"))
         };
         let mut work = |secret: Secret| Ok(Some(secret.bytes()).filter(|bytes| *bytes == "right".len()));
-        (until_right(&mut Asking { ask: &mut ask, tries }, &mut work), asked)
+        (until_right(&mut Asking { ask: &mut ask, tries, given: false }, &mut work), asked)
     }
 
     #[test]
@@ -292,7 +294,7 @@ mod tests {
     fn a_wrong_key_is_asked_for_again_and_a_broken_device_is_not() {
         let mut ask = || Ok(Secret::new(b"key".to_vec()));
         let mut work = |_: Secret| Err::<Option<()>, _>(Failed::environment("the disk is gone"));
-        let failed = until_right(&mut Asking { ask: &mut ask, tries: 3 }, &mut work).expect_err("fails");
+        let failed = until_right(&mut Asking { ask: &mut ask, tries: 3, given: false }, &mut work).expect_err("fails");
         assert_eq!(failed.message, "the disk is gone");
     }
 

@@ -154,6 +154,9 @@ fn decrypt(device: &str, asking: &mut Asking) -> Result<(), Failed> {
     if header.of_kind(Kind::Tpm).next().is_some() {
         let ended = try_run("cryptsetup", &["open", "--token-only", device, OPENED], &[])?;
         if ended.code == 0 {
+            if asking.given {
+                beside("the TPM opened the array: the key that was given was not needed, nor looked at");
+            }
             settle();
             return Ok(());
         }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
@@ -28,7 +29,7 @@ const FORECAST_DAYS_MIN: f64 = 2.0;
 const FORECAST_DAYS_MAX: f64 = 3650.0;
 
 /// Which of the rings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Span {
     /// Two days, by five minutes.

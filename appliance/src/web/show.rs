@@ -6,7 +6,6 @@ use std::sync::OnceLock;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::accounts::Role;
 use crate::clock;
 use crate::units::{ByteSize, bit_rate, duration};
 
@@ -98,20 +97,6 @@ pub(super) fn percent(part: &u64, whole: &u64) -> u64 {
 /// One, or many: "1 snapshot", "3 snapshots".
 pub(super) fn many(count: &usize, noun: &str) -> String {
     format!("{count} {noun}{}", if *count == 1 { "" } else { "s" })
-}
-
-/// A role in a word.
-pub(super) fn role(role: &Role) -> &'static str {
-    match role {
-        Role::Viewer => "viewer",
-        Role::Operator => "operator",
-        Role::Administrator => "administrator",
-    }
-}
-
-/// The role that a word stands for.
-pub(super) fn role_named(word: &str) -> Option<Role> {
-    [Role::Viewer, Role::Operator, Role::Administrator].into_iter().find(|known| role(known) == word)
 }
 
 /// With a capital.

@@ -200,9 +200,6 @@ fn decide(call: &Call, memory: &mut Memory) -> Result<Value, Failed> {
     match &call.ask {
         Ask::Whoami => Ok(json!(person)),
         Ask::Box { request } => of_box(request, &person, memory),
-        Ask::Users => {
-            Ok(json!([administrator, { "user": "<b>o'neil</b>", "role": "operator", "second_factor": true }]))
-        }
         Ask::Sessions => Ok(json!([
             { "id": "1", "user": "admin", "from": "192.0.2.17", "begun": "2026-11-23T08:01:00Z", "used": "2026-11-23T14:10:00Z", "own": true },
             { "id": "2", "user": "admin", "from": "192.0.2.40", "begun": "2026-11-22T18:30:00Z", "used": "2026-11-22T19:12:00Z", "own": false }
@@ -217,7 +214,6 @@ fn decide(call: &Call, memory: &mut Memory) -> Result<Value, Failed> {
         Ask::TotpConfirm { code } if code != "123456" => {
             Err(failed("refused", "this is not what the telephone shows now"))
         }
-        Ask::Audit { .. } => Ok(super::sample::audit()),
         Ask::PasswordChange { old, .. } if old != PASSWORD => {
             Err(failed("refused", "this is not the password that you have"))
         }
@@ -259,6 +255,11 @@ fn of_box(request: &Request, person: &Person, memory: &mut Memory) -> Result<Val
             json!({ "receive": false, "peer": "head-office", "limit": 20_000_000, "reason": "rate", "rule": null, "zone": null, "until": null, "then": null, "rate": 20_000_000, "calendar": [] })
         }
         Request::Diff { .. } => super::sample::diff(),
+        Request::AccountList => json!([
+            { "user": "admin", "role": "administrator", "second_factor": false },
+            { "user": "<b>o'neil</b>", "role": "operator", "second_factor": true }
+        ]),
+        Request::Audit { .. } => super::sample::audit(),
         _ => json!({ "message": "done" }),
     })
 }

@@ -120,7 +120,8 @@ pub(super) fn read(file: Option<&Path>) -> Result<Secret, Failed> {
 /// Works with keys that are given: the one of a file, once; or those that somebody types, until he has typed it right.
 pub(super) fn asking<T>(file: Option<&Path>, work: impl FnOnce(&mut Asking) -> Result<T, Failed>) -> Result<T, Failed> {
     let mut ask = || read(file);
-    work(&mut Asking { ask: &mut ask, tries: if file.is_none() && stdin().is_terminal() { TRIES } else { 1 } })
+    let tries = if file.is_none() && stdin().is_terminal() { TRIES } else { 1 };
+    work(&mut Asking { ask: &mut ask, tries, given: file.is_some() })
 }
 
 /// A key of the array, by which keys may be changed. What is typed is tried first; what a file has is tried where it is used.

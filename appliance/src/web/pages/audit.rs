@@ -8,7 +8,7 @@ use axum::response::Response;
 use serde_json::Value;
 
 use super::{Frame, refused, show_page};
-use crate::control::door::Ask;
+use crate::control::Request as BoxRequest;
 use crate::control::reports::AuditEntry;
 use crate::web::show;
 use crate::web::visitor::Signed;
@@ -40,7 +40,7 @@ struct Audit {
 
 pub(super) async fn page(signed: Signed) -> Response {
     let before = signed.query.text("before").parse().ok();
-    match signed.ask::<Vec<AuditEntry>>(Ask::Audit { before, limit: ENTRIES }).await {
+    match signed.request::<Vec<AuditEntry>>(BoxRequest::Audit { before, limit: ENTRIES }).await {
         Ok(entries) => {
             let full = entries.len() >= ENTRIES as usize;
             let before = entries.last().map(|entry| entry.n).filter(|_| full);

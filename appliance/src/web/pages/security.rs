@@ -55,7 +55,7 @@ async fn answer(signed: &Signed, form: Form, made: Option<NewToken>) -> Response
     let own = [Role::Viewer, Role::Operator, Role::Administrator].into_iter().filter(|role| signed.may(*role));
     let page = Page {
         frame: Frame::of(signed, "security", "Security"),
-        roles: own.map(|role| (show::role(&role), form.is("role", show::role(&role)))).collect(),
+        roles: own.map(|role| (role.name(), form.is("role", role.name()))).collect(),
         second_factor: signed.person.second_factor,
         sessions,
         tokens,
@@ -138,7 +138,7 @@ pub(super) async fn end_session(Change { signed, form }: Change) -> Response {
 pub(super) async fn add_token(Change { signed, mut form }: Change) -> Response {
     let label = form.needs("label", "Say what it is for.");
     let days = form.some("days").map_or(Ok(DAYS), |days| days.parse::<u32>());
-    let role = show::role_named(form.value("role"));
+    let role = Role::named(form.value("role"));
     let (Ok(days), Some(role), true) = (days, role, form.is_good()) else {
         form.wrong("days", "Say for how many days, in digits.");
         return answer(&signed, form, None).await;

@@ -6,8 +6,9 @@ use axum::response::Response;
 use serde_json::Value;
 
 use super::{Confirm, Frame, TYPED, done, of_form, refused, show_page};
-use crate::control::Failed;
-use crate::control::door::{Ask, Person};
+use crate::accounts::Role;
+use crate::control::door::Person;
+use crate::control::{Failed, Request as BoxRequest};
 use crate::web::form::{Form, WHOLE};
 use crate::web::show;
 use crate::web::visitor::{Change, Signed};
@@ -27,7 +28,7 @@ pub(super) async fn list(signed: Signed) -> Response {
 }
 
 async fn page(signed: &Signed, form: Form) -> Response {
-    match signed.ask::<Vec<Person>>(Ask::Users).await {
+    match signed.request::<Vec<Person>>(BoxRequest::AccountList).await {
         Ok(people) => {
             let (frame, me) = (Frame::of(signed, "users", "Users"), signed.person.user.clone());
             show_page(of_form(&form), &Users { frame, people, me, form })
@@ -42,12 +43,12 @@ pub(super) async fn add(Change { signed, mut form }: Change) -> Response {
     if password.is_empty() {
         form.wrong("password", "A first password is needed: tell it to nobody but its user, who changes it.");
     }
-    let Some(role) = show::role_named(form.value("role")) else {
+    let Some(role) = Role::named(form.value("role")) else {
         form.wrong(WHOLE, "Choose what the user may do.");
         return page(&signed, form).await;
     };
     if form.is_good() {
-        match signed.ask::<Value>(Ask::UserAdd { user, role, password }).await {
+        match signed.request::<Value>(BoxRequest::AccountAdd { user, role, password }).await {
             Ok(_) => return done(&signed, "/users", "user"),
             Err(failed) if failed.kind == "signed-out" || failed.kind == "forbidden" => return refused(&failed),
             Err(failed) => form.failed(if failed.message.contains("password") { "password" } else { "user" }, &failed),
@@ -79,7 +80,7 @@ pub(super) async fn remove(Path(name): Path<String>, Change { signed, mut form }
         form.wrong(TYPED, "This is not the name: nothing was done.");
         return confirm(&signed, &name, form);
     }
-    let removed: Result<Value, Failed> = signed.ask(Ask::UserRemove { user: name.clone() }).await;
+    let removed: Result<Value, Failed> = signed.request(BoxRequest::AccountRemove { user: name.clone() }).await;
     match removed {
         Ok(_) => done(&signed, "/users", "unuser"),
         Err(failed) if failed.kind == "refused" => {
