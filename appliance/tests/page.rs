@@ -5,8 +5,12 @@
 mod browser;
 #[path = "page/fake.rs"]
 mod fake;
+#[path = "page/office.rs"]
+mod office;
 #[path = "page/sample.rs"]
 mod sample;
+#[path = "page/whole.rs"]
+mod whole;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -17,7 +21,7 @@ use fake::{CODE, PASSWORD, Page, SESSION, VIEWER};
 use narrowboat::control::Failed;
 
 /// Every page that an administrator can open.
-const PAGES: [&str; 21] = [
+const PAGES: [&str; 24] = [
     "/",
     "/live/overview",
     "/datasets",
@@ -30,6 +34,9 @@ const PAGES: [&str; 21] = [
     "/datasets/office/changes",
     "/datasets/office/changes?from=a&to=b",
     "/deleted",
+    "/storage",
+    "/storage?span=year",
+    "/storage?span=%3Cb%3E",
     "/peers",
     "/peers/head-office",
     "/peers/invite",

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 const GOOD: &str = "Tram 12 smells of rye bread";
-const PAGES: [&str; 14] = [
+const PAGES: [&str; 15] = [
     "/",
     "/live/overview",
     "/datasets",
@@ -23,6 +23,7 @@ const PAGES: [&str; 14] = [
     "/datasets/office",
     "/datasets/office/changes",
     "/deleted",
+    "/storage",
     "/peers",
     "/peers/invite",
     "/jobs",

@@ -90,6 +90,7 @@ pub fn right(request: &Request) -> Right {
         | R::SnapshotUndelete { .. }
         | R::DatasetUndelete { .. }
         | R::Freeable { again: true }
+        | R::FreeableBegin
         | R::Mark { .. }
         | R::Thaw { .. }
         | R::Clone { .. }
@@ -122,6 +123,7 @@ pub fn right(request: &Request) -> Right {
         | R::RetentionSet { .. }
         | R::RetentionRemove { .. }
         | R::Reclaim { dry_run: false }
+        | R::ReclaimBegin
         | R::SettingSet { .. }
         | R::AccountList
         | R::AccountAdd { .. }

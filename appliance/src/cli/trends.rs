@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::show::table;
 use super::{Context, Outcome};
 use crate::control::Request;
+use crate::trends::forecast::Forecast;
 use crate::trends::{Point, Report, Span};
 use crate::units::{ByteSize, duration};
 
@@ -45,9 +46,24 @@ fn show(report: &Report) {
         vec![(*name).to_owned(), text(least), text(most), text(of(last)), line(&values)]
     };
     table(&["", "LEAST", "MOST", "NOW", "OVER TIME"], &rows.iter().map(row).collect::<Vec<_>>());
-    if let Some(days) = report.full_in_days {
+    if let Some(forecast) = &report.forecast {
         say!();
-        say!("at this pace the disk is full in {days:.0} days");
+        say!("{}", leads(forecast));
+    }
+}
+
+/// Where the disk leads, in a sentence.
+fn leads(forecast: &Forecast) -> String {
+    let days = |days: Option<f64>| days.map_or("never".into(), |days| format!("{days:.0} days"));
+    match (forecast.full_in_days, forecast.earliest_in_days) {
+        (None, None) => format!("at the pace of the last {} days the disk does not fill", forecast.days),
+        (full, earliest) => format!(
+            "at the pace of the last {} days the disk is full in: {} (earliest: {}, latest: {})",
+            forecast.days,
+            days(full),
+            days(earliest),
+            days(forecast.latest_in_days)
+        ),
     }
 }
 

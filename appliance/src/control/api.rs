@@ -103,6 +103,14 @@ pub fn handle(
             let stop = || node.is_stopping() || gone.load(Ordering::Relaxed);
             done(node.reclaims.run(dry_run, None, &stop, tell)?)
         }
+        Request::ReclaimBegin => {
+            node.reclaims.hurry();
+            done(Acknowledged { message: "room is given back from now on: the status says how far it is".into() })
+        }
+        Request::FreeableBegin => {
+            node.censuses.hurry();
+            done(Acknowledged { message: "it is counted from now on: the status has the figures then".into() })
+        }
         Request::AccountClaim => done(account::claim(node)),
         Request::AccountList => done(node.accounts.users()?),
         Request::AccountAdd { user, role, password } => done(account::add(node, &user, role, &password)?),

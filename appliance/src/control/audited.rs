@@ -69,6 +69,7 @@ pub(super) fn helps_a_full_disk(request: &Request) -> bool {
             | Request::SnapshotHold { .. }
             | Request::QuarantineEmpty { .. }
             | Request::Reclaim { .. }
+            | Request::ReclaimBegin
             | Request::RetentionSet { .. }
             | Request::Restart
             | Request::Stop

@@ -442,6 +442,10 @@ pub enum Request {
         /// Only tells how much that would be.
         dry_run: bool,
     },
+    /// Has reclaim run now, by itself and at its own pace: the status says how far it is.
+    ReclaimBegin,
+    /// Has it counted now, beside everything else, what deleting would free: the status has the figures then.
+    FreeableBegin,
     /// The claim code, and where the page is.
     AccountClaim,
     /// Everybody who may sign in.

@@ -1,5 +1,6 @@
 //! Counting what would be freed: once a day beside everything else, and when somebody asks for it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,14 +26,16 @@ pub struct Censuses {
     last: Mutex<Option<Freeable>>,
     /// When one was begun by itself last, whatever came of it.
     begun: Mutex<Option<Instant>>,
+    /// The next look begins one.
+    hurried: AtomicBool,
     started: Instant,
 }
 
 impl Censuses {
     /// Those of the box that keeps `store`.
     pub fn new(store: Arc<Store>) -> Censuses {
-        let (running, now, last, begun) = Default::default();
-        Censuses { store, running, now, last, begun, started: Instant::now() }
+        let (running, now, last, begun, hurried) = Default::default();
+        Censuses { store, running, now, last, begun, hurried, started: Instant::now() }
     }
 
     /// What came of the last one.
@@ -53,8 +56,10 @@ impl Censuses {
     /// Counts if that is due, for half of the time; `stop` ends it.
     pub fn look(&self, stop: &dyn Fn() -> bool) {
         {
+            let hurried = self.hurried.swap(false, Ordering::Relaxed);
             let mut begun = lock(&self.begun);
-            if self.started.elapsed() < SETTLING || begun.is_some_and(|begun| begun.elapsed() < REST) {
+            let rests = self.started.elapsed() < SETTLING || begun.is_some_and(|begun| begun.elapsed() < REST);
+            if rests && !hurried {
                 return;
             }
             *begun = Some(Instant::now());
@@ -64,6 +69,11 @@ impl Censuses {
         {
             tracing::warn!(why = failed.message, "what deleting would free could not be counted");
         }
+    }
+
+    /// Has the next look begin one.
+    pub fn hurry(&self) {
+        self.hurried.store(true, Ordering::Relaxed);
     }
 
     /// What was counted last; where nothing was, counts, or waits for a count that is under way.

@@ -1,5 +1,6 @@
 //! How the box did over hours, weeks and years: sampled every minute, kept in rings that never grow, and asked where that leads.
 
+pub mod forecast;
 mod ring;
 
 use std::fs;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock;
 use crate::control::Failed;
 use crate::control::reports::Status;
+use forecast::Forecast;
 use ring::{Ring, Shape, Slot, VALUES};
 
 /// Their folder in the data folder.
@@ -22,11 +24,6 @@ const FOLDER: &str = "trends";
 pub const EVERY: Duration = Duration::from_secs(60);
 /// No lag, for nothing is sent to anybody.
 const NO_LAG: u64 = u64::MAX;
-const DAY: f64 = 86_400.0;
-/// Where the disk leads is not said of less than so many days,
-const FORECAST_DAYS_MIN: f64 = 2.0;
-/// nor of a future that is further away.
-const FORECAST_DAYS_MAX: f64 = 3650.0;
 
 /// Which of the rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -96,7 +93,10 @@ pub struct Report {
     pub step_seconds: u64,
     /// The oldest first; steps in which the box did not run are missing.
     pub points: Vec<Point>,
-    /// After how many days the disk is full, going by the last two months; nothing where it does not fill, or nobody knows yet.
+    /// Where the disk leads, going by the last two months; nothing where nobody knows yet.
+    #[serde(default)]
+    pub forecast: Option<Forecast>,
+    /// After how many days it is full; nothing where it does not fill, or nobody knows yet.
     pub full_in_days: Option<f64>,
 }
 
@@ -163,8 +163,11 @@ impl Trends {
             let failed = |error: io::Error| Failed::environment(format!("the trends can't be read: {error}"));
             Ok::<_, Failed>(slots.map_err(failed)?.into_iter().map(Point::from).collect::<Vec<_>>())
         };
-        let full_in_days = full_in_days(&read(Span::Months)?);
-        Ok(Report { step_seconds: span.shape().seconds.into(), points: read(span)?, full_in_days })
+        let months = read(Span::Months)?;
+        let forecast = forecast::forecast(&months);
+        let points = if span == Span::Months { months } else { read(span)? };
+        let full_in_days = forecast.and_then(|forecast| forecast.full_in_days);
+        Ok(Report { step_seconds: span.shape().seconds.into(), points, forecast, full_in_days })
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -222,59 +225,10 @@ impl From<Slot> for Point {
     }
 }
 
-/// When a line through what was used of the disk meets its end (least squares), in days from the last point.
-fn full_in_days(points: &[Point]) -> Option<f64> {
-    let (first, last) = (points.first()?, points.last()?);
-    if (last.time - first.time) as f64 / DAY < FORECAST_DAYS_MIN {
-        return None;
-    }
-    // A disk that was exchanged is another line.
-    let points = points.iter().filter(|point| point.disk_bytes == last.disk_bytes);
-    let used = |point: &Point| point.disk_bytes.saturating_sub(point.disk_free_bytes) as f64;
-    let along: Vec<(f64, f64)> =
-        points.map(|point| ((point.time as f64 - last.time as f64) / DAY, used(point))).collect();
-    let count = along.len() as f64;
-    let mean = |of: &dyn Fn(&(f64, f64)) -> f64| along.iter().map(of).sum::<f64>() / count;
-    let (mean_day, mean_used) = (mean(&|point| point.0), mean(&|point| point.1));
-    let spread: f64 = along.iter().map(|(day, _)| (day - mean_day).powi(2)).sum();
-    let rise: f64 = along.iter().map(|(day, used)| (day - mean_day) * (used - mean_used)).sum();
-    let per_day = rise / spread;
-    let days = last.disk_free_bytes as f64 / per_day;
-    (per_day.is_finite() && per_day > 0.0 && days <= FORECAST_DAYS_MAX).then_some(days)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::control::reports::{Lag, Peer};
-
-    fn point(time: u64, used: u64) -> Point {
-        let status = Status { disk_bytes: 1000, disk_free_bytes: 1000 - used, ..Status::default() };
-        Point {
-            time,
-            disk_bytes: status.disk_bytes,
-            disk_free_bytes: status.disk_free_bytes,
-            ..Point::from(Slot { time, values: [0; VALUES] })
-        }
-    }
-
-    #[test]
-    fn where_a_disk_leads_is_said_when_it_is_known() {
-        let day = DAY as u64;
-        let grows = |days: u64, per_day: u64| {
-            (0..=days).map(|at| point(day * (100 + at), 100 + at * per_day)).collect::<Vec<_>>()
-        };
-        assert_eq!(full_in_days(&grows(10, 20)).map(f64::round), Some(35.0), "700 are free");
-        assert_eq!(full_in_days(&grows(10, 0)), None, "it does not fill");
-        assert_eq!(full_in_days(&grows(1, 20)), None, "nobody knows yet");
-        assert_eq!(full_in_days(&[]), None);
-        let mut shrinks = grows(10, 20);
-        shrinks.iter_mut().for_each(|point| point.disk_free_bytes = 1000 - point.disk_free_bytes);
-        assert_eq!(full_in_days(&shrinks), None);
-        let mut exchanged = grows(10, 20);
-        exchanged[0].disk_bytes = 500;
-        assert_eq!(full_in_days(&exchanged).map(f64::round), Some(35.0), "another disk is another line");
-    }
 
     #[test]
     fn what_moved_adds_up_and_what_is_held_is_the_latest() {

@@ -14,9 +14,12 @@ use super::visitor::{Signed, Visitor};
 use crate::control::door::{Ask, Person};
 use crate::control::reports::Status;
 use crate::control::{Failed, Request};
+use crate::trends::{Report, Span};
 
 /// How old a status may be.
 const STATUS: Duration = Duration::from_secs(2);
+/// How old trends may be: there is something new every minute.
+const TRENDS: Duration = Duration::from_secs(60);
 /// For how long nobody asks again who somebody is who only looks.
 const PERSON: Duration = Duration::from_secs(10);
 /// Of how many that is known.
@@ -29,6 +32,8 @@ type Known<T> = Option<(Instant, T)>;
 pub(super) struct Live {
     /// By role.
     status: [Mutex<Known<Arc<Status>>>; 3],
+    /// Of each span. They are the same for all who may look.
+    trends: [Mutex<Known<Arc<Report>>>; 3],
     /// Counts changes: what was asked for before one is not kept after it.
     changes: AtomicU64,
     /// By the hash that stands in forms, not by the session itself.
@@ -48,6 +53,17 @@ impl Live {
             *known = Some((Instant::now(), status.clone()));
         }
         Ok(status)
+    }
+
+    /// How the box did, for somebody who is signed in.
+    pub(super) async fn trends(&self, visitor: &Visitor, span: Span) -> Result<Arc<Report>, Failed> {
+        let mut known = self.trends[span as usize].lock().await;
+        if let Some((_, report)) = known.as_ref().filter(|(when, _)| when.elapsed() < TRENDS) {
+            return Ok(report.clone());
+        }
+        let report: Arc<Report> = Arc::new(visitor.request(Request::Trends { span }).await?);
+        *known = Some((Instant::now(), report.clone()));
+        Ok(report)
     }
 
     /// Who a visitor is, where he only looks at what he has seen already.

@@ -11,6 +11,7 @@
 //! - Every page works without scripts; `page.js` only saves reloading, typing and selecting.
 
 mod assets;
+mod chart;
 mod confine;
 mod cookies;
 mod door;

@@ -52,6 +52,13 @@ pub(super) fn when(rfc3339: &str) -> String {
     moment.map_or_else(|_| rfc3339.to_owned(), |moment| moment.strftime("%-d %b %Y, %H:%M").to_string())
 }
 
+/// A moment by that clock, in seconds since 1970, as `format` has it (`strftime`).
+pub(super) fn at(seconds: u64, format: &str) -> String {
+    let zone = ZONE.get().cloned().unwrap_or(TimeZone::UTC);
+    let moment = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    moment.map_or_else(String::new, |moment| moment.to_zoned(zone).strftime(format).to_string())
+}
+
 /// A snapshot's name; the moment where it was named by it, as the box does (`2026-11-23T13-00-00.000Z`).
 pub(super) fn snapshot(name: &str) -> String {
     let moment = name.split_once('T').map(|(day, time)| format!("{day}T{}", time.replace('-', ":")));

@@ -10,7 +10,7 @@ pub fn dataset(name: &str, kind: &str) -> Value {
         "logical_bytes": 812_345_678_901_u64, "used_bytes": volume.then_some(214_748_364_800_u64), "files": if volume { 0 } else { 184_220 },
         "directories": if volume { 0 } else { 9_113 }, "snapshots": 3, "newest_snapshot": "2026-11-23T13-00-00.000Z",
         "export": (!volume).then(|| format!("/{name}")), "target": volume.then(|| format!("iqn.2026-01.example.narrowboat:branch-7.{name}")),
-        "lun": volume.then_some(0), "damage": null, "window": null, "deferred": null
+        "lun": volume.then_some(0), "damage": null, "window": null, "deferred": null, "frees_bytes": volume.then_some(61_000_000_000_u64)
     })
 }
 
@@ -36,7 +36,8 @@ pub fn status() -> Value {
                    "journal_bytes": 5_300_000_000_u64, "history_bytes": 2_000_000_000, "aside_bytes": 0, "other_bytes": 1_000_000 },
         "dedup_ratio": 14.1, "objects": 91_003_118, "containers": 29_511, "index_bytes": 9_400_000_000_u64, "journal_bytes": 5_300_000_000_u64,
         "history_bytes": 0, "overlay_bytes": 0, "disk_bytes": 1_920_000_000_000_u64, "disk_free_bytes": 1_402_000_000_000_u64, "full": false,
-        "stalled": null, "quarantine": { "datasets": 1, "snapshots": 0 },
+        "stalled": null, "quarantine": { "datasets": 1, "snapshots": 0 }, "array": super::office::array(), "reclaim": super::office::reclaim(false),
+        "freeable": { "counted": "2026-11-23T03:10:00Z", "needed_bytes": 455_000_000_000_u64, "unneeded_bytes": 9_000_000_000_u64, "quarantine_bytes": 4_000_000_000_u64, "one_in": 16 },
         "datasets": [dataset("office", "share"), dataset("exchange", "volume"), dataset("pictures", "share"), dataset("<script>alert('x')</script>", "share"),
                      dataset("مكتب القاهرة", "share"), copy],
         "peers": [{

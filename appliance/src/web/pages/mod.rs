@@ -14,7 +14,9 @@ mod peers;
 mod protection;
 mod security;
 mod snapshots;
+mod storage;
 mod system;
+mod trends;
 mod users;
 
 use std::sync::Arc;
@@ -85,6 +87,10 @@ pub(super) fn router(web: Arc<Web>) -> Router {
         .route("/users", get(users::list).post(users::add))
         .route("/users/{name}/remove", get(users::remove_page).post(users::remove))
         .route("/audit", get(audit::page))
+        .route("/storage", get(storage::page))
+        .route("/storage/reclaim", post(storage::reclaim))
+        .route("/storage/count", post(storage::count))
+        .route("/storage/scrub", post(storage::scrub))
         .route("/system", get(system::page))
         .route("/assets/{hash}/{name}", get(assets::serve))
         .fallback(nowhere)
@@ -136,7 +142,7 @@ impl Frame {
 
 /// What was done, by a word in the address: nobody can have the page say anything else.
 fn said(word: &str) -> Option<&'static str> {
-    const ALL: [(&str, &str); 22] = [
+    const ALL: &[(&str, &str)] = &[
         ("claimed", "The box is yours. Three steps are left until it protects something."),
         ("created", "It was created. Below is how to reach it."),
         (
@@ -160,6 +166,12 @@ fn said(word: &str) -> Option<&'static str> {
         ("factor", "The second factor counts from now on."),
         ("unfactored", "The second factor was dropped."),
         ("ended", "It was ended."),
+        ("reclaiming", "Room is given back from now on. It begins within half a minute."),
+        ("counting", "It is counted from now on. The figures stand here once that is done."),
+        ("scrubbing", "Everything is read from now on."),
+        ("scrub-paused", "Nothing is read until you let it go on."),
+        ("scrub-resumed", "It goes on."),
+        ("healing", "Peers are asked for what is damaged."),
         ("user", "The user was added."),
         ("unuser", "The user was removed."),
     ];

@@ -9,10 +9,12 @@ use axum::response::Response;
 use super::access::show_claim;
 use super::jobs::{Job, running};
 use super::protection::{self, Mark, Problem, Protection};
+use super::trends::{Over, few, report};
 use super::{Frame, refused, show_page, to_sign_in};
 use crate::accounts::Role;
 use crate::control::door::{Ask, State};
 use crate::control::reports::{Dataset, Status};
+use crate::web::chart::Chart;
 use crate::web::show;
 use crate::web::visitor::{Signed, Visitor};
 
@@ -54,6 +56,8 @@ struct Step {
 struct Overview {
     frame: Frame,
     now: Now,
+    /// How the last week was.
+    charts: Vec<Chart>,
 }
 
 /// The first page: of who is signed in, or else the way in.
@@ -71,8 +75,11 @@ pub(super) async fn home(visitor: Visitor) -> Response {
     };
     match signed.web.live.for_page(&signed).await {
         Ok(status) => {
+            // What was is worth less than what is: without it, the page goes without.
+            let report = report(&signed, Over::Week).await;
+            let charts = report.map_or_else(|_| Vec::new(), |report| few(&report, &status, Over::Week));
             let now = Now::of(status, signed.may(Role::Administrator));
-            show_page(StatusCode::OK, &Overview { frame: Frame::of(&signed, "overview", "Overview"), now })
+            show_page(StatusCode::OK, &Overview { frame: Frame::of(&signed, "overview", "Overview"), now, charts })
         }
         Err(failed) => refused(&failed),
     }

@@ -1,0 +1,68 @@
+//! How the made-up office did over time, and what its box keeps its things on.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use narrowboat::trends::Span;
+use serde_json::{Value, json};
+
+/// A disk that fills by some 4 GB a day, a line that works at night, and a day without power.
+pub fn trends(span: Span) -> Value {
+    let (step, steps) = match span {
+        Span::Days => (300_u64, 576_u64),
+        Span::Months => (3600, 1440),
+        Span::Years => (86_400, 400),
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() / step * step;
+    let points = (0..steps).rev().filter(|ago| !(1..2).contains(&(ago * step / 86_400 / 3)) || step > 3600);
+    let points: Vec<Value> = points.map(|ago| point(now, ago * step, step)).collect();
+    json!({ "step_seconds": step, "points": points, "full_in_days": 341.0, "forecast": {
+        "days": 57, "bytes_per_day": 4.1e9, "bytes_per_day_between": [3.2e9, 4.9e9], "full_in_days": 341.0, "earliest_in_days": 286.0, "latest_in_days": 438.0
+    } })
+}
+
+fn point(now: u64, ago: u64, step: u64) -> Value {
+    let days = ago as f64 / 86_400.0;
+    let hour = (now - ago) / 3600 % 24;
+    let weekly = (days % 7.0) * 3e9;
+    let used = (518e9 - days * 1.1e9 + weekly) as u64;
+    let rate = if (20..24).contains(&hour) || hour < 5 { 2_300_000 } else { 240_000 + hour * 9_000 };
+    let stored = 468_000_000_000 - (days * 1.0e9) as u64;
+    json!({
+        "time": now - ago, "logical_bytes": 1_624_000_000_000_u64, "protected_bytes": 9_870_000_000_000 - (days * 22e9) as u64,
+        "unique_bytes": stored + stored / 2, "stored_bytes": stored, "folder_bytes": used - 30_000_000_000, "disk_bytes": 1_920_000_000_000_u64,
+        "disk_free_bytes": 1_920_000_000_000 - used, "sent_bytes": rate * step, "received_bytes": rate * step / 40,
+        "lag_seconds": 600 + hour * 400, "damaged_objects": 0
+    })
+}
+
+/// A mirror of three disks, one of which is being filled.
+pub fn array() -> Value {
+    let member = |partition: &str, slot: Option<u32>, state: &str, serial: Option<&str>| json!({ "partition": partition, "slot": slot, "state": [state], "errors": 0, "present": true, "serial": serial });
+    json!({
+        "device": "md127", "level": "raid5", "disks": 3, "degraded": 1, "health": "rebuilding", "action": "recover", "done_bytes": 412_000_000_000_u64,
+        "total_bytes": 960_000_000_000_u64, "bytes_per_second": 121_000_000, "mismatch_bytes": null,
+        "members": [member("sda2", Some(0), "in_sync", Some("S4EVNX0R")), member("sdb2", Some(1), "in_sync", Some("<b>WD-WX</b>")), member("sdd2", Some(2), "spare", None)],
+        "advice": ["the new disk is being filled: leave the box on until it is done"]
+    })
+}
+
+/// What reclaim did, or would do.
+pub fn reclaim(preview: bool) -> Value {
+    json!({ "preview": preview, "ended": "2026-11-23T02:41:00Z", "seconds": 812.0, "freeable_bytes": 9_000_000_000_u64, "freed_bytes": if preview { 0 } else { 6_100_000_000_u64 },
+            "left_bytes": 700_000_000, "nodes_freed": 4112, "in_the_way": [] })
+}
+
+/// A scrub that has found something, some of it in files with names that nobody would wish.
+pub fn scrub() -> Value {
+    let run = |began: &str, ended: Option<&str>, damaged: u64| json!({ "began": began, "ended": ended, "containers": 18_020, "left": if ended.is_some() { 0 } else { 11_491 }, "objects": 55_000_000, "bytes": 281_000_000_000_u64, "damaged": damaged, "by_hand": ended.is_none(), "after_rebuild": false });
+    json!({
+        "state": "running", "rate": 16_777_216, "hours": "22:00-06:00", "running": run("2026-11-23T09:00:00Z", None, 1),
+        "history": [run("2026-10-24T22:00:00Z", Some("2026-10-25T05:12:00Z"), 0), run("2026-09-24T22:00:00Z", Some("2026-09-25T04:58:00Z"), 0)],
+        "damaged": [{ "name": "9f3c11d0a4e84b2ab7550d0b8a6f2c19", "what": "containers/00/1f: offset 81920: expected a checksum of 4fd1, found 4fd3" }],
+        "affected": [
+            { "dataset": "office", "snapshot": "2026-11-19T13-00-00.000Z", "path": "/reports/2026/<img src=x onerror=alert(1)>.pdf", "from": 0, "to": 16_384, "bytes": 16_384 },
+            { "dataset": "exchange", "path": "", "from": 0, "to": 16_384, "bytes": 16_384 }
+        ],
+        "healed": 2, "heals": true, "healing": { "from": {}, "last": { "began": "2026-11-23T13:00:00Z", "ended": "2026-11-23T13:02:00Z", "healed": 2, "left": 1 } }
+    })
+}
