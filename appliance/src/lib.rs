@@ -45,6 +45,7 @@ pub mod retention;
 /// How much the log says of the same thing.
 pub mod said;
 pub mod scrub;
+pub mod setup;
 /// Replications under way.
 pub mod transfers;
 pub mod trends;

@@ -4,18 +4,19 @@
 #[allow(dead_code, reason = "each test file uses a part")]
 mod browser;
 mod common;
+#[path = "page/real.rs"]
+mod real;
 
 use std::fs;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use browser::{Answer, Browser};
-use common::{Served, data_folder, facts, until};
+use common::{Served, facts, until};
+use real::{address, follow, text, with_page};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
 
 const GOOD: &str = "Tram 12 smells of rye bread";
-const PAGES: [&str; 15] = [
+const PAGES: &[&str] = &[
     "/",
     "/live/overview",
     "/datasets",
@@ -31,33 +32,15 @@ const PAGES: [&str; 15] = [
     "/users",
     "/audit",
     "/system",
+    "/setup/place",
+    "/setup/clients",
+    "/setup/dataset",
+    "/setup/head-office",
+    "/setup/line",
+    "/setup/summary",
+    "/setup/file",
+    "/setup/done",
 ];
-
-/// A box with a page whose certificate the tests believe.
-fn with_page(folder: &Path) -> PathBuf {
-    let data = data_folder(folder, "box");
-    let tls = format!("{}/tests/tls", env!("CARGO_MANIFEST_DIR"));
-    let page = format!("listen = '127.0.0.1:0'\ncertificate_file = '{tls}/server.pem'\nkey_file = '{tls}/server.key'");
-    let file = data.join("narrowboat.toml");
-    let config = fs::read_to_string(&file).expect("a config");
-    fs::write(&file, config.replace("[page]\nlisten = ''", &format!("[page]\n{page}"))).expect("written");
-    data
-}
-
-fn address(data: &Path) -> SocketAddr {
-    facts(data, &["status"])["page"].as_str().and_then(|text| text.parse().ok()).expect("a page")
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
-}
-
-/// Follows where a form leads.
-fn follow(browser: &mut Browser, answer: &Answer) -> Answer {
-    assert!((300..400).contains(&answer.status), "{} {}", answer.status, answer.body);
-    let to = answer.header("location").to_owned();
-    browser.get(&to)
-}
 
 /// The box's page worker.
 fn worker(served: &Served) -> Option<i32> {

@@ -23,13 +23,23 @@ MOUNT = "vers=3,proto=tcp,mountproto=tcp,hard,nolock,port=2049,mountport=2049"
 DISK_MB = 320
 #: Runs a program at a terminal of its own, and types a key each time that one is asked for.
 TYPED = """
-import json, os, pty, sys
+import json, os, pty, select, sys, time
 keys = json.loads(sys.argv[1])
 child, terminal = pty.fork()
 if child == 0:
     os.execvp(sys.argv[2], sys.argv[2:])
-seen = b""
-while True:
+seen, ended, deadline = b"", None, time.monotonic() + 400
+# Until the command has ended, not until nobody has the terminal any more: it may have left somebody behind who does.
+while ended is None or select.select([terminal], [], [], 0)[0]:
+    if time.monotonic() > deadline:
+        sys.stdout.write(f"\\nstill there after 400 s, {len(keys)} keys not typed\\n")
+        os.system("ps -eo pid,ppid,stat,wchan:24,args --forest | grep -v ' \\\\[' | tail -n 30")
+        sys.exit(124)
+    if ended is None:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        ended = os.waitstatus_to_exitcode(status) if pid else None
+    if not select.select([terminal], [], [], 0.2)[0]:
+        continue
     try:
         piece = os.read(terminal, 4096)
     except OSError:
@@ -42,7 +52,9 @@ while True:
         seen = seen.split(b"Key of the array: ", 1)[1]
         os.write(terminal, keys.pop(0).encode() + b"\\n")
 sys.stdout.flush()
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+if ended is None:
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+sys.exit(ended)
 """
 
 

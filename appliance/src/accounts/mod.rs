@@ -30,7 +30,8 @@ use kept::{Kept, User};
 use sessions::Sessions;
 use throttle::Throttle;
 
-pub use password::strength;
+pub use password::{is_sound as password_hash_is_sound, strength};
+pub use people::hash_for;
 pub use roles::{Right, Role, only_looks, right};
 
 /// The accounts of a box.

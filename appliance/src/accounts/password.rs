@@ -63,6 +63,18 @@ pub fn verify(password: &str, hash: Option<&str>) -> bool {
     right && hash.is_some()
 }
 
+/// True where this is a hash as [`hash`] makes them, of no less work.
+pub fn is_sound(hash: &str) -> bool {
+    let Ok(parsed) = PasswordHash::new(hash) else { return false };
+    let cost =
+        |name: &str, least: u32| parsed.params.get_decimal(name).is_some_and(|cost| cost >= least && cost <= 8 * least);
+    parsed.algorithm.as_str() == "argon2id"
+        && parsed.hash.is_some()
+        && cost("m", argon2::Params::DEFAULT_M_COST)
+        && cost("t", argon2::Params::DEFAULT_T_COST)
+        && cost("p", argon2::Params::DEFAULT_P_COST)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

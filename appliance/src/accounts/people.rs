@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::kept::{Kept, User};
-use super::{Accounts, Asker, Known, Role, person, second_factor};
+use super::{Accounts, Asker, Known, Role, password, person, second_factor};
 use crate::control::Failed;
 use crate::control::door::{Person, Proof, SessionRow, TotpOffer};
 use crate::units::rfc3339;
@@ -26,6 +26,12 @@ pub(super) fn check_name(name: &str) -> Result<(), Failed> {
         return Ok(());
     };
     Err(Failed::about("user", sentence))
+}
+
+/// The hash of a password that is good enough for somebody of this name.
+pub fn hash_for(name: &str, password: &str) -> Result<String, Failed> {
+    check_name(name)?;
+    password::hash(password, &[name.to_owned()])
 }
 
 /// What looks like nothing, or makes a name look like another one: control characters, marks of direction, joiners.
@@ -62,6 +68,19 @@ impl Accounts {
             // A box that has a user belongs to somebody.
             kept.claim = None;
             kept.users.push(User { name: name.to_owned(), role, password: hash, second_factor: None });
+            Ok(())
+        })
+    }
+
+    /// Gives a box that nobody has claimed its first administrator, by a hash that another box or the console made.
+    pub fn first(&self, name: &str, hash: &str) -> Result<(), Failed> {
+        check_name(name)?;
+        self.change(|kept| {
+            if kept.claim.take().is_none() {
+                return Err(Failed::refused("this box has an owner already"));
+            }
+            let (name, role) = (name.to_owned(), Role::Administrator);
+            kept.users.push(User { name, role, password: hash.to_owned(), second_factor: None });
             Ok(())
         })
     }

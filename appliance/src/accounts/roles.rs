@@ -125,6 +125,9 @@ pub fn right(request: &Request) -> Right {
         | R::Reclaim { dry_run: false }
         | R::ReclaimBegin
         | R::SettingSet { .. }
+        | R::SetUpShow
+        | R::SetUpType { .. }
+        | R::SetUpApply { .. }
         | R::AccountList
         | R::AccountAdd { .. }
         | R::AccountRemove { .. }
@@ -143,7 +146,9 @@ pub fn right(request: &Request) -> Right {
 
 /// True where a request only looks: such are not in the audit log.
 pub fn only_looks(request: &Request) -> bool {
-    right(request) == Right::Role(Role::Viewer) || matches!(request, Request::AccountList | Request::Audit { .. })
+    use Request as R;
+    right(request) == Right::Role(Role::Viewer)
+        || matches!(request, R::AccountList | R::Audit { .. } | R::SetUpShow | R::SetUpType { .. })
 }
 
 #[cfg(test)]

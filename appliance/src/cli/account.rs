@@ -121,19 +121,18 @@ fn show_claim(claim: &Claim) {
 
 fn show_people(people: &[Person]) {
     let row = |person: &Person| {
-        let role = match person.role {
-            Role::Viewer => "viewer",
-            Role::Operator => "operator",
-            Role::Administrator => "administrator",
-        };
-        vec![person.user.clone(), role.to_owned(), if person.second_factor { "yes" } else { "no" }.to_owned()]
+        vec![
+            person.user.clone(),
+            person.role.name().to_owned(),
+            if person.second_factor { "yes" } else { "no" }.to_owned(),
+        ]
     };
     table(&["USER", "ROLE", "SECOND FACTOR"], &people.iter().map(row).collect::<Vec<_>>());
 }
 
 impl PasswordFile {
     /// The password, without the end of its line; typed twice where there is no file.
-    fn read(&self) -> Result<String, Failed> {
+    pub(super) fn read(&self) -> Result<String, Failed> {
         let secret = match &self.password_file {
             Some(file) => Secret::read(file)?,
             None => {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{account, dataset, disks, limit, peer, plan, quarantine, replication, retention, scrub, setting};
+use super::{account, dataset, disks, limit, peer, plan, quarantine, replication, retention, scrub, setting, setup};
 use crate::units::{ByteSize, parse_duration};
 
 /// Backup for branch offices on thin lines: keeps backups deduplicated, and ships only what is new.
@@ -55,6 +55,17 @@ pub(super) enum Command {
         /// Begins a new box in a folder that has neither a box nor a narrowboat.toml
         #[arg(long)]
         create: bool,
+        /// Set-up file that a box takes which nobody has claimed yet; any other passes it over. See `narrowboat setup --help`
+        #[arg(long, value_name = "FILE")]
+        setup: Option<PathBuf>,
+    },
+    /// What a box is told once: its name, who may back up to it, what is kept, and where copies go.
+    ///
+    /// A set-up file says it (docs/formats/set-up.md). The page writes one; a new box that is started with `narrowboat serve --setup FILE` takes it
+    /// without a screen.
+    Setup {
+        #[command(subcommand)]
+        command: setup::SetupCommand,
     },
     /// The process that speaks with browsers. `serve` starts it.
     #[command(hide = true)]

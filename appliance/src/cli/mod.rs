@@ -21,6 +21,7 @@ mod retention;
 mod scrub;
 mod serve;
 mod setting;
+mod setup;
 mod show;
 mod status;
 mod time;
@@ -61,7 +62,8 @@ pub fn run() -> ExitCode {
     let data = std::path::absolute(&cli.data).unwrap_or(cli.data);
     let context = Context { data, json: cli.json };
     let outcome = match cli.command {
-        Command::Serve { config, create } => serve::serve(&context, config.as_deref(), create),
+        Command::Serve { config, create, setup } => serve::serve(&context, config.as_deref(), create, setup.as_deref()),
+        Command::Setup { command } => setup::setup(&context, command),
         Command::PageWorker => Ok(crate::web::run()),
         Command::Status => status::status(&context),
         Command::Share(command) => dataset::share(&context, command),

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use narrowboat_storage::Error;
@@ -16,6 +17,7 @@ use crate::config::Config;
 use crate::control::reports::Acknowledged;
 use crate::control::{Failed, client};
 use crate::node::{Node, Running};
+use crate::setup::apply;
 
 /// A large index has a thousand files, and each client a socket: as many are open as the system allows, not as many as it gives a shell.
 fn open_many_files() {
@@ -25,7 +27,7 @@ fn open_many_files() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-pub(super) fn serve(context: &Context, config: Option<&Path>, create: bool) -> Outcome {
+pub(super) fn serve(context: &Context, config: Option<&Path>, create: bool, setup: Option<&Path>) -> Outcome {
     // Whatever this process makes is its owner's alone: backups hold other people's secrets.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     if context.data.join(crate::disks::NOT_OPEN).exists() {
@@ -41,6 +43,9 @@ pub(super) fn serve(context: &Context, config: Option<&Path>, create: bool) -> O
     let running = Node::start(&context.data, config)?;
     announce(&running);
     let node = running.node().clone();
+    if let Some(file) = setup {
+        take(&node, file);
+    }
     node.block_on(wait_for_end(&node));
     tracing::info!("stopping: what was written is brought to its end");
     let restarts = node.is_restarting();
@@ -51,6 +56,14 @@ pub(super) fn serve(context: &Context, config: Option<&Path>, create: bool) -> O
     }
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Takes a set-up file, where nobody has claimed the box. What is wrong with the file keeps no box from serving.
+fn take(node: &Arc<Node>, file: &Path) {
+    let outcome = super::setup::read(file).and_then(|set_up| apply::take(node, &set_up));
+    if let Err(failed) = outcome {
+        tracing::error!(file = %file.display(), %failed, "the set-up file was not taken");
+    }
 }
 
 /// Becomes the program anew, as it lies on the disk by now, in the same process and with the same words. Returns why not.

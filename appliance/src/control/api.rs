@@ -13,7 +13,8 @@ use super::reports::Acknowledged;
 use super::restore::restore_from;
 use super::{Failed, Request};
 use super::{
-    account, census, dataset, limit, lock, peer, plan, quarantine, retention, scrub, setting, snapshot, status, time,
+    account, census, dataset, limit, lock, peer, plan, quarantine, retention, scrub, setting, setup, snapshot, status,
+    time,
 };
 use crate::caps::Way;
 use crate::jobs::Progress;
@@ -120,6 +121,9 @@ pub fn handle(
         Request::Trends { span } => done(node.trends.report(span)?),
         Request::SettingList => done(setting::list(node)?),
         Request::SettingSet { changes } => done(setting::set(node, &changes)?),
+        Request::SetUpShow => done(setup::show(node)?),
+        Request::SetUpType { fields } => done(setup::type_in(node, fields)?),
+        Request::SetUpApply { set_up } => done(setup::apply(node, &set_up)?),
         Request::Restart => {
             node.ask_to_restart();
             done(Acknowledged { message: "the box is restarting".into() })

@@ -79,13 +79,21 @@ pub(super) fn helps_a_full_disk(request: &Request) -> bool {
 /// A request as it is asked, but for what is secret in it.
 pub(super) fn request_told(request: &Request) -> (String, Value) {
     let mut with = serde_json::to_value(request).unwrap_or_default();
-    let what = with.as_object_mut().and_then(|fields| {
-        // What peers pair by, and what people sign in with.
-        fields.remove("code");
-        fields.remove("password");
-        fields.remove("request")
-    });
+    forget_secrets(&mut with);
+    let what = with.as_object_mut().and_then(|fields| fields.remove("request"));
     (what.and_then(|what| what.as_str().map(str::to_owned)).unwrap_or_default(), with)
+}
+
+/// Takes out what peers pair by, and what people sign in with, however deep it stands.
+fn forget_secrets(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, _| !["code", "password", "password_hash"].contains(&name.as_str()));
+            fields.values_mut().for_each(forget_secrets);
+        }
+        Value::Array(items) => items.iter_mut().for_each(forget_secrets),
+        _ => {}
+    }
 }
 
 #[cfg(test)]
@@ -130,5 +138,9 @@ mod tests {
         let user = "anna".to_owned();
         let reset = Request::AccountReset { user, password: "Tram 12 smells of rye bread".into() };
         assert!(!request_told(&reset).1.to_string().contains("Tram"));
+        let text = "set_up = 1\nname = 'bonn'\n[head_office]\naddress = 'hub:4433'\ncode = '417-528-361'\n";
+        let set_up = Box::new(crate::setup::SetUp::read(text).expect("sound"));
+        let told = request_told(&Request::SetUpApply { set_up }).1.to_string();
+        assert!(!told.contains("528") && told.contains("hub:4433"), "{told}");
     }
 }

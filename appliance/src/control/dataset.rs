@@ -15,14 +15,22 @@ pub(super) fn create_share(node: &Node, name: &str, dedup: &str) -> Result<repor
     Ok(report(node, &node.store.create_share(name, policy(dedup)?, clock::now())?))
 }
 
-/// Creates a volume of `size` bytes.
+/// What volumes have a multiple of, in bytes.
+const VOLUME_BLOCK_BYTES: u64 = 4096;
+
+/// The size of a volume for whoever wants one of so many bytes: people say 500GB, which is no multiple of a block.
+pub(crate) fn volume_bytes(wanted: u64) -> u64 {
+    wanted.checked_next_multiple_of(VOLUME_BLOCK_BYTES).unwrap_or(wanted)
+}
+
+/// Creates a volume of `size` bytes, or as few more as make whole blocks.
 pub(super) fn create_volume(node: &Node, name: &str, size: u64, dedup: &str) -> Result<reports::Dataset, Failed> {
-    Ok(report(node, &node.store.create_volume(name, size, policy(dedup)?, clock::now())?))
+    Ok(report(node, &node.store.create_volume(name, volume_bytes(size), policy(dedup)?, clock::now())?))
 }
 
 /// Makes a volume larger.
 pub(super) fn resize(node: &Node, name: &str, size: u64) -> Result<reports::Dataset, Failed> {
-    Ok(report(node, &node.store.resize_volume(name, size, clock::now())?))
+    Ok(report(node, &node.store.resize_volume(name, volume_bytes(size), clock::now())?))
 }
 
 /// Makes a dataset that starts as `source` (`DATASET@MOMENT`) was.

@@ -9,7 +9,7 @@ mod audited;
 mod census;
 pub mod check;
 pub mod client;
-mod dataset;
+pub(crate) mod dataset;
 pub mod door;
 pub mod doorkeeper;
 mod files;
@@ -25,6 +25,7 @@ mod retention;
 mod scrub;
 pub mod server;
 mod setting;
+mod setup;
 mod snapshot;
 pub mod status;
 mod time;
@@ -490,6 +491,18 @@ pub enum Request {
     SettingSet {
         /// New values by key; without one, the default counts.
         changes: std::collections::BTreeMap<String, Option<Value>>,
+    },
+    /// How far the set-up of the box is: a [`reports::SetUpState`].
+    SetUpShow,
+    /// Keeps what somebody types for it.
+    SetUpType {
+        /// Texts by field.
+        fields: std::collections::BTreeMap<String, String>,
+    },
+    /// Does what a set-up says.
+    SetUpApply {
+        /// Which.
+        set_up: Box<crate::setup::SetUp>,
     },
     /// Ends the box in order and starts it again.
     Restart,

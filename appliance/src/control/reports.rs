@@ -10,6 +10,7 @@ mod peer;
 mod quarantine;
 mod replication;
 mod retention;
+mod setup;
 mod upkeep;
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,7 @@ pub use peer::{Invitation, Lag, Line, Peer, PeerPath, Refusal};
 pub use quarantine::{Deleted, Emptied, Freeable, QuarantineSum};
 pub use replication::{Choices, Plan, Replication, Tally};
 pub use retention::{LockRule, Retention, Verdict};
+pub use setup::{SetUpBegun, SetUpPlace, SetUpState};
 pub use upkeep::{AffectedFile, Check, Damaged, InTheWay, Reclaim, Recompressed, Scrub};
 
 /// What a box holds, what it saves, and how far its peers are.

@@ -8,7 +8,7 @@ use super::{Node, StartError};
 use crate::control::status;
 use crate::ingest::volumes::StoreTargets;
 use crate::jobs::reclaim;
-use crate::{caps, clock, disk, heal, pace, plans, trends};
+use crate::{caps, clock, disk, heal, pace, plans, setup, trends};
 
 /// Threads that drain.
 const PUMPS: usize = 2;
@@ -44,6 +44,7 @@ impl Threads {
         lookers.extend([start_reclaimer(node.clone())?, start_census(node.clone())?]);
         lookers.push(start_recompression(node.clone())?);
         lookers.push(start_trends(node.clone())?);
+        lookers.push(start_set_up(node.clone())?);
         if node.page.is_some() {
             lookers.push(start_page(node.clone())?);
         }
@@ -91,6 +92,15 @@ fn start_watch(node: Arc<Node>, targets: Arc<StoreTargets>) -> Result<JoinHandle
         while !node.is_stopping() {
             targets.look();
             std::thread::park_timeout(WATCH);
+        }
+    })
+}
+
+/// A set-up whose settings have come to count with this start is brought to its end; then the thread is done.
+fn start_set_up(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
+    spawn("set-up".into(), move || {
+        if let Err(failed) = setup::apply::go_on(&node) {
+            tracing::error!(%failed, "the set-up could not be brought to its end");
         }
     })
 }

@@ -8,12 +8,12 @@ use axum::body::to_bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::{CONTENT_TYPE, HOST};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use tokio::time::timeout;
 
 use super::form::{Form, TOKEN};
-use super::pages::{Web, notice, refused, to_sign_in};
+use super::pages::{Web, notice, refused, to_sign_in_for};
 use super::{cookies, guard};
 use crate::accounts::Role;
 use crate::control::door::{Ask, Call, Person, Proof};
@@ -40,6 +40,8 @@ pub(super) struct Visitor {
     pub headers: HeaderMap,
     /// What stands behind the `?`.
     pub query: Form,
+    /// What was asked for, where that is a page.
+    pub path: Option<String>,
     /// An open page asks by itself.
     by_itself: bool,
 }
@@ -56,6 +58,7 @@ impl FromRequestParts<Arc<Web>> for Visitor {
             session: cookies::read(&parts.headers, cookies::SESSION),
             headers: parts.headers.clone(),
             query: Form::read(parts.uri.query().unwrap_or_default().as_bytes()),
+            path: (parts.method == Method::GET).then(|| parts.uri.path().to_owned()),
             by_itself: parts.uri.path().starts_with(LIVE),
         })
     }
@@ -93,10 +96,15 @@ pub(super) struct Signed {
 impl Signed {
     /// Asks the box who this is.
     pub(super) async fn of(visitor: Visitor) -> Result<Signed, Response> {
-        let Some(session) = visitor.session.as_deref() else { return Err(to_sign_in()) };
+        let Some(session) = visitor.session.as_deref() else { return Err(to_sign_in_for(&visitor)) };
         let token = guard::of_session(session).to_hex().to_string();
         match visitor.ask(Ask::Whoami).await {
             Ok(person) => Ok(Signed { visitor, person, token }),
+            Err(failed) if failed.kind == "signed-out" => {
+                let mut response = to_sign_in_for(&visitor);
+                cookies::forget(response.headers_mut(), cookies::SESSION);
+                Err(response)
+            }
             Err(failed) => Err(refused(&failed)),
         }
     }

@@ -125,3 +125,12 @@ pub fn audit() -> Value {
         entry(310, "", "203.0.113.9", "sign-in", Value::Null, None, Some("refused"))
     ])
 }
+
+/// A set-up of which nothing was typed yet.
+pub fn set_up() -> Value {
+    json!({
+        "typed": {}, "problems": {}, "applying": false, "outcomes": [], "name": "branch-7", "time_zone": "Europe/Berlin",
+        "now": "2026-11-23T14:12:00Z", "places": [{ "address": "192.168.7.20", "network": "192.168.7.0/24" }],
+        "zones": ["America/New_York", "Europe/Berlin", "Europe/London", "UTC"]
+    })
+}

@@ -14,6 +14,16 @@ for (const field of document.querySelectorAll("[data-from-address]")) {
   addEventListener("hashchange", take);
 }
 
+// Who sets the box up sits where it is, most likely: its time zone is the browser's, and so is the time.
+for (const field of document.querySelectorAll("[data-zone]")) {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  if ([...field.options].some((option) => option.value === zone)) field.value = zone;
+}
+for (const line of document.querySelectorAll("[data-clock]")) {
+  const off = Math.round((Date.parse(line.dataset.clock) - Date.now()) / 1000);
+  if (Math.abs(off) > 120) line.textContent += ` This computer’s clock says something else: one of the two is wrong by ${Math.round(Math.abs(off) / 60)} min.`;
+}
+
 // Lines to copy get a button for it.
 for (const text of document.querySelectorAll("[data-copy]")) {
   const box = document.createElement("div");

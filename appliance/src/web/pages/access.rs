@@ -5,7 +5,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-use super::{Frame, of_form, refused, show_page, to, to_sign_in};
+use super::{Frame, of_form, own_page, refused, show_page, to, to_sign_in};
 use crate::control::door::{Ask, Person, SignedIn, State, Strength};
 use crate::web::form::{Form, WHOLE};
 use crate::web::visitor::{Posted, Visitor};
@@ -74,7 +74,7 @@ pub(super) async fn claim(Posted { visitor, mut form }: Posted) -> Response {
     }
     if form.is_good() {
         match visitor.ask::<SignedIn>(Ask::Claim { code, user, password }).await {
-            Ok(signed) => return enter(&signed, "/?done=claimed"),
+            Ok(signed) => return enter(&signed, "/setup/place?done=claimed"),
             Err(failed) => form.failed(if failed.kind == "wait" { "code" } else { WHOLE }, &failed),
         }
     }
@@ -103,6 +103,7 @@ pub(super) async fn sign_in_page(visitor: Visitor) -> Response {
         Err(failed) => return refused(&failed),
     }
     let (form, headers) = open_form(&visitor);
+    let form = form.with("to", own_page(visitor.query.value("to")));
     (headers, sign_in_form(&visitor, StatusCode::OK, form)).into_response()
 }
 
@@ -117,7 +118,7 @@ pub(super) async fn sign_in(Posted { visitor, mut form }: Posted) -> Response {
         return sign_in_form(&visitor, StatusCode::UNPROCESSABLE_ENTITY, form);
     }
     match visitor.ask::<SignedIn>(Ask::SignIn { user, password, code }).await {
-        Ok(signed) => enter(&signed, "/"),
+        Ok(signed) => enter(&signed, own_page(form.value("to"))),
         Err(failed) => {
             form.failed(WHOLE, &failed);
             let waits = failed.kind == "wait";

@@ -13,6 +13,7 @@ mod overview;
 mod peers;
 mod protection;
 mod security;
+mod setup;
 mod snapshots;
 mod storage;
 mod system;
@@ -92,6 +93,13 @@ pub(super) fn router(web: Arc<Web>) -> Router {
         .route("/storage/count", post(storage::count))
         .route("/storage/scrub", post(storage::scrub))
         .route("/system", get(system::page))
+        .route("/setup", get(setup::begin))
+        .route("/setup/summary", get(setup::summary))
+        .route("/setup/apply", post(setup::apply))
+        .route("/setup/done", get(setup::done))
+        .route("/setup/save", get(setup::save))
+        .route("/setup/file", get(setup::file_page).post(setup::load))
+        .route("/setup/{step}", get(setup::step).post(setup::next))
         .route("/assets/{hash}/{name}", get(assets::serve))
         .fallback(nowhere)
         .method_not_allowed_fallback(not_so);
@@ -143,7 +151,7 @@ impl Frame {
 /// What was done, by a word in the address: nobody can have the page say anything else.
 fn said(word: &str) -> Option<&'static str> {
     const ALL: &[(&str, &str)] = &[
-        ("claimed", "The box is yours. Three steps are left until it protects something."),
+        ("claimed", "The box is yours. A few questions are left until it protects something."),
         ("created", "It was created. Below is how to reach it."),
         (
             "deleted",
@@ -243,6 +251,23 @@ pub(super) fn to_sign_in() -> Response {
     to("/sign-in")
 }
 
+/// The same, and to the page that he wanted after that.
+pub(super) fn to_sign_in_for(visitor: &Visitor) -> Response {
+    match visitor.path.as_deref() {
+        None | Some("/") => to_sign_in(),
+        Some(path) => {
+            let wanted: String = form_urlencoded::byte_serialize(path.as_bytes()).collect();
+            to(&format!("/sign-in?to={wanted}"))
+        }
+    }
+}
+
+/// A page of this box, if that is what somebody named: no other box, and nothing that changes anything.
+pub(super) fn own_page(path: &str) -> &str {
+    let plain = path.starts_with('/') && !path.starts_with("//") && !path.contains(['\\', '\r', '\n']);
+    if plain { path } else { "/" }
+}
+
 /// What is not there.
 pub(super) fn missing(what: &str) -> Response {
     notice(StatusCode::NOT_FOUND, "Not here", what)
@@ -282,3 +307,18 @@ impl Confirm<'_> {
 
 /// The field in which a name is typed to confirm.
 pub(super) const TYPED: &str = "typed";
+
+#[cfg(test)]
+mod tests {
+    use super::own_page;
+
+    #[test]
+    fn sign_in_leads_to_a_page_of_this_box_and_nowhere_else() {
+        assert_eq!(own_page("/datasets/office"), "/datasets/office");
+        for elsewhere in
+            ["", "//evil.example", "https://evil.example", "/\\evil.example", "/a\r\nSet-Cookie: b", "javascript:x"]
+        {
+            assert_eq!(own_page(elsewhere), "/", "{elsewhere}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+use super::typed::{KEEP, Typed, problems, set_up};
+use super::*;
+
+/// The page of the format, with its example.
+#[test]
+fn the_example_of_the_page_is_read_and_written() {
+    let page = include_str!("../../../docs/formats/set-up.md");
+    let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let read = SetUp::read(example).expect("sound");
+    assert_eq!((read.name.as_deref(), read.dataset.len()), (Some("office-bonn"), 2));
+    assert_eq!(read.dataset[0].keep.as_ref().map(|rules| (rules.daily, rules.monthly)), Some((14, 12)));
+    assert_eq!(read.settings["scrub.every"], "14d");
+    assert_eq!(SetUp::read(&read.write().expect("text")).expect("sound"), read);
+    let settings = read.all_settings();
+    let said = |key: &str| settings[key].clone().expect("a value");
+    assert_eq!(said("name"), "office-bonn");
+    assert_eq!(said("nfs.allow"), serde_json::json!(["192.168.7.0/24"]));
+    let doors: Vec<&str> = read.doors().iter().map(|(key, _)| *key).collect();
+    assert_eq!(doors, ["nfs.listen", "iscsi.listen", "wan.listen"]);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_says_where() {
+    let cases = [
+        ("", ""),
+        ("set_up = 2", "set_up"),
+        ("set_up = 1\nnmae = 'typing error'", ""),
+        ("set_up = 1\nname = 'no/name'", "name"),
+        ("set_up = 1\ntime_zone = 'Europe/Bonn'", "time_zone"),
+        ("set_up = 1\nnetworks = ['192.168.7.0/33']", "networks"),
+        ("set_up = 1\nnetworks = ['office']", "networks"),
+        ("set_up = 1\n[[dataset]]\nname = 'a@b'", "dataset.name"),
+        ("set_up = 1\n[[dataset]]\nname = ''", "dataset.name"),
+        ("set_up = 1\n[[dataset]]\nname = 'a'\nsize = 'large'", "dataset.size"),
+        ("set_up = 1\n[[dataset]]\nname = 'a'\nsize = '0'", "dataset.size"),
+        ("set_up = 1\n[[dataset]]\nname = 'a'\nevery = 'now and then'", "dataset.every"),
+        ("set_up = 1\n[[dataset]]\nname = 'a'\nevery = '0s'", "dataset.every"),
+        ("set_up = 1\n[[dataset]]\nname = 'a'\ndedup = 'sometimes'", "dataset.dedup"),
+        ("set_up = 1\n[head_office]\naddress = 'hub'\ncode = '417-528-361'", "head_office.address"),
+        ("set_up = 1\n[head_office]\naddress = 'hub:4433'\ncode = '417-528-362'", "head_office.code"),
+        ("set_up = 1\n[line]\nrate = 'fast'", "line.rate"),
+        ("set_up = 1\n[line]\ncalendar = 'mondays quick'", "line.calendar"),
+        ("set_up = 1\n[settings]\n'hook.a.freeze' = 'rm'", "hook.a.freeze"),
+        ("set_up = 1\n[settings]\n'scrub.every' = 'often'", "scrub.every"),
+        ("set_up = 1\n[administrator]\nuser = 'anna'\npassword_hash = 'secret'", "administrator.password_hash"),
+    ];
+    for (text, field) in cases {
+        let failed = SetUp::read(text).expect_err(text);
+        assert_eq!(
+            (failed.kind.as_str(), failed.field.as_deref().unwrap_or_default()),
+            ("refused", field),
+            "{text}: {failed}"
+        );
+    }
+    assert!(SetUp::read(&format!("set_up = 1 #{}", "x".repeat(FILE_BYTES_MAX))).is_err());
+}
+
+#[test]
+fn secrets_are_in_no_debug_output() {
+    let text = "set_up = 1\n[head_office]\naddress = 'hub:4433'\ncode = '417-528-361'";
+    assert!(!format!("{:?}", SetUp::read(text).expect("sound")).contains("528"));
+}
+
+fn typed(fields: &[(&str, &str)]) -> Typed {
+    fields.iter().map(|(field, value)| ((*field).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn what_is_typed_is_a_set_up() {
+    assert_eq!(set_up(&typed(&[])), SetUp::default());
+    let all = typed(&[
+        ("name", " office-bonn "),
+        ("networks", "192.168.7.0/24, 10.0.0.0/8\n2001:db8::/64"),
+        ("dataset_kind", "volume"),
+        ("dataset_name", "server 1"),
+        ("dataset_size", "1,500 GB"),
+        ("dataset_every", "1h"),
+        ("dataset_keep", "usual"),
+        ("head_office_address", "hub:4433"),
+        ("head_office_code", "417 528 361"),
+        ("line", "hours"),
+        ("line_rate", "20Mbit"),
+        ("line_calendar", "mon-fri 08:00-18:00 4Mbit"),
+    ]);
+    let read = set_up(&all);
+    assert_eq!(problems(&all), BTreeMap::new());
+    assert_eq!(read.networks.len(), 3);
+    assert_eq!(read.dataset[0].bytes(), Ok(Some(1_500_000_000_000)));
+    assert_eq!(read.dataset[0].keep, Some(KEEP));
+    assert_eq!(SetUp::read(&read.write().expect("text")).expect("sound"), read);
+    let wrong = |field: &str, value: &str| {
+        let mut typed = all.clone();
+        typed.insert(field.into(), value.into());
+        problems(&typed).into_keys().collect::<Vec<_>>()
+    };
+    for (field, value) in [
+        ("name", "a b"),
+        ("time_zone", "Bonn"),
+        ("networks", "everybody"),
+        ("dataset_name", " "),
+        ("dataset_size", ""),
+        ("dataset_size", "二"),
+        ("head_office_address", ""),
+        ("head_office_code", "no"),
+        ("line_rate", "-1"),
+        ("line_calendar", "'; drop table"),
+    ] {
+        assert_eq!(wrong(field, value), [field], "{value}");
+    }
+    let both: Typed = typed(&[("name", "a b"), ("networks", "x"), ("line", "rate"), ("line_rate", "fast")]);
+    assert_eq!(problems(&both).into_keys().collect::<Vec<_>>(), ["line_rate", "name", "networks"]);
+}
