@@ -226,5 +226,5 @@ fn set(kept: &mut Kept, name: &str, change: impl FnOnce(&mut User)) -> Result<()
 }
 
 fn nobody(name: &str) -> Failed {
-    Failed::about("user", format!("There is no user {name}."))
+    Failed { field: Some("user".into()), ..Failed::missing(format!("There is no user {name}.")) }
 }

@@ -533,12 +533,15 @@ pub struct Failed {
     /// What of the request it is about, where it is one thing that somebody typed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// What a program may go by where the kind says too little: "missing" (what it is about is not there), or "exists" (what it would make is).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 impl Failed {
     /// A failure of a kind.
     pub fn of(kind: &str, message: impl Into<String>) -> Self {
-        Failed { kind: kind.into(), message: message.into(), field: None }
+        Failed { kind: kind.into(), message: message.into(), field: None, reason: None }
     }
 
     /// A request that makes no sense.
@@ -551,6 +554,11 @@ impl Failed {
         Failed { field: Some(field.into()), ..Failed::refused(message) }
     }
 
+    /// A request about something that is not there.
+    pub fn missing(message: impl Into<String>) -> Self {
+        Failed { reason: Some("missing".into()), ..Failed::refused(message) }
+    }
+
     /// The machine could not do it.
     pub fn environment(message: impl Into<String>) -> Self {
         Failed::of("environment", message)
@@ -560,13 +568,21 @@ impl Failed {
 impl From<narrowboat_storage::Error> for Failed {
     fn from(error: narrowboat_storage::Error) -> Self {
         use narrowboat_storage::Error;
+        use narrowboat_storage::error::Refusal;
         match error {
             Error::Damage(damage) => {
                 let message = format!("{damage}; `narrowboat check --deep` tells what else is damaged");
                 Failed::of("damage", message)
             }
             Error::Environment(environment) => Failed::environment(environment.to_string()),
-            Error::Refused(refusal) => Failed::refused(refusal.to_string()),
+            Error::Refused(refusal) => {
+                let reason = match &refusal {
+                    Refusal::NotFound(_) => Some("missing".into()),
+                    Refusal::Exists(_) => Some("exists".into()),
+                    _ => None,
+                };
+                Failed { reason, ..Failed::refused(refusal.to_string()) }
+            }
         }
     }
 }

@@ -81,7 +81,7 @@ pub(super) fn cancel(node: &Node, id: u64) -> Result<Acknowledged, Failed> {
     let noted = node.plans.give_up(id);
     if !node.transfers.cancel(id) {
         let why = format!("number {id} is not under way: `narrowboat replication list` shows what is");
-        return Err(Failed::refused(why));
+        return Err(Failed::missing(why));
     }
     noted?;
     Ok(Acknowledged { message: format!("number {id} is not sent any further") })
@@ -116,6 +116,6 @@ fn each(
         }
     }
     let to = peer.map_or(String::new(), |peer| format!(" to {peer}"));
-    let none = || Failed::refused(format!("there is no plan for {dataset}{to}: `narrowboat plan create` makes one"));
+    let none = || Failed::missing(format!("there is no plan for {dataset}{to}: `narrowboat plan create` makes one"));
     if any { Ok(()) } else { Err(none()) }
 }

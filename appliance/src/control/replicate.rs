@@ -66,6 +66,6 @@ fn newest_or_new(node: &Node, dataset: &str) -> Result<String, Failed> {
 /// One replication, by its number.
 pub(super) fn show(node: &Node, id: u64) -> Result<reports::Replication, Failed> {
     node.transfers.find(id).ok_or_else(|| {
-        Failed::refused(format!("number {id} is not known: `narrowboat replication list` shows those that are"))
+        Failed::missing(format!("number {id} is not known: `narrowboat replication list` shows those that are"))
     })
 }

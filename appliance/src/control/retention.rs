@@ -26,7 +26,7 @@ pub(super) fn set(node: &Node, dataset: &str, rules: &Rules, dry_run: bool) -> R
 /// The rules of a dataset and what they do.
 pub(super) fn show(node: &Node, dataset: &str) -> Result<reports::Retention, Failed> {
     let row = node.store.dataset_named(dataset)?.row;
-    let none = || Failed::refused(format!("{dataset} has no rules: `narrowboat retention set {dataset}` makes them"));
+    let none = || Failed::missing(format!("{dataset} has no rules: `narrowboat retention set {dataset}` makes them"));
     Ok(match node.retention.find(row.id).ok_or_else(none)? {
         Ok(rules) => set(node, dataset, &rules, true)?,
         Err(error) => {

@@ -162,7 +162,7 @@ pub(super) fn moment(store: &Store, dataset: &str, text: &str) -> Result<Moment,
     }
     let time = parse_rfc3339(text).ok_or_else(|| {
         let time = "a time is written as in 2026-11-22T07:30:00Z";
-        Failed::refused(format!("the snapshot {dataset}@{text} does not exist, nor does a mark of that name; {time}"))
+        Failed::missing(format!("the snapshot {dataset}@{text} does not exist, nor does a mark of that name; {time}"))
     })?;
     match passed_over(time, clock::wall(), &store.jumps()) {
         None => Ok(Moment::Time(time)),
