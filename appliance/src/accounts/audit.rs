@@ -21,7 +21,8 @@ const READ_BYTES: u64 = 2 * FILE_BYTES;
 const FILES_KEPT: u32 = 64;
 
 /// One entry.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(rename = "AuditEntry")]
 pub struct Entry {
     /// Its number.
     pub n: u64,

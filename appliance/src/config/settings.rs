@@ -11,8 +11,9 @@ use super::Config;
 use crate::control::Failed;
 
 /// What a setting takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "SettingKind")]
 pub enum Kind {
     /// Text.
     Text,
@@ -67,7 +68,7 @@ const KNOWN: [Known; 22] = [
 ];
 
 /// A setting, and what the file says of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Setting {
     /// Its key.
     pub key: String,

@@ -139,7 +139,7 @@ pub enum Ask {
 }
 
 /// What anybody may know who finds the box.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct State {
     /// How the box calls itself.
     pub name: String,
@@ -147,10 +147,13 @@ pub struct State {
     pub version: String,
     /// False until somebody has claimed it.
     pub claimed: bool,
+    /// True while it can't keep what it is given: writes have failed, or the disk does not answer.
+    #[serde(default)]
+    pub failing: bool,
 }
 
 /// Somebody who may sign in.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Person {
     /// His name.
     pub user: String,

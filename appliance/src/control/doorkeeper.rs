@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::audited::{Told, audited, helps_a_full_disk, request_told};
 use super::door::{Ask, Call, State, Strength};
-use super::{Failed, Message, api, files};
+use super::{Failed, Message, api, files, status};
 use crate::accounts::{self, Asker, Right, Role, only_looks, right};
 use crate::jobs::Progress;
 use crate::node::Node;
@@ -270,6 +270,7 @@ fn carry_out(
             name: node.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             claimed: accounts.claimed(),
+            failing: status::is_failing(node),
         }),
         (Ask::Strength { password, beside }, _) => done::<Strength>(accounts::strength(password, beside)),
         (Ask::Claim { code, user, password }, _) => done(accounts.claim(code, user, password, call.from)?),

@@ -13,6 +13,7 @@ mod retention;
 mod setup;
 mod upkeep;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::disks::state::ArrayState;
@@ -31,7 +32,7 @@ pub use setup::{SetUpBegun, SetUpPlace, SetUpState};
 pub use upkeep::{AffectedFile, Check, Damaged, InTheWay, Reclaim, Recompressed, Scrub};
 
 /// What a box holds, what it saves, and how far its peers are.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// The box's name.
     pub name: String,
@@ -152,7 +153,7 @@ pub struct Status {
 }
 
 /// Bytes of files in the data folder, by what they are for.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct DiskParts {
     /// Chunks and tree nodes as they are stored, with those that nobody needs any more until reclaim has gone by.
@@ -174,7 +175,7 @@ pub struct DiskParts {
 }
 
 /// Nothing but that it was done.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Acknowledged {
     /// A sentence.
     pub message: String,

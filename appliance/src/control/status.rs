@@ -97,6 +97,12 @@ pub(crate) fn measured(node: &Arc<Node>) -> Option<reports::Status> {
     Some(status(node)).filter(|status| status.age_seconds.is_none())
 }
 
+/// Whether what the box is given can't be kept now: it has stopped writing, or the disk does not answer. Asks nothing of the disk.
+pub(super) fn is_failing(node: &Node) -> bool {
+    let waits = matches!(slowness(&node.disk.health()), Some(Slowness::Waits(..)));
+    waits || node.store.stopped().is_some()
+}
+
 /// Begins a round, if there is a thread for it.
 fn begin(node: &Arc<Node>) -> bool {
     let node = node.clone();

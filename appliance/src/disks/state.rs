@@ -13,7 +13,7 @@ use crate::units::{ByteSize, duration};
 const SECTOR: u64 = 512;
 
 /// How an array is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ArrayState {
     /// The kernel's name of it, such as md127.
     pub device: String,
@@ -45,7 +45,7 @@ pub struct ArrayState {
 }
 
 /// A disk of an array as the kernel sees it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MemberState {
     /// The partition's name in the kernel.
     pub partition: String,
@@ -63,8 +63,9 @@ pub struct MemberState {
 }
 
 /// How an array is, in a word.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "ArrayHealth")]
 pub enum Health {
     /// All disks are there and agree.
     #[default]

@@ -35,8 +35,9 @@ pub const EVERY: Duration = Duration::from_secs(1);
 const BROKEN_OFF_MAX: usize = 4;
 
 /// What came of rounds.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
+#[schemars(rename = "Healing")]
 pub struct Kept {
     /// Objects that came from each peer, ever, and their bytes.
     pub from: BTreeMap<String, Came>,
@@ -46,7 +47,8 @@ pub struct Kept {
 }
 
 /// What came from a peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(rename = "HealedFrom")]
 pub struct Came {
     /// Objects.
     pub objects: u64,
@@ -55,8 +57,9 @@ pub struct Came {
 }
 
 /// One round.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
+#[schemars(rename = "HealRound")]
 pub struct Round {
     /// When it began, RFC 3339.
     pub began: String,

@@ -10,7 +10,7 @@ use narrowboat_storage::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// How many snapshots of a dataset are kept, and for how long. A snapshot stays that any of the rules wants.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Rules {
     /// The newest so many.

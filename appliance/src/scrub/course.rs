@@ -22,8 +22,9 @@ pub struct Course {
 }
 
 /// One scrub.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
+#[schemars(rename = "ScrubRun")]
 pub struct Run {
     /// When it began, RFC 3339.
     pub began: String,

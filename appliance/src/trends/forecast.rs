@@ -17,7 +17,7 @@ const DAYS_AHEAD_MAX: f64 = 3650.0;
 const DEVIATIONS: f64 = 1.96;
 
 /// Where a disk leads.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Forecast {
     /// How many days that is of.
     pub days: usize,

@@ -26,7 +26,7 @@ pub const EVERY: Duration = Duration::from_secs(60);
 const NO_LAG: u64 = u64::MAX;
 
 /// Which of the rings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Span {
     /// Two days, by five minutes.
@@ -58,7 +58,8 @@ impl Span {
 }
 
 /// What a box held and moved in a step of time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(rename = "TrendPoint")]
 pub struct Point {
     /// When the step began, in seconds since 1970.
     pub time: u64,
@@ -87,7 +88,8 @@ pub struct Point {
 }
 
 /// Points of a span, and where they lead.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(rename = "Trends")]
 pub struct Report {
     /// The length of a step in seconds.
     pub step_seconds: u64,

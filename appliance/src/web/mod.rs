@@ -10,6 +10,7 @@
 //! - Whatever a stranger holds is bounded: connections, and those of one address; bytes and time of a request; requests to the box.
 //! - Every page works without scripts; `page.js` only saves reloading, typing and selecting.
 
+mod api;
 mod assets;
 mod chart;
 mod confine;

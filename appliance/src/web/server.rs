@@ -72,7 +72,7 @@ pub(super) fn tls(start: &Start) -> io::Result<Arc<ServerConfig>> {
 pub(super) async fn serve(listener: Listener, door: OwnedFd, tls: Arc<ServerConfig>, name: String) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let web = Arc::new(pages::Web { name, door: Door::new(door)?, live: Default::default() });
+    let web = Arc::new(pages::Web { name, door: Door::new(door)?, live: Default::default(), api: Default::default() });
     let router = pages::router(web.clone());
     let (acceptor, open) = (TlsAcceptor::from(tls), Open::default());
     let accepting = async {

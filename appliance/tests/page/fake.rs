@@ -26,6 +26,11 @@ pub const PASSWORD: &str = "lantern orbit meadow 4";
 /// What it calls a session of its administrator, and one of somebody who only looks.
 pub const SESSION: &str = "session-of-the-administrator";
 pub const VIEWER: &str = "session-of-a-viewer";
+/// The same for tokens.
+#[allow(dead_code, reason = "each test file uses a part")]
+pub const TOKEN: &str = "narrowboat_1_administrator";
+#[allow(dead_code, reason = "each test file uses a part")]
+pub const VIEWER_TOKEN: &str = "narrowboat_2_viewer";
 
 /// What it knows.
 #[derive(Default)]
@@ -41,6 +46,8 @@ pub struct Memory {
     pub refuses: Option<Failed>,
     /// How long it thinks.
     pub thinks: Duration,
+    /// Whether it can't keep what it is given.
+    pub failing: bool,
 }
 
 /// A worker, and the box that it belongs to.
@@ -160,6 +167,10 @@ fn decide(call: &Call, memory: &mut Memory) -> Result<Value, Failed> {
     let administrator = Person { user: "admin".into(), role: Role::Administrator, second_factor: false };
     let who = match &call.proof {
         Some(Proof::Session(session)) if session == SESSION => Some(administrator.clone()),
+        Some(Proof::Token(token)) if token == TOKEN => Some(administrator.clone()),
+        Some(Proof::Token(token)) if token == VIEWER_TOKEN => {
+            Some(Person { role: Role::Viewer, ..administrator.clone() })
+        }
         Some(Proof::Session(session)) if session == VIEWER => {
             Some(Person { user: "auditor".into(), role: Role::Viewer, second_factor: true })
         }
@@ -167,7 +178,11 @@ fn decide(call: &Call, memory: &mut Memory) -> Result<Value, Failed> {
     };
     let enters = || Ok(json!({ "session": SESSION, "person": administrator }));
     match &call.ask {
-        Ask::State => return Ok(json!({ "name": "branch-7", "version": "0.1.0", "claimed": memory.claimed })),
+        Ask::State => {
+            return Ok(
+                json!({ "name": "branch-7", "version": "0.1.0", "claimed": memory.claimed, "failing": memory.failing }),
+            );
+        }
         Ask::Strength { password, .. } => {
             let enough = password.len() >= 12;
             return Ok(

@@ -1,5 +1,6 @@
 //! Who may use the page, and what was asked of the box.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::accounts::audit::Entry as AuditEntry;
@@ -7,7 +8,7 @@ use crate::config::settings::Setting;
 pub use crate::control::door::Person;
 
 /// Settings of the config file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Settings {
     /// All that may be changed through the box.
     pub settings: Vec<Setting>,
@@ -16,7 +17,7 @@ pub struct Settings {
 }
 
 /// How somebody makes a box his own, and how he knows that it is the right one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Claim {
     /// The claim code; none once the box was claimed.
     pub code: Option<String>,

@@ -1,11 +1,12 @@
 //! Datasets, their snapshots, and what changed between two.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Window;
 
 /// A dataset.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Dataset {
     /// Its name.
     pub name: String,
@@ -52,7 +53,7 @@ pub struct Dataset {
 }
 
 /// What waits of a dataset that is deduplicated later.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Deferred {
     /// Its hours, in the box's time zone.
     pub hours: String,
@@ -69,7 +70,7 @@ pub struct Deferred {
 }
 
 /// A snapshot.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Snapshot {
     /// Its dataset's name.
     pub dataset: String,
@@ -98,7 +99,7 @@ pub struct Snapshot {
 }
 
 /// What changed between two snapshots.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Diff {
     /// The earlier.
     pub from: String,
@@ -109,7 +110,7 @@ pub struct Diff {
 }
 
 /// One change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Changed {
     /// "added", "removed", "content", "attributes" or "renamed".
     pub what: String,

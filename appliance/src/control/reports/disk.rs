@@ -1,9 +1,10 @@
 //! How the disk does.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How the disk of the data folder does.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct DiskHealth {
     /// Operations that failed as on no sound disk, since the box was started.
@@ -19,7 +20,7 @@ pub struct DiskHealth {
 }
 
 /// An operation that failed.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DiskFault {
     /// "read", "write", "sync", …
     pub operation: String,
@@ -32,7 +33,7 @@ pub struct DiskFault {
 }
 
 /// An operation that is under way.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DiskWait {
     /// "read", "write", "sync", …
     pub operation: String,
@@ -43,7 +44,7 @@ pub struct DiskWait {
 }
 
 /// How long operations of one kind took in the last minute.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DiskPace {
     /// How many there were.
     pub operations: u64,

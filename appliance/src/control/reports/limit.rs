@@ -1,9 +1,10 @@
 //! Caps, and when peers will have caught up under them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A cap, and why it counts.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Limit {
     /// It is about what is received.
     #[serde(default)]
@@ -29,7 +30,7 @@ pub struct Limit {
 }
 
 /// Which caps count now, and what follows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Explained {
     /// When that was.
     pub time: String,
@@ -43,7 +44,7 @@ pub struct Explained {
 }
 
 /// The same of a peer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExplainedPeer {
     /// Its own cap.
     pub cap: Limit,
@@ -75,7 +76,7 @@ pub struct ExplainedPeer {
 }
 
 /// How a recovery point is met.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Recovery {
     /// How old a snapshot may be when it is there, in seconds.
     pub seconds: u64,
@@ -88,7 +89,7 @@ pub struct Recovery {
 }
 
 /// When a peer will have caught up with what is there now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub enum CaughtUp {
     /// It has.

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use narrowboat_wan::probe::{RoundTrips, Survey, Way};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A line, as a probe has found it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Measured {
     /// Round trips of small packets; none where none came back.
     pub round_trip: Option<MeasuredRoundTrip>,
@@ -25,7 +26,7 @@ pub struct Measured {
 }
 
 /// Round trips, in milliseconds.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct MeasuredRoundTrip {
     /// How many.
     pub count: u32,
@@ -40,7 +41,7 @@ pub struct MeasuredRoundTrip {
 }
 
 /// One direction.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct MeasuredWay {
     /// What it carries, headers included; none where too little arrived to tell.
     pub bits_per_second: Option<u64>,

@@ -1,9 +1,10 @@
 //! What a dataset can be taken back to: windows, marks with the hooks that made them quiet, and rewinds.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How far a dataset can be taken back.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Window {
     /// How long the window was asked to be.
     pub asked_seconds: u64,
@@ -25,7 +26,7 @@ pub struct Window {
 }
 
 /// What a dataset can be taken back to.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Timeline {
     /// Its name.
     pub dataset: String,
@@ -38,7 +39,7 @@ pub struct Timeline {
 }
 
 /// A moment that has a name.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Moment {
     /// "snapshot" or "mark".
     pub kind: String,
@@ -53,7 +54,7 @@ pub struct Moment {
 }
 
 /// How much was written to a dataset for a while.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Written {
     /// From when.
     pub from: String,
@@ -66,7 +67,7 @@ pub struct Written {
 }
 
 /// A mark that was set.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Marked {
     /// The datasets.
     pub datasets: Vec<String>,
@@ -85,7 +86,7 @@ pub struct Marked {
 }
 
 /// One call of a hook.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HookCall {
     /// The hook.
     pub hook: String,
@@ -102,7 +103,7 @@ pub struct HookCall {
 }
 
 /// A thaw that is owed: something may be frozen that nobody could thaw.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OwedThaw {
     /// The hook.
     pub hook: String,
@@ -124,7 +125,7 @@ pub fn consistency(quiet: bool) -> &'static str {
 }
 
 /// What a rewind did.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Rewound {
     /// The dataset.
     pub dataset: String,

@@ -1,11 +1,12 @@
 //! Peers: who they are, how they are reached, how far they are behind, and what they were refused.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Measured;
 
 /// A peer.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Peer {
     /// Its name here.
     pub name: String,
@@ -56,7 +57,7 @@ pub struct Peer {
 }
 
 /// The path to a peer that is in use.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PeerPath {
     /// Which of its addresses was dialled; none where it has called.
     pub address: Option<String>,
@@ -67,7 +68,7 @@ pub struct PeerPath {
 }
 
 /// How far a peer is behind with one dataset.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Lag {
     /// The dataset.
     pub dataset: String,
@@ -82,7 +83,7 @@ pub struct Lag {
 }
 
 /// What a peer was refused.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Refusal {
     /// The peer's name then.
     pub peer: String,
@@ -97,7 +98,7 @@ pub struct Refusal {
 }
 
 /// An invitation.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Invitation {
     /// The code to be read out.
     pub code: String,
@@ -108,7 +109,7 @@ pub struct Invitation {
 }
 
 /// The line to a peer.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Line {
     /// The peer.
     pub peer: String,

@@ -1,9 +1,10 @@
 //! What was deleted and can be had back.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How much was deleted and can be had back.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct QuarantineSum {
     /// Datasets, each with its snapshots.
     pub datasets: usize,
@@ -12,7 +13,7 @@ pub struct QuarantineSum {
 }
 
 /// Something that was deleted and can be had back.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Deleted {
     /// "share", "volume" or "snapshot".
     pub kind: String,
@@ -38,7 +39,7 @@ pub struct Deleted {
 }
 
 /// What was given up before its time.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Emptied {
     /// True where it was only told what would be.
     pub preview: bool,
@@ -54,7 +55,7 @@ pub struct Emptied {
 }
 
 /// What the disk has, by who needs it. What single datasets and snapshots would free is with them.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Freeable {
     /// The moment that the figures tell of.
     pub counted: String,

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A plan: a dataset that goes to a peer by itself.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     /// The dataset.
     pub dataset: String,
@@ -32,7 +33,7 @@ pub struct Plan {
 }
 
 /// A replication.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Replication {
     /// Its number on this box since the start.
     pub id: u64,
@@ -97,7 +98,7 @@ pub struct Replication {
 }
 
 /// Objects of one sort in a replication.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tally {
     /// Named to the peer.
     pub offered: u64,
@@ -108,7 +109,7 @@ pub struct Tally {
 }
 
 /// What a replication chose by itself, and from what.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Choices {
     /// `wan.compression` of the config file: "adaptive", "stored" or a zstd level.
     pub compression: String,

@@ -1,9 +1,10 @@
 //! What stays, and for how long at least: rules of retention, and locks.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The rules of a dataset, and what becomes of each of its snapshots.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Retention {
     /// The dataset.
     pub dataset: String,
@@ -16,7 +17,7 @@ pub struct Retention {
 }
 
 /// What becomes of a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
     /// Its name.
     pub snapshot: String,
@@ -29,7 +30,7 @@ pub struct Verdict {
 }
 
 /// For how long snapshots to come are locked.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LockRule {
     /// The dataset; absent for replicas that have no rule of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,9 +1,10 @@
 //! What a box does for itself: checks and scrubs, with the damage that they find, and reclaim.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a check found.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Check {
     /// True where nothing is wrong.
     pub sound: bool,
@@ -28,7 +29,7 @@ pub struct Check {
 }
 
 /// What was compressed once more, since the store was created.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Recompressed {
     /// Containers that were rewritten.
@@ -40,7 +41,7 @@ pub struct Recompressed {
 }
 
 /// Scrubs: how far they are, and what they found.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Scrub {
     /// "running", "paused", "waiting for its hours", "failing" or "idle".
     pub state: String,
@@ -75,7 +76,7 @@ pub struct Scrub {
 }
 
 /// An object that is damaged.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Damaged {
     /// Its name.
     pub name: String,
@@ -84,7 +85,7 @@ pub struct Damaged {
 }
 
 /// A file some bytes of which are damaged.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AffectedFile {
     /// Its dataset.
     pub dataset: String,
@@ -103,7 +104,7 @@ pub struct AffectedFile {
 }
 
 /// What a run of reclaim came to.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Reclaim {
     /// True where it only told what it would do.
@@ -143,7 +144,7 @@ pub struct Reclaim {
 }
 
 /// What has to be healed, or to go, before reclaim can give any room back.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct InTheWay {
     /// Its dataset.

@@ -29,6 +29,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 
+use super::api::{self, Api};
 use super::door::Door;
 use super::live::Live;
 use super::visitor::{Signed, Visitor};
@@ -44,6 +45,8 @@ pub(super) struct Web {
     pub door: Door,
     /// What is shown live.
     pub live: Live,
+    /// What the interface for programs remembers.
+    pub api: Api,
 }
 
 /// All addresses.
@@ -101,6 +104,7 @@ pub(super) fn router(web: Arc<Web>) -> Router {
         .route("/setup/file", get(setup::file_page).post(setup::load))
         .route("/setup/{step}", get(setup::step).post(setup::next))
         .route("/assets/{hash}/{name}", get(assets::serve))
+        .merge(api::routes())
         .fallback(nowhere)
         .method_not_allowed_fallback(not_so);
     pages.with_state(web)
