@@ -32,6 +32,7 @@ pub mod node;
 /// The slowest rate that meets a recovery point.
 pub mod pace;
 pub mod page;
+pub mod percent;
 /// Datasets that go to peers by themselves.
 pub mod plans;
 /// When datasets are deduplicated that wait for it.

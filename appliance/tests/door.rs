@@ -17,7 +17,7 @@ use common::{data_folder, noise};
 use narrowboat::accounts::Role;
 use narrowboat::accounts::audit::Entry;
 use narrowboat::config::Config;
-use narrowboat::control::door::{Ask, Call, Download, Folder, NewToken, Proof, SessionRow, SignedIn, State};
+use narrowboat::control::door::{Ask, Call, Download, Folder, NewToken, Proof, SessionRow, SignedIn, Sorted, State};
 use narrowboat::control::{Failed, Message, Request, doorkeeper};
 use narrowboat::node::{Node, Running};
 use rustix::net::{
@@ -389,6 +389,58 @@ fn fill(rig: &Rig, content: &[u8]) {
     file(b"sparse", 4_999_990, &[7; 10]);
     tree.link(&call, data, deep, b"again").expect("room");
     tree.make_symlink(&call, deep, b"link", b"data", &plain).expect("room");
+}
+
+#[test]
+fn a_folder_of_thousands_is_read_by_name_a_page_at_a_time() {
+    use narrowboat_storage::dataset::{Call, Create, Credentials, SetAttributes};
+    use narrowboat_storage::units::{Inode, Timestamp};
+    let folder = tempfile::tempdir().expect("a folder");
+    let rig = Rig::new(&data_folder(folder.path(), "box"));
+    let anna = rig.claim();
+    let vera = rig.one_more(&anna, "vera", Role::Viewer);
+    rig.box_(Some(&anna), share("office")).expect("new");
+    let store = &rig.running.node().store;
+    let tree = store.tree(store.dataset_named("office").expect("there").row.id).expect("a share");
+    let call = Call { caller: &Credentials::ROOT, now: Timestamp(1), tag: None };
+    let plain = SetAttributes { mode: Some(0o755), ..SetAttributes::default() };
+    // In an order that means nothing, across several listings of the tree.
+    for nth in 0..2500u32 {
+        let name = format!("{}{:04}", if nth % 2 == 0 { "Report-" } else { "report-" }, nth * 7919 % 2500);
+        tree.create(&call, Inode::ROOT, name.as_bytes(), &Create::Guarded(plain.clone())).expect("room");
+    }
+    for name in [&b"zoo"[..], b"\xff\xfe odd/"].map(|name| name.strip_suffix(b"/").unwrap_or(name)) {
+        tree.make_dir(&call, Inode::ROOT, name, &plain).expect("room");
+    }
+    let ask = |holds: &str, after: &str, limit| Ask::BrowseSorted {
+        source: "office".into(),
+        path: String::new(),
+        holds: holds.into(),
+        after: after.into(),
+        limit,
+    };
+    assert_eq!(kind(rig.ask::<Sorted>(Some(&vera), ask("", "", 10))), "forbidden", "they are not hers");
+    let (mut names, mut after) = (Vec::new(), String::new());
+    loop {
+        let page: Sorted = rig.ask(Some(&anna), ask("", &after, 333)).expect("there");
+        assert!(page.count == 2502 && page.entries.len() <= 333, "{} of {}", page.entries.len(), page.count);
+        after = page.entries.last().expect("more were promised").place();
+        names.extend(page.entries.into_iter().map(|entry| entry.name));
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(names.len(), 2502);
+    assert_eq!(names[..3], ["zoo", "\u{fffd}\u{fffd} odd", "Report-0000"]);
+    assert!(names[2..].windows(2).all(|pair| pair[0].to_lowercase() < pair[1].to_lowercase()), "each once, by name");
+    let found: Sorted = rig.ask(Some(&anna), ask("ORT-00", "", 7)).expect("there");
+    assert_eq!((found.count, found.more, found.entries.len()), (100, true, 7));
+    let none: Sorted = rig.ask(Some(&anna), ask("", "~", 7)).expect("there");
+    assert!(none.entries.is_empty() && !none.more);
+    for wrong in ["%", "../", "/", "a%2Fb"] {
+        assert_eq!(kind(rig.ask::<Sorted>(Some(&anna), ask("", wrong, 7))), "refused", "{wrong}");
+    }
+    rig.end();
 }
 
 /// As somebody does it at home.

@@ -3,6 +3,8 @@
 
 #[path = "page/browser.rs"]
 mod browser;
+#[path = "page/downloads.rs"]
+mod downloads;
 #[path = "page/fake.rs"]
 mod fake;
 #[path = "page/office.rs"]
@@ -33,6 +35,11 @@ const PAGES: &[&str] = &[
     "/datasets/office/snapshots/2026-11-19T13-00-00.000Z/delete",
     "/datasets/office/changes",
     "/datasets/office/changes?from=a&to=b",
+    "/datasets/office/files",
+    "/datasets/office/files?path=many&holds=%3Cscript%3E",
+    "/datasets/office/files?path=many&after=x&at=%3Cscript%3Ealert%28%27x%27%29%3C%2Fscript%3E",
+    "/datasets/exchange/files?at=2026-11-23T13-00-00.000Z",
+    "/datasets/%3Cscript%3Ealert%28%27x%27%29%3C%2Fscript%3E/files?path=%253Cscript%253E",
     "/deleted",
     "/storage",
     "/storage?span=year",
@@ -335,6 +342,10 @@ fn what_is_not_there_is_a_page_that_says_so() {
         ("PUT", "/", 405),
         ("GET", "/sign-out", 405),
         ("GET", "/%ff", 404),
+        ("GET", "/datasets/%ff", 404),
+        ("GET", "/datasets/a/snapshots/%ff/delete", 404),
+        ("POST", "/jobs/first/cancel", 404),
+        ("GET", "/assets/%ff/page.css", 404),
     ] {
         let answer = browser.send(method, path, "", &[]);
         assert!(answer.status == status && answer.body.contains("<main id=\"main\""), "{path}: {}", answer.status);

@@ -2,6 +2,8 @@
 
 use totp_rs::{Algorithm, Builder, Secret, Totp};
 
+use crate::percent;
+
 /// A new secret, in base 32, as programs that show codes take it.
 pub fn new_secret(random: [u8; 20]) -> String {
     Secret::from(&random[..]).to_base32()
@@ -9,7 +11,7 @@ pub fn new_secret(random: [u8; 20]) -> String {
 
 /// The same for a picture that such programs read: the format that all of them take ("Key Uri Format").
 pub fn url(secret: &str, user: &str, name: &str) -> String {
-    let (user, name) = (escaped(user), escaped(name));
+    let (user, name) = (percent::part(user), percent::part(name));
     format!("otpauth://totp/{name}:{user}?secret={secret}&issuer={name}")
 }
 
@@ -31,11 +33,6 @@ fn totp(secret: &str) -> Option<Totp> {
         .with_secret(secret)
         .build()
         .ok()
-}
-
-fn escaped(text: &str) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 #[cfg(test)]

@@ -86,6 +86,19 @@ pub enum Ask {
         /// At most so many entries.
         limit: u32,
     },
+    /// The same by name, folders first, and only what has a text in its name: a [`Sorted`].
+    BrowseSorted {
+        /// `DATASET` or `DATASET@MOMENT`.
+        source: String,
+        /// As in [`Ask::Browse`].
+        path: String,
+        /// What is in the names, in letters large or small; everything where it is empty.
+        holds: String,
+        /// Behind this entry, as [`FolderEntry::place`] has it; from the start where it is empty.
+        after: String,
+        /// At most so many entries.
+        limit: u32,
+    },
     /// A file, a folder (as a tar archive) or a volume: a [`Download`], and behind its line the bytes in frames
     /// ([`crate::jobs::download`]).
     Download {
@@ -196,6 +209,24 @@ pub struct FolderEntry {
     pub modified: String,
     /// Where to go on behind it.
     pub cookie: u64,
+}
+
+impl FolderEntry {
+    /// Where it stands among entries by name: its part, and a slash behind that of a folder.
+    pub fn place(&self) -> String {
+        format!("{}{}", self.part, if self.kind == "folder" { "/" } else { "" })
+    }
+}
+
+/// A part of what lies in a folder, by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sorted {
+    /// Folders, then everything else.
+    pub entries: Vec<FolderEntry>,
+    /// Whether more follow.
+    pub more: bool,
+    /// How many entries there are in all that were asked for.
+    pub count: u64,
 }
 
 /// What is about to be downloaded.

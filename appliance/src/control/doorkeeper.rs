@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::audited::{Told, audited, helps_a_full_disk, request_told};
 use super::door::{Ask, Call, State, Strength};
+use super::files::Wanted;
 use super::{Failed, Message, api, files, status};
 use crate::accounts::{self, Asker, Right, Role, only_looks, right};
 use crate::jobs::Progress;
@@ -210,7 +211,7 @@ fn needed(ask: &Ask) -> Option<Right> {
         | Ask::Sessions
         | Ask::SessionEnd { .. } => Some(Right::Role(Role::Viewer)),
         // What others have written is for those who may restore it.
-        Ask::Browse { .. } | Ask::Download { .. } => Some(Right::Role(Role::Operator)),
+        Ask::Browse { .. } | Ask::BrowseSorted { .. } | Ask::Download { .. } => Some(Right::Role(Role::Operator)),
         Ask::Box { request } => Some(right(request)),
     }
 }
@@ -228,9 +229,13 @@ fn forbidden(right: Right, role: Role) -> Failed {
 /// What the audit log says of a call, without anything secret; `None` of what only looks.
 fn told(ask: &Ask) -> Option<(String, Value)> {
     let (what, with) = match ask {
-        Ask::State | Ask::Strength { .. } | Ask::Whoami | Ask::Tokens | Ask::Sessions | Ask::Browse { .. } => {
-            return None;
-        }
+        Ask::State
+        | Ask::Strength { .. }
+        | Ask::Whoami
+        | Ask::Tokens
+        | Ask::Sessions
+        | Ask::Browse { .. }
+        | Ask::BrowseSorted { .. } => return None,
         Ask::Box { request } if only_looks(request) => return None,
         Ask::Box { request } => return Some(request_told(request)),
         Ask::Download { source, path } => ("download", json!({ "source": source, "path": path })),
@@ -286,6 +291,10 @@ fn carry_out(
             Ask::Box { request } => api::handle(node, request.clone(), gone, tell),
             Ask::Browse { source, path, after, limit } => {
                 done(files::browse(&node.store, source, path, *after, *limit)?)
+            }
+            Ask::BrowseSorted { source, path, holds, after, limit } => {
+                let wanted = Wanted { holds: holds.to_lowercase(), after, limit: *limit };
+                done(files::browse_sorted(&node.store, source, path, &wanted)?)
             }
             Ask::PasswordChange { old, new } => done(accounts.change_password(asker, proof, old, new, call.from)?),
             Ask::TotpOffer => done(accounts.offer_second_factor(asker)?),

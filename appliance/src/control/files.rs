@@ -1,35 +1,129 @@
 //! What lies in a share at some moment: looked at, and taken home, through the page.
 
+use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::Arc;
 
 use narrowboat_storage::Store;
-use narrowboat_storage::dataset::{Attributes, Credentials, DirEntry, FileTree, FileType};
+use narrowboat_storage::dataset::{Attributes, Credentials, DirEntry, FileTree, FileType, Listing};
 use narrowboat_storage::units::Inode;
 
 use super::Failed;
-use super::door::{Download, Folder, FolderEntry};
+use super::door::{Download, Folder, FolderEntry, Sorted};
 use super::restore::{Origin, Temporary, find_origin};
 use crate::jobs::download::{Frames, download, download_volume};
+use crate::jobs::safe_name;
+use crate::percent;
 use crate::units::rfc3339;
 
 /// Most entries in one answer.
 const ENTRIES_MAX: u32 = 1000;
+/// Most entries that are put in order.
+const SORTED_MAX: u64 = 1_000_000;
 
 /// What is in a folder, from an entry on.
 pub(super) fn browse(store: &Store, source: &str, path: &str, after: u64, limit: u32) -> Result<Folder, Failed> {
-    let (origin, _until_it_is_read) = find(store, source)?;
-    let Origin::Files { tree, .. } = &origin else {
-        return Err(Failed::refused(format!("{source} is a volume: it has blocks, and no files")));
-    };
-    let (folder, names) = walk(&**tree, path)?;
-    if folder.file_type != FileType::Directory {
-        return Err(Failed::refused(format!("{} is no folder", shown(&names))));
-    }
+    let folder = OpenFolder::find(store, source, path)?;
     // What comes first is the folder itself, and the one above.
-    let after = after.max(2);
-    let listing = tree.read_dir(&Credentials::ROOT, folder.inode, after, limit.clamp(1, ENTRIES_MAX) as usize)?;
+    let listing = folder.list(after.max(2), limit.clamp(1, ENTRIES_MAX))?;
     let next = listing.entries.last().map(|entry| entry.cookie).filter(|_| !listing.end);
     Ok(Folder { entries: listing.entries.iter().map(entry).collect(), next })
+}
+
+/// What is wanted of a folder's entries.
+pub(super) struct Wanted<'a> {
+    /// What is in their names, in small letters.
+    pub holds: String,
+    /// Only what stands behind this one.
+    pub after: &'a str,
+    pub limit: u32,
+}
+
+/// The first so many of a folder by name, whatever it holds: what is not among them is seen, and not kept.
+pub(super) fn browse_sorted(store: &Store, source: &str, path: &str, wanted: &Wanted<'_>) -> Result<Sorted, Failed> {
+    let folder = OpenFolder::find(store, source, path)?;
+    let limit = wanted.limit.clamp(1, ENTRIES_MAX) as usize;
+    let after = match wanted.after {
+        "" => None,
+        place => {
+            let part = place.strip_suffix('/').unwrap_or(place);
+            let name =
+                name_of(part).ok_or_else(|| Failed::refused(format!("{place}: this is no entry of a folder")))?;
+            Some(Rank::of(&name, place.ends_with('/')))
+        }
+    };
+    let (mut first, mut more, mut count, mut seen, mut cookie) = (BTreeMap::new(), false, 0, 0u64, 2);
+    loop {
+        let listing = folder.list(cookie, ENTRIES_MAX)?;
+        for found in &listing.entries {
+            cookie = found.cookie;
+            let rank = Rank::of(&found.name, found.attributes.file_type == FileType::Directory);
+            if !rank.shown.contains(&wanted.holds) {
+                continue;
+            }
+            count += 1;
+            if after.as_ref().is_some_and(|after| rank <= *after) {
+                continue;
+            }
+            if first.len() == limit && first.last_key_value().is_some_and(|(last, _)| rank > *last) {
+                more = true;
+                continue;
+            }
+            first.insert(rank, entry(found));
+            if first.len() > limit {
+                first.pop_last();
+                more = true;
+            }
+        }
+        seen += listing.entries.len() as u64;
+        if listing.end || listing.entries.is_empty() {
+            return Ok(Sorted { entries: first.into_values().collect(), more, count });
+        }
+        if seen > SORTED_MAX {
+            let why =
+                format!("the folder has more than {SORTED_MAX} entries, which is more than a page can put in order");
+            return Err(Failed::refused(why));
+        }
+    }
+}
+
+/// Where an entry stands: folders first, then by name without regard to capitals.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    is_file: bool,
+    shown: String,
+    name: Vec<u8>,
+}
+
+impl Rank {
+    fn of(name: &[u8], is_folder: bool) -> Rank {
+        Rank { is_file: !is_folder, shown: String::from_utf8_lossy(name).to_lowercase(), name: name.to_owned() }
+    }
+}
+
+/// A folder of a share at some moment, for as long as it is read.
+struct OpenFolder<'a> {
+    tree: Arc<dyn FileTree>,
+    inode: Inode,
+    _until_it_is_read: Option<Temporary<'a>>,
+}
+
+impl<'a> OpenFolder<'a> {
+    fn find(store: &'a Store, source: &str, path: &str) -> Result<OpenFolder<'a>, Failed> {
+        let (origin, until_it_is_read) = find(store, source)?;
+        let Origin::Files { tree, .. } = origin else {
+            return Err(Failed::refused(format!("{source} is a volume: it has blocks, and no files")));
+        };
+        let (folder, names) = walk(&*tree, path)?;
+        if folder.file_type != FileType::Directory {
+            return Err(Failed::refused(format!("{} is no folder", shown(&names))));
+        }
+        Ok(OpenFolder { tree, inode: folder.inode, _until_it_is_read: until_it_is_read })
+    }
+
+    fn list(&self, after: u64, limit: u32) -> Result<Listing, Failed> {
+        Ok(self.tree.read_dir(&Credentials::ROOT, self.inode, after, limit as usize)?)
+    }
 }
 
 /// A file, a folder or a volume that is to be downloaded, and the end of what it is read from.
@@ -94,8 +188,7 @@ fn walk(tree: &dyn FileTree, path: &str) -> Result<(Attributes, Vec<Vec<u8>>), F
     let mut found = tree.attributes(Inode::ROOT)?;
     let mut names = Vec::new();
     for part in path.split('/').filter(|part| !part.is_empty()) {
-        let name = unescaped(part).filter(|name| *name != b"." && *name != b"..");
-        let name = name.ok_or_else(|| Failed::refused(format!("{path}: this is no path")))?;
+        let name = name_of(part).ok_or_else(|| Failed::refused(format!("{path}: this is no path")))?;
         found = tree.lookup(&Credentials::ROOT, found.inode, &name)?;
         names.push(name);
     }
@@ -116,7 +209,7 @@ fn entry(entry: &DirEntry) -> FolderEntry {
     };
     FolderEntry {
         name: String::from_utf8_lossy(&entry.name).into_owned(),
-        part: escaped(&entry.name),
+        part: percent::part(&entry.name),
         kind: kind.into(),
         bytes: of.size,
         modified: rfc3339(of.modified),
@@ -124,25 +217,9 @@ fn entry(entry: &DirEntry) -> FolderEntry {
     }
 }
 
-/// A name as a part of a path: letters, digits and `-._~` as they are, every other byte as `%XX` (RFC 3986, section 2).
-fn escaped(name: &[u8]) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    name.iter().map(|byte| if plain(*byte) { char::from(*byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}
-
-fn unescaped(part: &str) -> Option<Vec<u8>> {
-    let mut bytes = part.bytes();
-    let mut name = Vec::with_capacity(part.len());
-    while let Some(byte) = bytes.next() {
-        name.push(match byte {
-            b'%' => {
-                let mut digit = || bytes.next().and_then(|digit| char::from(digit).to_digit(16));
-                u8::try_from(digit()? * 16 + digit()?).ok()?
-            }
-            byte => byte,
-        });
-    }
-    (!name.contains(&b'/') && !name.contains(&0)).then_some(name)
+/// The name that a part of a path stands for, where that is one and stays in its folder.
+fn name_of(part: &str) -> Option<Vec<u8>> {
+    percent::unescaped(part).filter(|name| safe_name(name).is_some())
 }
 
 #[cfg(test)]
@@ -150,12 +227,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_name_is_a_part_of_a_path_and_no_path_leads_elsewhere() {
+    fn no_path_leads_elsewhere() {
         let all: Vec<u8> = (1..=255).filter(|byte| *byte != b'/').collect();
-        assert_eq!(unescaped(&escaped(&all)), Some(all));
-        assert_eq!(escaped("a b/ü".as_bytes()), "a%20b%2F%C3%BC");
-        for wrong in ["%", "%4", "%zz", "a%2Fb", "a%00", "%+1"] {
-            assert_eq!(unescaped(wrong), None, "{wrong}");
+        assert_eq!(name_of(&percent::part(&all)), Some(all));
+        for wrong in ["%", "%4", "%zz", "a%2Fb", "a%00", "%+1", ".", "..", "%2E%2e", ""] {
+            assert_eq!(name_of(wrong), None, "{wrong}");
         }
     }
 }

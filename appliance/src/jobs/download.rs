@@ -14,6 +14,8 @@ use narrowboat_storage::dataset::{Attributes, BlockDevice, Credentials, FileTree
 use narrowboat_storage::units::Inode;
 use tar::{EntryType, Header};
 
+use super::safe_name;
+
 /// Bytes read at once.
 const READ_BYTES: u64 = 1 << 20;
 /// Longest frame: a thin line takes one in less time than is waited for it.
@@ -161,11 +163,9 @@ impl Archive<'_, '_> {
             let listing = listing.map_err(io::Error::other)?;
             for entry in &listing.entries {
                 cookie = entry.cookie;
-                if entry.name.is_empty() || *entry.name == *b".." || *entry.name == *b"." || entry.name.contains(&b'/')
-                {
-                    return Err(io::Error::other(format!("{}: a name in it leads elsewhere", path.display())));
-                }
-                self.entry(&entry.attributes, &path.join(OsStr::from_bytes(&entry.name)), depth)?;
+                let name = safe_name(&entry.name)
+                    .ok_or_else(|| io::Error::other(format!("{}: a name in it leads elsewhere", path.display())))?;
+                self.entry(&entry.attributes, &path.join(name), depth)?;
             }
             if listing.end || listing.entries.is_empty() {
                 return Ok(());

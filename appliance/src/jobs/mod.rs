@@ -12,10 +12,18 @@ pub mod recompress;
 /// Files out of a snapshot, into a folder.
 pub mod restore;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+
+/// A name that stays in its folder.
+pub(crate) fn safe_name(name: &[u8]) -> Option<&OsStr> {
+    let odd = name.is_empty() || name == b"." || name == b".." || name.iter().any(|byte| matches!(byte, b'/' | 0));
+    (!odd).then(|| OsStr::from_bytes(name))
+}
 
 /// How far a piece of work is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]

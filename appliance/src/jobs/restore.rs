@@ -23,7 +23,7 @@ use narrowboat_storage::units::{Inode, Timestamp};
 use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps, mknodat, utimensat};
 use serde::{Deserialize, Serialize};
 
-use super::{Meter, Progress};
+use super::{Meter, Progress, safe_name};
 use content::Task;
 
 /// Entries listed at once.
@@ -206,7 +206,7 @@ impl Walk<'_, '_> {
             };
             for entry in &listing.entries {
                 cookie = entry.cookie;
-                match safe(&entry.name) {
+                match safe_name(&entry.name) {
                     Some(name) => self.entry(&entry.attributes, path.join(name)),
                     None => self.restore.fail(&path, "an entry's name would lead out of its folder"),
                 }
@@ -260,12 +260,6 @@ impl Walk<'_, '_> {
     fn end(self) -> Vec<(PathBuf, Attributes)> {
         self.dirs
     }
-}
-
-/// A name that stays in its folder.
-fn safe(name: &[u8]) -> Option<&OsStr> {
-    let odd = name.is_empty() || name == b"." || name == b".." || name.iter().any(|byte| matches!(byte, b'/' | 0));
-    (!odd).then(|| OsStr::from_bytes(name))
 }
 
 impl Restore<'_> {

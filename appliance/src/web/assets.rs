@@ -2,10 +2,11 @@
 
 use std::sync::OnceLock;
 
-use axum::extract::Path;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+
+use super::visitor::Path;
 
 /// Hexadecimal digits of a hash that stand in an address.
 const DIGITS: usize = 12;
@@ -17,8 +18,9 @@ struct Asset {
     bytes: &'static [u8],
 }
 
-const ALL: [Asset; 3] = [
+const ALL: [Asset; 4] = [
     Asset { name: "page.css", kind: "text/css; charset=utf-8", bytes: include_bytes!("assets/page.css") },
+    Asset { name: "dataset.css", kind: "text/css; charset=utf-8", bytes: include_bytes!("assets/dataset.css") },
     Asset { name: "page.js", kind: "text/javascript; charset=utf-8", bytes: include_bytes!("assets/page.js") },
     Asset { name: "icon.svg", kind: "image/svg+xml", bytes: include_bytes!("assets/icon.svg") },
 ];

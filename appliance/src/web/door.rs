@@ -3,16 +3,17 @@
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, sendmsg};
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest, Take};
 use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::control::door::Call;
+use crate::control::door::{Call, Download};
 use crate::control::{Failed, Message};
 
 /// Requests to the box at once; others wait.
@@ -24,11 +25,18 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// Longest answer, in bytes: snapshots by the ten thousand fit.
 const ANSWER_BYTES_MAX: u64 = 8 << 20;
 
+/// Downloads at once, beside the requests. The box takes as many calls as both together, and more.
+const DOWNLOADS_MAX: usize = 4;
+
+/// What the box answers.
+pub(super) type Answer = BufReader<Take<UnixStream>>;
+
 /// The way to the box.
 pub(super) struct Door {
     /// It is no stream, but keeps messages apart; only its readiness is asked for by this type.
     socket: UnixStream,
     turns: Semaphore,
+    downloads: Arc<Semaphore>,
 }
 
 impl Door {
@@ -36,7 +44,8 @@ impl Door {
     pub(super) fn new(socket: OwnedFd) -> io::Result<Door> {
         let socket = std::os::unix::net::UnixStream::from(socket);
         socket.set_nonblocking(true)?;
-        Ok(Door { socket: UnixStream::from_std(socket)?, turns: Semaphore::new(CALLS_MAX) })
+        let (turns, downloads) = (Semaphore::new(CALLS_MAX), Arc::new(Semaphore::new(DOWNLOADS_MAX)));
+        Ok(Door { socket: UnixStream::from_std(socket)?, turns, downloads })
     }
 
     /// Asks the box, and waits for what it says in the end.
@@ -44,20 +53,33 @@ impl Door {
         let busy = || Failed::of("busy", "the box has much to do: try again in a moment");
         let turn = timeout(TURN, self.turns.acquire()).await.map_err(|_| busy())?;
         let _turn = turn.map_err(|_| busy())?;
-        let value = timeout(ANSWER, self.talk(call)).await.map_err(|_| {
-            let sentence = "the box takes longer than a page waits; what was begun goes on: look again later";
-            Failed::of("slow", sentence)
-        })?;
-        let lost = |error: io::Error| Failed::environment(format!("the box did not answer: {error}"));
-        match value.map_err(lost)? {
-            Message::Done(value) => serde_json::from_value(value)
-                .map_err(|error| Failed::environment(format!("the box answered something else: {error}"))),
-            Message::Failed(failed) => Err(failed),
-            Message::Progress(_) => Err(Failed::environment("the box did not say how it ended")),
-        }
+        let end = timeout(ANSWER, self.talk(call)).await.map_err(|_| slow())?;
+        report(end.map_err(lost)?)
     }
 
     async fn talk(&self, call: &Call) -> io::Result<Message> {
+        end_of(&mut self.begin(call).await?).await
+    }
+
+    /// Has the box begin a download, if it is not one too many; what follows are its frames. They come beside the requests: nobody waits for a page because somebody
+    /// takes home a disk.
+    pub(super) async fn download(&self, call: &Call) -> Result<(Download, Answer, OwnedSemaphorePermit), Failed> {
+        let place = self.downloads.clone().try_acquire_owned().map_err(|_| {
+            let sentence = format!("{DOWNLOADS_MAX} downloads are under way, which is all at once: wait until one of them is done, and try again");
+            Failed::of("busy", sentence)
+        })?;
+        let begun = async {
+            let mut answer = self.begin(call).await?;
+            let head = end_of(&mut answer).await?;
+            answer.get_mut().set_limit(u64::MAX);
+            Ok((head, answer))
+        };
+        let (head, answer) = timeout(ANSWER, begun).await.map_err(|_| slow())?.map_err(lost)?;
+        Ok((report(head)?, answer, place))
+    }
+
+    /// Asks the box; what it answers is still to be read.
+    async fn begin(&self, call: &Call) -> io::Result<Answer> {
         // The box's end blocks: only ours is tokio's.
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
@@ -67,21 +89,7 @@ impl Door {
         let mut line = serde_json::to_vec(call)?;
         line.push(b'\n');
         ours.write_all(&line).await?;
-        let mut answers = BufReader::new(ours.take(ANSWER_BYTES_MAX));
-        loop {
-            let mut line = Vec::new();
-            answers.read_until(b'\n', &mut line).await?;
-            if !line.ends_with(b"\n") {
-                return Err(io::Error::other(match answers.get_ref().limit() {
-                    0 => "what it has to say is too long for a page: the command line shows it",
-                    _ => "it went away meanwhile",
-                }));
-            }
-            match serde_json::from_slice(&line)? {
-                Message::Progress(_) => {}
-                end => return Ok(end),
-            }
-        }
+        Ok(BufReader::new(ours.take(ANSWER_BYTES_MAX)))
     }
 
     /// Hands one end of a pair to the box, with one byte, for a message without any is none.
@@ -107,4 +115,39 @@ impl Door {
         // The box says nothing after its first message; whatever comes is passed over.
         while self.socket.async_io(Interest::READABLE, look).await.is_ok_and(|length| length > 0) {}
     }
+}
+
+/// The messages of an answer up to the one that ends it.
+async fn end_of(answer: &mut Answer) -> io::Result<Message> {
+    loop {
+        let mut line = Vec::new();
+        answer.read_until(b'\n', &mut line).await?;
+        if !line.ends_with(b"\n") {
+            return Err(io::Error::other(match answer.get_ref().limit() {
+                0 => "what it has to say is too long for a page: the command line shows it",
+                _ => "it went away meanwhile",
+            }));
+        }
+        match serde_json::from_slice(&line)? {
+            Message::Progress(_) => {}
+            end => return Ok(end),
+        }
+    }
+}
+
+fn report<T: DeserializeOwned>(end: Message) -> Result<T, Failed> {
+    match end {
+        Message::Done(value) => serde_json::from_value(value)
+            .map_err(|error| Failed::environment(format!("the box answered something else: {error}"))),
+        Message::Failed(failed) => Err(failed),
+        Message::Progress(_) => Err(Failed::environment("the box did not say how it ended")),
+    }
+}
+
+fn slow() -> Failed {
+    Failed::of("slow", "the box takes longer than a page waits; what was begun goes on: look again later")
+}
+
+fn lost(error: io::Error) -> Failed {
+    Failed::environment(format!("the box did not answer: {error}"))
 }

@@ -9,6 +9,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
+/// What a file may do that somebody takes home, where a browser shows it all the same: nothing, not even as a page of this box.
+pub(super) const SANDBOX: &str = "default-src 'none'; sandbox";
+
 /// Headers of every answer.
 ///
 /// `Strict-Transport-Security` is missing on purpose: with the box's own certificate, which no authority vouches for, it would take away the browser's "go on
@@ -32,8 +35,12 @@ const ALL: [(HeaderName, &str); 8] = [
 
 /// Puts them there. What says nothing of being kept is not kept.
 pub(super) fn put(headers: &mut HeaderMap) {
+    let sandboxed = headers.get(CONTENT_SECURITY_POLICY).is_some_and(|policy| policy == SANDBOX);
     for (name, value) in ALL {
         headers.insert(name, HeaderValue::from_static(value));
+    }
+    if sandboxed {
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(SANDBOX));
     }
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
@@ -52,5 +59,11 @@ mod tests {
         put(&mut headers);
         assert_eq!(headers[CACHE_CONTROL], "immutable");
         assert!(!headers.contains_key("strict-transport-security"));
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(SANDBOX));
+        put(&mut headers);
+        assert_eq!(headers[CONTENT_SECURITY_POLICY], SANDBOX);
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src *"));
+        put(&mut headers);
+        assert_eq!(headers[CONTENT_SECURITY_POLICY], POLICY, "there is no third one");
     }
 }

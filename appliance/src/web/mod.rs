@@ -16,6 +16,7 @@ mod chart;
 mod confine;
 mod cookies;
 mod door;
+mod download;
 mod form;
 mod guard;
 mod headers;

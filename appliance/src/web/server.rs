@@ -27,6 +27,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::door::Door;
+use super::download::Line;
 use super::start::Start;
 use super::visitor::Seen;
 
@@ -160,8 +161,11 @@ async fn connection(stream: TcpStream, from: IpAddr, acceptor: TlsAcceptor, rout
         return tracing::debug!(%from, "no TLS came about");
     };
     let inner = TowerToHyperService::new(router);
+    let line = Arc::new(Line::default());
+    let of_requests = line.clone();
     let answer = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Seen(from));
+        request.extensions_mut().insert(of_requests.clone());
         let response = inner.call(request.map(Body::new));
         async move {
             let mut response: Response<Body> = response.await?;
@@ -176,13 +180,20 @@ async fn connection(stream: TcpStream, from: IpAddr, acceptor: TlsAcceptor, rout
         .max_headers(HEADERS_MAX)
         .serve_connection(TokioIo::new(stream), answer);
     let mut serving = pin!(serving);
-    match timeout(CONNECTION, serving.as_mut()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%from, %error, "a connection to the page ended"),
-        Err(_) => {
-            serving.as_mut().graceful_shutdown();
-            let _ = timeout(LAST, serving).await;
+    let serving = async {
+        match timeout(CONNECTION, serving.as_mut()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%from, %error, "a connection to the page ended"),
+            Err(_) => {
+                serving.as_mut().graceful_shutdown();
+                // A download takes the time that it takes. One that nobody takes is given up.
+                while timeout(LAST, serving.as_mut()).await.is_err() && line.is_sending() {}
+            }
         }
+    };
+    tokio::select! {
+        () = serving => {}
+        () = line.given_up() => tracing::debug!(%from, "a download was given up: nobody took it"),
     }
 }
 

@@ -1,12 +1,13 @@
 //! Numbers, times and sentences as pages show them, and addresses of pages.
 
-use std::fmt::Write;
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use crate::clock;
+use crate::percent;
 use crate::units::{ByteSize, bit_rate, duration};
 
 static ZONE: OnceLock<TimeZone> = OnceLock::new();
@@ -47,9 +48,35 @@ pub(super) fn lasting(seconds: &f64) -> String {
 
 /// A moment by the clock on the wall: "23 Nov 2026, 14:05". What is no moment stays as it is.
 pub(super) fn when(rfc3339: &str) -> String {
-    let zone = ZONE.get().cloned().unwrap_or(TimeZone::UTC);
-    let moment = rfc3339.parse::<Timestamp>().map(|moment| moment.to_zoned(zone));
-    moment.map_or_else(|_| rfc3339.to_owned(), |moment| moment.strftime("%-d %b %Y, %H:%M").to_string())
+    stamped(rfc3339, "%-d %b %Y, %H:%M")
+}
+
+/// The same to the second, and as a browser's own field has it: "2026-11-23T14:05:06".
+pub(super) fn local(rfc3339: &str) -> String {
+    stamped(rfc3339, "%Y-%m-%dT%H:%M:%S")
+}
+
+/// The same to the second, for people.
+pub(super) fn precisely(rfc3339: &str) -> String {
+    stamped(rfc3339, "%-d %b %Y, %H:%M:%S")
+}
+
+fn stamped(rfc3339: &str, format: &str) -> String {
+    let moment = rfc3339.parse::<Timestamp>().map(|moment| moment.to_zoned(clock_here()));
+    moment.map_or_else(|_| rfc3339.to_owned(), |moment| moment.strftime(format).to_string())
+}
+
+/// The moment that somebody typed by the clock on the wall, or with a zone of its own, in RFC 3339.
+pub(super) fn instant(typed: &str) -> Option<String> {
+    if let Ok(moment) = typed.parse::<Timestamp>() {
+        return Some(moment.to_string());
+    }
+    let time: DateTime = typed.parse().ok()?;
+    Some(time.to_zoned(clock_here()).ok()?.timestamp().to_string())
+}
+
+fn clock_here() -> TimeZone {
+    ZONE.get().cloned().unwrap_or(TimeZone::UTC)
 }
 
 /// A moment by that clock, in seconds since 1970, as `format` has it (`strftime`).
@@ -124,13 +151,21 @@ pub(super) fn sentence(text: &str) -> String {
 
 /// A name as a part of an address.
 pub(super) fn part(name: &str) -> String {
-    let mut text = String::new();
-    for byte in name.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => text.push(char::from(byte)),
-            // A dot alone is another folder's name.
-            b'.' if name.len() > 2 => text.push('.'),
-            byte => write!(text, "%{byte:02X}").unwrap_or_default(),
+    percent::part(name)
+}
+
+/// Whether a letter turns the direction of those behind it: with it one name looks like another.
+pub(super) fn turns(letter: char) -> bool {
+    matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A name out of a share, which may hold anything: what can't be seen, or would turn the rest of it, is written out.
+pub(super) fn visible(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for letter in name.chars() {
+        match letter.is_control() || turns(letter) {
+            true => text.extend(letter.escape_default()),
+            false => text.push(letter),
         }
     }
     text
@@ -150,9 +185,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_one_part_of_an_address() {
-        assert_eq!(part("a/b?c#d e.1"), "a%2Fb%3Fc%23d%20e.1");
-        assert_eq!((part(".."), part("é\"<")), ("%2E%2E".into(), "%C3%A9%22%3C".into()));
+    fn a_name_shows_what_it_hides() {
+        assert_eq!(visible("a\u{202e}fdp.exe"), "a\\u{202e}fdp.exe");
+        assert_eq!(visible("a\nb\u{1b}[m"), "a\\nb\\u{1b}[m");
+        assert_eq!(visible("مكتب Zoë 支店"), "مكتب Zoë 支店");
     }
 
     #[test]
@@ -170,6 +206,12 @@ mod tests {
         assert_eq!(snapshot("2026-11-23T13-00-00.000Z"), "23 Nov 2026, 13:00");
         assert_eq!((snapshot("before the move"), snapshot("T-Z")), ("before the move".into(), "T-Z".into()));
         assert_eq!(when("yesterday"), "yesterday");
+        for typed in ["2026-11-23T14:05", "2026-11-23 14:05:00", "2026-11-23T15:05:00+01:00"] {
+            assert_eq!(instant(typed).as_deref(), Some("2026-11-23T14:05:00Z"), "{typed}");
+        }
+        for wrong in ["", "yesterday", "2026-13-01T00:00", "99999-01-01T00:00", "14:05", "٢٠٢٦-11-23T14:05"] {
+            assert_eq!(instant(wrong), None, "{wrong}");
+        }
         assert_eq!(when("2026-11-23T14:05:06Z"), "23 Nov 2026, 14:05");
     }
 }

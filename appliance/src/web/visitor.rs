@@ -10,10 +10,11 @@ use axum::http::header::{CONTENT_TYPE, HOST};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::form::{Form, TOKEN};
-use super::pages::{Web, notice, refused, to_sign_in_for};
+use super::pages::{Web, notice, nowhere, refused, to_sign_in_for};
 use super::{cookies, guard};
 use crate::accounts::Role;
 use crate::control::door::{Ask, Call, Person, Proof};
@@ -74,14 +75,26 @@ fn host_alone(host: &str) -> String {
 
 impl Visitor {
     /// Asks the box, in the name of whoever this is.
-    pub(super) async fn ask<T: serde::de::DeserializeOwned>(&self, ask: Ask) -> Result<T, Failed> {
+    pub(super) async fn ask<T: DeserializeOwned>(&self, ask: Ask) -> Result<T, Failed> {
         let proof = self.session.clone().map(Proof::Session);
         self.web.door.ask(&Call { proof, from: self.from, by_itself: self.by_itself, ask }).await
     }
 
     /// The same as the command line would.
-    pub(super) async fn request<T: serde::de::DeserializeOwned>(&self, request: BoxRequest) -> Result<T, Failed> {
+    pub(super) async fn request<T: DeserializeOwned>(&self, request: BoxRequest) -> Result<T, Failed> {
         self.ask(Ask::Box { request }).await
+    }
+}
+
+/// What an address names between its slashes. One that is no text, or no number where one stands, is the address of no page.
+pub(super) struct Path<T>(pub T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<Web>> for Path<T> {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, web: &Arc<Web>) -> Result<Self, Response> {
+        let named = axum::extract::Path::from_request_parts(parts, web).await;
+        named.map(|axum::extract::Path(named)| Path(named)).map_err(|_| nowhere())
     }
 }
 

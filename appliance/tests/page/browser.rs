@@ -18,6 +18,19 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// From what came.
+    pub fn of(text: &str) -> Answer {
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
+        let mut lines = head.lines();
+        let status =
+            lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).unwrap_or(0);
+        let headers = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+            .collect();
+        Answer { status, headers, body: body.to_owned() }
+    }
+
     /// A header that is there once; empty where it is not.
     pub fn header(&self, name: &str) -> &str {
         self.headers.iter().find(|(found, _)| found == name).map_or("", |(_, value)| value)
@@ -126,18 +139,15 @@ impl Browser {
 
 /// Reads an answer to its end.
 pub fn read(stream: &mut Stream) -> Answer {
+    Answer::of(&String::from_utf8(read_bytes(stream)).expect("text"))
+}
+
+/// The same as it came.
+pub fn read_bytes(stream: &mut Stream) -> Vec<u8> {
     let mut bytes = Vec::new();
     // The worker may close without a word after the answer, which has a length.
     let _ = stream.read_to_end(&mut bytes);
-    let text = String::from_utf8(bytes).expect("text");
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let mut lines = head.lines();
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).unwrap_or(0);
-    let headers = lines
-        .filter_map(|line| line.split_once(": "))
-        .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
-        .collect();
-    Answer { status, headers, body: body.to_owned() }
+    bytes
 }
 
 fn escaped(text: &str) -> String {

@@ -32,6 +32,9 @@ pub const TOKEN: &str = "narrowboat_1_administrator";
 #[allow(dead_code, reason = "each test file uses a part")]
 pub const VIEWER_TOKEN: &str = "narrowboat_2_viewer";
 
+/// Bytes of the largest thing that it has.
+pub const LARGE_BYTES: u64 = 512 << 20;
+
 /// What it knows.
 #[derive(Default)]
 pub struct Memory {
@@ -44,6 +47,8 @@ pub struct Memory {
     pub snapshots: Value,
     /// What it answers with until it is told otherwise.
     pub refuses: Option<Failed>,
+    /// Bytes of downloads that the worker took.
+    pub sent: u64,
     /// How long it thinks.
     pub thinks: Duration,
     /// Whether it can't keep what it is given.
@@ -149,12 +154,47 @@ fn answer(stream: &UnixStream, memory: &Mutex<Memory>) {
     std::thread::sleep(thinks);
     let outcome = decide(&call, &mut memory.lock().expect("nobody panicked"));
     let progress = Message::Progress(narrowboat::jobs::Progress { what: "thinking".into(), ..Default::default() });
+    let is_done = outcome.is_ok();
     let end = outcome.map_or_else(Message::Failed, Message::Done);
     for message in [progress, end] {
         let mut line = serde_json::to_vec(&message).expect("JSON");
         line.push(b'\n');
         // A worker that was killed takes no answer.
         let _ = (&mut &*stream).write_all(&line);
+    }
+    if let (Ask::Download { path, .. }, true) = (&call.ask, is_done) {
+        let _ = send_frames(stream, path, memory);
+    }
+}
+
+/// What comes of a file by its name: all of it, or less.
+fn send_frames(mut stream: &UnixStream, path: &str, memory: &Mutex<Memory>) -> std::io::Result<()> {
+    let mut frame = |bytes: &[u8]| {
+        stream.write_all(&(bytes.len() as u32).to_be_bytes())?;
+        stream.write_all(bytes)?;
+        memory.lock().expect("nobody panicked").sent += bytes.len() as u64;
+        Ok::<_, std::io::Error>(())
+    };
+    match path {
+        "broken" | "broken-folder" => frame(&[b'x'; 1000]),
+        "short" => frame(&[b'x'; 1000]).and_then(|()| frame(&[])),
+        "long" => frame(&[b'x'; 9000]).and_then(|()| frame(&[])),
+        "wrong" => stream.write_all(&[b'x'; 4000]),
+        "endless" => loop {
+            frame(&[b'x'; 64 << 10])?;
+        },
+        "large" => (0..LARGE_BYTES >> 16).try_for_each(|_| frame(&[b'x'; 64 << 10])).and_then(|()| frame(&[])),
+        _ => [&b"<script>"[..], b"alert(1)", b"</script>", b""].into_iter().try_for_each(frame),
+    }
+}
+
+fn download(path: &str) -> Value {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    match path {
+        "broken" | "short" | "long" | "wrong" => json!({ "name": name, "bytes": 5000 }),
+        "endless" | "broken-folder" => json!({ "name": format!("{name}.tar"), "bytes": null }),
+        "large" => json!({ "name": "exchange.img", "bytes": LARGE_BYTES }),
+        _ => json!({ "name": "Zoë\u{202e}\"<script>.html", "bytes": 25 }),
     }
 }
 
@@ -215,6 +255,11 @@ fn decide(call: &Call, memory: &mut Memory) -> Result<Value, Failed> {
     match &call.ask {
         Ask::Whoami => Ok(json!(person)),
         Ask::Box { request } => of_box(request, &person, memory),
+        Ask::BrowseSorted { .. } | Ask::Download { .. } if person.role == Role::Viewer => {
+            Err(failed("forbidden", "this needs the role operator; you are viewer"))
+        }
+        Ask::BrowseSorted { path, holds, after, .. } => super::sample::folder(path, holds, after),
+        Ask::Download { path, .. } => Ok(download(path)),
         Ask::Sessions => Ok(json!([
             { "id": "1", "user": "admin", "from": "192.0.2.17", "begun": "2026-11-23T08:01:00Z", "used": "2026-11-23T14:10:00Z", "own": true },
             { "id": "2", "user": "admin", "from": "192.0.2.40", "begun": "2026-11-22T18:30:00Z", "used": "2026-11-22T19:12:00Z", "own": false }

@@ -1,5 +1,6 @@
 //! What the made-up box holds: an office as it might be, and names as nobody would wish them.
 
+use narrowboat::control::Failed;
 use serde_json::{Value, json};
 
 /// A dataset of that name.
@@ -81,6 +82,47 @@ pub fn snapshots() -> Value {
         one("before the move \"<i>", "2026-11-20T17:30:00Z", true),
         one("2026-11-19T13-00-00.000Z", "2026-11-19T13:00:00Z", false)
     ])
+}
+
+/// A folder of files as they might be.
+pub fn folder(path: &str, holds: &str, after: &str) -> Result<Value, Failed> {
+    let one = |name: &str, part: &str, kind: &str, bytes: u64| json!({ "name": name, "part": part, "kind": kind, "bytes": bytes, "modified": "2026-11-20T16:41:07Z", "cookie": 3 });
+    if path == "nowhere" {
+        return Err(Failed::refused("there is no such file"));
+    }
+    if path == "many" {
+        let from = if after.is_empty() { 0 } else { 200 };
+        let rows: Vec<Value> = (from..from + 200)
+            .map(|n| {
+                one(
+                    &format!("backup-2026-11-{n:05}-office-of-the-branch.vbk"),
+                    &format!("backup-2026-11-{n:05}-office-of-the-branch.vbk"),
+                    "file",
+                    n * 1_234_567,
+                )
+            })
+            .collect();
+        return Ok(json!({ "entries": rows, "more": after.is_empty(), "count": 52_411 }));
+    }
+    let rows = [
+        one("many", "many", "folder", 0),
+        one("Verträge 2026", "Vertr%C3%A4ge%202026", "folder", 0),
+        one("مكتب القاهرة", "%D9%85", "folder", 0),
+        one("a\u{202e}fdp.exe", "a%E2%80%AEfdp.exe", "file", 81_920),
+        one("budget.xlsx", "budget.xlsx", "file", 48_211),
+        one("<img src=x onerror=alert(1)>.pdf", "%3Cimg%3E.pdf", "file", 1_204_882),
+        one("large", "large", "file", 536_870_912),
+        one("latest", "latest", "link", 6),
+        one("\u{fffd}\u{fffd} broken name", "%FF%FE%20broken%20name", "file", 0),
+        one(
+            "a-name-without-any-place-to-break-it-that-goes-on-and-on-and-on-and-on-and-on-and-on-and-on-and-on-for-200-letters.tar.gz",
+            "a-name",
+            "file",
+            9_812_345_678,
+        ),
+    ];
+    let rows: Vec<Value> = rows.into_iter().filter(|row| row["name"].as_str().expect("text").contains(holds)).collect();
+    Ok(json!({ "count": rows.len(), "entries": rows, "more": false }))
 }
 
 pub fn deleted() -> Value {

@@ -1,7 +1,6 @@
 //! What changed between two snapshots.
 
 use askama::Template;
-use axum::extract::Path;
 use axum::response::Response;
 
 use super::{Frame, of_form, refused, show_page};
@@ -9,7 +8,7 @@ use crate::control::reports::{Changed, Diff, Snapshot};
 use crate::control::{Failed, Request};
 use crate::web::form::{Form, WHOLE};
 use crate::web::show;
-use crate::web::visitor::Signed;
+use crate::web::visitor::{Path, Signed};
 
 /// Changes that are shown.
 const CHANGES_MAX: usize = 500;

@@ -1,6 +1,5 @@
 //! Where a dataset is copied to, and how often.
 
-use axum::extract::Path;
 use axum::response::Response;
 use serde_json::Value;
 
@@ -8,7 +7,7 @@ use super::{dataset, done, refused};
 use crate::control::{Failed, Request};
 use crate::web::form::{Form, WHOLE};
 use crate::web::show;
-use crate::web::visitor::{Change, Signed};
+use crate::web::visitor::{Change, Path, Signed};
 
 /// How often, as it is chosen, and in seconds; none is after every change.
 const OFTEN: [(&str, Option<u64>); 6] = [

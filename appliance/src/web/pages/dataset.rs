@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::Path;
 use axum::response::Response;
 
 use super::mounts::{self, Mount};
@@ -14,7 +13,7 @@ use crate::control::reports::{Acknowledged, Dataset, Plan, Snapshot, Status};
 use crate::control::{Failed, Request};
 use crate::web::form::{Form, WHOLE};
 use crate::web::show;
-use crate::web::visitor::{Change, Signed};
+use crate::web::visitor::{Change, Path, Signed};
 
 /// Snapshots on one page.
 const SNAPSHOTS_MAX: usize = 100;
@@ -29,10 +28,10 @@ struct Way {
 #[template(path = "dataset.html")]
 struct Page {
     frame: Frame,
+    head: Head,
     dataset: Dataset,
     /// The address of this page.
     href: String,
-    protection: Protection,
     mounts: Vec<Mount>,
     copies: Vec<Way>,
     /// Peers that it does not go to yet.
@@ -44,6 +43,59 @@ struct Page {
     form: Form,
     operates: bool,
     rules: bool,
+}
+
+/// What stands above every page of a dataset.
+pub(super) struct Head {
+    pub name: String,
+    /// "share" or "volume".
+    pub kind: String,
+    /// A copy that another box keeps here.
+    pub is_copy: bool,
+    pub href: String,
+    pub protection: Protection,
+    here: &'static str,
+    operates: bool,
+}
+
+/// One of its pages.
+pub(super) struct Tab {
+    pub href: String,
+    pub text: &'static str,
+    pub here: bool,
+}
+
+impl Head {
+    /// `here` is the page's part of the address; empty for the first one.
+    pub(super) fn of(signed: &Signed, status: &Status, dataset: &Dataset, here: &'static str) -> Head {
+        Head {
+            name: dataset.name.clone(),
+            kind: dataset.kind.clone(),
+            is_copy: dataset.read_only,
+            href: format!("/datasets/{}", show::part(&dataset.name)),
+            protection: protection::of(status, dataset),
+            here,
+            operates: signed.may(Role::Operator),
+        }
+    }
+
+    /// What it is, in a word.
+    pub(super) fn word(&self) -> &str {
+        if self.is_copy { "copy" } else { &self.kind }
+    }
+
+    /// Its pages, without those that the visitor may not open.
+    pub(super) fn tabs(&self) -> Vec<Tab> {
+        const ALL: [(&str, &str); 2] = [("", "Overview"), ("files", "Files")];
+        let shown = ALL.iter().filter(|(page, _)| self.operates || *page != "files");
+        let slash = |page: &str| if page.is_empty() { String::new() } else { format!("/{page}") };
+        let tab = |(page, text): &(&str, &'static str)| Tab {
+            href: format!("{}{}", self.href, slash(page)),
+            text: if *page == "files" && self.kind == "volume" { "Image" } else { text },
+            here: *page == self.here,
+        };
+        shown.map(tab).collect()
+    }
 }
 
 #[expect(clippy::result_large_err, reason = "one a request")]
@@ -76,8 +128,8 @@ async fn gather(signed: &Signed, name: &str, form: Form) -> Result<Response, Res
     let planned = |peer: &str| copies.iter().any(|copy| copy.plan.peer == peer);
     let page = Page {
         frame: Frame::of(signed, "datasets", name),
+        head: Head::of(signed, &status, &dataset, ""),
         href: format!("/datasets/{}", show::part(name)),
-        protection: protection::of(&status, &dataset),
         mounts: mounts::of(&status, &dataset, &signed.host),
         peers: status.peers.iter().map(|peer| peer.name.clone()).filter(|peer| !planned(peer)).collect(),
         operates: signed.may(Role::Operator),

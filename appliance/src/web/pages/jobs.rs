@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::Response;
 
@@ -14,7 +13,7 @@ use crate::control::Request;
 use crate::control::reports::{Acknowledged, Replication, Status};
 use crate::web::form::Form;
 use crate::web::show;
-use crate::web::visitor::{Change, Signed, Visitor};
+use crate::web::visitor::{Change, Path, Signed, Visitor};
 
 /// Something that is under way.
 pub(super) struct Job {

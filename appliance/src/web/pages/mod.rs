@@ -7,6 +7,7 @@ mod copies;
 mod dataset;
 mod datasets;
 mod deleted;
+mod files;
 mod jobs;
 mod mounts;
 mod overview;
@@ -70,6 +71,8 @@ pub(super) fn router(web: Arc<Web>) -> Router {
         .route("/datasets/{name}/snapshots/{snapshot}/hold", post(snapshots::hold))
         .route("/datasets/{name}/snapshots/{snapshot}/delete", get(snapshots::delete_page).post(snapshots::delete))
         .route("/datasets/{name}/changes", get(changes::page))
+        .route("/datasets/{name}/files", get(files::page))
+        .route("/datasets/{name}/download", get(files::download))
         .route("/deleted", get(deleted::list).post(deleted::restore))
         .route("/peers", get(peers::list))
         .route("/peers/invite", get(peers::invite_page).post(peers::invite))
@@ -105,7 +108,7 @@ pub(super) fn router(web: Arc<Web>) -> Router {
         .route("/setup/{step}", get(setup::step).post(setup::next))
         .route("/assets/{hash}/{name}", get(assets::serve))
         .merge(api::routes())
-        .fallback(nowhere)
+        .fallback(|| async { nowhere() })
         .method_not_allowed_fallback(not_so);
     pages.with_state(web)
 }
@@ -277,7 +280,8 @@ pub(super) fn missing(what: &str) -> Response {
     notice(StatusCode::NOT_FOUND, "Not here", what)
 }
 
-async fn nowhere() -> Response {
+/// No page has this address.
+pub(super) fn nowhere() -> Response {
     missing("there is no such page on this box")
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::Response;
 
@@ -12,7 +11,7 @@ use crate::accounts::Role;
 use crate::control::reports::{Acknowledged, CaughtUp, Explained, ExplainedPeer, Invitation, Limit, Peer, Status};
 use crate::control::{Failed, Request};
 use crate::web::form::{Form, WHOLE};
-use crate::web::visitor::{Change, Signed};
+use crate::web::visitor::{Change, Path, Signed};
 use crate::web::{qr, show};
 
 #[derive(Template)]

@@ -1,7 +1,6 @@
 //! Setting the box up: a page a step, in which what was typed stays, a summary, and what became of it.
 
 use askama::Template;
-use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
@@ -14,7 +13,7 @@ use crate::setup::typed::{self, Typed};
 use crate::setup::{HeadOffice, SetUp};
 use crate::web::form::{Form, WHOLE};
 use crate::web::show;
-use crate::web::visitor::{Change, Signed};
+use crate::web::visitor::{Change, Path, Signed};
 
 /// A step: where it is, what it is called, and what is typed in it.
 struct Step {

@@ -1,6 +1,5 @@
 //! Snapshots of a dataset: making, holding, deleting.
 
-use axum::extract::Path;
 use axum::response::Response;
 
 use super::{Confirm, Frame, dataset, done, refused};
@@ -8,7 +7,7 @@ use crate::control::reports::{Acknowledged, Snapshot};
 use crate::control::{Failed, Request};
 use crate::web::form::{Form, WHOLE};
 use crate::web::show;
-use crate::web::visitor::{Change, Signed};
+use crate::web::visitor::{Change, Path, Signed};
 
 fn place(dataset: &str) -> String {
     format!("/datasets/{}", show::part(dataset))

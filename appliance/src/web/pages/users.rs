@@ -1,7 +1,6 @@
 //! Who may sign in. For administrators.
 
 use askama::Template;
-use axum::extract::Path;
 use axum::response::Response;
 use serde_json::Value;
 
@@ -11,7 +10,7 @@ use crate::control::door::Person;
 use crate::control::{Failed, Request as BoxRequest};
 use crate::web::form::{Form, WHOLE};
 use crate::web::show;
-use crate::web::visitor::{Change, Signed};
+use crate::web::visitor::{Change, Path, Signed};
 
 #[derive(Template)]
 #[template(path = "users.html")]
