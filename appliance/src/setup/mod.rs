@@ -172,8 +172,11 @@ impl SetUp {
             say("time_zone", zone.as_str().into());
         }
         if !self.networks.is_empty() {
-            say("nfs.allow", Value::from(self.networks.clone()));
-            say("iscsi.allow", Value::from(self.networks.clone()));
+            let itself =
+                ["127.0.0.0/8", "::1/128"].map(str::to_owned).into_iter().filter(|own| !self.networks.contains(own));
+            let allowed = Value::from(self.networks.iter().cloned().chain(itself).collect::<Vec<_>>());
+            say("nfs.allow", allowed.clone());
+            say("iscsi.allow", allowed);
         }
         settings
     }

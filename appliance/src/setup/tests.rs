@@ -14,7 +14,7 @@ fn the_example_of_the_page_is_read_and_written() {
     let settings = read.all_settings();
     let said = |key: &str| settings[key].clone().expect("a value");
     assert_eq!(said("name"), "office-bonn");
-    assert_eq!(said("nfs.allow"), serde_json::json!(["192.168.7.0/24"]));
+    assert_eq!(said("nfs.allow"), serde_json::json!(["192.168.7.0/24", "127.0.0.0/8", "::1/128"]));
     let doors: Vec<&str> = read.doors().iter().map(|(key, _)| *key).collect();
     assert_eq!(doors, ["nfs.listen", "iscsi.listen", "wan.listen"]);
 }

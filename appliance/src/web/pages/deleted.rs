@@ -21,6 +21,21 @@ struct Page {
     may: bool,
 }
 
+/// What a row is called in a form.
+fn what(row: &Deleted) -> String {
+    match row.kind.as_str() {
+        "snapshot" => format!("{}@{}", row.dataset, row.id),
+        _ => row.id.clone(),
+    }
+}
+
+impl Page {
+    /// Whether the form that came back is about this row.
+    fn is_meant(&self, row: &Deleted) -> bool {
+        self.form.is("what", &what(row)) && self.form.is("kind", &row.kind)
+    }
+}
+
 pub(super) async fn list(signed: Signed) -> Response {
     let form = signed.form();
     page(&signed, form).await

@@ -256,11 +256,12 @@ fn rows(typed: &Typed, state: &SetUpState) -> Vec<Row> {
         Some(size) => format!("A volume called {}, of {size}", dataset.name),
         None => format!("A share called {}", dataset.name),
     });
-    let copied =
-        dataset.and_then(|dataset| dataset.every.as_deref()).map_or("Not by itself".into(), |every| match every {
-            "change" => "Every change, as it is made".into(),
-            every => format!("Every {every}"),
-        });
+    let copied = match dataset.and_then(|dataset| dataset.every.as_deref()) {
+        None => "Not by itself".into(),
+        Some(_) if set_up.head_office.is_none() => "Once there is a head office: you say it then".into(),
+        Some("change") => "Every change, as it is made".into(),
+        Some(every) => format!("Every {every}"),
+    };
     let kept = if dataset.is_some_and(|dataset| dataset.keep.is_some()) {
         format!("As usual: {}", typed::KEEP)
     } else {
