@@ -107,6 +107,7 @@
 //! level = "info"
 //! ```
 
+mod defaults;
 mod dscp;
 mod hook;
 mod iscsi;

@@ -38,6 +38,7 @@ pub mod plans;
 /// When datasets are deduplicated that wait for it.
 pub mod policies;
 pub mod quarantine;
+pub mod recent;
 /// What peers were refused.
 pub mod refusals;
 /// What peers meet.

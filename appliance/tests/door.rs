@@ -79,8 +79,12 @@ impl Rig {
 
     /// Downloads; what comes in frames where it has an end.
     fn download(&self, proof: &Proof, source: &str, path: &str) -> Result<(Download, Option<Vec<u8>>), Failed> {
+        self.taken(proof, Ask::Download { source: source.into(), path: path.into() })
+    }
+
+    /// What comes in frames where it has an end, of whatever is asked for.
+    fn taken(&self, proof: &Proof, ask: Ask) -> Result<(Download, Option<Vec<u8>>), Failed> {
         let from: IpAddr = "192.168.7.4".parse().expect("an address");
-        let ask = Ask::Download { source: source.into(), path: path.into() };
         let mut stream = self.connect();
         let call = serde_json::to_string(&Call { proof: Some(proof.clone()), from, by_itself: false, ask })
             .expect("JSON")
@@ -363,6 +367,96 @@ fn files_of_any_moment_are_browsed_and_taken_home() {
     let downloads: Vec<Entry> = rig.audit().into_iter().filter(|entry| entry.what == "download").collect();
     assert_eq!(downloads.iter().filter(|entry| entry.outcome.as_deref() == Some("done")).count(), 3);
     assert_eq!(downloads[0].with["path"], "deep/data");
+    rig.end();
+}
+
+#[test]
+fn a_support_bundle_tells_how_the_box_is_and_holds_no_secret_of_any_kind() {
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+    tracing_subscriber::registry().with(narrowboat::recent::layer()).init();
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = data_folder(folder.path(), "box");
+    for (name, secret) in [
+        ("chap", "chap-Secret-0001"),
+        ("mutual", "mutual-Secret-02"),
+        ("token", "hook-Token-000003"),
+        ("ssh", "ssh-Key-Material-04"),
+    ] {
+        std::fs::write(data.join(name), format!("{secret}\n")).expect("written");
+    }
+    let config = std::fs::read_to_string(data.join("narrowboat.toml")).expect("a config");
+    let more = format!(
+        "\n# the old password was comment-Secret-05\n[iscsi.user.erp]\nsecret_file = '{0}/chap'\nmutual_name = 'box'\nmutual_secret_file = '{0}/mutual'\n\
+         [hook.erp]\nfreeze = 'https://erp:url-Secret-06@127.0.0.1:9/freeze?key=query-Secret-07'\nthaw = 'https://127.0.0.1:9/thaw'\ntoken_file = '{0}/token'\n\
+         [hook.db]\nssh = 'root@127.0.0.1'\nssh_key_file = '{0}/ssh'\nfreeze = ['freeze', '--password=command-Secret-08']\nthaw = ['thaw']\n",
+        data.display()
+    );
+    std::fs::write(data.join("narrowboat.toml"), config + &more).expect("written");
+    let rig = Rig::new(&data);
+    let code = rig.running.node().accounts.claim_code().expect("nobody has claimed it");
+    let anna = rig.claim();
+    let Proof::Session(session) = &anna else { unreachable!("a session") };
+    let otto = rig.one_more(&anna, "otto", Role::Operator);
+    rig.box_(Some(&anna), share("office")).expect("new");
+    let token: NewToken =
+        rig.ask(Some(&anna), Ask::TokenAdd { label: "monitor".into(), role: Role::Viewer, days: 1 }).expect("hers");
+    let offer: narrowboat::control::door::TotpOffer = rig.ask(Some(&anna), Ask::TotpOffer).expect("hers");
+    tracing::warn!(
+        error = "https://u:log-Secret-09@127.0.0.1/?a=log-Secret-10",
+        "a hook said chap-Secret-0001 and --password=command-Secret-08"
+    );
+    rig.box_(Some(&anna), Request::SnapshotCreate { dataset: "office".into(), name: Some("kept".into()) })
+        .expect("made");
+
+    assert_eq!(kind(rig.taken(&otto, Ask::Support).map(drop)), "forbidden");
+    let (head, bundle) = rig.taken(&anna, Ask::Support).expect("hers");
+    let bundle = bundle.expect("it has an end");
+    assert!(head.name.starts_with("narrowboat-") && head.name.ends_with(".tar"), "{}", head.name);
+    let own: Vec<String> = ["page.key", "identity", "peer.key", "realm.key"]
+        .iter()
+        .filter_map(|name| std::fs::read_to_string(data.join(name)).ok())
+        .flat_map(|text| {
+            text.lines()
+                .filter(|line| line.len() > 20 && !line.starts_with("--"))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let planted = [
+        "chap-Secret",
+        "mutual-Secret",
+        "hook-Token",
+        "ssh-Key-Material",
+        "comment-Secret",
+        "url-Secret",
+        "query-Secret",
+        "command-Secret",
+        "log-Secret",
+        "$argon2",
+    ];
+    let given = [GOOD, BETTER, session.as_str(), token.token.as_str(), offer.secret.as_str(), code.as_str()];
+    for secret in planted.into_iter().chain(given).chain(own.iter().map(String::as_str)) {
+        let found = bundle.windows(secret.len()).position(|bytes| bytes == secret.as_bytes());
+        let around = found.map(|at| String::from_utf8_lossy(&bundle[at.saturating_sub(200)..at + 40]).into_owned());
+        assert_eq!(around, None, "{secret} is in the bundle");
+    }
+    let out = folder.path().join("out");
+    std::fs::create_dir(&out).expect("a folder");
+    unpack(&out, &bundle);
+    let text = |name: &str| std::fs::read_to_string(out.join("narrowboat-support").join(name)).expect(name);
+    let status: Value = serde_json::from_str(&text("status.json")).expect("JSON");
+    assert_eq!(status["datasets"][0]["name"], "office");
+    assert!(
+        text("config.toml").contains("[hook.erp]") && text("config.toml").contains("listen"),
+        "{}",
+        text("config.toml")
+    );
+    assert!(text("log.txt").contains("a hook said (left out)") && text("versions.txt").contains("narrowboat 0"));
+    let trends: Value = serde_json::from_str(&text("trends-days.json")).expect("JSON");
+    assert!(trends["step_seconds"] == 300 && text("scrub.json").contains("state") && text("mount.txt").contains(' '));
+    let logged: Vec<Entry> = rig.audit().into_iter().filter(|entry| entry.what == "support").collect();
+    assert_eq!(logged.iter().filter(|entry| entry.outcome.as_deref() == Some("done")).count(), 1, "{logged:?}");
     rig.end();
 }
 

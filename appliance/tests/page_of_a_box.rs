@@ -31,6 +31,7 @@ const PAGES: &[&str] = &[
     "/security",
     "/users",
     "/audit",
+    "/settings",
     "/system",
     "/setup/place",
     "/setup/clients",
@@ -147,4 +148,48 @@ fn a_worker_has_nothing_and_another_one_comes_where_it_ends() {
     let second = worker(&served).expect("there is one");
     served.kill();
     until("it ends with its box", || !Path::new(&format!("/proc/{second}/exe")).exists());
+}
+
+#[test]
+fn settings_are_changed_and_count_once_the_box_was_restarted_through_its_page() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = with_page(folder.path());
+    let file = data.join("narrowboat.toml");
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let config = fs::read_to_string(&file).expect("a config");
+    fs::write(&file, config.replace("listen = '127.0.0.1:0'\ncert", &format!("listen = '127.0.0.1:{port}'\ncert")))
+        .expect("written");
+    let served = Served::start(&data);
+    let mut browser = Browser::new(address(&data));
+    let claim = browser.get("/claim");
+    let code = text(&facts(&data, &["account", "claim"])["code"]);
+    let entered =
+        browser.submit(&claim, "/claim", &[("code", &code), ("user", "anna"), ("password", GOOD), ("again", GOOD)]);
+    assert_eq!(entered.status, 303, "{}", entered.body);
+    let page = browser.get("/settings");
+    let change = |days: &'static str| [("was:retention.quarantine_days", "7"), ("retention.quarantine_days", days)];
+    let wrong = browser.submit(&page, "/settings", &change("4000"));
+    assert!(wrong.status == 422 && wrong.body.contains("id=\"retention.quarantine_days-wrong\""), "{}", wrong.body);
+    assert!(wrong.body.contains("value=\"4000\""));
+    let kept = browser.submit(&page, "/settings", &change("30"));
+    let page = follow(&mut browser, &kept);
+    assert!(page.body.contains("Restart the box") && page.body.contains("value=\"30\""), "{}", page.body);
+    assert!(fs::read_to_string(&file).expect("there").contains("quarantine_days = 30"));
+    let asks = browser.get("/system/restart");
+    let waits = browser.submit(&asks, "/system/restart", &[]);
+    assert!(waits.status == 200 && waits.body.contains("http-equiv=\"refresh\""), "{}", waits.body);
+    let back = waits.between("url=", "\"").to_owned();
+    until("the box is back", || {
+        let reached = std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+        reached
+            && std::panic::catch_unwind(|| Browser::new(([127, 0, 0, 1], port).into()).get(&back))
+                .is_ok_and(|answer| answer.header("location") == "/")
+    });
+    assert_eq!(browser.get("/settings").header("location"), "/sign-in", "everybody is signed out");
+    let form = browser.get("/sign-in");
+    let entered = browser.submit(&form, "/sign-in", &[("user", "anna"), ("password", GOOD), ("code", "")]);
+    follow(&mut browser, &entered);
+    assert!(!browser.get("/settings").body.contains("Restart the box"), "it counts");
+    served.kill();
 }

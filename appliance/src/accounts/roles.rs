@@ -93,6 +93,7 @@ pub fn right(request: &Request) -> Right {
         | R::DatasetUndelete { .. }
         | R::Freeable { again: true }
         | R::FreeableBegin
+        | R::Log { .. }
         | R::Mark { .. }
         | R::Thaw { .. }
         | R::Clone { .. }
@@ -150,7 +151,7 @@ pub fn right(request: &Request) -> Right {
 pub fn only_looks(request: &Request) -> bool {
     use Request as R;
     right(request) == Right::Role(Role::Viewer)
-        || matches!(request, R::AccountList | R::Audit { .. } | R::SetUpShow | R::SetUpType { .. })
+        || matches!(request, R::AccountList | R::Audit { .. } | R::Log { .. } | R::SetUpShow | R::SetUpType { .. })
 }
 
 #[cfg(test)]

@@ -10,13 +10,16 @@ use std::time::{Duration, Instant};
 use narrowboat_storage::Error;
 use narrowboat_storage::error::Environment;
 use narrowboat_storage::media::FileMedia;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use super::{Context, Outcome};
 use crate::config::Config;
 use crate::control::reports::Acknowledged;
 use crate::control::{Failed, client};
 use crate::node::{Node, Running};
+use crate::recent;
 use crate::setup::apply;
 
 /// A large index has a thousand files, and each client a socket: as many are open as the system allows, not as many as it gives a shell.
@@ -92,7 +95,8 @@ fn refuse_new(data: &Path) -> Result<(), Failed> {
 fn log_to_stderr(config: &Config) -> Result<(), Failed> {
     let filter = EnvFilter::try_new(&config.log.level)
         .map_err(|error| Failed::refused(format!("log.level = {:?}: {error}", config.log.level)))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter);
+    tracing_subscriber::registry().with(lines).with(recent::layer()).init();
     Ok(())
 }
 

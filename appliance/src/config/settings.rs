@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
-use super::Config;
+use super::{Config, defaults};
 use crate::control::Failed;
 
 /// What a setting takes.
@@ -78,6 +78,27 @@ pub struct Setting {
     pub means: String,
     /// What the file says; nothing where that is the default.
     pub value: Option<Json>,
+    /// What counts where nothing is said; nothing where that hangs on something else.
+    #[serde(default)]
+    pub default: Option<Json>,
+    /// What it is counted in, or how it is written; empty where there is nothing to say.
+    #[serde(default)]
+    pub unit: String,
+}
+
+impl Setting {
+    /// The setting of this key, of which the file says nothing.
+    pub fn of_one(key: &str) -> Setting {
+        let known = known_as(key);
+        Setting {
+            key: key.to_owned(),
+            kind: known.map_or(Kind::Text, |known| known.kind),
+            means: known.map_or("", |known| known.means).to_owned(),
+            value: None,
+            default: known.and_then(|known| defaults::default(known.key)),
+            unit: defaults::unit(key).to_owned(),
+        }
+    }
 }
 
 /// All settings that a file has, or could have; those of single shares and volumes only where it has them.
@@ -86,10 +107,8 @@ pub fn settings(text: &str) -> Result<Vec<Setting>, Failed> {
     let mut found = Vec::new();
     for known in &KNOWN {
         let of = |key: String, item: Option<&Item>| Setting {
-            key,
-            kind: known.kind,
-            means: known.means.into(),
             value: item.and_then(Item::as_value).map(json),
+            ..Setting::of_one(&key)
         };
         match known.key.split_once(".*.") {
             None => found.push(of(known.key.into(), at(&document, known.key))),
@@ -131,21 +150,27 @@ fn at<'d>(document: &'d DocumentMut, key: &str) -> Option<&'d Item> {
     key.split('.').try_fold(document.as_item(), |item, part| item.get(part))
 }
 
+/// The name of the share or volume that a key is about, where it is one of these.
+fn name_in<'k>(known: &Known, key: &'k str) -> Option<&'k str> {
+    let (group, last) = known.key.split_once(".*.")?;
+    let name = key.strip_prefix(group)?.strip_prefix('.')?.strip_suffix(last)?.strip_suffix('.')?;
+    Some(name).filter(|name| !name.is_empty())
+}
+
+fn known_as(key: &str) -> Option<&'static Known> {
+    KNOWN.iter().find(|known| known.key == key || name_in(known, key).is_some())
+}
+
 /// The parts of a key that may be changed, and what it takes.
 fn path_of(key: &str) -> Result<(Vec<String>, Kind), Failed> {
-    for known in &KNOWN {
-        if known.key == key {
-            return Ok((key.split('.').map(str::to_owned).collect(), known.kind));
-        }
-        let Some((group, last)) = known.key.split_once(".*.") else { continue };
-        let name =
-            key.strip_prefix(group).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(last)?.strip_suffix('.'));
-        if let Some(name) = name.filter(|name| !name.is_empty()) {
-            return Ok((vec![group.to_owned(), name.to_owned(), last.to_owned()], known.kind));
-        }
-    }
-    let sentence = format!("{key}: there is no such setting, or it is changed in the config file alone");
-    Err(Failed::about(key, sentence))
+    let known = known_as(key).ok_or_else(|| {
+        Failed::about(key, format!("{key}: there is no such setting, or it is changed in the config file alone"))
+    })?;
+    let parts = match (name_in(known, key), known.key.split_once(".*.")) {
+        (Some(name), Some((group, last))) => [group, name, last].map(str::to_owned).to_vec(),
+        _ => key.split('.').map(str::to_owned).collect(),
+    };
+    Ok((parts, known.kind))
 }
 
 fn toml(key: &str, kind: Kind, value: &Json) -> Result<Value, Failed> {
@@ -285,6 +310,14 @@ mod tests {
         assert_eq!(value("nfs.allow"), Some(json!(["10.0.0.0/8"])));
         assert_eq!(value("share.films.allow"), Some(json!(["10.1.0.0/16"])));
         assert_eq!(value("scrub.every"), None);
+        let default = |key: &str| all.iter().find(|setting| setting.key == key).and_then(|one| one.default.clone());
+        assert_eq!(
+            (default("scrub.every"), default("share.films.allow")),
+            (Some(json!("30d")), Some(json!(["127.0.0.0/8", "::1/128"])))
+        );
+        for setting in all.iter().filter(|one| !["name", "time_zone"].contains(&&*one.key)) {
+            assert!(setting.default.is_some(), "{} has no default", setting.key);
+        }
         assert!(all.iter().any(|setting| setting.key == "scrub.every"), "it could be there");
         assert!(settings("[nfs").is_err());
     }

@@ -19,6 +19,7 @@ use super::{
 use crate::caps::Way;
 use crate::jobs::Progress;
 use crate::node::Node;
+use crate::recent;
 
 /// Does what was asked. `gone` is set once nobody waits for the answer any more: long work that changes nothing ends then.
 pub fn handle(
@@ -112,6 +113,7 @@ pub fn handle(
             node.censuses.hurry();
             done(Acknowledged { message: "it is counted from now on: the status has the figures then".into() })
         }
+        Request::Log { limit } => done(recent::newest(limit)),
         Request::AccountClaim => done(account::claim(node)),
         Request::AccountList => done(node.accounts.users()?),
         Request::AccountAdd { user, role, password } => done(account::add(node, &user, role, &password)?),

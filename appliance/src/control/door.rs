@@ -107,6 +107,8 @@ pub enum Ask {
         /// As in [`Ask::Browse`].
         path: String,
     },
+    /// The support bundle: a [`Download`], and behind its line a tar archive in frames. For administrators.
+    Support,
     /// A new password for whoever asks.
     PasswordChange {
         /// The one that he has.

@@ -17,9 +17,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::audited::{Told, audited, helps_a_full_disk, request_told};
-use super::door::{Ask, Call, State, Strength};
+use super::door::{Ask, Call, Download, State, Strength};
 use super::files::Wanted;
-use super::{Failed, Message, api, files, status};
+use super::{Failed, Message, api, files, status, support};
 use crate::accounts::{self, Asker, Right, Role, only_looks, right};
 use crate::jobs::Progress;
 use crate::node::Node;
@@ -120,7 +120,7 @@ fn serve(stream: &UnixStream, node: &Arc<Node>) -> io::Result<()> {
     };
     let _tasks = node.enter();
     let outcome = match serde_json::from_str::<Call>(&line) {
-        Ok(call @ Call { ask: Ask::Download { .. }, .. }) => {
+        Ok(call @ Call { ask: Ask::Download { .. } | Ask::Support, .. }) => {
             return match send_file(node, stream, &call) {
                 Ok(()) => Ok(()),
                 Err(failed) => send(stream, &Message::Failed(failed)),
@@ -177,18 +177,28 @@ impl Told {
     }
 }
 
-/// Sends somebody a file or folder. What fails behind its head has no end, and is in the audit log.
+/// Sends somebody a file or folder, or the support bundle. What fails behind its head has no end, and is in the audit log.
 fn send_file(node: &Arc<Node>, stream: &UnixStream, call: &Call) -> Result<(), Failed> {
-    let (Ask::Download { source, path }, Some(told)) = (&call.ask, told(&call.ask)) else { return Err(no_proof()) };
+    let Some(told) = told(&call.ask) else { return Err(no_proof()) };
     let asker = allowed(node, call)?;
     let told = Told::of_page(told, call, asker.as_ref());
     let mut begun = false;
-    let outcome = audited(node, &told, || {
-        let sought = files::seek(&node.store, source, path)?;
-        let head = Message::Done(done(&sought.head)?);
+    let mut begin = |head: &Download| {
+        let head = Message::Done(done(head)?);
         begun = true;
-        send(stream, &head).map_err(|error| Failed::environment(error.to_string()))?;
-        sought.send(stream)
+        send(stream, &head).map_err(|error| Failed::environment(error.to_string()))
+    };
+    let outcome = audited(node, &told, || match &call.ask {
+        Ask::Download { source, path } => {
+            let sought = files::seek(&node.store, source, path)?;
+            begin(&sought.head)?;
+            sought.send(stream)
+        }
+        Ask::Support => {
+            begin(&support::head(node))?;
+            support::send(node, stream)
+        }
+        _ => Err(no_proof()),
     });
     match outcome {
         Err(failed) if !begun => Err(failed),
@@ -212,6 +222,8 @@ fn needed(ask: &Ask) -> Option<Right> {
         | Ask::SessionEnd { .. } => Some(Right::Role(Role::Viewer)),
         // What others have written is for those who may restore it.
         Ask::Browse { .. } | Ask::BrowseSorted { .. } | Ask::Download { .. } => Some(Right::Role(Role::Operator)),
+        // It tells of everybody's.
+        Ask::Support => Some(Right::Role(Role::Administrator)),
         Ask::Box { request } => Some(right(request)),
     }
 }
@@ -239,6 +251,7 @@ fn told(ask: &Ask) -> Option<(String, Value)> {
         Ask::Box { request } if only_looks(request) => return None,
         Ask::Box { request } => return Some(request_told(request)),
         Ask::Download { source, path } => ("download", json!({ "source": source, "path": path })),
+        Ask::Support => ("support", Value::Null),
         Ask::Claim { .. } => ("claim", Value::Null),
         Ask::SignIn { .. } => ("sign-in", Value::Null),
         Ask::SignOut => ("sign-out", Value::Null),
@@ -306,6 +319,7 @@ fn carry_out(
             Ask::Sessions => done(accounts.sessions(asker, proof)),
             Ask::SessionEnd { id } => done(accounts.end_session(asker, id)?),
             Ask::Download { .. }
+            | Ask::Support
             | Ask::State
             | Ask::Claim { .. }
             | Ask::Strength { .. }

@@ -28,6 +28,7 @@ mod setting;
 mod setup;
 mod snapshot;
 pub mod status;
+mod support;
 mod time;
 
 use std::os::fd::AsRawFd;
@@ -447,6 +448,11 @@ pub enum Request {
     ReclaimBegin,
     /// Has it counted now, beside everything else, what deleting would free: the status has the figures then.
     FreeableBegin,
+    /// What the box has warned of lately, the newest first.
+    Log {
+        /// At most so many.
+        limit: u32,
+    },
     /// The claim code, and where the page is.
     AccountClaim,
     /// Everybody who may sign in.

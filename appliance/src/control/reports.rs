@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::disks::state::ArrayState;
 pub use crate::jobs::restore::RestoreReport;
+pub use crate::recent::LogLine;
 pub use account::{AuditEntry, Claim, Person, Settings};
 pub use dataset::{Changed, Dataset, Deferred, Diff, Snapshot};
 pub use disk::{DiskFault, DiskHealth, DiskPace, DiskWait};

@@ -44,6 +44,11 @@ impl Form {
         self.values.iter().find(|(found, _)| found == name).map_or("", |(_, value)| value)
     }
 
+    /// Whether the field was there, filled in or not.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.values.iter().any(|(found, _)| found == name)
+    }
+
     /// The same without spaces around it.
     pub(super) fn text(&self, name: &str) -> &str {
         self.value(name).trim()

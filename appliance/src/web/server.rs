@@ -32,6 +32,7 @@ use super::start::Start;
 use super::visitor::Seen;
 
 use super::{headers, pages};
+use crate::clock;
 
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 256;
@@ -73,7 +74,8 @@ pub(super) fn tls(start: &Start) -> io::Result<Arc<ServerConfig>> {
 pub(super) async fn serve(listener: Listener, door: OwnedFd, tls: Arc<ServerConfig>, name: String) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let web = Arc::new(pages::Web { name, door: Door::new(door)?, live: Default::default(), api: Default::default() });
+    let (api, run) = (Default::default(), run());
+    let web = Arc::new(pages::Web { name, door: Door::new(door)?, live: Default::default(), api, run });
     let router = pages::router(web.clone());
     let (acceptor, open) = (TlsAcceptor::from(tls), Open::default());
     let accepting = async {
@@ -99,6 +101,11 @@ pub(super) async fn serve(listener: Listener, door: OwnedFd, tls: Arc<ServerConf
         () = web.door.ended() => {}
     }
     Ok(())
+}
+
+/// A name for this worker that none before it had.
+fn run() -> String {
+    format!("{:x}", clock::wall().0)
 }
 
 /// Connections that are open, by where they come from.

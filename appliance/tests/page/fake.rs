@@ -293,6 +293,7 @@ fn of_box(request: &Request, person: &Person, memory: &mut Memory) -> Result<Val
             | Request::Diff { .. }
             | Request::Trends { .. }
             | Request::ScrubShow
+            | Request::SettingList
             | Request::Reclaim { dry_run: true }
             | Request::SetUpShow
     );
@@ -327,6 +328,8 @@ fn of_box(request: &Request, person: &Person, memory: &mut Memory) -> Result<Val
         Request::Audit { .. } => super::sample::audit(),
         Request::Trends { span } => super::office::trends(*span),
         Request::ScrubShow => super::office::scrub(),
+        Request::SettingList => super::office::settings(),
+        Request::Log { .. } => super::office::log(),
         Request::Reclaim { dry_run: true } => super::office::reclaim(true),
         _ => json!({ "message": "done" }),
     })

@@ -8,7 +8,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 const [port, folder, ...only] = process.argv.slice(2);
 const PAGES = ["/", "/datasets", "/datasets/new", "/datasets/office", "/datasets/exchange", "/datasets/office/delete", "/datasets/office/files", "/datasets/office/files?path=many", "/datasets/exchange/files",
   "/datasets/office/changes?from=2026-11-19T13-00-00.000Z&to=2026-11-23T13-00-00.000Z", "/deleted", "/storage", "/storage?span=year", "/peers", "/peers/head-office", "/peers/invite", "/peers/join",
-  "/jobs", "/security", "/users", "/audit", "/system", "/setup/place", "/setup/clients", "/setup/dataset", "/setup/head-office", "/setup/line", "/setup/summary", "/setup/done", "/setup/file", "/nowhere", "/sign-in"];
+  "/jobs", "/security", "/users", "/audit", "/settings", "/settings?dataset=office", "/system", "/system/restart", "/system/stop", "/setup/place", "/setup/clients", "/setup/dataset", "/setup/head-office", "/setup/line", "/setup/summary", "/setup/done", "/setup/file", "/nowhere", "/sign-in"];
 const VIEWS = [["wide", 1400, 900, "light"], ["narrow", 390, 844, "light"], ["wide-dark", 1400, 900, "dark"], ["narrow-dark", 390, 844, "dark"]];
 
 mkdirSync(folder, { recursive: true });

@@ -66,3 +66,37 @@ pub fn scrub() -> Value {
         "healed": 2, "heals": true, "healing": { "from": {}, "last": { "began": "2026-11-23T13:00:00Z", "ended": "2026-11-23T13:02:00Z", "healed": 2, "left": 1 } }
     })
 }
+
+/// Settings of every kind, some of them as the file has them.
+pub fn settings() -> Value {
+    let one = |key: &str, kind: &str, means: &str, value: Value, default: Value, unit: &str| json!({ "key": key, "kind": kind, "means": means, "value": value, "default": default, "unit": unit });
+    json!({ "pending": true, "settings": [
+        one("name", "text", "how the box calls itself towards people and peers", json!("branch-7"), Value::Null, ""),
+        one("time_zone", "text", "the time zone of hours and calendars, as in Europe/London", Value::Null, Value::Null, "a place of the IANA database"),
+        one("nfs.listen", "text", "where NFS is served, as in 0.0.0.0:2049; empty for off", json!("0.0.0.0:2049"), json!("127.0.0.1:2049"), "address:port"),
+        one("nfs.allow", "list", "networks of clients of new shares, as in 192.168.7.0/24", json!(["192.168.7.0/24"]), json!(["127.0.0.0/8", "::1/128"]), "network/bits, one a line"),
+        one("nfs.root_squash", "flag", "whether a client's root is nobody", Value::Null, json!(true), ""),
+        one("share.<script>alert('x')</script>.read_only", "flag", "whether clients may only read this share", json!(true), json!(false), ""),
+        one("scrub.every", "text", "how often everything is read, as in 30d; empty for never by itself", Value::Null, json!("30d"), "a length of time: 90s, 30min, 12h, 7d"),
+        one("retention.quarantine_days", "number", "for how many days what was deleted can be had back", Value::Null, json!(7), "days")
+    ] })
+}
+
+/// What it has warned of.
+pub fn log() -> Value {
+    let line = |time: &str, level: &str, text: &str, times: u64| json!({ "time": time, "level": level, "part": "narrowboat::disk", "text": text, "times": times });
+    json!([
+        line(
+            "2026-11-23T13:41:00Z",
+            "error",
+            "the disk failed operation=read file=containers/00/1f error=Input/output error (os error 5)",
+            1
+        ),
+        line(
+            "2026-11-23T11:02:00Z",
+            "warn",
+            "head-office was not reached error=<script>alert('x')</script> timed out",
+            14
+        )
+    ])
+}

@@ -74,6 +74,18 @@ for (const field of document.querySelectorAll("[data-strength]")) {
   });
 }
 
+// Goes on by itself once a box that starts again is back.
+for (const place of document.querySelectorAll("[data-back]")) {
+  const look = async () => {
+    try {
+      const answer = await fetch(place.dataset.back, { redirect: "manual", cache: "no-store" });
+      if (answer.type === "opaqueredirect") { location.assign("/"); return; }
+    } catch { /* it is not back yet */ }
+    setTimeout(look, 2000);
+  };
+  setTimeout(look, 2000);
+}
+
 // What goes on is shown as it goes on, while somebody looks.
 for (const part of document.querySelectorAll("[data-live]")) {
   const EVERY = 5000;

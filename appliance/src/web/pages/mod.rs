@@ -14,6 +14,7 @@ mod overview;
 mod peers;
 mod protection;
 mod security;
+mod settings;
 mod setup;
 mod snapshots;
 mod storage;
@@ -48,6 +49,8 @@ pub(super) struct Web {
     pub live: Live,
     /// What the interface for programs remembers.
     pub api: Api,
+    /// Another one in each worker: the box was started again, or its worker was, where it is not the same.
+    pub run: String,
 }
 
 /// All addresses.
@@ -98,6 +101,7 @@ pub(super) fn router(web: Arc<Web>) -> Router {
         .route("/storage/reclaim", post(storage::reclaim))
         .route("/storage/count", post(storage::count))
         .route("/storage/scrub", post(storage::scrub))
+        .route("/settings", get(settings::page).post(settings::set))
         .route("/system", get(system::page))
         .route("/setup", get(setup::begin))
         .route("/setup/summary", get(setup::summary))
@@ -106,6 +110,9 @@ pub(super) fn router(web: Arc<Web>) -> Router {
         .route("/setup/save", get(setup::save))
         .route("/setup/file", get(setup::file_page).post(setup::load))
         .route("/setup/{step}", get(setup::step).post(setup::next))
+        .route("/system/restart", get(system::restart_page).post(system::restart))
+        .route("/system/stop", get(system::stop_page).post(system::stop))
+        .route("/back", get(system::back))
         .route("/assets/{hash}/{name}", get(assets::serve))
         .merge(api::routes())
         .fallback(|| async { nowhere() })
@@ -187,6 +194,7 @@ fn said(word: &str) -> Option<&'static str> {
         ("scrub-paused", "Nothing is read until you let it go on."),
         ("scrub-resumed", "It goes on."),
         ("healing", "Peers are asked for what is damaged."),
+        ("settings", "The settings are kept. They count from the next start on."),
         ("user", "The user was added."),
         ("unuser", "The user was removed."),
     ];
