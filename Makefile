@@ -35,6 +35,10 @@ test: setup ## run every test; NARROWBOAT_SEEDS=N tries more random worlds
 fuzz: ## let libFuzzer look for harmful bytes, a minute for each target (needs a nightly compiler; ARGS="--keep 600 session")
 	@.ci/fuzz $(ARGS)
 
+.PHONY: api-fuzz
+api-fuzz: setup ## ask a real box for whatever its OpenAPI document allows, and for what it does not (schemathesis, minutes; ARGS="--max-examples 200")
+	@.ci/api-fuzz $(ARGS)
+
 .PHONY: check
 check: ## formatting, lints, licences of dependencies, links between documents
 	@.ci/check

@@ -85,22 +85,33 @@ fn takes(property: &Value, kind: &str) -> bool {
 }
 
 /// Looks for what serde would only tell without the field's name: what is missing, unknown, or of another type.
-fn checked(fields: Map<String, Value>, schema: &Value) -> Result<Value, Problem> {
+fn checked(mut fields: Map<String, Value>, schema: &Value) -> Result<Value, Problem> {
     let needed = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
     for name in needed {
         if !fields.contains_key(name) {
             return Err(Problem::bad(name, format!("{name} is missing")));
         }
     }
-    for (name, value) in &fields {
+    for (name, value) in &mut fields {
         let Some(property) = schema["properties"].get(name) else {
             return Err(Problem::bad(name, format!("there is no field {name} here")));
         };
+        if let Some(whole) = whole(value).filter(|_| takes(property, "integer")) {
+            *value = whole;
+        }
         if !fits(value, property) {
             return Err(Problem::bad(name, format!("{name} is {}", meant(property))));
         }
     }
     Ok(Value::Object(fields))
+}
+
+/// A whole number that is written with a fraction of nought: an integer for JSON Schema, and not for serde.
+fn whole(value: &Value) -> Option<Value> {
+    /// Beyond this, such numbers have gaps.
+    const EXACT_MAX: f64 = (1_u64 << 53) as f64;
+    let number = value.as_f64().filter(|_| value.is_f64())?;
+    (number.fract() == 0.0 && (0.0..=EXACT_MAX).contains(&number)).then(|| Value::from(number as u64))
 }
 
 /// Whether a value is what its own schema says, as far down as that says it plainly.
@@ -199,6 +210,8 @@ mod tests {
         for (body, field) in cases {
             assert_eq!(wrong(of_body(body.as_bytes(), &schema())), (400, field.map(str::to_owned)), "{body}");
         }
+        let whole = of_body(br#"{"name":"a","size":7.0}"#, &schema()).expect("it fits");
+        assert_eq!(whole, json!({ "name": "a", "size": 7 }));
         let good = json!({ "name": "a", "size": null, "kind": "volume", "all": ["b"] });
         assert_eq!(of_body(good.to_string().as_bytes(), &schema()).expect("it fits"), good);
     }

@@ -127,9 +127,9 @@ async fn answered(web: &Arc<Web>, request: Request) -> Result<Response, Problem>
     let asker = asker_of(web, &head.headers, &head.extensions)?;
     let _place = web.api.enter(&asker.token)?;
     let mut pairs = input::pairs(head.uri.query().unwrap_or_default())?;
-    let mut part = Part { limit: parts::LIMIT, after: None };
+    let mut part = Part::whole();
     if row.operation.has_pages() {
-        part = Part::take(&mut pairs)?;
+        part = Part::take(&mut pairs, row.operation.shape)?;
     }
     if !row.operation.takes_query() {
         if let Some((name, _)) = pairs.first() {
@@ -302,7 +302,7 @@ impl Asker<'_> {
             Turn::Again(answer) => return Ok(answer),
             Turn::First(first) => first,
         };
-        let part = Part { limit: parts::LIMIT, after: None };
+        let part = Part::whole();
         let answer = match self.outcome(operation, place, &part, ask).await {
             Ok(answer) => answer,
             // Not begun: the key stays free.

@@ -27,6 +27,8 @@ pub(super) fn input(operation: &Operation) -> Value {
     });
     let mut schema = (operation.input)(&mut SchemaGenerator::new(settings)).to_value();
     bound(&mut schema);
+    // Whatever serde would pass over: a field that is not known is a mistake.
+    schema["additionalProperties"] = Value::Bool(false);
     schema
 }
 
@@ -120,7 +122,7 @@ fn parameters(operation: &Operation, input: &Value) -> Vec<Value> {
         all.push(json!({ "name": "limit", "in": "query", "description": "Entries in the answer, at most.",
             "schema": { "type": "integer", "minimum": 1, "maximum": parts::LIMIT_MAX, "default": parts::LIMIT } }));
         all.push(json!({ "name": "cursor", "in": "query", "description": "What the answer before gave as `next`.",
-            "schema": { "type": "string", "pattern": "^([0-9a-f]{2})*$" } }));
+            "schema": { "type": "string", "pattern": parts::pattern(operation.shape) } }));
     }
     if operation.method == axum::http::Method::POST {
         let means = "A word that is new for each request. Sent again with the same word within a day, the request is not done again: its answer is.";

@@ -19,13 +19,18 @@ const BETWEEN: char = '\0';
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     pub limit: u32,
-    /// The key of the entry behind which it begins.
-    pub after: Option<String>,
+    /// The key of the entry behind which it begins, or what else somebody gives for one.
+    pub after: Option<Vec<u8>>,
 }
 
 impl Part {
+    /// All of a list, as far as one answer goes.
+    pub(super) fn whole() -> Part {
+        Part { limit: LIMIT, after: None }
+    }
+
     /// Takes it out of the pairs of a query.
-    pub(super) fn take(pairs: &mut Vec<(String, String)>) -> Result<Part, Problem> {
+    pub(super) fn take(pairs: &mut Vec<(String, String)>, shape: Shape) -> Result<Part, Problem> {
         let mut take = |name: &str| {
             let at = pairs.iter().position(|(found, _)| found == name)?;
             Some(pairs.remove(at).1)
@@ -35,18 +40,24 @@ impl Part {
             None => LIMIT,
             Some(text) => text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit)).ok_or_else(wrong)?,
         };
+        let is_numbered = matches!(shape, Shape::Numbered(_));
         let after = match take("cursor") {
             None => None,
+            Some(text) if is_numbered => Some(text.into_bytes()),
             Some(text) => Some(read(&text).ok_or_else(|| Problem::bad("cursor", "this cursor is none of this box"))?),
         };
-        Ok(Part { limit, after })
+        let part = Part { limit, after: after.filter(|after| !after.is_empty()) };
+        if is_numbered {
+            part.number()?;
+        }
+        Ok(part)
     }
 
     /// The number that the cursor of a numbered list is.
     pub(super) fn number(&self) -> Result<Option<u64>, Problem> {
-        let number =
-            |after: &String| after.parse().map_err(|_| Problem::bad("cursor", "this cursor is not of this list"));
-        self.after.as_ref().map(number).transpose()
+        let digits = |after: &Vec<u8>| std::str::from_utf8(after).ok()?.parse().ok();
+        let wrong = || Problem::bad("cursor", "this cursor is not of this list");
+        self.after.as_ref().map(|after| digits(after).ok_or_else(wrong)).transpose()
     }
 }
 
@@ -69,7 +80,7 @@ pub(super) fn shown(report: Value, shape: Shape, part: &Part) -> Value {
             let last = items.last().filter(|_| items.len() >= part.limit as usize);
             // Number 0 is the first of all.
             let next = last.and_then(|last| last[field].as_u64()).filter(|number| *number > 0);
-            json!({ "next": next.map(|number| written(&number.to_string())), "items": items })
+            json!({ "next": next.map(|number| number.to_string()), "items": items })
         }
         (_, report) => report,
     }
@@ -80,8 +91,8 @@ fn cut(entries: Vec<Value>, order: Order, part: &Part) -> (Vec<Value>, Option<St
     keyed.sort_by(|(one, _), (other, _)| if order.backwards { other.cmp(one) } else { one.cmp(other) });
     let is_behind = |key: &str| match &part.after {
         None => true,
-        Some(after) if order.backwards => key < after.as_str(),
-        Some(after) => key > after.as_str(),
+        Some(after) if order.backwards => key.as_bytes() < after.as_slice(),
+        Some(after) => key.as_bytes() > after.as_slice(),
     };
     keyed.retain(|(key, _)| is_behind(key));
     let limit = part.limit as usize;
@@ -105,11 +116,16 @@ fn written(key: &str) -> String {
     key.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn read(cursor: &str) -> Option<String> {
+fn read(cursor: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u8>> =
         cursor.bytes().map(|byte| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
     let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
-    String::from_utf8(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()).ok()
+    Some(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
+/// What a cursor looks like.
+pub(super) fn pattern(shape: Shape) -> &'static str {
+    if matches!(shape, Shape::Numbered(_)) { "^[0-9]{0,18}$" } else { "^([0-9a-f]{2})*$" }
 }
 
 /// The one entry of a list in which a field is what was asked for.
@@ -154,10 +170,16 @@ mod tests {
         page["items"].as_array().expect("a list").iter().filter_map(|item| item["name"].as_str()).collect()
     }
 
+    const LIST: Shape = Shape::List(BY_NAME);
+
     fn part(limit: u32, page: &Value) -> Part {
+        part_of(limit, page, LIST)
+    }
+
+    fn part_of(limit: u32, page: &Value, shape: Shape) -> Part {
         let mut pairs = vec![("limit".into(), limit.to_string())];
         pairs.extend(page["next"].as_str().map(|next| ("cursor".into(), next.to_owned())));
-        Part::take(&mut pairs).expect("a part")
+        Part::take(&mut pairs, shape).expect("a part")
     }
 
     #[test]
@@ -188,25 +210,26 @@ mod tests {
         assert_eq!((&first["from"], &first["changes"]), (&json!("x"), &json!([{ "name": "a" }])));
         assert!(first["next"].is_string());
         let first = shown(json!([{ "n": 8 }, { "n": 7 }]), Shape::Numbered("n"), &part(2, &Value::Null));
-        assert_eq!(part(2, &first).number().expect("a number"), Some(7));
-        let last = shown(json!([{ "n": 1 }]), Shape::Numbered("n"), &part(2, &first));
+        assert_eq!(part_of(2, &first, Shape::Numbered("n")).number().expect("a number"), Some(7));
+        let last = shown(json!([{ "n": 1 }]), Shape::Numbered("n"), &part_of(2, &first, Shape::Numbered("n")));
         assert_eq!(last["next"], Value::Null);
     }
 
     #[test]
     fn what_is_no_cursor_is_refused() {
-        for (name, value) in [
-            ("cursor", "xyz"),
-            ("cursor", "abc"),
-            ("cursor", "ff"),
-            ("limit", "0"),
-            ("limit", "1001"),
-            ("limit", "many"),
-        ] {
-            let problem = Part::take(&mut vec![(name.into(), value.into())]).expect_err("no part");
+        for (name, value) in
+            [("cursor", "xyz"), ("cursor", "abc"), ("limit", "0"), ("limit", "1001"), ("limit", "many")]
+        {
+            let problem = Part::take(&mut vec![(name.into(), value.into())], LIST).expect_err("no part");
             assert_eq!((problem.status(), problem.field.as_deref()), (400, Some(name)), "{value}");
         }
         let key = "office\0日本";
-        assert_eq!(read(&written(key)).as_deref(), Some(key));
+        assert_eq!(read(&written(key)).as_deref(), Some(key.as_bytes()));
+        let odd = Part::take(&mut vec![("cursor".into(), "ff".into())], LIST).expect("behind everything");
+        assert_eq!(shown(json!([{ "name": "a" }]), LIST, &odd), json!({ "items": [], "next": null }));
+        assert!(
+            Part::take(&mut vec![("cursor".into(), "6f".into())], Shape::Numbered("n")).is_err(),
+            "of another list"
+        );
     }
 }

@@ -172,6 +172,11 @@ impl Problem {
         Problem { field: Some(field.to_owned()), ..Problem::of(Sort::BadRequest, detail) }
     }
 
+    /// A field that fits by itself, and makes no sense beside the others.
+    pub(super) fn refused(field: &str, detail: impl AsRef<str>) -> Problem {
+        Problem { field: Some(field.to_owned()), ..Problem::of(Sort::Refused, detail) }
+    }
+
     /// The status of its answer.
     pub(super) fn status(&self) -> u16 {
         self.sort.status()

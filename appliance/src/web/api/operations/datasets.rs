@@ -135,8 +135,8 @@ fn create(_: &Place, new: NewDataset) -> Result<Request, Problem> {
     match (new.kind, new.size) {
         (Kind::Share, None) => Ok(Request::ShareCreate { name, dedup }),
         (Kind::Volume, Some(size)) => Ok(Request::VolumeCreate { name, size, dedup }),
-        (Kind::Share, Some(_)) => Err(Problem::bad("size", "a share has no size")),
-        (Kind::Volume, None) => Err(Problem::bad("size", "a volume has a size")),
+        (Kind::Share, Some(_)) => Err(Problem::refused("size", "a share has no size")),
+        (Kind::Volume, None) => Err(Problem::refused("size", "a volume has a size")),
     }
 }
 
@@ -146,7 +146,7 @@ fn window(place: &Place, seconds: Option<u64>, bytes: Option<u64>, off: bool) ->
 
 fn set_window(place: &Place, new: NewWindow) -> Result<Request, Problem> {
     match new {
-        NewWindow { seconds: None, bytes: None } => Err(Problem::bad("seconds", "say how long, or how many bytes")),
+        NewWindow { seconds: None, bytes: None } => Err(Problem::refused("seconds", "say how long, or how many bytes")),
         NewWindow { seconds, bytes } => Ok(window(place, seconds, bytes, false)),
     }
 }

@@ -55,7 +55,7 @@ fn look(peer: Option<String>, receive: bool) -> Request {
 fn change(peer: Option<String>, change: Change) -> Result<Request, Problem> {
     let Change { rate, seconds, calendar, resume, as_configured, receive } = change;
     if rate.is_none() && calendar.is_none() && !resume && !as_configured {
-        return Err(Problem::bad("rate", "say what is to change: rate, calendar, resume or as_configured"));
+        return Err(Problem::refused("rate", "say what is to change: rate, calendar, resume or as_configured"));
     }
     Ok(Request::Limit { peer, rate, seconds, calendar, resume, as_configured, receive })
 }
