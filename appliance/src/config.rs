@@ -103,6 +103,30 @@
 //! token_file = "/etc/narrowboat/erp.token"            # sent as Authorization: Bearer
 //! ca_file = "/etc/narrowboat/erp.pem"                 # who signs its certificate; whom the system trusts where nothing is said
 //!
+//! [notices]                       # what the box tells by itself (docs/notices.md)
+//! after = "5m"                    # a problem that lasts for so long is told,
+//! remind = "24h"                  # and told again after so long; its end is told, too
+//! per_hour = 10                   # notices, at most: beyond that what is to be told waits
+//! local = false                   # true: servers on this machine itself may be told
+//!
+//! [notices.mail]                  # off while `to` is empty
+//! to = ["anna@example.org"]
+//! from = "backup@example.org"
+//! server = "mail.example.org:465" # TLS from the beginning; with any other port, STARTTLS
+//! tls = "implicit"                # or "starttls", where the port does not say it
+//! user = "backup"                 # who signs in there; nobody where nothing is said
+//! password_file = "/etc/narrowboat/mail.password"     # nobody but its owner may read it
+//! ca_file = "/etc/narrowboat/mail.pem"                # who signs its certificate; whom the system trusts where nothing is said
+//!
+//! [notices.webhook]               # off without an address
+//! address = "https://alerts.example.org/narrowboat"   # docs/formats/webhook.md
+//! secret_file = "/etc/narrowboat/webhook.secret"      # signs what is sent; nobody but its owner may read it
+//!
+//! [notices.syslog]                # off without a server
+//! server = "log.example.org:514"
+//! protocol = "udp"                # or "tcp"
+//! audit = true                    # the audit log, too
+//!
 //! [log]
 //! level = "info"
 //! ```
@@ -112,6 +136,7 @@ mod dscp;
 mod hook;
 mod iscsi;
 mod nfs;
+pub mod notices;
 mod page;
 mod recompress;
 mod retention;
@@ -136,6 +161,7 @@ pub use dscp::Marking;
 pub use hook::{Call, Hook};
 pub use iscsi::{Iscsi, IscsiUser, TargetRules, Volume};
 pub use nfs::{Nfs, ShareRules};
+pub use notices::Notices;
 pub use page::Page;
 pub use recompress::Recompress;
 pub use retention::Retention;
@@ -176,6 +202,8 @@ pub struct Config {
     pub recompress: Recompress,
     /// How long what is deleted can be had back.
     pub retention: Retention,
+    /// What the box tells by itself.
+    pub notices: Notices,
     /// What is logged.
     pub log: Log,
     /// Rules of single shares, by name; they override those of `[nfs]`.
@@ -301,6 +329,7 @@ impl Config {
             rules.validate(&format!("peer.{name}"), &self.zone())?;
         }
         self.page.check()?;
+        self.notices.check()?;
         self.wan.compression()?;
         self.scrub.check()?;
         self.recompress.check()?;
@@ -394,6 +423,21 @@ mod tests {
             ("[store]\nchunk_bytes=7", "store.chunk_bytes"),
             ("[page]\nlisten='here'", "page.listen"),
             ("[page]\nkey_file='a'", "page.key_file"),
+            ("[notices]\nafter='soon'", "notices.after"),
+            ("[notices]\nremind='0s'", "notices.remind"),
+            ("[notices]\nper_hour=0", "notices.per_hour"),
+            ("[notices.mail]\nto=['anna']", "notices.mail.to"),
+            ("[notices.mail]\nto=['a@b.de\\r\\nBcc: c@d.de']", "notices.mail.to"),
+            ("[notices.mail]\nto=['a@b.de']\nserver='m:25'", "notices.mail.from"),
+            ("[notices.mail]\nto=['a@b.de']\nfrom='c@d.de'", "notices.mail.server"),
+            ("[notices.mail]\nserver='m'", "notices.mail.server"),
+            ("[notices.mail]\ntls='none'", "notices.mail.tls"),
+            ("[notices.mail]\nuser='a'", "notices.mail.password_file"),
+            ("[notices.mail]\npassword='a'", "password"),
+            ("[notices.webhook]\naddress='http://a/'", "notices.webhook.address"),
+            ("[notices.webhook]\naddress='https://a:b@c/'", "notices.webhook.address"),
+            ("[notices.syslog]\nserver='log'", "notices.syslog.server"),
+            ("[notices.syslog]\nprotocol='tls'", "notices.syslog.protocol"),
             ("[page]\ncertificate_file='a'", "page.certificate_file"),
             ("[wan]\nrate='fast'", "wan.rate"),
             ("[wan]\ncompression='25'", "wan.compression"),

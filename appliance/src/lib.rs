@@ -29,6 +29,7 @@ pub mod jobs;
 pub mod ledger;
 /// The running box.
 pub mod node;
+pub mod notices;
 /// The slowest rate that meets a recovery point.
 pub mod pace;
 pub mod page;
@@ -51,6 +52,8 @@ pub mod setup;
 /// Replications under way.
 pub mod transfers;
 pub mod trends;
+/// Whom the box takes for who he says he is.
+pub(crate) mod trust;
 /// Sizes, rates and times for people.
 pub mod units;
 /// Who uses a dataset.

@@ -5,6 +5,7 @@
 //!   ▲ ◄──── NFS and iSCSI servers   their own threads
 //!   ▲ ◄──── watch thread            tells initiators of sizes, volumes and room, every second
 //!   ▲ ◄──── disk thread             tells the log of faults, and of a disk that is slow
+//!   ▲ ◄──── notices thread        tells by itself what is wrong; and a thread for each way to tell it
 //!   ▲ ◄──── thaw thread             pays what hooks owe
 //!   ▲ ◄──── caps thread             tells the link which caps count now
 //!   ▲ ◄──── pace thread             where there are recovery points: how slowly they can still be met
@@ -54,6 +55,7 @@ use crate::ingest::nfs::Server;
 use crate::jobs::census::Censuses;
 use crate::jobs::reclaim::Reclaims;
 use crate::jobs::recompress::Recompression;
+use crate::notices::Notices;
 use crate::page::Page;
 use crate::plans::Plans;
 use crate::policies::Policies;
@@ -130,6 +132,8 @@ pub struct Node {
     pub accounts: Accounts,
     /// Who asked for what.
     pub audit: Audit,
+    /// What it tells by itself.
+    pub notices: Notices,
     /// How it did over time.
     pub trends: Trends,
     /// What peers were refused.
@@ -208,6 +212,7 @@ impl Node {
                 source: error,
             })
         })?;
+        let notices = Notices::open(data, &config, &name, store.id().to_string(), &audit);
         let users = Users::new(front.targets.clone(), shares.users());
         let policies = Policies::new(&config);
         let plans = Plans::new(store.clone(), &config);
@@ -233,6 +238,7 @@ impl Node {
             page,
             accounts,
             audit,
+            notices,
             trends: Trends::open(data),
             refusals,
             users,
@@ -321,6 +327,7 @@ impl Running {
         let Running { node, nfs, iscsi, control, threads } = self;
         node.ask_to_stop();
         control.stop();
+        node.notices.stop();
         if let Some(page) = &node.page {
             page.stop();
         }

@@ -1,5 +1,7 @@
 //! The audit log: who asked for what, in a chain of hashes (docs/formats/audit.md).
 
+mod recent;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::disk::watch::Notes;
+use recent::Recent;
+
+pub use recent::Chained;
 
 /// Its folder in the data folder.
 pub const FOLDER: &str = "audit";
@@ -53,6 +58,7 @@ pub struct Audit {
     folder: PathBuf,
     notes: Arc<Notes>,
     end: Mutex<End>,
+    recent: Mutex<Recent>,
 }
 
 /// Where the next entry goes.
@@ -101,7 +107,8 @@ impl Audit {
         fs::create_dir_all(&folder)?;
         File::open(data)?.sync_all()?;
         let (end, damaged) = End::found(&folder)?;
-        let audit = Audit { folder, notes, end: Mutex::new(end) };
+        let recent = Mutex::new(Recent::behind(end.next));
+        let audit = Audit { folder, notes, end: Mutex::new(end), recent };
         if let Some((file, line)) = damaged {
             tracing::error!(
                 file,
@@ -118,7 +125,37 @@ impl Audit {
     pub fn add(&self, entry: Entry) -> io::Result<u64> {
         let mut end = self.lock();
         let file = format!("{FOLDER}/{:06}.log", end.number).into();
-        self.notes.note("write", &file, || end.put(&self.folder, entry))
+        let chained = self.notes.note("write", &file, || end.put(&self.folder, entry))?;
+        let number = chained.entry.n;
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).push(chained);
+        Ok(number)
+    }
+
+    /// Entries behind a number, the oldest first, at most so many; those of late without looking at the disk. `None` behind the end: there
+    /// were so many once.
+    pub fn after(&self, number: u64, limit: usize) -> io::Result<Option<Vec<Chained>>> {
+        if let Some(known) = self.recent.lock().unwrap_or_else(PoisonError::into_inner).after(number, limit) {
+            return Ok(known);
+        }
+        let mut found = Vec::new();
+        for file in numbers(&self.folder)?.into_iter().rev() {
+            let (text, _) = contents(&self.folder, file)?;
+            let first = lines(&text).next().and_then(head_of).map_or(0, |(_, head)| head.first);
+            let mut wanted: Vec<_> = lines(&text).skip(1).filter_map(recent::chained).collect();
+            wanted.retain(|chained| chained.entry.n > number);
+            wanted.append(&mut found);
+            found = wanted;
+            if first <= number + 1 {
+                break;
+            }
+        }
+        found.truncate(limit);
+        Ok(Some(found))
+    }
+
+    /// The number that the next entry gets.
+    pub fn next(&self) -> u64 {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).next()
     }
 
     /// Entries before a number (all where there is none), the newest first, at most so many.
@@ -180,7 +217,7 @@ impl End {
         Ok((end, damaged))
     }
 
-    fn put(&mut self, folder: &Path, entry: Entry) -> io::Result<u64> {
+    fn put(&mut self, folder: &Path, entry: Entry) -> io::Result<Chained> {
         if self.bytes >= FILE_BYTES {
             self.begin_file(folder)?;
         }
@@ -189,7 +226,7 @@ impl End {
         let chain = link(&self.chain, json.as_bytes());
         self.write(&line(&chain, &json))?;
         (self.next, self.chain) = (self.next + 1, chain);
-        Ok(entry.n)
+        Ok(Chained { entry, chain: blake3::Hash::from_bytes(chain).to_hex().to_string() })
     }
 
     /// Writes a line, wholly or not at all.

@@ -127,6 +127,9 @@ pub fn right(request: &Request) -> Right {
         | R::RetentionRemove { .. }
         | R::Reclaim { dry_run: false }
         | R::ReclaimBegin
+        // What the audit log says is in it.
+        | R::NoticeList
+        | R::NoticeTest { .. }
         | R::SettingSet { .. }
         | R::SetUpShow
         | R::SetUpType { .. }
@@ -151,7 +154,10 @@ pub fn right(request: &Request) -> Right {
 pub fn only_looks(request: &Request) -> bool {
     use Request as R;
     right(request) == Right::Role(Role::Viewer)
-        || matches!(request, R::AccountList | R::Audit { .. } | R::Log { .. } | R::SetUpShow | R::SetUpType { .. })
+        || matches!(
+            request,
+            R::AccountList | R::Audit { .. } | R::Log { .. } | R::NoticeList | R::SetUpShow | R::SetUpType { .. }
+        )
 }
 
 #[cfg(test)]

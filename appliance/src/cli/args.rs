@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{account, dataset, disks, limit, peer, plan, quarantine, replication, retention, scrub, setting, setup};
+use super::{
+    account, dataset, disks, limit, notice, peer, plan, quarantine, replication, retention, scrub, setting, setup,
+};
 use crate::units::{ByteSize, parse_duration};
 
 /// Backup for branch offices on thin lines: keeps backups deduplicated, and ships only what is new.
@@ -325,6 +327,12 @@ pub(super) enum Command {
         #[arg(long, value_enum, default_value_t = crate::trends::Span::Days)]
         span: crate::trends::Span,
     },
+    /// What the box tells by itself: by mail, by a call over HTTPS, to a log server.
+    ///
+    /// A problem that lasts is told once, again every day, and when it is over. So is what somebody should know although nothing is wrong: who signed in from where
+    /// nobody came from before, who became an administrator, what was deleted. [notices] in the config file says who is told; docs/notices.md has examples.
+    #[command(subcommand)]
+    Notice(notice::NoticeCommand),
     /// Settings of the config file that can be changed while the box runs.
     #[command(subcommand)]
     Setting(setting::SettingCommand),

@@ -171,6 +171,9 @@ fn show_problems(status: &Status) {
         );
         say!("               as `narrowboat timeline` shows them, until it has caught up");
     }
+    for (way, why) in status.notices.iter().filter_map(|way| Some((&way.way, way.error.as_ref()?))) {
+        say!("  PROBLEM      notices can't be told by {way}: {why}");
+    }
     for owed in &status.owed_thaws {
         let why = owed.problem.as_deref().unwrap_or("it was not tried yet");
         say!(

@@ -38,7 +38,7 @@ const fn known(key: &'static str, kind: Kind, means: &'static str) -> Known {
 }
 
 /// Those that have to do with secrets, or run commands, are the console's: they are not here.
-const KNOWN: [Known; 22] = [
+const KNOWN: [Known; 33] = [
     known("name", Kind::Text, "how the box calls itself towards people and peers"),
     known("time_zone", Kind::Text, "the time zone of hours and calendars, as in Europe/London"),
     known("nfs.listen", Kind::Text, "where NFS is served, as in 0.0.0.0:2049; empty for off"),
@@ -56,6 +56,25 @@ const KNOWN: [Known; 22] = [
     known("volume.*.initiators", Kind::List, "names of initiators of this volume"),
     known("wan.listen", Kind::Text, "where peers are answered, as in 0.0.0.0:4433; empty for off"),
     known("page.listen", Kind::Text, "where this page is, as in 0.0.0.0:443; empty for off"),
+    known("notices.after", Kind::Text, "how long a problem lasts before it is told, as in 5m"),
+    known("notices.remind", Kind::Text, "after how long it is told again, as in 24h"),
+    known("notices.per_hour", Kind::Number, "how many notices there are in an hour at most"),
+    known("notices.mail.to", Kind::List, "who gets notices by mail; nobody where there is none"),
+    known("notices.mail.from", Kind::Text, "from whom they are"),
+    known("notices.mail.server", Kind::Text, "which server takes mail, as in mail.example.org:465"),
+    known("notices.mail.tls", Kind::Text, "implicit or starttls; what the port means where nothing is said"),
+    known(
+        "notices.webhook.address",
+        Kind::Text,
+        "which address is called with notices, as in https://alerts.example.org/box",
+    ),
+    known(
+        "notices.syslog.server",
+        Kind::Text,
+        "which log server gets notices and the audit log, as in log.example.org:514",
+    ),
+    known("notices.syslog.protocol", Kind::Text, "udp or tcp"),
+    known("notices.syslog.audit", Kind::Flag, "whether the log server gets the audit log, too"),
     known("store.drain_hours", Kind::Text, "when data sets are deduplicated that wait for it, as in 22:00-06:00"),
     known("scrub.every", Kind::Text, "how often everything is read, as in 30d; empty for never by itself"),
     known("scrub.hours", Kind::Text, "when it may be read, as in 22:00-06:00"),
@@ -128,6 +147,15 @@ pub fn settings(text: &str) -> Result<Vec<Setting>, Failed> {
 /// would be no sound config.
 pub fn changed(text: &str, changes: &BTreeMap<String, Option<Json>>) -> Result<String, Failed> {
     let mut document = read(text)?;
+    // Who may change settings need not be told the password that lies in that file.
+    if let Some(key) = changes.keys().find(|key| *key == "notices.mail.server")
+        && at(&document, "notices.mail.password_file").is_some()
+    {
+        let sentence = format!(
+            "{key}: the password in notices.mail.password_file goes there: it is changed in the config file alone"
+        );
+        return Err(Failed::about(key, sentence));
+    }
     for (key, value) in changes {
         let (path, kind) = path_of(key)?;
         let value = value.as_ref().map(|value| toml(key, kind, value)).transpose()?;
@@ -285,6 +313,10 @@ mod tests {
             ("scrub.every", json!("often")),
             ("hook.db.freeze", json!(["rm", "-rf", "/"])),
             ("store.realm_key_file", json!("/etc/shadow")),
+            ("notices.mail.password_file", json!("/etc/shadow")),
+            ("notices.webhook.secret_file", json!("/etc/shadow")),
+            ("notices.local", json!(true)),
+            ("notices.webhook.address", json!("http://a/")),
             ("page.key_file", json!("/etc/shadow")),
             ("share..allow", json!([])),
             ("name\n[hook.x]", json!("x")),
@@ -320,5 +352,14 @@ mod tests {
         }
         assert!(all.iter().any(|setting| setting.key == "scrub.every"), "it could be there");
         assert!(settings("[nfs").is_err());
+    }
+
+    #[test]
+    fn a_password_does_not_go_where_a_setting_says() {
+        let open = "[notices.mail]\nto = ['a@b.de']\nfrom = 'c@d.de'\nserver = 'mail.example.org:465'\n";
+        let change = [("notices.mail.server", json!("elsewhere.example.org:465"))];
+        assert!(with(open, &change).is_ok());
+        let failed = with(&format!("{open}user = 'a'\npassword_file = '/etc/p'\n"), &change).expect_err("secret");
+        assert_eq!(failed.field.as_deref(), Some("notices.mail.server"));
     }
 }

@@ -15,6 +15,7 @@ pub mod doorkeeper;
 mod files;
 mod limit;
 mod lock;
+mod notice;
 mod peer;
 mod plan;
 mod quarantine;
@@ -490,6 +491,14 @@ pub enum Request {
     Trends {
         /// Over how long.
         span: crate::trends::Span,
+    },
+    /// What the box told by itself, and how that leaves it.
+    NoticeList,
+    /// Sees whether notices arrive.
+    NoticeTest {
+        /// By which way; by all where nothing is said.
+        #[serde(default)]
+        way: Option<String>,
     },
     /// All settings that may be changed through the box.
     SettingList,

@@ -6,6 +6,7 @@ mod disk;
 mod limit;
 mod measured;
 mod moment;
+mod notice;
 mod peer;
 mod quarantine;
 mod replication;
@@ -25,6 +26,7 @@ pub use disk::{DiskFault, DiskHealth, DiskPace, DiskWait};
 pub use limit::{CaughtUp, Explained, ExplainedPeer, Limit, Recovery};
 pub use measured::{Measured, MeasuredRoundTrip, MeasuredWay};
 pub use moment::{HookCall, Marked, Moment, OwedThaw, Rewound, Timeline, Window, Written, consistency};
+pub use notice::{NoticeItem, NoticeOpen, NoticeTold, NoticeTried, NoticeWay, Notices};
 pub use peer::{Invitation, Lag, Line, Peer, PeerPath, Refusal};
 pub use quarantine::{Deleted, Emptied, Freeable, QuarantineSum};
 pub use replication::{Choices, Plan, Replication, Tally};
@@ -139,6 +141,9 @@ pub struct Status {
     /// Seconds by which the times that the box gives out are ahead of the system's clock, where it was set back.
     #[serde(default)]
     pub ahead_seconds: Option<f64>,
+    /// How notices leave the box: how each way does.
+    #[serde(default)]
+    pub notices: Vec<NoticeWay>,
     /// Datasets.
     pub datasets: Vec<Dataset>,
     /// Peers.

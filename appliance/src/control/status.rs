@@ -66,7 +66,7 @@ impl Drop for Ends {
 }
 
 /// What a box holds, what it saves, and how it is, within [`PATIENCE`] or little more.
-pub(super) fn status(node: &Arc<Node>) -> reports::Status {
+pub(crate) fn status(node: &Arc<Node>) -> reports::Status {
     let asked = Instant::now();
     let mut round = node.latest.lock();
     // One that is under way may have looked before whoever asks now did what he asks about.
@@ -88,6 +88,7 @@ pub(super) fn status(node: &Arc<Node>) -> reports::Status {
         age_seconds: age_seconds.or((!is_new).then_some(0.0)),
         unmeasured: failed.filter(|_| !is_new).map(|failed| failed.message),
         stalled: node.stalled(),
+        notices: node.notices.ways_told(),
         ..known
     }
 }
@@ -212,6 +213,7 @@ fn measure(node: &Node) -> Result<reports::Status, Failed> {
         unreclaimed: node.reclaims.failed(),
         owed_thaws: node.hooks.owed(),
         ahead_seconds: time::ahead_seconds(&node.store),
+        notices: node.notices.ways_told(),
         datasets,
         peers: peer::all(node),
         replications: node.transfers.list(),

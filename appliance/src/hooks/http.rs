@@ -2,23 +2,20 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use ureq::config::Config;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Error};
 
 use super::call::{About, Ended, one_line};
 use crate::config::Hook;
+use crate::trust;
 
 /// What of an answer is read, in bytes.
 const ANSWER_BYTES_MAX: u64 = 8192;
 /// What of it is shown, in characters: enough for a person to see what is wrong.
 const SHOWN_CHARS_MAX: usize = 500;
-/// Where a system keeps the certificates that it trusts: Debian's place and Fedora's.
-const TRUSTED: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
 
 /// Calls an address. Any answer of 2xx is a yes; redirections are not followed, for they would take the secret elsewhere.
 pub(super) fn post(hook: &Hook, address: &str, about: &About, time: Duration) -> Ended {
@@ -33,7 +30,7 @@ pub(super) fn post(hook: &Hook, address: &str, about: &About, time: Duration) ->
         .http_status_as_error(false)
         .proxy(None)
         .user_agent(concat!("narrowboat/", env!("CARGO_PKG_VERSION")));
-    let agent: Agent = match tls(hook, address) {
+    let agent: Agent = match trust::tls(hook.ca_file.as_deref(), address) {
         Ok(tls) => Config::into(config.tls_config(tls).build()),
         Err(why) => return Ended::NotBegun(why),
     };
@@ -98,28 +95,6 @@ fn read_token(file: &Path) -> Result<String, String> {
             Err("its token_file holds more than one line of plain characters".into())
         }
         token => Ok(token.to_owned()),
-    }
-}
-
-fn tls(hook: &Hook, address: &str) -> Result<TlsConfig, String> {
-    let tls =
-        TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()));
-    if !address.starts_with("https:") {
-        return Ok(tls.build());
-    }
-    let found = || TRUSTED.iter().map(Path::new).find(|file| file.exists());
-    let file = hook.ca_file.as_deref().or_else(found);
-    let file = file.ok_or("no certificates to trust were found on this system: set ca_file")?;
-    let pem = std::fs::read(file).map_err(|error| format!("{} can't be read: {error}", file.display()))?;
-    let certificates: Vec<Certificate> = parse_pem(&pem)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    match certificates.is_empty() {
-        true => Err(format!("{} holds no certificate", file.display())),
-        false => Ok(tls.root_certs(RootCerts::new_with_certs(&certificates)).build()),
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Node, StartError};
 use crate::control::status;
 use crate::ingest::volumes::StoreTargets;
 use crate::jobs::reclaim;
-use crate::{caps, clock, disk, heal, pace, plans, setup, trends};
+use crate::{caps, clock, disk, heal, notices, pace, plans, setup, trends};
 
 /// Threads that drain.
 const PUMPS: usize = 2;
@@ -45,6 +45,10 @@ impl Threads {
         lookers.push(start_recompression(node.clone())?);
         lookers.push(start_trends(node.clone())?);
         lookers.push(start_set_up(node.clone())?);
+        lookers.push(start_notices(node.clone())?);
+        for way in 0..node.notices.ways() {
+            lookers.push(start_way(node.clone(), way)?);
+        }
         if node.page.is_some() {
             lookers.push(start_page(node.clone())?);
         }
@@ -205,6 +209,19 @@ fn start_trends(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
             std::thread::park_timeout(trends::EVERY);
         }
     })
+}
+
+fn start_notices(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
+    spawn("notices".into(), move || {
+        while !node.is_stopping() {
+            node.notices.look(&node);
+            std::thread::park_timeout(notices::EVERY);
+        }
+    })
+}
+
+fn start_way(node: Arc<Node>, way: usize) -> Result<JoinHandle<()>, StartError> {
+    spawn(format!("tell-{way}"), move || node.notices.serve(way, &node.audit))
 }
 
 fn start_page(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {

@@ -37,6 +37,9 @@ use rustix::net::{SocketType, sockopt::socket_type};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use tracing_subscriber::EnvFilter;
 
+pub(crate) use pages::protection::{Mark, problems};
+pub(crate) use show::sentence;
+
 /// Serves the page until the box ends. What it needs comes as descriptors: see [`inherited`].
 pub fn run() -> ExitCode {
     let filter = EnvFilter::try_from_env("NARROWBOAT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));

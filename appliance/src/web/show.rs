@@ -141,7 +141,7 @@ pub(super) fn capital(text: &str) -> String {
 }
 
 /// A sentence as it stands by itself: with a capital, and a full stop.
-pub(super) fn sentence(text: &str) -> String {
+pub(crate) fn sentence(text: &str) -> String {
     let mut sentence = capital(text.trim());
     if !sentence.ends_with(['.', '!', '?', '`']) {
         sentence.push('.');

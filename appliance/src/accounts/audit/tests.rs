@@ -149,3 +149,34 @@ fn files_are_bounded_and_the_chain_goes_through_them() {
         assert_eq!(link(&pair[0].chain, text.as_bytes()), pair[1].chain, "one chain through all files");
     }
 }
+
+#[test]
+fn what_is_sent_on_begins_behind_a_number_also_across_files_and_restarts() {
+    let data = tempfile::tempdir().expect("a folder");
+    let mut audit = log(data.path());
+    for nth in 1..=400u64 {
+        audit.add(entry(&nth.to_string())).expect("room");
+        if nth == 100 || nth == 200 {
+            audit.lock().bytes = FILE_BYTES;
+        }
+        if nth == 300 {
+            audit = log(data.path());
+        }
+    }
+    let numbers = |audit: &Audit, after, limit| {
+        let found = audit.after(after, limit).expect("readable").expect("not behind the end");
+        found.into_iter().map(|chained| chained.entry.n).collect::<Vec<_>>()
+    };
+    for after in [0, 1, 99, 100, 150, 200, 250, 299, 300, 398, 399] {
+        for limit in [1, 7, 1000] {
+            let expected: Vec<u64> = (after + 1..=400).take(limit).collect();
+            assert_eq!(numbers(&audit, after, limit), expected, "{after} {limit}");
+        }
+    }
+    assert_eq!((numbers(&audit, 400, 9), audit.next()), (vec![], 401));
+    assert_eq!(audit.after(401, 9).expect("readable"), None, "there never were so many");
+    // The chain is what stands in the file.
+    let last = audit.after(399, 1).expect("readable").expect("there").remove(0);
+    let text = fs::read_to_string(file_of(&data.path().join(FOLDER), 3)).expect("there");
+    assert!(text.lines().last().expect("a line").starts_with(&format!("{} ", last.chain)));
+}

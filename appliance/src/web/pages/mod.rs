@@ -12,7 +12,7 @@ mod jobs;
 mod mounts;
 mod overview;
 mod peers;
-mod protection;
+pub(super) mod protection;
 mod security;
 mod settings;
 mod setup;

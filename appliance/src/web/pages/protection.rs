@@ -7,7 +7,7 @@ use crate::web::show;
 
 /// How something is. Each has a colour, an icon and a word, so that no one has to see colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Mark {
+pub(crate) enum Mark {
     Still,
     Good,
     Busy,
@@ -101,7 +101,9 @@ fn without_plan(status: &Status, dataset: &Dataset) -> Protection {
 
 /// Something that somebody should know, and mostly do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
+    /// What it is, whatever its words are by now.
+    pub key: String,
     pub mark: Mark,
     /// The name of what it is about; empty where it is the box.
     pub name: String,
@@ -112,12 +114,13 @@ pub(super) struct Problem {
     pub link: Option<(String, &'static str)>,
 }
 
-fn problem(mark: Mark, what: impl AsRef<str>, remedy: &str) -> Problem {
-    Problem { mark, name: String::new(), what: show::sentence(what.as_ref()), remedy: remedy.to_owned(), link: None }
+fn problem(key: &str, mark: Mark, what: impl AsRef<str>, remedy: &str) -> Problem {
+    let (what, remedy) = (show::sentence(what.as_ref()), remedy.to_owned());
+    Problem { key: key.to_owned(), mark, name: String::new(), what, remedy, link: None }
 }
 
 /// All of that, the worst first.
-pub(super) fn problems(status: &Status) -> Vec<Problem> {
+pub(crate) fn problems(status: &Status) -> Vec<Problem> {
     let mut all: Vec<Problem> = of_disk(status).into_iter().chain(of_store(status)).collect();
     all.extend(status.datasets.iter().filter_map(|dataset| of_dataset(status, dataset)));
     all.extend(status.plans.iter().filter_map(|plan| of_plan(status, plan)));
@@ -126,13 +129,23 @@ pub(super) fn problems(status: &Status) -> Vec<Problem> {
         Some(Problem {
             name: peer.name.clone(),
             link: Some((format!("/peers/{}", show::part(&peer.name)), "Look at the peer")),
-            ..problem(Mark::Warn, format!("it was not reached: {why}"), "It is tried again by itself.")
+            ..problem(
+                &format!("peer/{}", peer.name),
+                Mark::Warn,
+                format!("it was not reached: {why}"),
+                "It is tried again by itself.",
+            )
         })
     }));
     all.extend(status.owed_thaws.iter().map(|owed| {
         let what = format!("{} may stand still since {}: its thaw failed", owed.hook, show::when(&owed.since));
         let why = owed.problem.as_deref().map(show::sentence).unwrap_or_default();
-        problem(Mark::Bad, what, &format!("It is tried again and again. {why}"))
+        problem(&format!("thaw/{}", owed.hook), Mark::Bad, what, &format!("It is tried again and again. {why}"))
+    }));
+    all.extend(status.notices.iter().filter_map(|way| {
+        let what = format!("notices can't be told by {}: {}", way.way, way.error.as_ref()?);
+        let remedy = "It is tried again by itself; `narrowboat notice test` tries it now.";
+        Some(problem(&format!("notices/{}", way.way), Mark::Warn, what, remedy))
     }));
     all.sort_by_key(|problem| std::cmp::Reverse(problem.mark));
     all
@@ -142,6 +155,7 @@ fn of_disk(status: &Status) -> Vec<Problem> {
     let mut all = Vec::new();
     if let Some(why) = &status.disk.stopped {
         all.push(problem(
+            "disk-stopped",
             Mark::Bad,
             format!("nothing is written any more: {why}"),
             "Look at the disk, then restart the box.",
@@ -154,7 +168,7 @@ fn of_disk(status: &Status) -> Vec<Problem> {
             waits.operation,
             waits.file
         );
-        all.push(problem(Mark::Bad, what, "Look at its cables and its health."));
+        all.push(problem("disk-waits", Mark::Bad, what, "Look at its cables and its health."));
     }
     if let Some(fault) = &status.disk.last_fault {
         let what = format!(
@@ -163,7 +177,7 @@ fn of_disk(status: &Status) -> Vec<Problem> {
             duration(fault.seconds_ago),
             fault.error
         );
-        all.push(problem(Mark::Warn, what, "Have it replaced before it fails for good."));
+        all.push(problem("disk-faults", Mark::Warn, what, "Have it replaced before it fails for good."));
     }
     if let Some(slow) = &status.disk.slow {
         let what = format!(
@@ -171,7 +185,7 @@ fn of_disk(status: &Status) -> Vec<Problem> {
             duration(slow.mean_seconds),
             slow.operations
         );
-        all.push(problem(Mark::Warn, what, "Look at its health, and at what else uses it."));
+        all.push(problem("disk-slow", Mark::Warn, what, "Look at its health, and at what else uses it."));
     }
     if let Some(array) = &status.array {
         let mark = match array.health {
@@ -179,13 +193,13 @@ fn of_disk(status: &Status) -> Vec<Problem> {
             Health::Degraded | Health::Rebuilding if array.degraded > 0 => Mark::Warn,
             _ => Mark::Still,
         };
-        all.extend(array.advice.iter().map(|advice| problem(mark, advice, "")));
+        all.extend(array.advice.iter().map(|advice| problem("array", mark, advice, "")));
     }
     if status.full {
         let remedy = "Writes are refused until there is room: delete what nobody needs, or give the box a larger disk.";
         all.push(Problem {
             link: Some(("/datasets".into(), "Look at the datasets")),
-            ..problem(Mark::Bad, "the disk is full, or nearly", remedy)
+            ..problem("disk-full", Mark::Bad, "the disk is full, or nearly", remedy)
         });
     }
     all
@@ -195,24 +209,34 @@ fn of_store(status: &Status) -> Vec<Problem> {
     let mut all = Vec::new();
     if status.damaged_objects > 0 {
         let what = format!("{} are damaged", show::many(&status.damaged_objects, "object"));
-        all.push(problem(Mark::Bad, what, "Peers are asked for them; narrowboat scrub show tells whom it hits."));
+        all.push(problem(
+            "damaged",
+            Mark::Bad,
+            what,
+            "Peers are asked for them; narrowboat scrub show tells whom it hits.",
+        ));
     }
     if let Some(why) = &status.unreclaimed {
-        all.push(problem(Mark::Bad, format!("what is deleted gives no room back: {why}"), ""));
+        all.push(problem("unreclaimed", Mark::Bad, format!("what is deleted gives no room back: {why}"), ""));
     }
     if let Some(why) = &status.stalled {
-        all.push(problem(Mark::Bad, why, "What was written is safe, but is not deduplicated."));
+        all.push(problem("stalled", Mark::Bad, why, "What was written is safe, but is not deduplicated."));
     }
     if let Some(why) = &status.unsplit {
-        all.push(problem(Mark::Bad, format!("the journal grows: {why}"), ""));
+        all.push(problem("unsplit", Mark::Bad, format!("the journal grows: {why}"), ""));
     }
     if let Some(ahead) = status.ahead_seconds {
         let what = format!("the clock was set back by {}", duration(ahead));
-        all.push(problem(Mark::Warn, what, "The times of what is written are ahead of it until it has caught up."));
+        all.push(problem(
+            "clock",
+            Mark::Warn,
+            what,
+            "The times of what is written are ahead of it until it has caught up.",
+        ));
     }
     if let Some(why) = &status.unmeasured {
         let age = status.age_seconds.map(duration).unwrap_or_default();
-        all.push(problem(Mark::Warn, format!("these figures are {age} old: {why}"), ""));
+        all.push(problem("unmeasured", Mark::Warn, format!("these figures are {age} old: {why}"), ""));
     }
     all
 }
@@ -220,11 +244,11 @@ fn of_store(status: &Status) -> Vec<Problem> {
 /// What is wrong with one of several copies, where another one is well.
 fn of_plan(status: &Status, plan: &Plan) -> Option<Problem> {
     let dataset = status.datasets.iter().find(|dataset| dataset.name == plan.dataset)?;
-    let own = by_plan(plan);
+    let (own, key) = (by_plan(plan), format!("copy/{}/{}", plan.dataset, plan.peer));
     (own.mark >= Mark::Warn && of(status, dataset).mark < Mark::Warn).then(|| Problem {
         name: dataset.name.clone(),
         link: Some((format!("/datasets/{}#copies", show::part(&dataset.name)), "Look at the dataset")),
-        ..problem(Mark::Warn, format!("its copy at {}: {}", plan.peer, own.detail), "Another copy is well.")
+        ..problem(&key, Mark::Warn, format!("its copy at {}: {}", plan.peer, own.detail), "Another copy is well.")
     })
 }
 
@@ -249,7 +273,17 @@ fn of_dataset(status: &Status, dataset: &Dataset) -> Option<Problem> {
     };
     // It may begin with the name of a peer, which is written as it is.
     let what = format!("{}.", protection.detail.trim_end_matches('.'));
-    Some(Problem { mark: protection.mark, name: dataset.name.clone(), what, remedy: remedy.into(), link: Some(link) })
+    // That nobody else has it is how the box was set up, as long as there is no peer.
+    let kind = if (protection.word, status.peers.is_empty()) == ("Only here", true) { "only-here" } else { "dataset" };
+    let key = format!("{kind}/{}", dataset.name);
+    Some(Problem {
+        key,
+        mark: protection.mark,
+        name: dataset.name.clone(),
+        what,
+        remedy: remedy.into(),
+        link: Some(link),
+    })
 }
 
 #[cfg(test)]
