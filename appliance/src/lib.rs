@@ -38,6 +38,7 @@ pub mod percent;
 pub mod plans;
 /// When datasets are deduplicated that wait for it.
 pub mod policies;
+mod qr;
 pub mod quarantine;
 pub mod recent;
 /// What peers were refused.

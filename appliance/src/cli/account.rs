@@ -1,5 +1,6 @@
 //! `account` and `audit`.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,6 +13,7 @@ use crate::accounts::Role;
 use crate::control::reports::{Acknowledged, AuditEntry, Claim, Person};
 use crate::control::{Failed, Request};
 use crate::disks::tools::Secret;
+use crate::qr;
 
 #[derive(Subcommand)]
 pub(super) enum AccountCommand {
@@ -19,7 +21,11 @@ pub(super) enum AccountCommand {
     ///
     /// Who types the code on the page becomes the box's administrator; then it counts no more. The fingerprint is that of the certificate: the browser shows
     /// the same one before it is told to go on, or somebody stands between.
-    Claim,
+    Claim {
+        /// Draws the picture for a telephone's camera, which leads to the page with the code, also where this is no terminal.
+        #[arg(long)]
+        qr: bool,
+    },
     /// List everybody who may sign in to the page.
     List,
     /// Let one more sign in to the page.
@@ -57,9 +63,9 @@ pub(super) struct PasswordFile {
 
 pub(super) fn account(context: &Context, command: AccountCommand) -> Outcome {
     match command {
-        AccountCommand::Claim => {
+        AccountCommand::Claim { qr } => {
             if let Some(claim) = context.ask::<Claim>(&Request::AccountClaim)? {
-                show_claim(&claim);
+                show_claim(&claim, qr || std::io::stdout().is_terminal());
             }
         }
         AccountCommand::List => {
@@ -104,16 +110,25 @@ fn acknowledge(context: &Context, request: &Request) -> Result<(), Failed> {
     Ok(())
 }
 
-fn show_claim(claim: &Claim) {
+fn show_claim(claim: &Claim, draw: bool) {
     match (&claim.address, &claim.fingerprint) {
         (Some(address), Some(fingerprint)) => {
-            say!("page         https://{address}/");
+            let own = [format!("https://{address}/")];
+            let urls = if claim.urls.is_empty() { &own[..] } else { &claim.urls };
+            urls.iter().for_each(|url| say!("page         {url}"));
             say!("certificate  SHA-256 {fingerprint}");
         }
         _ => say!("This box has no page: `[page] listen` in its config says where it is to be."),
     }
     match &claim.code {
-        Some(code) => say!("claim code   {code}"),
+        Some(code) => {
+            say!("claim code   {code}");
+            // The code stands behind the #: no log sees it.
+            let picture = claim.urls.first().filter(|_| draw).and_then(|url| qr::blocks(&format!("{url}#c={code}")));
+            if let Some(picture) = picture {
+                say!("\n{picture}");
+            }
+        }
         None if claim.claimed => say!("The box was claimed: `narrowboat account list` says who may sign in."),
         None => say!("PROBLEM  the accounts of this box can't be read: see its log"),
     }

@@ -22,7 +22,6 @@ mod guard;
 mod headers;
 mod live;
 mod pages;
-mod qr;
 mod server;
 mod show;
 pub mod start;

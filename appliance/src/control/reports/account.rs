@@ -25,6 +25,9 @@ pub struct Claim {
     pub claimed: bool,
     /// Where the page is, if it is anywhere.
     pub address: Option<String>,
+    /// How browsers reach it: at each address of this machine on which it listens.
+    #[serde(default)]
+    pub urls: Vec<String>,
     /// SHA-256 of the certificate that it shows.
     pub fingerprint: Option<String>,
 }

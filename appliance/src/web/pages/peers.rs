@@ -10,9 +10,10 @@ use super::{Confirm, Frame, TYPED, done, missing, of_form, refused, show_page};
 use crate::accounts::Role;
 use crate::control::reports::{Acknowledged, CaughtUp, Explained, ExplainedPeer, Invitation, Limit, Peer, Status};
 use crate::control::{Failed, Request};
+use crate::qr;
 use crate::web::form::{Form, WHOLE};
+use crate::web::show;
 use crate::web::visitor::{Change, Path, Signed};
-use crate::web::{qr, show};
 
 #[derive(Template)]
 #[template(path = "peers.html")]

@@ -8,9 +8,10 @@ use super::{Frame, done, of_form, refused, show_page};
 use crate::accounts::Role;
 use crate::control::Failed;
 use crate::control::door::{Ask, NewToken, SessionRow, TokenRow, TotpOffer};
+use crate::qr;
 use crate::web::form::{Form, WHOLE};
+use crate::web::show;
 use crate::web::visitor::{Change, Signed};
-use crate::web::{qr, show};
 
 #[derive(Template)]
 #[template(path = "security.html")]
