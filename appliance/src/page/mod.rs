@@ -2,7 +2,7 @@
 
 mod certificate;
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -128,8 +128,9 @@ impl Page {
             command.env("TZ", zone);
         }
         command.stdin(theirs).stdout(OwnedFd::from(self.listener.try_clone()?)).stderr(Stdio::inherit());
+        // Before there is a worker: one that was begun and can't be told anything would have to be seen off here.
+        send(&ours, &start, SendFlags::NOSIGNAL)?;
         let child = command.spawn()?;
-        send(&ours, &IoSlice::new(&start), SendFlags::NOSIGNAL)?;
         let ours = Arc::new(ours);
         worker.door = Some(ours.clone());
         Ok((child, ours))

@@ -33,7 +33,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
 use rustix::net::{SocketType, sockopt::socket_type};
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use tracing_subscriber::EnvFilter;
 
 pub(crate) use pages::protection::{Mark, problems};
@@ -63,26 +62,12 @@ fn work() -> io::Result<()> {
     runtime.block_on(server::serve(listener, door, tls, start.name))
 }
 
-/// The door and the listener, as the box gave them: as standard input and output, where nothing is ever printed to, or as descriptors 4 and 3.
+/// The door and the listener, as the box gave them: as standard input and output, where nothing is ever printed to.
 fn inherited() -> io::Result<(OwnedFd, TcpListener)> {
     let is = |socket: &OwnedFd, kind| socket_type(socket).is_ok_and(|found| found == kind);
-    let standard = (io::stdin().as_fd().try_clone_to_owned()?, io::stdout().as_fd().try_clone_to_owned()?);
-    let (door, listener) = match is(&standard.0, SocketType::SEQPACKET) {
-        true => standard,
-        false => (duplicate(4)?, duplicate(3)?),
-    };
+    let (door, listener) = (io::stdin().as_fd().try_clone_to_owned()?, io::stdout().as_fd().try_clone_to_owned()?);
     if !is(&door, SocketType::SEQPACKET) || !is(&listener, SocketType::STREAM) {
-        return Err(not_by_hand());
+        return Err(io::Error::other("this command is for `narrowboat serve`, which starts it with sockets"));
     }
     Ok((door, TcpListener::from(listener)))
-}
-
-/// A descriptor of this process by its number.
-fn duplicate(number: i32) -> io::Result<OwnedFd> {
-    let this = pidfd_open(getpid(), PidfdFlags::empty())?;
-    pidfd_getfd(this, number, PidfdGetfdFlags::empty()).map_err(|_| not_by_hand())
-}
-
-fn not_by_hand() -> io::Error {
-    io::Error::other("this command is for `narrowboat serve`, which starts it with sockets")
 }
