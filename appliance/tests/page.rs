@@ -464,6 +464,21 @@ fn the_worker_gives_everything_away_and_ends_with_its_box() {
     }
 }
 
+#[test]
+fn who_has_the_box_end_is_still_told_so() {
+    let page = Page::claimed();
+    let mut browser = Browser::signed_in(page.address, SESSION);
+    assert_eq!(browser.get("/datasets").status, 200);
+    // Long enough for the end to come in between.
+    page.memory().thinks = Duration::from_secs(1);
+    let asks = std::thread::spawn(move || browser.get("/system"));
+    std::thread::sleep(Duration::from_millis(300));
+    page.end_box();
+    let answer = asks.join().expect("an answer");
+    assert!(answer.status == 503 || answer.status == 200, "{} {}", answer.status, answer.body);
+    assert!(answer.body.contains("</html>"), "it is whole: {}", answer.body);
+}
+
 /// For a look with a browser: the page of a made-up office, for as many seconds as `PAGE_SECONDS` says. Its port goes to standard output.
 #[test]
 #[ignore = "for people"]

@@ -23,7 +23,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::door::Door;
@@ -46,6 +47,8 @@ const HEAD: Duration = Duration::from_secs(20);
 const CONNECTION: Duration = Duration::from_secs(600);
 /// How long its last request may take then.
 const LAST: Duration = Duration::from_secs(90);
+/// How long they all may take once the box has ended: it waits a little longer for this process.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// Longest head, in bytes.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Most lines of a head.
@@ -70,7 +73,7 @@ pub(super) fn tls(start: &Start) -> io::Result<Arc<ServerConfig>> {
     Ok(Arc::new(config))
 }
 
-/// Serves until the box ends.
+/// Serves until the box ends, and answers then what was asked before.
 pub(super) async fn serve(listener: Listener, door: OwnedFd, tls: Arc<ServerConfig>, name: String) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
@@ -78,14 +81,15 @@ pub(super) async fn serve(listener: Listener, door: OwnedFd, tls: Arc<ServerConf
     let web = Arc::new(pages::Web { name, door: Door::new(door)?, live: Default::default(), api, run });
     let router = pages::router(web.clone());
     let (acceptor, open) = (TlsAcceptor::from(tls), Open::default());
+    let (end, ending) = watch::channel(false);
     let accepting = async {
         loop {
             match listener.accept().await {
                 Ok((stream, from)) => {
                     let Some(place) = open.enter(from) else { continue };
-                    let (acceptor, router) = (acceptor.clone(), router.clone());
+                    let (acceptor, router, ending) = (acceptor.clone(), router.clone(), ending.clone());
                     tokio::spawn(async move {
-                        connection(stream, place.from, acceptor, router).await;
+                        connection(stream, place.from, acceptor, router, ending).await;
                         drop(place);
                     });
                 }
@@ -99,6 +103,12 @@ pub(super) async fn serve(listener: Listener, door: OwnedFd, tls: Arc<ServerConf
     tokio::select! {
         () = accepting => {}
         () = web.door.ended() => {}
+    }
+    // Whoever had the box restart is still to be told so.
+    end.send_replace(true);
+    let deadline = Instant::now() + FAREWELL;
+    while !open.lock().is_empty() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(())
 }
@@ -156,7 +166,13 @@ fn network(from: IpAddr) -> IpAddr {
     }
 }
 
-async fn connection(stream: TcpStream, from: IpAddr, acceptor: TlsAcceptor, router: Router) {
+async fn connection(
+    stream: TcpStream,
+    from: IpAddr,
+    acceptor: TlsAcceptor,
+    router: Router,
+    mut ending: watch::Receiver<bool>,
+) {
     let _ = stream.set_nodelay(true);
     let mut first = [0];
     match timeout(HANDSHAKE, stream.peek(&mut first)).await {
@@ -188,15 +204,24 @@ async fn connection(stream: TcpStream, from: IpAddr, acceptor: TlsAcceptor, rout
         .serve_connection(TokioIo::new(stream), answer);
     let mut serving = pin!(serving);
     let serving = async {
-        match timeout(CONNECTION, serving.as_mut()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%from, %error, "a connection to the page ended"),
-            Err(_) => {
-                serving.as_mut().graceful_shutdown();
-                // A download takes the time that it takes. One that nobody takes is given up.
-                while timeout(LAST, serving.as_mut()).await.is_err() && line.is_sending() {}
+        let lasts = async {
+            tokio::select! {
+                () = tokio::time::sleep(CONNECTION) => {}
+                _ = ending.wait_for(|ending| *ending) => {}
             }
+        };
+        tokio::select! {
+            ended = serving.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%from, %error, "a connection to the page ended");
+                }
+                return;
+            }
+            () = lasts => {}
         }
+        serving.as_mut().graceful_shutdown();
+        // A download takes the time that it takes. One that nobody takes is given up.
+        while timeout(LAST, serving.as_mut()).await.is_err() && line.is_sending() {}
     };
     tokio::select! {
         () = serving => {}
