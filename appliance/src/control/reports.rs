@@ -186,3 +186,11 @@ pub struct Acknowledged {
     /// A sentence.
     pub message: String,
 }
+
+impl Status {
+    /// What clients have written and still see: of a volume what takes room, not its size, or an empty disk would look like savings.
+    pub fn written_bytes(&self) -> u64 {
+        let of = |dataset: &Dataset| dataset.used_bytes.unwrap_or(dataset.logical_bytes);
+        self.datasets.iter().map(of).fold(0, u64::saturating_add)
+    }
+}

@@ -136,7 +136,7 @@ impl Trends {
         let lags = status.peers.iter().flat_map(|peer| &peer.lag).map(|lag| lag.seconds.max(0.0) as u64);
         let point = Point {
             time,
-            logical_bytes: status.logical_bytes,
+            logical_bytes: status.written_bytes(),
             protected_bytes: status.protected_bytes,
             unique_bytes: status.unique_bytes,
             stored_bytes: status.stored_bytes,

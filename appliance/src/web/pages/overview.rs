@@ -28,6 +28,8 @@ struct Now {
     rows: Vec<Row>,
     jobs: Vec<Job>,
     status: Arc<Status>,
+    /// What clients have written, without what of volumes nobody wrote to.
+    written: u64,
     saved: String,
     used: u64,
 }
@@ -116,7 +118,8 @@ impl Now {
         let problems = protection::problems(&status);
         let mut rows: Vec<Row> = status.datasets.iter().map(|dataset| Row::of(&status, dataset)).collect();
         rows.sort_by(|a, b| b.protection.mark.cmp(&a.protection.mark).then_with(|| a.name.cmp(&b.name)));
-        let whole = status.protected_bytes.max(status.logical_bytes);
+        let written = status.written_bytes();
+        let whole = status.protected_bytes.max(written);
         let saved = match status.stored_bytes {
             0 => "nothing yet".into(),
             stored => format!("{:.1} to 1", whole as f64 / stored as f64),
@@ -129,6 +132,7 @@ impl Now {
             problems,
             rows,
             status,
+            written,
             saved,
         }
     }
@@ -198,6 +202,19 @@ mod tests {
         let now = Now::of(status.clone(), true);
         assert_eq!((now.verdict.0, now.steps.len(), now.used), (Mark::Still, 3, 0));
         assert!(Now::of(status, false).steps.is_empty());
+    }
+
+    #[test]
+    fn an_empty_volume_saves_nothing() {
+        let value = serde_json::json!({
+            "name": "disk", "id": "0", "kind": "volume", "dedup": "inline", "read_only": false, "origin": null, "created": "",
+            "logical_bytes": 1u64 << 40, "used_bytes": 2_000, "files": 0, "directories": 0, "snapshots": 0, "newest_snapshot": null, "export": null,
+            "target": null, "lun": null, "damage": null, "window": null, "deferred": null
+        });
+        let datasets = vec![serde_json::from_value(value).expect("a dataset")];
+        let status = Status { datasets, logical_bytes: 1 << 40, stored_bytes: 1_000, ..Status::default() };
+        let now = Now::of(Arc::new(status), true);
+        assert_eq!((now.saved.as_str(), now.written), ("2.0 to 1", 2_000));
     }
 
     #[test]
