@@ -9,6 +9,8 @@ mod downloads;
 mod fake;
 #[path = "page/office.rs"]
 mod office;
+#[path = "page/past.rs"]
+mod past;
 #[path = "page/sample.rs"]
 mod sample;
 #[path = "page/whole.rs"]
@@ -40,6 +42,18 @@ const PAGES: &[&str] = &[
     "/datasets/office/files?path=many&after=x&at=%3Cscript%3Ealert%28%27x%27%29%3C%2Fscript%3E",
     "/datasets/exchange/files?at=2026-11-23T13-00-00.000Z",
     "/datasets/%3Cscript%3Ealert%28%27x%27%29%3C%2Fscript%3E/files?path=%253Cscript%253E",
+    "/datasets/office/timeline",
+    "/datasets/office/timeline?span=year",
+    "/datasets/office/timeline?from=2026-11-20T00:00:00Z&until=%3Cscript%3E",
+    "/datasets/office/clone?at=before%20the%20move%20%22%3Ci%3E",
+    "/datasets/office/rewind?at=2026-11-22T07:30:00Z",
+    "/datasets/office/window/off",
+    "/datasets/office/retention",
+    "/datasets/%3Cscript%3Ealert%28%27x%27%29%3C%2Fscript%3E/retention",
+    "/datasets/office/snapshots/2026-11-19T13-00-00.000Z/lock",
+    "/datasets/exchange/larger",
+    "/datasets/exchange/timeline",
+    "/locks",
     "/deleted",
     "/storage",
     "/storage?span=year",

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use super::show::{or_dash, size, table};
 use super::{Context, HOOK_FAILED, Outcome};
-use crate::control::Request;
 use crate::control::reports::{Acknowledged, HookCall, Marked, Moment, Rewound, Timeline, Window};
+use crate::control::{Failed, Request};
 use crate::units::{ByteSize, duration};
 
 pub(super) fn window(
@@ -73,7 +73,17 @@ pub(super) fn rewind(context: &Context, dataset: String, to: String, new: Option
     if let Some(name) = new {
         return super::dataset::clone(context, format!("{dataset}@{to}"), name);
     }
-    if let Some(done) = context.ask::<Rewound>(&Request::Rewind { dataset, to, force })? {
+    let anew = format!("narrowboat rewind {dataset} --to '{to}' --as NEW");
+    let done = context.ask::<Rewound>(&Request::Rewind { dataset, to, force }).map_err(|failed| {
+        match failed.field.as_deref() {
+            Some("force") => {
+                let message = format!("{} (`{anew}`); `--force` takes it back all the same", failed.message);
+                Failed { message, ..failed }
+            }
+            _ => failed,
+        }
+    })?;
+    if let Some(done) = done {
         say!("{} is as it was at {}", done.dataset, done.to);
         say!("what it was before is {}@{}", done.dataset, done.before);
         if !done.users.is_empty() {

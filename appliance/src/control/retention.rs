@@ -19,6 +19,7 @@ pub(super) fn set(node: &Node, dataset: &str, rules: &Rules, dry_run: bool) -> R
         snapshots: node.retention.preview(node, &row, rules),
         dataset: row.name,
         rules: rules.to_string(),
+        as_set: Some(rules.clone()),
         error: None,
     })
 }
@@ -29,9 +30,13 @@ pub(super) fn show(node: &Node, dataset: &str) -> Result<reports::Retention, Fai
     let none = || Failed::missing(format!("{dataset} has no rules: `narrowboat retention set {dataset}` makes them"));
     Ok(match node.retention.find(row.id).ok_or_else(none)? {
         Ok(rules) => set(node, dataset, &rules, true)?,
-        Err(error) => {
-            reports::Retention { dataset: row.name, rules: String::new(), error: Some(error), snapshots: Vec::new() }
-        }
+        Err(error) => reports::Retention {
+            dataset: row.name,
+            rules: String::new(),
+            as_set: None,
+            error: Some(error),
+            snapshots: Vec::new(),
+        },
     })
 }
 
@@ -39,8 +44,9 @@ pub(super) fn show(node: &Node, dataset: &str) -> Result<reports::Retention, Fai
 pub(super) fn list(node: &Node) -> Vec<reports::Retention> {
     let told = |(dataset, rules): (String, Result<Rules, String>)| {
         let error = rules.as_ref().err().cloned();
-        let rules = rules.map(|rules| rules.to_string()).unwrap_or_default();
-        reports::Retention { dataset, rules, error, snapshots: Vec::new() }
+        let as_set = rules.ok();
+        let rules = as_set.as_ref().map(ToString::to_string).unwrap_or_default();
+        reports::Retention { dataset, rules, as_set, error, snapshots: Vec::new() }
     };
     let rows = node.store.dataset_rows().into_iter();
     let mut list: Vec<_> = rows.filter_map(|row| Some((row.name, node.retention.find(row.id)?))).map(told).collect();

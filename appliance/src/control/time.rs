@@ -205,7 +205,7 @@ pub(super) fn rewind(node: &Node, dataset: &str, to: &str, force: bool) -> Resul
     let moment = moment(&node.store, dataset, to)?;
     let users = users(node, &row, force);
     if !users.is_empty() && !force {
-        return Err(in_use(&row, to, &users));
+        return Err(in_use(&row, &users));
     }
     let now = clock::now();
     let before = format!("before-rewind-{}", rfc3339(now).replace(':', "-"));
@@ -228,7 +228,7 @@ fn users(node: &Node, row: &DatasetRow, force: bool) -> Vec<String> {
     }
 }
 
-fn in_use(row: &DatasetRow, to: &str, users: &[String]) -> Failed {
+fn in_use(row: &DatasetRow, users: &[String]) -> Failed {
     let (name, who) = (&row.name, users.join(", "));
     let (harm, remedy) = match row.kind {
         DatasetKind::Volume => (
@@ -240,10 +240,10 @@ fn in_use(row: &DatasetRow, to: &str, users: &[String]) -> Failed {
             "unmount it there first",
         ),
     };
-    Failed::refused(format!(
-        "{name} is in use by {who}: {harm}. Either {remedy}, or leave it and make a new one as it was \
-         (`narrowboat rewind {name} --to '{to}' --as NEW`); `--force` takes it back all the same"
-    ))
+    Failed::about(
+        "force",
+        format!("{name} is in use by {who}: {harm}. Either {remedy}, or leave it and make a new one as it was"),
+    )
 }
 
 #[cfg(test)]

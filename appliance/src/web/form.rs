@@ -1,6 +1,7 @@
 //! A form as it was sent, with what is wrong with it: what comes back holds all that was typed, but secrets.
 
 use crate::control::Failed;
+use crate::units::{ByteSize, parse_duration};
 
 /// The field with the token that shows where a form comes from.
 pub(super) const TOKEN: &str = "form";
@@ -80,6 +81,25 @@ impl Form {
         text
     }
 
+    /// A size in bytes that is needed, as in 500GB.
+    pub(super) fn size(&mut self, name: &str, sentence: &str) -> Option<u64> {
+        let text = self.needs(name, sentence);
+        let read = text.replace(',', "").parse::<ByteSize>().map(|ByteSize(bytes)| bytes);
+        self.understood(name, read)
+    }
+
+    /// A length of time in seconds that is needed, as in 30d.
+    pub(super) fn length(&mut self, name: &str, sentence: &str) -> Option<u64> {
+        let text = self.needs(name, sentence);
+        let read =
+            parse_duration(&text).and_then(|seconds| if seconds == 0 { Err(sentence.to_owned()) } else { Ok(seconds) });
+        self.understood(name, read)
+    }
+
+    fn understood(&mut self, name: &str, read: Result<u64, String>) -> Option<u64> {
+        read.map_err(|why| self.wrong(name, super::show::sentence(&why))).ok()
+    }
+
     /// What the box said about it: beside the field that it means, or else beside this one.
     pub(super) fn failed(&mut self, name: &str, failed: &Failed) {
         let meant = failed.field.as_deref().filter(|field| self.values.iter().any(|(found, _)| found == field));
@@ -120,6 +140,15 @@ mod tests {
         form.wrong("name", "Still no.");
         assert_eq!((form.problem("name"), form.is_first("name"), form.is_good()), (Some("No."), true, false));
         assert_eq!(form.needs("size", "How large?"), "");
+        let mut form = Form::read(b"size=1,000GB&long=36h&never=0d&odd=%FF&none=+");
+        assert_eq!((form.size("size", "?"), form.length("long", "?")), (Some(1_000_000_000_000), Some(129_600)));
+        assert_eq!((form.length("never", "How long?"), form.problem("never")), (None, Some("How long?")));
+        assert_eq!((form.size("none", "How large?"), form.problem("none")), (None, Some("How large?")));
+        assert!(form.size("odd", "?").is_none() && form.problem("odd").is_some_and(|why| why.contains("no size")));
+        assert!(form.has("none") && !form.has("size "));
+        let mut form = Form::read(b"name=");
+        form.wrong("name", "No.");
+        form.needs("size", "How large?");
         assert!(form.problem("size").is_some() && !form.is_first("size"));
     }
 }

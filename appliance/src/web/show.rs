@@ -86,6 +86,38 @@ pub(super) fn at(seconds: u64, format: &str) -> String {
     moment.map_or_else(String::new, |moment| moment.to_zoned(zone).strftime(format).to_string())
 }
 
+/// The hour and minute of a moment.
+pub(super) fn time_of_day(rfc3339: &str) -> String {
+    stamped(rfc3339, "%H:%M")
+}
+
+/// The day of a moment, or its month where that is enough.
+pub(super) fn day(rfc3339: &str, coarsely: bool) -> String {
+    stamped(rfc3339, if coarsely { "%b %Y" } else { "%-d %b" })
+}
+
+/// A length of time as it is typed: "7d", "36h".
+pub(super) fn length(seconds: &u64) -> String {
+    const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)];
+    let whole = UNITS.iter().find(|(_, unit)| *seconds > 0 && seconds.is_multiple_of(*unit));
+    whole.map_or_else(|| format!("{seconds}s"), |(name, unit)| format!("{}{name}", seconds / unit))
+}
+
+/// A size as it is typed, to the byte: "32GiB".
+pub(super) fn exact_size(bytes: &u64) -> String {
+    const UNITS: [(&str, u64); 7] = [
+        ("TiB", 1 << 40),
+        ("TB", 1_000_000_000_000),
+        ("GiB", 1 << 30),
+        ("GB", 1_000_000_000),
+        ("MiB", 1 << 20),
+        ("MB", 1_000_000),
+        ("KiB", 1 << 10),
+    ];
+    let whole = UNITS.iter().find(|(_, unit)| *bytes > 0 && bytes.is_multiple_of(*unit));
+    whole.map_or_else(|| bytes.to_string(), |(name, unit)| format!("{}{name}", bytes / unit))
+}
+
 /// A snapshot's name; the moment where it was named by it, as the box does (`2026-11-23T13-00-00.000Z`).
 pub(super) fn snapshot(name: &str) -> String {
     let moment = name.split_once('T').map(|(day, time)| format!("{day}T{}", time.replace('-', ":")));
@@ -206,6 +238,13 @@ mod tests {
         assert_eq!(snapshot("2026-11-23T13-00-00.000Z"), "23 Nov 2026, 13:00");
         assert_eq!((snapshot("before the move"), snapshot("T-Z")), ("before the move".into(), "T-Z".into()));
         assert_eq!(when("yesterday"), "yesterday");
+        for seconds in [0, 1, 90, 3600, 129_600, 604_800, u64::MAX] {
+            assert_eq!(crate::units::parse_duration(&length(&seconds)), Ok(seconds));
+        }
+        for bytes in [0, 1, 1000, 1024, 32 << 30, 50_000_000_000, u64::MAX] {
+            assert_eq!(exact_size(&bytes).parse(), Ok(ByteSize(bytes)));
+        }
+        assert_eq!((length(&604_800), exact_size(&(32 << 30))), ("7d".into(), "32GiB".into()));
         for typed in ["2026-11-23T14:05", "2026-11-23 14:05:00", "2026-11-23T15:05:00+01:00"] {
             assert_eq!(instant(typed).as_deref(), Some("2026-11-23T14:05:00Z"), "{typed}");
         }

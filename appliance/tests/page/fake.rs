@@ -290,6 +290,11 @@ fn of_box(request: &Request, person: &Person, memory: &mut Memory) -> Result<Val
             | Request::DatasetListDeleted
             | Request::SnapshotListDeleted { .. }
             | Request::LimitExplain { .. }
+            | Request::Timeline { .. }
+            | Request::RetentionList
+            | Request::RetentionShow { .. }
+            | Request::RetentionSet { dry_run: true, .. }
+            | Request::LockList
             | Request::Diff { .. }
             | Request::Trends { .. }
             | Request::ScrubShow
@@ -320,6 +325,21 @@ fn of_box(request: &Request, person: &Person, memory: &mut Memory) -> Result<Val
             json!({ "receive": false, "peer": "head-office", "limit": 20_000_000, "reason": "rate", "rule": null, "zone": null, "until": null, "then": null, "rate": 20_000_000, "calendar": [] })
         }
         Request::Diff { .. } => super::sample::diff(),
+        Request::Timeline { dataset } => super::sample::moments::timeline(dataset),
+        Request::RetentionList => super::sample::moments::retention_list(),
+        Request::RetentionShow { dataset } => {
+            super::sample::moments::retention(dataset, &super::sample::moments::rules())
+        }
+        Request::RetentionSet { dataset, rules, .. } => super::sample::moments::retention(dataset, rules),
+        Request::LockList => super::sample::moments::locks(),
+        Request::Clone { name, .. } => {
+            let dataset = super::sample::dataset(name, "share");
+            memory.status["datasets"].as_array_mut().expect("a list").push(dataset.clone());
+            dataset
+        }
+        Request::Rewind { dataset, to, .. } => {
+            json!({ "dataset": dataset, "to": to, "before": "before-rewind-now", "users": [] })
+        }
         Request::SetUpShow | Request::SetUpType { .. } => super::sample::set_up(),
         Request::AccountList => json!([
             { "user": "admin", "role": "administrator", "second_factor": false },

@@ -1,5 +1,8 @@
 //! What the made-up box holds: an office as it might be, and names as nobody would wish them.
 
+#[path = "moments.rs"]
+pub mod moments;
+
 use narrowboat::control::Failed;
 use serde_json::{Value, json};
 

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::retention::Rules;
+
 /// The rules of a dataset, and what becomes of each of its snapshots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Retention {
@@ -10,6 +12,9 @@ pub struct Retention {
     pub dataset: String,
     /// The rules, in words.
     pub rules: String,
+    /// The same as they were set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_set: Option<Rules>,
     /// Why they can't be read, if they can't: then nothing goes.
     pub error: Option<String>,
     /// Each snapshot, the oldest first.

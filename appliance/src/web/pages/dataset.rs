@@ -16,7 +16,7 @@ use crate::web::show;
 use crate::web::visitor::{Change, Path, Signed};
 
 /// Snapshots on one page.
-const SNAPSHOTS_MAX: usize = 100;
+const SNAPSHOTS_MAX: usize = 50;
 
 /// A plan as it is shown.
 struct Way {
@@ -86,7 +86,8 @@ impl Head {
 
     /// Its pages, without those that the visitor may not open.
     pub(super) fn tabs(&self) -> Vec<Tab> {
-        const ALL: [(&str, &str); 2] = [("", "Overview"), ("files", "Files")];
+        const ALL: [(&str, &str); 4] =
+            [("", "Overview"), ("files", "Files"), ("timeline", "Timeline"), ("retention", "What stays")];
         let shown = ALL.iter().filter(|(page, _)| self.operates || *page != "files");
         let slash = |page: &str| if page.is_empty() { String::new() } else { format!("/{page}") };
         let tab = |(page, text): &(&str, &'static str)| Tab {
@@ -182,6 +183,9 @@ async fn confirm(signed: &Signed, name: &str, form: Form) -> Response {
     let mut says = vec![format!(
         "It holds {size} and has {snapshots}. Clients lose it at once. Where the box keeps what is deleted for a while, it can be had back until then."
     )];
+    if let Some(bytes) = dataset.frees_bytes {
+        says.push(format!("When it is gone for good that frees {}.", show::size(&bytes)));
+    }
     if !status.peers.iter().any(|peer| peer.lag.iter().any(|lag| lag.dataset == name)) && !dataset.read_only {
         says.push("No other box has a copy of it.".into());
     }

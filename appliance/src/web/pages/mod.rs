@@ -9,16 +9,21 @@ mod datasets;
 mod deleted;
 mod files;
 mod jobs;
+mod line;
+mod locks;
 mod mounts;
 mod overview;
+mod past;
 mod peers;
 pub(super) mod protection;
+mod retention;
 mod security;
 mod settings;
 mod setup;
 mod snapshots;
 mod storage;
 mod system;
+mod timeline;
 mod trends;
 mod users;
 
@@ -76,6 +81,20 @@ pub(super) fn router(web: Arc<Web>) -> Router {
         .route("/datasets/{name}/changes", get(changes::page))
         .route("/datasets/{name}/files", get(files::page))
         .route("/datasets/{name}/download", get(files::download))
+        .route("/datasets/{name}/timeline", get(timeline::page))
+        .route("/datasets/{name}/moment", get(timeline::go))
+        .route("/datasets/{name}/marks", post(timeline::mark))
+        .route("/datasets/{name}/window", post(timeline::set_window))
+        .route("/datasets/{name}/window/off", get(timeline::off_page).post(timeline::off))
+        .route("/datasets/{name}/clone", get(past::clone_page).post(past::clone))
+        .route("/datasets/{name}/rewind", get(past::rewind_page).post(past::rewind))
+        .route("/datasets/{name}/larger", get(past::larger_page).post(past::larger))
+        .route("/datasets/{name}/snapshots/{snapshot}/lock", get(locks::lock_page).post(locks::lock))
+        .route("/datasets/{name}/lock", post(locks::set))
+        .route("/locks", get(locks::list).post(locks::set_of_copies))
+        .route("/datasets/{name}/retention", get(retention::page).post(retention::set))
+        .route("/datasets/{name}/retention/remove", post(retention::remove))
+        .route("/datasets/{name}/count", post(retention::count))
         .route("/deleted", get(deleted::list).post(deleted::restore))
         .route("/peers", get(peers::list))
         .route("/peers/invite", get(peers::invite_page).post(peers::invite))
@@ -175,6 +194,21 @@ fn said(word: &str) -> Option<&'static str> {
         ("snapshot", "The snapshot was made."),
         ("held", "The snapshot is held: nobody can delete it until it is released."),
         ("released", "The snapshot is released."),
+        ("marked", "The moment is marked."),
+        ("window", "Any moment is kept so from now on."),
+        ("unwindowed", "Snapshots alone are kept from now on."),
+        ("cloned", "The new one is there. Below is how to reach it."),
+        (
+            "rewound",
+            "It is as it was then. What it was before is held in the snapshot whose name begins with before-rewind.",
+        ),
+        ("larger", "It is larger now. Clients may have to look for its new size."),
+        ("locked", "The snapshot is locked: nobody can delete it before its time."),
+        ("lock-rule", "New snapshots are locked from now on."),
+        ("no-lock-rule", "New snapshots are not locked any more by this rule. Those that are locked stay so."),
+        ("rules", "Snapshots stay and go by these rules from now on."),
+        ("unruled", "No snapshot goes by rules any more."),
+        ("counted", "It was counted."),
         ("plan", "It is copied from now on."),
         ("paused", "It is paused."),
         ("resumed", "It goes on."),
