@@ -78,6 +78,10 @@ bench-wire: build ## bytes from day 1 to day 2 beside rsync, restic, borg and ca
 test-wan: setup ## whole boxes in network namespaces, with 100 cuts by kill -9 and dead lines (half an hour, root; ARGS="cuts")
 	@NARROWBOAT_CUTS=$${NARROWBOAT_CUTS:-100} cargo test -p narrowboat --test networks --test disturbed -- --nocapture --test-threads=1 $(ARGS)
 
+.PHONY: screens
+screens: setup ## pictures of every page of a real box into docs/screens (two minutes)
+	@.ci/setup screens && .ci/screens
+
 .PHONY: bad-disk
 bad-disk: setup ## a real box on disks that fail, vanish, fill up and are slow, told step by step (minutes, root)
 	@cargo test -p narrowboat --test bad_disk -- --nocapture --test-threads=1 $(ARGS)

@@ -41,8 +41,8 @@ while (ahead.length) {
   const { status } = browser.answers.at(-1);
   if (status >= 400 && path !== "/no/such/page") bad.push(`${path}: ${status}`);
   await check(path, VIEWS[0][0]);
-  const links = await browser.run(`[...document.querySelectorAll("a[href]:not([download])")].map((link) => new URL(link.href)).filter((url) => url.origin === location.origin && !url.pathname.startsWith("/assets/")).map((url) => url.pathname + url.search)`);
-  ahead.push(...links.filter((link) => !/\/(save|download|raw|image|bundle)(\?|$)/.test(link)));
+  const links = await browser.run(`[...document.querySelectorAll("a[href]:not([download])")].map((link) => new URL(link.getAttribute("href"), location.href)).filter((url) => url.origin === location.origin && !url.pathname.startsWith("/assets/")).map((url) => url.pathname + url.search)`);
+  ahead.push(...links.filter((link) => !/\/(save|download|raw|image|bundle)(\?|$)|\.json$/.test(link)));
 }
 for (const [view, size] of VIEWS.slice(1)) {
   await browser.view(size);
