@@ -18,10 +18,11 @@ struct Asset {
     bytes: &'static [u8],
 }
 
-const ALL: [Asset; 4] = [
+const ALL: [Asset; 5] = [
     Asset { name: "page.css", kind: "text/css; charset=utf-8", bytes: include_bytes!("assets/page.css") },
     Asset { name: "dataset.css", kind: "text/css; charset=utf-8", bytes: include_bytes!("assets/dataset.css") },
     Asset { name: "page.js", kind: "text/javascript; charset=utf-8", bytes: include_bytes!("assets/page.js") },
+    Asset { name: "week.js", kind: "text/javascript; charset=utf-8", bytes: include_bytes!("assets/week.js") },
     Asset { name: "icon.svg", kind: "image/svg+xml", bytes: include_bytes!("assets/icon.svg") },
 ];
 

@@ -26,6 +26,7 @@ mod server;
 mod show;
 pub mod start;
 mod visitor;
+mod week;
 
 use std::io;
 use std::net::TcpListener;

@@ -299,6 +299,8 @@ fn of_box(request: &Request, person: &Person, memory: &mut Memory) -> Result<Val
             | Request::Trends { .. }
             | Request::ScrubShow
             | Request::SettingList
+            | Request::PeerRefusals
+            | Request::Limit { rate: None, calendar: None, resume: false, as_configured: false, .. }
             | Request::Reclaim { dry_run: true }
             | Request::SetUpShow
     );
@@ -321,9 +323,7 @@ fn of_box(request: &Request, person: &Person, memory: &mut Memory) -> Result<Val
         Request::SnapshotListDeleted { .. } => json!([]),
         Request::PeerInvite { .. } => json!({ "code": "4417-anchor-willow", "seconds": 600, "listen": "0.0.0.0:4433" }),
         Request::LimitExplain { .. } => super::sample::explained(),
-        Request::Limit { .. } => {
-            json!({ "receive": false, "peer": "head-office", "limit": 20_000_000, "reason": "rate", "rule": null, "zone": null, "until": null, "then": null, "rate": 20_000_000, "calendar": [] })
-        }
+        Request::Limit { .. } => super::office::limit(),
         Request::Diff { .. } => super::sample::diff(),
         Request::Timeline { dataset } => super::sample::moments::timeline(dataset),
         Request::RetentionList => super::sample::moments::retention_list(),
@@ -348,6 +348,9 @@ fn of_box(request: &Request, person: &Person, memory: &mut Memory) -> Result<Val
         Request::Audit { .. } => super::sample::audit(),
         Request::Trends { span } => super::office::trends(*span),
         Request::ScrubShow => super::office::scrub(),
+        Request::PeerRefusals => super::office::refusals(),
+        Request::PeerAddresses { .. } => memory.status["peers"][0].clone(),
+        Request::Probe { .. } => super::office::line(),
         Request::SettingList => super::office::settings(),
         Request::Log { .. } => super::office::log(),
         Request::Reclaim { dry_run: true } => super::office::reclaim(true),

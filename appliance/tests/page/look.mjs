@@ -8,7 +8,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 const [port, folder, ...only] = process.argv.slice(2);
 const PAGES = ["/", "/datasets", "/datasets/new", "/datasets/office", "/datasets/exchange", "/datasets/office/delete", "/datasets/office/files", "/datasets/office/files?path=many", "/datasets/exchange/files", "/datasets/office/timeline", "/datasets/office/timeline?span=year", "/datasets/office/clone?at=2026-11-22T07:30:00Z", "/datasets/office/rewind?at=2026-11-19T13-00-00.000Z",
   "/datasets/office/retention", "/datasets/pictures/retention", "/datasets/office/snapshots/2026-11-19T13-00-00.000Z/lock", "/datasets/exchange/larger", "/datasets/office/window/off", "/locks",
-  "/datasets/office/changes?from=2026-11-19T13-00-00.000Z&to=2026-11-23T13-00-00.000Z", "/deleted", "/storage", "/storage?span=year", "/peers", "/peers/head-office", "/peers/invite", "/peers/join",
+  "/datasets/office/changes?from=2026-11-19T13-00-00.000Z&to=2026-11-23T13-00-00.000Z", "/deleted", "/storage", "/storage?span=year", "/peers", "/peers/head-office", "/peers/head-office/limits", "/limits", "/peers/invite", "/peers/join",
   "/jobs", "/security", "/users", "/audit", "/settings", "/settings?dataset=office", "/system", "/system/restart", "/system/stop", "/setup/place", "/setup/clients", "/setup/dataset", "/setup/head-office", "/setup/line", "/setup/summary", "/setup/done", "/setup/file", "/nowhere", "/sign-in"];
 const VIEWS = [["wide", 1400, 900, "light"], ["narrow", 390, 844, "light"], ["wide-dark", 1400, 900, "dark"], ["narrow-dark", 390, 844, "dark"]];
 

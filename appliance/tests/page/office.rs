@@ -100,3 +100,29 @@ pub fn log() -> Value {
         )
     ])
 }
+
+/// A limit with a calendar of every sort.
+pub fn limit() -> Value {
+    json!({ "receive": false, "peer": "head-office", "limit": 4_000_000, "reason": "rule", "rule": "mon-fri 08:00-18:00 4Mbit", "zone": "Europe/London",
+        "until": "2026-11-23T18:00:00Z", "then": null, "rate": 20_000_000,
+        "calendar": ["2026-12-24..2027-01-01 00:00-24:00 unlimited", "mon-fri 12:00-13:00 8Mbit", "mon-fri 08:00-18:00 4Mbit", "22:00-06:00 unlimited"] })
+}
+
+/// What a peer was refused.
+pub fn refusals() -> Value {
+    json!([
+        { "peer": "head-office", "first": "2026-11-02T07:00:00Z", "last": "2026-11-22T23:10:00Z", "count": 12, "why": "it asked for <b>a snapshot</b> that it was not given" },
+        { "peer": "another", "first": "2026-11-02T07:00:00Z", "last": "2026-11-02T07:00:00Z", "count": 1, "why": "of somebody else" }
+    ])
+}
+
+/// What a probe has found.
+pub fn line() -> Value {
+    let way = |bits: u64, cap: bool, lost: u32| {
+        json!({ "bits_per_second": bits, "at_least": false, "held_by_cap": cap, "cap": null, "packets": 400, "lost": lost, "loss_percent": f64::from(lost) / 4.0,
+        "loss_percent_between": [0.1, 1.8], "bursts": lost, "mean_burst": 1.0, "longest_burst": 2 })
+    };
+    json!({ "peer": "head-office", "round_trip_ms": 38.4, "round_trip_min_ms": 36.0, "sent_packets": 9000, "lost_packets": 3, "mtu": 1452, "bits_per_second": 18_000_000,
+        "measured": { "round_trip": { "count": 40, "min_ms": 36.0, "median_ms": 38.0, "max_ms": 61.5, "jitter_ms": 1.9 }, "there": way(20_000_000, true, 2), "back": way(48_000_000, false, 0),
+                      "sent_bytes": 610_000, "received_bytes": 590_000, "busy": true, "seconds": 8.2 } })
+}

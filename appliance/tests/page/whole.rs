@@ -175,3 +175,194 @@ fn a_box_is_restarted_with_one_answer_that_waits_and_shut_down_by_its_name() {
         assert_eq!(viewer.submit(&system, path, &[("typed", "branch-7")]).status, 403, "{path}");
     }
 }
+
+#[test]
+fn a_calendar_is_painted_filled_in_or_typed_and_comes_back_as_it_was() {
+    let page = Page::claimed();
+    let mut browser = Browser::signed_in(page.address, SESSION);
+    let path = "/peers/head-office/limits";
+    let shown = browser.get(path);
+    for told in [
+        "So says the calendar",
+        "name=\"row-1-rate\" value=\"8Mbit\"",
+        "2026-12-24..2027-01-01 00:00-24:00 unlimited",
+        "It will have caught up by",
+    ] {
+        assert!(shown.body.contains(told), "{told}: {}", shown.body);
+    }
+    let cells = shown.between("name=\"cells\" value=\"", "\"").to_owned();
+    assert_eq!((cells.len(), &cells[..24]), (168, "333333002222122222000033"));
+    // Sent as it came, painted or as rows, it means the same to the box.
+    let brushes = [
+        ("brush-1", "8Mbit"),
+        ("brush-2", "4Mbit"),
+        ("brush-3", "unlimited"),
+        ("brush-4", ""),
+        ("zone", "Europe/London"),
+    ];
+    let dated = ("dated", "2026-12-24..2027-01-01 unlimited");
+    let grid = [&[("way", "sent"), ("what", "grid"), ("cells", cells.as_str()), dated][..], &brushes].concat();
+    assert_eq!(browser.submit(&shown, path, &grid).header("location"), "/peers/head-office/limits?done=limit");
+    let sent = page.asked();
+    let text = sent["calendar"].as_str().expect("a calendar").to_owned();
+    assert!(
+        text.starts_with("zone Europe/London\n2026-12-24") && text.contains("mon-fri 12:00-13:00 8Mbit\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\n22:00-06:00 unlimited\n")
+            && text.contains("mon-fri 08:00-12:00 4Mbit\n")
+            && text.contains("mon-fri 13:00-18:00 4Mbit\n"),
+        "{text}"
+    );
+    let rows = [
+        ("what", "rows"),
+        ("way", "received"),
+        ("dated", ""),
+        ("zone", ""),
+        ("row-1-mon", "on"),
+        ("row-1-wed", "on"),
+        ("row-1-from", "8"),
+        ("row-1-until", "18:30"),
+        ("row-1-rate", "4 Mbit"),
+        ("row-2-rate", "unlimited"),
+        ("row-2-sun", "on"),
+        ("row-2-from", ""),
+        ("row-2-until", ""),
+        ("row-3-rate", ""),
+        ("row-3-from", ""),
+        ("row-3-until", ""),
+    ];
+    assert_eq!(
+        browser.submit(&shown, path, &rows).header("location"),
+        "/peers/head-office/limits?done=limit&way=received"
+    );
+    assert_eq!(
+        (page.asked()["calendar"].as_str(), page.asked()["receive"].as_bool()),
+        (Some("mon 08:00-18:30, wed 08:00-18:30 4Mbit\nsun unlimited\n"), Some(true))
+    );
+    let nowhere = [&grid[..grid.len() - 1], &[("zone", "Atlantis/Capital")]].concat();
+    let wrong = browser.submit(&shown, path, &nowhere);
+    assert!(
+        wrong.body.contains("id=\"zone-wrong\"") && wrong.body.contains("value=\"Atlantis/Capital\""),
+        "{}",
+        wrong.body
+    );
+    browser.submit(&shown, "/limits", &[("what", "text"), ("way", "sent"), ("calendar", "mon pause\r\n")]);
+    assert_eq!((page.asked()["calendar"].as_str(), page.asked()["peer"].as_str()), (Some("mon pause\n"), None));
+}
+
+#[test]
+fn what_makes_no_sense_in_a_limit_stands_beside_its_field() {
+    let page = Page::claimed();
+    let mut browser = Browser::signed_in(page.address, SESSION);
+    let path = "/peers/head-office/limits";
+    let shown = browser.get(path);
+    let before =
+        page.memory().asked.iter().filter(|asked| asked["calendar"].is_string() || asked["rate"].is_string()).count();
+    let zeros = "0".repeat(168);
+    let ones = "1".repeat(168);
+    for odd in ["<script>alert('x')</script>", "مكتب القاهرة", "支店", "fast", ""] {
+        for (fields, field) in [
+            (vec![("what", "rate"), ("rate", odd)], "rate"),
+            (vec![("what", "override"), ("by-hand", "4Mbit"), ("lasts", odd)], "lasts"),
+            (vec![("what", "override"), ("by-hand", odd), ("lasts", "2h")], "by-hand"),
+            (
+                vec![("what", "grid"), ("cells", ones.as_str()), ("brush-1", odd), ("dated", "2026-12-24 pause")],
+                "brush-1",
+            ),
+            (vec![("what", "grid"), ("cells", zeros.as_str()), ("dated", "mon pause"), ("zone", odd)], "dated"),
+            (
+                vec![
+                    ("what", "rows"),
+                    ("row-1-rate", odd),
+                    ("row-1-mon", "on"),
+                    ("row-1-from", "08:00"),
+                    ("row-1-until", "18:00"),
+                ],
+                "row-1-rate",
+            ),
+            (
+                vec![
+                    ("what", "rows"),
+                    ("row-1-rate", "4Mbit"),
+                    ("row-1-mon", "on"),
+                    ("row-1-from", "99:99"),
+                    ("row-1-until", odd),
+                ],
+                "row-1-from",
+            ),
+            (
+                vec![("what", "rows"), ("row-1-rate", "4Mbit"), ("row-1-from", odd), ("row-1-until", "18:00")],
+                "row-1-rate",
+            ),
+            (vec![("what", "grid"), ("cells", odd), ("dated", "")], "calendar"),
+        ] {
+            let answer = browser.submit(&shown, path, &[&[("way", "sent")][..], &fields].concat());
+            assert_eq!(answer.status, 422, "{field} {odd}: {}", answer.body);
+            assert!(answer.body.contains(&format!("id=\"{field}-wrong\"")), "{field} {odd}: {}", answer.body);
+            let typed = odd.replace('<', "&#60;").replace('>', "&#62;").replace('\'', "&#39;");
+            assert!(answer.body.contains(&typed), "{field} {odd}: {}", answer.body);
+            is_harmless(&answer, odd);
+        }
+    }
+    let after =
+        page.memory().asked.iter().filter(|asked| asked["calendar"].is_string() || asked["rate"].is_string()).count();
+    assert_eq!(before, after, "nothing of it was asked of the box");
+}
+
+#[test]
+fn a_peer_is_paused_measured_and_found_elsewhere() {
+    let page = Page::claimed();
+    let mut browser = Browser::signed_in(page.address, SESSION);
+    let shown = browser.get("/peers/head-office");
+    assert!(
+        shown.body.contains("The lowest counts")
+            && shown.body.contains("&#60;b&#62;a snapshot")
+            && !shown.body.contains("of somebody else"),
+        "{}",
+        shown.body
+    );
+    browser.submit(&shown, "/peers/head-office/limits", &[("what", "pause"), ("way", "sent"), ("lasts", "1h")]);
+    let asked = page.asked();
+    assert_eq!((asked["rate"].as_str(), asked["seconds"].as_u64()), (Some("pause"), Some(3600)));
+    let measured = browser.submit(&shown, "/peers/head-office/probe", &[]);
+    assert!(
+        measured.status == 200
+            && measured.body.contains(
+                "There: 20.00 Mbit/s, which is the limit of whoever sends; 2 of 400 packets were lost (0.1 to 1.8 %)"
+            ),
+        "{}",
+        measured.body
+    );
+    for (what, change) in [("add", "add"), ("remove", "remove"), ("prefer", "prefer")] {
+        browser.submit(&shown, "/peers/head-office/addresses", &[("what", what), ("address", " hq.example:4433 ")]);
+        assert_eq!(page.asked()["change"], json!({ change: "hq.example:4433" }));
+    }
+    page.memory().refuses = Some(Failed::refused("\"支店\" is not an address (no port); write host:port"));
+    let wrong = browser.submit(&shown, "/peers/head-office/addresses", &[("what", "add"), ("address", "支店")]);
+    assert!(
+        wrong.status == 422 && wrong.body.contains("id=\"address-wrong\"") && wrong.body.contains("value=\"支店\""),
+        "{}",
+        wrong.body
+    );
+    page.memory().refuses = Some(Failed::of("link", "head-office is not connected"));
+    let lost = browser.submit(&shown, "/peers/head-office/probe", &[]);
+    assert!(lost.status == 422 && lost.body.contains("Head-office is not connected."), "{}", lost.body);
+    page.memory().refuses = None;
+    let mut viewer = Browser::signed_in(page.address, VIEWER);
+    for path in ["/peers/head-office", "/peers/head-office/limits"] {
+        let seen = viewer.get(path);
+        let buttons = ["Pause for an hour", "Measure the line", "Add it", "Set the calendar", "Set the limit"];
+        assert!(seen.status == 200 && buttons.iter().all(|button| !seen.body.contains(button)), "{path}");
+        assert_eq!(
+            viewer.submit(&seen, "/peers/head-office/limits", &[("what", "rate"), ("rate", "4Mbit")]).status,
+            403
+        );
+        assert_eq!(
+            viewer.submit(&seen, "/peers/head-office/addresses", &[("what", "add"), ("address", "a:1")]).status,
+            403
+        );
+        assert_eq!(viewer.submit(&seen, "/peers/head-office/probe", &[]).status, 403);
+    }
+}

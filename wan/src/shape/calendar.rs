@@ -51,6 +51,11 @@ impl Rule {
         self.dates.is_some()
     }
 
+    /// Its hours; an exception's are those of its dates.
+    pub fn hours(&self) -> &Hours {
+        &self.hours
+    }
+
     fn counts_on(&self, date: Date) -> bool {
         self.dates.as_ref().is_none_or(|dates| dates.contains(&date))
     }

@@ -75,6 +75,12 @@ impl Hours {
         })
     }
 
+    /// Each span of them: on which days it begins (Monday first), from which minute of the day, and until which; at or before the first it lies on the
+    /// next day.
+    pub fn spans(&self) -> impl Iterator<Item = ([bool; 7], u16, u16)> + '_ {
+        self.spans.iter().map(|span| (span.days, span.from, span.until))
+    }
+
     /// The minutes of the day at which some of them begin or end.
     pub(super) fn edges(&self) -> impl Iterator<Item = u16> + '_ {
         self.spans.iter().flat_map(|span| [span.from, span.until % DAY_MINUTES])

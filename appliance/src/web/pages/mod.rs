@@ -7,8 +7,10 @@ mod copies;
 mod dataset;
 mod datasets;
 mod deleted;
+mod explained;
 mod files;
 mod jobs;
+mod limits;
 mod line;
 mod locks;
 mod mounts;
@@ -100,7 +102,10 @@ pub(super) fn router(web: Arc<Web>) -> Router {
         .route("/peers/invite", get(peers::invite_page).post(peers::invite))
         .route("/peers/join", get(peers::join_page).post(peers::join))
         .route("/peers/{name}", get(peers::page))
-        .route("/peers/{name}/limit", post(peers::limit))
+        .route("/limits", get(limits::of_box).post(limits::set_box))
+        .route("/peers/{name}/limits", get(limits::of_peer).post(limits::set_peer))
+        .route("/peers/{name}/addresses", post(peers::addresses))
+        .route("/peers/{name}/probe", post(peers::probe))
         .route("/peers/{name}/remove", get(peers::remove_page).post(peers::remove))
         .route("/jobs", get(jobs::page))
         .route("/live/jobs", get(jobs::live))
@@ -131,6 +136,7 @@ pub(super) fn router(web: Arc<Web>) -> Router {
         .route("/setup/{step}", get(setup::step).post(setup::next))
         .route("/system/restart", get(system::restart_page).post(system::restart))
         .route("/system/stop", get(system::stop_page).post(system::stop))
+        .route("/system/support", post(system::support))
         .route("/back", get(system::back))
         .route("/assets/{hash}/{name}", get(assets::serve))
         .merge(api::routes())
@@ -216,6 +222,7 @@ fn said(word: &str) -> Option<&'static str> {
         ("sent", "It is on its way."),
         ("paired", "The boxes know one another from now on."),
         ("limit", "The limit counts from now on."),
+        ("addresses", "Its addresses were changed."),
         ("unpaired", "The peer is forgotten."),
         ("cancelled", "It was stopped."),
         ("password", "The password was changed."),

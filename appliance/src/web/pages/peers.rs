@@ -6,11 +6,15 @@ use askama::Template;
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use super::{Confirm, Frame, TYPED, done, missing, of_form, refused, show_page};
+use super::trends::{Over, of_peers, report};
+use super::{Confirm, Frame, TYPED, done, explained, missing, of_form, refused, show_page};
 use crate::accounts::Role;
-use crate::control::reports::{Acknowledged, CaughtUp, Explained, ExplainedPeer, Invitation, Limit, Peer, Status};
-use crate::control::{Failed, Request};
+use crate::control::reports::{
+    Acknowledged, Explained, ExplainedPeer, Invitation, Line, MeasuredWay, Peer, Refusal, Status,
+};
+use crate::control::{AddressChange, Failed, Request};
 use crate::qr;
+use crate::web::chart::Chart;
 use crate::web::form::{Form, WHOLE};
 use crate::web::show;
 use crate::web::visitor::{Change, Path, Signed};
@@ -31,6 +35,14 @@ struct One {
     peer: Peer,
     explained: Option<ExplainedPeer>,
     caught_up: String,
+    /// Which limits count, and why.
+    says: Vec<String>,
+    /// What it was refused.
+    refusals: Vec<Refusal>,
+    /// What a probe found just now, and each direction of it in a sentence.
+    line: Option<Line>,
+    ways: Option<[String; 2]>,
+    charts: Vec<Chart>,
     form: Form,
     operates: bool,
     rules: bool,
@@ -55,6 +67,13 @@ struct Join {
     form: Form,
 }
 
+impl One {
+    /// Whether a limit was set by hand.
+    fn by_hand(&self) -> bool {
+        self.explained.as_ref().is_some_and(|explained| explained.cap.reason == "override")
+    }
+}
+
 pub(super) async fn list(signed: Signed) -> Response {
     match signed.web.live.for_page(&signed).await {
         Ok(status) => {
@@ -67,20 +86,35 @@ pub(super) async fn list(signed: Signed) -> Response {
 
 pub(super) async fn page(Path(name): Path<String>, signed: Signed) -> Response {
     let form = signed.form();
-    one(&signed, &name, form).await
+    one(&signed, &name, form, None).await
 }
 
-async fn one(signed: &Signed, name: &str, form: Form) -> Response {
+async fn one(signed: &Signed, name: &str, form: Form, line: Option<Line>) -> Response {
     let peer = match find(signed, name).await {
         Ok(peer) => peer,
         Err(response) => return response,
     };
     let asked: Result<Explained, Failed> = signed.request(Request::LimitExplain { peer: Some(name.to_owned()) }).await;
+    let refusals: Result<Vec<Refusal>, Failed> = signed.request(Request::PeerRefusals).await;
+    let status = signed.web.live.for_page(signed).await;
+    let charts = match (report(signed, Over::Week).await, &status) {
+        (Ok(report), Ok(status)) if status.peers.len() == 1 => of_peers(&report, status, Over::Week),
+        _ => Vec::new(),
+    };
+    let says = asked.as_ref().ok().and_then(|asked| Some(explained::of_peer(asked.peers.first()?, &asked.whole)));
     let explained = asked.ok().and_then(|explained| explained.peers.into_iter().next());
     let page = One {
         frame: Frame::of(signed, "peers", name),
         href: format!("/peers/{}", show::part(name)),
-        caught_up: explained.as_ref().map_or_else(String::new, |explained| caught_up(&explained.caught_up)),
+        caught_up: explained.as_ref().map_or_else(String::new, |known| explained::caught_up(&known.caught_up)),
+        says: says.unwrap_or_default(),
+        refusals: refusals.unwrap_or_default().into_iter().filter(|refusal| refusal.peer == name).collect(),
+        ways: line
+            .as_ref()
+            .and_then(|line| line.measured.as_ref())
+            .map(|known| [&known.there, &known.back].map(measured)),
+        line,
+        charts,
         operates: signed.may(Role::Operator),
         rules: signed.may(Role::Administrator),
         peer,
@@ -96,52 +130,54 @@ async fn find(signed: &Signed, name: &str) -> Result<Peer, Response> {
     found.ok_or_else(|| missing("there is no such peer; it may have been forgotten"))
 }
 
-/// When a peer will have caught up, in a sentence.
-fn caught_up(answer: &CaughtUp) -> String {
-    match answer {
-        CaughtUp::Now => "It has everything.".into(),
-        CaughtUp::At { time, .. } => format!("It will have caught up by {}.", show::when(time)),
-        CaughtUp::Never => "It will never catch up at these limits.".into(),
-        CaughtUp::After { time } => format!("It will not have caught up before {}.", show::when(time)),
-        CaughtUp::Unknown { .. } => {
-            "When it will have caught up is not known: no limit bounds the line, and it was not measured.".into()
-        }
-    }
-}
-
-pub(super) async fn limit(Path(name): Path<String>, Change { signed, mut form }: Change) -> Response {
-    let mut request = Request::Limit {
-        peer: Some(name.clone()),
-        rate: None,
-        seconds: None,
-        calendar: None,
-        resume: false,
-        as_configured: false,
-        receive: false,
-    };
-    if let Request::Limit { rate, seconds, calendar, resume, .. } = &mut request {
-        match form.value("what") {
-            "pause" => (*rate, *seconds) = (Some("pause".into()), Some(PAUSE)),
-            "resume" => *resume = true,
-            "calendar" => *calendar = Some(form.value("calendar").replace("\r\n", "\n")),
-            _ => *rate = Some(form.needs("rate", "Say how fast, as in 20Mbit, or unlimited.").replace(' ', "")),
-        }
-    }
+/// Changes where a peer is dialled.
+pub(super) async fn addresses(Path(name): Path<String>, Change { signed, mut form }: Change) -> Response {
+    let address = form.needs("address", "Where the peer is reached, as in head-office.example:4433.");
     if !form.is_good() {
-        return one(&signed, &name, form).await;
+        return one(&signed, &name, form, None).await;
     }
-    match signed.request::<Limit>(request).await {
-        Ok(_) => done(&signed, &format!("/peers/{}", show::part(&name)), "limit"),
+    let change = match form.value("what") {
+        "remove" => AddressChange::Remove(address),
+        "prefer" => AddressChange::Prefer(address),
+        _ => AddressChange::Add(address),
+    };
+    match signed.request::<Peer>(Request::PeerAddresses { peer: name.clone(), change: Some(change) }).await {
+        Ok(_) => done(&signed, &format!("/peers/{}", show::part(&name)), "addresses"),
         Err(failed) if failed.kind == "refused" => {
-            form.failed(if form.is("what", "calendar") { "calendar" } else { "rate" }, &failed);
-            one(&signed, &name, form).await
+            form.failed("address", &failed);
+            one(&signed, &name, form, None).await
         }
         Err(failed) => refused(&failed),
     }
 }
 
-/// For how long a pause lasts that nobody ends: an hour, so that one who forgets it loses no night.
-const PAUSE: u64 = 3600;
+/// Measures the line, which takes some seconds.
+pub(super) async fn probe(Path(name): Path<String>, Change { signed, mut form }: Change) -> Response {
+    match signed.request::<Line>(Request::Probe { peer: name.clone() }).await {
+        Ok(line) => one(&signed, &name, form, Some(line)).await,
+        Err(failed) if failed.kind == "signed-out" || failed.kind == "forbidden" => refused(&failed),
+        Err(failed) => {
+            form.failed(WHOLE, &failed);
+            one(&signed, &name, form, None).await
+        }
+    }
+}
+
+/// One direction of a line in a sentence.
+fn measured(way: &MeasuredWay) -> String {
+    let rate = match (&way.bits_per_second, way.at_least, way.held_by_cap) {
+        (Some(bits), _, true) => format!("{}, which is the limit of whoever sends", show::rate(bits)),
+        (Some(bits), true, _) => format!("{} at least", show::rate(bits)),
+        (Some(bits), ..) => format!("about {}", show::rate(bits)),
+        (None, ..) => "too little arrived to tell how much".into(),
+    };
+    let (low, high) = way.loss_percent_between;
+    let lost = format!("{} of {} packets were lost", way.lost, way.packets);
+    match way.lost {
+        0 => format!("{rate}; {lost} (at most {high:.1} %)"),
+        _ => format!("{rate}; {lost} ({low:.1} to {high:.1} %), at most {} in a row", way.longest_burst),
+    }
+}
 
 pub(super) async fn invite_page(signed: Signed) -> Response {
     let form = signed.form();

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use askama::Template;
+use axum::Extension;
 use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::{Confirm, Frame, TYPED, refused, show_page, to};
 use crate::accounts::Role;
+use crate::control::door::{Ask, Call, Proof};
 use crate::control::reports::{Acknowledged, LogLine, Status};
 use crate::control::{Failed, Request};
+use crate::web::download::{Line, answer};
 use crate::web::form::Form;
 use crate::web::show;
 use crate::web::visitor::{Change, Signed, Visitor};
@@ -25,6 +28,7 @@ struct System {
     zone: String,
     /// What was warned of; nothing for who may not know.
     log: Option<Vec<LogLine>>,
+    form: Form,
     rules: bool,
 }
 
@@ -49,8 +53,8 @@ pub(super) async fn page(signed: Signed) -> Response {
     match asked.await {
         Ok((status, log)) => {
             let frame = Frame::of(&signed, "system", "System");
-            let rules = signed.may(Role::Administrator);
-            show_page(StatusCode::OK, &System { frame, status, zone: show::zone(), log, rules })
+            let (rules, form) = (signed.may(Role::Administrator), signed.form());
+            show_page(StatusCode::OK, &System { frame, status, zone: show::zone(), log, form, rules })
         }
         Err(failed) => refused(&failed),
     }
@@ -112,6 +116,16 @@ pub(super) async fn stop(Change { signed, mut form }: Change) -> Response {
 async fn end(signed: &Signed, request: Request, title: &str, run: Option<String>) -> Response {
     match signed.request::<Acknowledged>(request).await {
         Ok(_) => show_page(StatusCode::OK, &Waits { frame: Frame::open(&signed.web.name, title), run }),
+        Err(failed) => refused(&failed),
+    }
+}
+
+/// Sends the support bundle.
+pub(super) async fn support(Extension(line): Extension<Arc<Line>>, Change { signed, .. }: Change) -> Response {
+    let proof = signed.session.clone().map(Proof::Session);
+    let call = Call { proof, from: signed.from, by_itself: false, ask: Ask::Support };
+    match signed.web.door.download(&call).await {
+        Ok((head, from, place)) => answer(&head, from, place, line),
         Err(failed) => refused(&failed),
     }
 }

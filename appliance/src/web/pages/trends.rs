@@ -81,6 +81,12 @@ pub(super) fn few(report: &Report, status: &Status, over: Over) -> Vec<Chart> {
     charts
 }
 
+/// Of the lines alone.
+pub(super) fn of_peers(report: &Report, status: &Status, over: Over) -> Vec<Chart> {
+    let drawing = Drawing { report, over, now: u64::try_from(clock::wall().seconds()).unwrap_or_default() };
+    vec![drawing.moved(status), drawing.lag()]
+}
+
 struct Drawing<'a> {
     report: &'a Report,
     over: Over,
