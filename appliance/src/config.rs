@@ -64,6 +64,7 @@
 //! listen = "0.0.0.0:443"          # where people find the box, by TLS; 127.0.0.1:8443 where nothing is said, "" for off
 //! certificate_file = "/etc/narrowboat/page.pem"       # one that browsers trust, and those that vouch for it; the box's own where nothing is said
 //! key_file = "/etc/narrowboat/page.key"
+//! announce = true                 # neighbours find it as NAME.local (mDNS), on private networks alone
 //!
 //! [store]
 //! chunk_bytes = 16384             # average; counts when the store is created

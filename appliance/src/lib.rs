@@ -6,6 +6,7 @@
 pub mod ingest;
 
 pub mod accounts;
+pub mod announce;
 /// What peers lack.
 pub mod backlog;
 /// Caps of the box and its peers, and what was said about them.

@@ -41,6 +41,7 @@ use narrowboat_wan::link::Link;
 
 use crate::accounts::Accounts;
 use crate::accounts::audit::{self, Audit};
+use crate::announce::{self, Announcer};
 use crate::backlog::Differences;
 use crate::caps::Caps;
 use crate::clock;
@@ -128,6 +129,8 @@ pub struct Node {
     pub iscsi_addresses: Vec<SocketAddr>,
     /// The page for people, where there is one.
     pub page: Option<Page>,
+    /// By which name neighbours find it.
+    pub announcer: Announcer,
     /// Who may do what through it.
     pub accounts: Accounts,
     /// Who asked for what.
@@ -184,10 +187,11 @@ pub struct Running {
 impl Node {
     /// Starts a box in `data`, which is created where it does not exist.
     pub fn start(data: &Path, config: Config) -> Result<Running, StartError> {
-        let name = config.name.clone().unwrap_or_else(host_name);
         let disk = Disk::default();
         let (store, opened) = options::open_watched(data, &config, disk.notes())?;
         let store = Arc::new(store);
+        let name = config.name.clone().or_else(host_name);
+        let name = name.unwrap_or_else(|| announce::default_name(&store.id().to_string()));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("link")
@@ -236,6 +240,7 @@ impl Node {
             nfs_address: shares.address,
             iscsi_addresses: front.addresses,
             page,
+            announcer: Announcer::default(),
             accounts,
             audit,
             notices,
@@ -353,7 +358,8 @@ impl Running {
     }
 }
 
-fn host_name() -> String {
+/// The machine's name, where it has one of its own.
+fn host_name() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    if name.trim().is_empty() { "narrowboat".into() } else { name.trim().to_owned() }
+    Some(name.trim().to_owned()).filter(|name| !announce::is_nobodys(name))
 }

@@ -21,6 +21,7 @@ pub(super) fn default(key: &str) -> Option<Value> {
         "iscsi.initiators" | "volume.*.initiators" => json!(config.iscsi.initiators),
         "wan.listen" => json!(config.wan.listen),
         "page.listen" => json!(DEFAULT_ADDRESS),
+        "page.announce" => json!(true),
         "notices.after" => json!("5m"),
         "notices.remind" => json!("24h"),
         "notices.per_hour" => json!(config.notices.rules().per_hour),

@@ -148,6 +148,9 @@ impl Webhook {
         if !address.starts_with("https://") {
             return wrong("expected \"https://HOST/PATH\": what is told is nobody else's business");
         }
+        if !address.is_ascii() {
+            return wrong("letters beyond ASCII have to be written as they go over the line (%C3%BC)");
+        }
         match address.parse::<ureq::http::Uri>() {
             Ok(uri) if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) => {
                 wrong("a name and password have no place in it")

@@ -18,6 +18,8 @@ pub struct Page {
     pub certificate_file: Option<PathBuf>,
     /// PEM file with its key.
     pub key_file: Option<PathBuf>,
+    /// Whether neighbours find it by its name (mDNS); yes where nothing is said.
+    pub announce: Option<bool>,
 }
 
 impl Page {

@@ -38,7 +38,7 @@ const fn known(key: &'static str, kind: Kind, means: &'static str) -> Known {
 }
 
 /// Those that have to do with secrets, or run commands, are the console's: they are not here.
-const KNOWN: [Known; 33] = [
+const KNOWN: [Known; 34] = [
     known("name", Kind::Text, "how the box calls itself towards people and peers"),
     known("time_zone", Kind::Text, "the time zone of hours and calendars, as in Europe/London"),
     known("nfs.listen", Kind::Text, "where NFS is served, as in 0.0.0.0:2049; empty for off"),
@@ -56,6 +56,7 @@ const KNOWN: [Known; 33] = [
     known("volume.*.initiators", Kind::List, "names of initiators of this volume"),
     known("wan.listen", Kind::Text, "where peers are answered, as in 0.0.0.0:4433; empty for off"),
     known("page.listen", Kind::Text, "where this page is, as in 0.0.0.0:443; empty for off"),
+    known("page.announce", Kind::Flag, "whether neighbours find the page by its name (mDNS)"),
     known("notices.after", Kind::Text, "how long a problem lasts before it is told, as in 5m"),
     known("notices.remind", Kind::Text, "after how long it is told again, as in 24h"),
     known("notices.per_hour", Kind::Number, "how many notices there are in an hour at most"),
@@ -126,7 +127,7 @@ pub fn settings(text: &str) -> Result<Vec<Setting>, Failed> {
     let mut found = Vec::new();
     for known in &KNOWN {
         let of = |key: String, item: Option<&Item>| Setting {
-            value: item.and_then(Item::as_value).map(json),
+            value: item.and_then(Item::as_value).map(json).map(|value| shown(known.key, value)),
             ..Setting::of_one(&key)
         };
         match known.key.split_once(".*.") {
@@ -141,6 +142,12 @@ pub fn settings(text: &str) -> Result<Vec<Setting>, Failed> {
         }
     }
     Ok(found)
+}
+
+/// What everybody may see of a value: of an address that is called its host alone, for the rest of it may be all that protects who answers there.
+fn shown(key: &str, value: Json) -> Json {
+    let host = value.as_str().filter(|_| key == "notices.webhook.address").and_then(|text| text.split('/').nth(2));
+    host.map_or_else(|| value.clone(), |host| Json::from(format!("https://{host}/…")))
 }
 
 /// The text of a config file in which some settings are others, or not there any more (where there is no value). Refused where that
@@ -352,6 +359,17 @@ mod tests {
         }
         assert!(all.iter().any(|setting| setting.key == "scrub.every"), "it could be there");
         assert!(settings("[nfs").is_err());
+        let hook =
+            settings("[notices.webhook]\naddress = 'https://alerts.example.org:444/a/key?b=secret'\n").expect("sound");
+        let shown = hook
+            .iter()
+            .find(|setting| setting.key == "notices.webhook.address")
+            .and_then(|setting| setting.value.clone());
+        assert_eq!(shown, Some(json!("https://alerts.example.org:444/…")));
+        assert!(
+            with("", &[("notices.webhook.address", shown.expect("there"))]).is_err(),
+            "what is shown is not what was meant"
+        );
     }
 
     #[test]

@@ -51,6 +51,7 @@ impl Threads {
         }
         if node.page.is_some() {
             lookers.push(start_page(node.clone())?);
+            lookers.push(start_announcer(node.clone())?);
         }
         Ok(Threads { thawer: start_thawer(node.clone())?, lookers, pumps })
     }
@@ -209,6 +210,10 @@ fn start_trends(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
             std::thread::park_timeout(trends::EVERY);
         }
     })
+}
+
+fn start_announcer(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
+    spawn("announce".into(), move || node.announcer.serve(&node))
 }
 
 fn start_notices(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {

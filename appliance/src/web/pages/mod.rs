@@ -14,6 +14,7 @@ mod limits;
 mod line;
 mod locks;
 mod mounts;
+mod notices;
 mod overview;
 mod past;
 mod peers;
@@ -121,6 +122,8 @@ pub(super) fn router(web: Arc<Web>) -> Router {
         .route("/users", get(users::list).post(users::add))
         .route("/users/{name}/remove", get(users::remove_page).post(users::remove))
         .route("/audit", get(audit::page))
+        .route("/notices", get(notices::page).post(notices::set))
+        .route("/notices/test", post(notices::test))
         .route("/storage", get(storage::page))
         .route("/storage/reclaim", post(storage::reclaim))
         .route("/storage/count", post(storage::count))
@@ -190,6 +193,8 @@ impl Frame {
 /// What was done, by a word in the address: nobody can have the page say anything else.
 fn said(word: &str) -> Option<&'static str> {
     const ALL: &[(&str, &str)] = &[
+        ("notices", "It is saved, and counts after the box was restarted."),
+        ("unchanged", "It was like that already."),
         ("claimed", "The box is yours. A few questions are left until it protects something."),
         ("created", "It was created. Below is how to reach it."),
         (
