@@ -441,3 +441,72 @@ fn no_secret_is_anywhere() {
     let mode = fs::metadata(data.join("notices.json")).expect("there").permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
 }
+
+#[test]
+fn who_is_told_is_tried_while_it_is_typed_and_counts_when_the_set_up_is_done() {
+    use narrowboat::control::Request;
+    use narrowboat::control::reports::{NoticeTried, SetUpBegun, SetUpState};
+    let folder = tempfile::tempdir().expect("a folder");
+    let peer = Peer::smtp("implicit", &["backup", SECRET]);
+    let data = configured(folder.path(), &format!("[notices.mail]\ntls = 'implicit'\nca_file = '{}'\n", tls("ca.pem")));
+    let served = Served::start(&data);
+    let typed = |fields: &[(&str, &str)]| {
+        let fields = fields.iter().map(|(field, text)| ((*field).to_owned(), (*text).to_owned())).collect();
+        served.ask::<SetUpState>(&Request::SetUpType { fields }).expect("kept")
+    };
+    let tried = || served.ask::<Vec<NoticeTried>>(&Request::SetUpTest);
+    assert!(tried().expect_err("nobody yet").message.contains("nobody would be told"));
+    let server = format!("localhost:{}", peer.port);
+    let state = typed(&[
+        ("notices_mail_to", "anna@example.org"),
+        ("notices_mail_server", &server),
+        ("notices_mail_user", "backup"),
+        ("notices_mail_password", ""),
+    ]);
+    assert!(state.problems.contains_key("notices_mail_password"), "{:?}", state.problems);
+    assert!(tried().is_err_and(|failed| failed.field.as_deref() == Some("notices_mail_password")));
+    let state = typed(&[("notices_mail_password", "wrong-barges")]);
+    assert_eq!((state.problems.len(), &state.secrets[..]), (0, &["notices_mail_password".to_owned()][..]));
+    let outcome = &tried().expect("tried")[0];
+    assert!(!outcome.arrived && outcome.error.as_ref().is_some_and(|why| !why.is_empty()), "{outcome:?}");
+    typed(&[("notices_mail_password", SECRET)]);
+    assert!(tried().expect("tried")[0].arrived && peer.next()["to"] == serde_json::json!(["anna@example.org"]));
+    // Nothing was done yet.
+    assert!(!fs::read_to_string(data.join("narrowboat.toml")).expect("there").contains("anna"));
+    assert!(!data.join("secrets/notices.mail.password").exists());
+
+    // As the page does it: without the secret, which it never saw.
+    let state: SetUpState = served.ask(&Request::SetUpShow).expect("there");
+    let shown = serde_json::to_string(&state).expect("JSON");
+    assert!(!shown.contains(SECRET) && !shown.contains("wrong-barges"), "{shown}");
+    let set_up = Box::new(narrowboat::setup::typed::set_up(&state.typed));
+    let begun: SetUpBegun = served.ask(&Request::SetUpApply { set_up, typed: true }).expect("begun");
+    assert!(begun.restarting);
+    until("it is set up", || {
+        served.ask::<SetUpState>(&Request::SetUpShow).is_ok_and(|state| !state.applying && !state.outcomes.is_empty())
+    });
+    let file = data.join("secrets/notices.mail.password");
+    assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o600);
+    assert!(!data.join("secrets/typed.notices_mail_password").exists());
+    fine(&data, &["notice", "test", "--way", "mail"]);
+    assert_eq!(peer.next()["user"], "backup");
+    for text in [
+        served.log(),
+        facts(&data, &["audit"]).to_string(),
+        facts(&data, &["setup", "show"]).to_string(),
+        fs::read_to_string(data.join("narrowboat.toml")).expect("there"),
+    ] {
+        assert!(!text.contains(SECRET) && !text.contains("wrong-barges"), "{text}");
+    }
+    // Somebody else's server gets no password that was not typed for it.
+    typed(&[("notices_mail_user", ""), ("notices_mail_server", "elsewhere.example.org:465")]);
+    assert!(tried().is_err_and(|failed| failed.message.contains("password_file goes there")));
+    let elsewhere = Box::new(
+        narrowboat::setup::SetUp::read(
+            "set_up = 1\n[notices.mail]\nto = ['a@b.de']\nfrom = 'c@d.de'\nserver = 'elsewhere.example.org:465'",
+        )
+        .expect("sound"),
+    );
+    assert!(served.ask::<SetUpBegun>(&Request::SetUpApply { set_up: elsewhere, typed: true }).is_err());
+    assert_eq!(fs::read_to_string(&file).expect("there"), SECRET);
+}

@@ -110,10 +110,37 @@ fn a_person_sets_up_a_box_step_by_step() {
     let fields =
         [("line", "hours"), ("line_rate", "20Mbit"), ("line_calendar", "mon-fri 08:00-18:00 4Mbit"), ("go", "next")];
     let next = browser.submit(&line, "/setup/line", &fields);
+    let notices = follow(&mut browser, &next);
+    // Who is told is tried before it is done; a password is shown to nobody, and stays.
+    let fields = [
+        ("notices_mail_to", "anna@example.org"),
+        ("notices_mail_server", "127.0.0.1:9"),
+        ("notices_mail_user", "box"),
+        ("notices_mail_password", "seven-barges-pass"),
+        ("go", "test"),
+    ];
+    let tried = browser.submit(&notices, "/setup/notices", &fields);
+    assert!(tried.body.contains("Mail: not taken by") && tried.body.contains("this machine itself"), "{}", tried.body);
+    assert!(tried.body.contains("It is kept, and shown to nobody") && !tried.body.contains("seven-barges-pass"));
+    let file = browser.get("/setup/save");
+    assert!(file.body.contains("anna@example.org") && file.body.contains("# password"), "{}", file.body);
+    assert!(!file.body.contains("seven-barges-pass"), "{}", file.body);
+    let refused = browser.submit(&tried, "/setup/notices", &[("notices_mail_to", "everybody"), ("go", "next")]);
+    assert!(refused.status == 422 && refused.body.contains("id=\"notices_mail_to-wrong\""), "{}", refused.body);
+    let fields = [("notices_mail_to", ""), ("notices_mail_server", ""), ("notices_mail_user", ""), ("go", "next")];
+    let next = browser.submit(&refused, "/setup/notices", &fields);
+    assert!(!data.join("secrets/typed.notices_mail_password").exists(), "nobody signs in any more");
     let summary = follow(&mut browser, &next);
-    for said in
-        ["office-bonn", "Europe/Berlin", "127.0.0.0/8", "A share called backups", "Every 1h", &at, "At most 20Mbit"]
-    {
+    for said in [
+        "office-bonn",
+        "Europe/Berlin",
+        "127.0.0.0/8",
+        "A share called backups",
+        "Every 1h",
+        &at,
+        "At most 20Mbit",
+        "Nobody, for now",
+    ] {
         assert!(summary.body.contains(said), "{said}: {}", summary.body);
     }
     let file = browser.get("/setup/save");

@@ -134,6 +134,7 @@ pub fn right(request: &Request) -> Right {
         | R::SetUpShow
         | R::SetUpType { .. }
         | R::SetUpApply { .. }
+        | R::SetUpTest
         | R::AccountList
         | R::AccountAdd { .. }
         | R::AccountRemove { .. }

@@ -60,7 +60,7 @@ pub(super) fn setup(context: &Context, command: SetupCommand) -> Outcome {
         }
         SetupCommand::Apply { file } => {
             let set_up = Box::new(read(&file)?);
-            if let Some(begun) = context.ask::<SetUpBegun>(&Request::SetUpApply { set_up })? {
+            if let Some(begun) = context.ask::<SetUpBegun>(&Request::SetUpApply { set_up, typed: false })? {
                 if begun.restarting {
                     say!(
                         "the box starts again with its new settings, and does the rest then: `narrowboat setup show` says what became of it"

@@ -87,6 +87,22 @@ const KNOWN: [Known; 34] = [
     known("retention.quarantine_days", Kind::Number, "for how many days what was deleted can be had back"),
 ];
 
+/// Those that a set-up writes beside them, when it brought what lies in these files.
+const OF_SET_UP: [Known; 3] = [
+    known("notices.mail.user", Kind::Text, "who signs in at the server that takes mail"),
+    known("notices.mail.password_file", Kind::Text, "the file with his password"),
+    known("notices.webhook.secret_file", Kind::Text, "the file with the secret by which calls are signed"),
+];
+
+/// Who changes settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Whoever may change settings.
+    Anybody,
+    /// A set-up that brings the secrets that belong to them.
+    SetUp,
+}
+
 /// A setting, and what the file says of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Setting {
@@ -153,10 +169,18 @@ fn shown(key: &str, value: Json) -> Json {
 /// The text of a config file in which some settings are others, or not there any more (where there is no value). Refused where that
 /// would be no sound config.
 pub fn changed(text: &str, changes: &BTreeMap<String, Option<Json>>) -> Result<String, Failed> {
+    changed_by(By::Anybody, text, changes)
+}
+
+/// The same, by whom it is.
+pub fn changed_by(by: By, text: &str, changes: &BTreeMap<String, Option<Json>>) -> Result<String, Failed> {
     let mut document = read(text)?;
     // Who may change settings need not be told the password that lies in that file.
-    if let Some(key) = changes.keys().find(|key| *key == "notices.mail.server")
+    let brings_password = by == By::SetUp && changes.contains_key("notices.mail.password_file");
+    if let Some((key, value)) = changes.get_key_value("notices.mail.server")
+        && !brings_password
         && at(&document, "notices.mail.password_file").is_some()
+        && at(&document, key).and_then(Item::as_value).map(json) != *value
     {
         let sentence = format!(
             "{key}: the password in notices.mail.password_file goes there: it is changed in the config file alone"
@@ -164,7 +188,7 @@ pub fn changed(text: &str, changes: &BTreeMap<String, Option<Json>>) -> Result<S
         return Err(Failed::about(key, sentence));
     }
     for (key, value) in changes {
-        let (path, kind) = path_of(key)?;
+        let (path, kind) = path_of(by, key)?;
         let value = value.as_ref().map(|value| toml(key, kind, value)).transpose()?;
         set(&mut document, key, &path, value)?;
     }
@@ -196,9 +220,15 @@ fn known_as(key: &str) -> Option<&'static Known> {
     KNOWN.iter().find(|known| known.key == key || name_in(known, key).is_some())
 }
 
+/// Refuses a key that not everybody may change who may change settings.
+pub fn for_anybody(key: &str) -> Result<(), Failed> {
+    path_of(By::Anybody, key).map(drop)
+}
+
 /// The parts of a key that may be changed, and what it takes.
-fn path_of(key: &str) -> Result<(Vec<String>, Kind), Failed> {
-    let known = known_as(key).ok_or_else(|| {
+fn path_of(by: By, key: &str) -> Result<(Vec<String>, Kind), Failed> {
+    let of_set_up = || OF_SET_UP.iter().find(|known| by == By::SetUp && known.key == key);
+    let known = known_as(key).or_else(of_set_up).ok_or_else(|| {
         Failed::about(key, format!("{key}: there is no such setting, or it is changed in the config file alone"))
     })?;
     let parts = match (name_in(known, key), known.key.split_once(".*.")) {

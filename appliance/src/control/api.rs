@@ -127,7 +127,8 @@ pub fn handle(
         Request::SettingSet { changes } => done(setting::set(node, &changes)?),
         Request::SetUpShow => done(setup::show(node)?),
         Request::SetUpType { fields } => done(setup::type_in(node, fields)?),
-        Request::SetUpApply { set_up } => done(setup::apply(node, &set_up)?),
+        Request::SetUpApply { set_up, typed } => done(setup::apply(node, &set_up, typed)?),
+        Request::SetUpTest => done(setup::test(node)?),
         Request::Restart => {
             node.ask_to_restart();
             done(Acknowledged { message: "the box is restarting".into() })

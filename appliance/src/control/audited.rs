@@ -88,10 +88,15 @@ pub(super) fn request_told(request: &Request) -> (String, Value) {
 fn forget_secrets(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            fields.retain(|name, _| !["code", "password", "password_hash"].contains(&name.as_str()));
+            fields.retain(|name, _| !["code", "password", "password_hash", "secret"].contains(&name.as_str()));
             fields.values_mut().for_each(forget_secrets);
         }
         Value::Array(items) => items.iter_mut().for_each(forget_secrets),
+        // Behind the host may stand all that protects who is called there.
+        Value::String(text) if text.starts_with("https://") => {
+            let host = text.split('/').nth(2).unwrap_or_default();
+            *text = format!("https://{host}/…");
+        }
         _ => {}
     }
 }
@@ -140,7 +145,13 @@ mod tests {
         assert!(!request_told(&reset).1.to_string().contains("Tram"));
         let text = "set_up = 1\nname = 'bonn'\n[head_office]\naddress = 'hub:4433'\ncode = '417-528-361'\n";
         let set_up = Box::new(crate::setup::SetUp::read(text).expect("sound"));
-        let told = request_told(&Request::SetUpApply { set_up }).1.to_string();
+        let told = request_told(&Request::SetUpApply { set_up, typed: false }).1.to_string();
         assert!(!told.contains("528") && told.contains("hub:4433"), "{told}");
+        let text = "set_up = 1\n[notices.mail]\nto = ['a@b.de']\nfrom = 'c@d.de'\nserver = 'mail.d.de:465'\nuser = 'c'\npassword = 'seven barges'\n\
+                    [notices.webhook]\naddress = 'https://alerts.example.org/hidden/path'\nsecret = 'by which it is signed'\n";
+        let set_up = Box::new(crate::setup::SetUp::read(text).expect("sound"));
+        let told = request_told(&Request::SetUpApply { set_up, typed: false }).1.to_string();
+        assert!(["seven", "hidden", "by which"].iter().all(|secret| !told.contains(secret)), "{told}");
+        assert!(told.contains("mail.d.de:465") && told.contains("https://alerts.example.org/"), "{told}");
     }
 }

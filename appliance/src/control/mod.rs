@@ -25,7 +25,7 @@ pub mod restore;
 mod retention;
 mod scrub;
 pub mod server;
-mod setting;
+pub(crate) mod setting;
 mod setup;
 mod snapshot;
 pub mod status;
@@ -518,7 +518,12 @@ pub enum Request {
     SetUpApply {
         /// Which.
         set_up: Box<crate::setup::SetUp>,
+        /// With the secrets that were typed on the page.
+        #[serde(default)]
+        typed: bool,
     },
+    /// Sees whether those would be told of whom somebody types that they are to get notices: a list of [`reports::NoticeTried`].
+    SetUpTest,
     /// Ends the box in order and starts it again.
     Restart,
     /// Ends the box in order.

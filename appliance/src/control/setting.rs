@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Failed;
 use super::reports::{Acknowledged, Settings};
-use crate::config::settings;
+use crate::config::settings::{self, By};
 use crate::node::Node;
 
 /// One change of the file at a time.
@@ -25,9 +25,19 @@ pub(super) fn list(node: &Node) -> Result<Settings, Failed> {
 
 /// Changes some; nothing where one of them makes no sense.
 pub(super) fn set(node: &Node, changes: &BTreeMap<String, Option<Value>>) -> Result<Acknowledged, Failed> {
+    set_by(By::Anybody, node, changes)
+}
+
+/// The config file as it would be with these changes.
+pub(crate) fn changed_by(by: By, node: &Node, changes: &BTreeMap<String, Option<Value>>) -> Result<String, Failed> {
+    settings::changed_by(by, &read(&node.config.file)?, changes)
+}
+
+/// Changes some, by whom it is.
+pub(crate) fn set_by(by: By, node: &Node, changes: &BTreeMap<String, Option<Value>>) -> Result<Acknowledged, Failed> {
     let _one = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
     let before = read(&node.config.file)?;
-    let text = settings::changed(&before, changes)?;
+    let text = settings::changed_by(by, &before, changes)?;
     if text != before {
         write(&node.config.file, &text).map_err(|error| failed(&node.config.file, "written", &error))?;
     }

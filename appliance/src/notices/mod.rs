@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use crate::accounts::audit::Audit;
 use crate::clock;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::control::reports;
 use crate::control::status;
 use crate::node::Node;
@@ -45,6 +45,8 @@ pub const EVERY: Duration = Duration::from_secs(2);
 const LOOKS: [u64; 2] = [1, 60];
 /// How long a way may take for one try.
 const TRY: Duration = Duration::from_secs(120);
+/// How long somebody waits for what comes of a test: shorter than a page waits for the box.
+const TEST: Duration = Duration::from_secs(45);
 /// Entries of the audit log that are looked at, or sent on, at once.
 const ENTRIES: usize = 200;
 /// How long the end of the box waits for the file.
@@ -124,6 +126,29 @@ impl Notices {
 
     /// Sees whether something arrives, by one way or by all.
     pub(crate) fn test(&self, way: Option<&str>) -> Vec<reports::NoticeTried> {
+        let (indices, ways): (Vec<usize>, Vec<Way>) = self
+            .ways
+            .iter()
+            .enumerate()
+            .filter(|(_, found)| way.is_none_or(|way| way == found.name()))
+            .map(|(index, way)| (index, way.clone()))
+            .unzip();
+        let tried = self.all_tried(&ways);
+        for (index, _) in indices.into_iter().zip(&tried).filter(|(_, tried)| tried.arrived) {
+            // What waits need wait no longer.
+            self.lock().states[index].next = None;
+            self.woken.notify_all();
+        }
+        tried
+    }
+
+    /// Sees whether something would arrive if the config were so.
+    pub(crate) fn try_out(&self, config: &config::Notices) -> Vec<reports::NoticeTried> {
+        self.all_tried(&Way::all(config))
+    }
+
+    /// Has each of these ways tell something that means nothing. All at once: one that never answers takes its whole time.
+    fn all_tried(&self, ways: &[Way]) -> Vec<reports::NoticeTried> {
         let item = Item {
             kind: Kind::Event,
             severity: Severity::Note,
@@ -133,32 +158,18 @@ impl Notices {
             since: now(),
         };
         let notice = Notice { n: 0, at: now(), items: vec![item], ..Notice::default() };
-        let telling = Telling { notice, skipped: 0, test: true };
-        let wanted = self.ways.iter().enumerate().filter(|(_, found)| way.is_none_or(|way| way == found.name()));
-        // All at once: one that never answers takes its whole time.
-        let under_way: Vec<_> = wanted
-            .map(|(index, way)| (index, way, attempt(way, &self.speaker, &Task::Tell(telling.clone()))))
-            .collect();
-        let mut tried = Vec::new();
-        for (index, way, answer) in under_way {
-            let outcome = match self.wait_for(&answer, TRY) {
+        let task = Task::Tell(Telling { notice, skipped: 0, test: true });
+        let begun = Instant::now();
+        let under_way: Vec<_> = ways.iter().map(|way| (way, attempt(way, &self.speaker, &task))).collect();
+        let tried = under_way.into_iter().map(|(way, answer)| {
+            let outcome = match self.wait_for(&answer, TEST.saturating_sub(begun.elapsed())) {
                 Waited::Ended(outcome) => outcome,
                 Waited::Late | Waited::Stopping => Err(late()),
             };
-            if outcome.is_ok() {
-                // What waits need wait no longer.
-                self.lock().states[index].next = None;
-                self.woken.notify_all();
-            }
             let error = outcome.err().map(|trouble| trouble.why);
-            tried.push(reports::NoticeTried {
-                way: way.name().into(),
-                target: way.target(),
-                arrived: error.is_none(),
-                error,
-            });
-        }
-        tried
+            reports::NoticeTried { way: way.name().into(), target: way.target(), arrived: error.is_none(), error }
+        });
+        tried.collect()
     }
 
     /// What was told, what is wrong, and how the ways do.

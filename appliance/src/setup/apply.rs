@@ -12,10 +12,12 @@ use serde_json::Value;
 
 use super::check::Every;
 use super::kept::Kept;
-use super::{Administrator, Dataset, HeadOffice, Line, SetUp};
+use super::secrets::Secrets;
+use super::{Administrator, Dataset, HeadOffice, Line, Notices, SetUp};
+use crate::config::settings::By;
 use crate::control::dataset::volume_bytes;
 use crate::control::reports::{Peer, Settings};
-use crate::control::{Failed, Request, api};
+use crate::control::{Failed, Request, api, setting};
 use crate::node::Node;
 
 /// One at a time.
@@ -40,15 +42,19 @@ pub fn take(node: &Arc<Node>, set_up: &SetUp) -> Result<(), Failed> {
         tracing::info!("the set-up file is passed over: this box has an owner, or has taken it already");
         return Ok(());
     }
-    begin(node, set_up)?;
+    begin(node, set_up, false)?;
     Kept::change(&node.store, |kept| {
         kept.taken = Some(hash);
         Ok(())
     })
 }
 
-/// Begins to apply a set-up. True where the box starts again for it, and does the rest after that.
-pub fn begin(node: &Arc<Node>, set_up: &SetUp) -> Result<bool, Failed> {
+/// Begins to apply a set-up, `typed` with the secrets that were typed for it. True where the box starts again for it, and does the rest after that.
+pub fn begin(node: &Arc<Node>, set_up: &SetUp, typed: bool) -> Result<bool, Failed> {
+    let secrets = Secrets::of(&node.data);
+    let typed = |secret| Some(secret).filter(|_| typed).and_then(|secret| secrets.typed(secret));
+    let notices = set_up.notices.clone().map(|notices| notices.with_typed(typed));
+    let set_up = &SetUp { notices, ..set_up.clone() };
     set_up.check()?;
     if set_up.administrator.is_some() && node.accounts.claimed() {
         let sentence = "this box has an owner, and takes no first administrator from a file: leave `administrator` out";
@@ -56,15 +62,19 @@ pub fn begin(node: &Arc<Node>, set_up: &SetUp) -> Result<bool, Failed> {
     }
     let settings = settings(node, set_up)?;
     Kept::change(&node.store, |kept| {
-        (kept.applying, kept.outcomes) = (Some(set_up.clone()), Vec::new());
+        let notices = set_up.notices.clone().map(Notices::without_secrets);
+        (kept.applying, kept.outcomes) = (Some(SetUp { notices, ..set_up.clone() }), Vec::new());
         Ok(())
     })?;
-    let changed = change(node, settings).inspect_err(|_| {
+    let brought = set_up.notices.iter().flat_map(Notices::secrets).collect::<Vec<_>>();
+    let laid_down = brought.iter().try_for_each(|(secret, text)| secrets.bring(*secret, text));
+    let changed = laid_down.and_then(|()| change(node, settings)).inspect_err(|_| {
         let forgotten = Kept::change(&node.store, |kept| {
             kept.applying = None;
             Ok(())
         });
-        if let Err(failed) = forgotten {
+        let taken_back = brought.iter().try_for_each(|(secret, _)| secrets.take_back(*secret));
+        if let Err(failed) = forgotten.and(taken_back) {
             tracing::error!(%failed, "a set-up that was refused is still taken for one that is to be done");
         }
     })?;
@@ -86,6 +96,9 @@ fn settings(node: &Arc<Node>, set_up: &SetUp) -> Result<BTreeMap<String, Option<
             settings.insert(key.to_owned(), Some(value));
         }
     }
+    let secrets = Secrets::of(&node.data);
+    let files = set_up.notices.iter().flat_map(|notices| notices.with_secrets(|secret| secrets.file(secret)));
+    settings.extend(files.map(|(key, value)| (key.to_owned(), Some(value))));
     Ok(settings)
 }
 
@@ -94,7 +107,7 @@ fn change(node: &Arc<Node>, changes: BTreeMap<String, Option<Value>>) -> Result<
     if changes.is_empty() {
         return Ok(false);
     }
-    ask(node, Request::SettingSet { changes })?;
+    setting::set_by(By::SetUp, node, &changes)?;
     let settings: Settings = read(ask(node, Request::SettingList)?)?;
     Ok(settings.pending)
 }
@@ -113,6 +126,7 @@ fn read<T: DeserializeOwned>(value: Value) -> Result<T, Failed> {
 pub fn go_on(node: &Arc<Node>) -> Result<(), Failed> {
     let _one = GOING_ON.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(set_up) = Kept::of(&node.store)?.applying else { return Ok(()) };
+    Secrets::of(&node.data).settle()?;
     let mut outcomes = Vec::new();
     let mut note = |part: &str, what: String, outcome: Result<(), Failed>| {
         if let Err(failed) = &outcome {
@@ -122,7 +136,7 @@ pub fn go_on(node: &Arc<Node>) -> Result<(), Failed> {
         outcomes.push(Outcome { part: part.into(), what, problem });
     };
     if !set_up.all_settings().is_empty() {
-        note("settings", "name, clock, and who may back up".into(), Ok(()));
+        note("settings", "name, clock, who may back up, and who gets notices".into(), Ok(()));
     }
     for dataset in &set_up.dataset {
         note("dataset", dataset.what(), make(node, dataset));

@@ -1,5 +1,7 @@
 //! What of a set-up makes no sense, before any of it is done.
 
+use std::collections::BTreeMap;
+
 use jiff::tz::TimeZone;
 use narrowboat_wan::link::Code;
 use narrowboat_wan::peer::PeerAddress;
@@ -34,8 +36,11 @@ impl SetUp {
 
     /// All that makes no sense, by its field.
     pub fn problems(&self) -> Vec<Failed> {
-        let mut problems: Vec<Failed> =
-            self.all_settings().into_iter().filter_map(|(key, value)| self.setting(key, value).err()).collect();
+        // Those of notices make sense together, or not at all.
+        let (together, alone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            self.all_settings().into_iter().partition(|(key, _)| key.starts_with("notices."));
+        let each = alone.into_iter().filter_map(|(key, value)| self.setting(key, value).err());
+        let mut problems: Vec<Failed> = each.collect();
         // What stands in two settings is wrong once.
         problems.dedup_by(|one, other| one.field == other.field);
         let mut note = |outcome: Result<(), Failed>| problems.extend(outcome.err());
@@ -45,6 +50,7 @@ impl SetUp {
             let sentence = "this is no argon2id hash as the page writes it";
             note(Err(Failed::about("administrator.password_hash", sentence)));
         }
+        note(self.notices.clone().unwrap_or_default().check(together));
         if self.dataset.len() > DATASETS_MAX {
             note(Err(Failed::about("dataset", format!("a set-up has at most {DATASETS_MAX} datasets"))));
         }

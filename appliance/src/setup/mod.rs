@@ -5,7 +5,9 @@
 pub mod apply;
 mod check;
 pub mod kept;
+pub mod notices;
 pub mod places;
+pub mod secrets;
 pub mod typed;
 
 use std::collections::BTreeMap;
@@ -15,6 +17,7 @@ use serde_json::Value;
 
 use crate::control::Failed;
 use crate::retention::Rules;
+pub use notices::Notices;
 
 /// The version of the format.
 const VERSION: u32 = 1;
@@ -48,6 +51,9 @@ pub struct SetUp {
     /// How much of the line they may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<Line>,
+    /// Who is told by the box itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notices: Option<Notices>,
     /// Other settings, by their keys.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, Value>,
@@ -130,6 +136,7 @@ impl Default for SetUp {
             dataset: Vec::new(),
             head_office: None,
             line: None,
+            notices: None,
             settings: BTreeMap::new(),
         }
     }
@@ -178,6 +185,7 @@ impl SetUp {
             say("nfs.allow", allowed.clone());
             say("iscsi.allow", allowed);
         }
+        self.notices.iter().flat_map(Notices::settings).for_each(|(key, value)| say(key, value));
         settings
     }
 

@@ -1,4 +1,5 @@
-use super::typed::{KEEP, Typed, problems, set_up};
+use super::secrets::Secret;
+use super::typed::{KEEP, Typed, problems, set_up, set_up_with};
 use super::*;
 
 /// The page of the format, with its example.
@@ -15,6 +16,11 @@ fn the_example_of_the_page_is_read_and_written() {
     let said = |key: &str| settings[key].clone().expect("a value");
     assert_eq!(said("name"), "office-bonn");
     assert_eq!(said("nfs.allow"), serde_json::json!(["192.168.7.0/24", "127.0.0.0/8", "::1/128"]));
+    assert_eq!(
+        (said("notices.mail.to"), said("notices.syslog.server")),
+        (serde_json::json!(["it@example.org"]), "log.example.org:514".into())
+    );
+    assert!(!settings.values().flatten().any(|value| value.to_string().contains("knows it")), "no secret is a setting");
     let doors: Vec<&str> = read.doors().iter().map(|(key, _)| *key).collect();
     assert_eq!(doors, ["nfs.listen", "iscsi.listen", "wan.listen"]);
 }
@@ -42,6 +48,22 @@ fn what_makes_no_sense_is_refused_and_says_where() {
         ("set_up = 1\n[line]\ncalendar = 'mondays quick'", "line.calendar"),
         ("set_up = 1\n[settings]\n'hook.a.freeze' = 'rm'", "hook.a.freeze"),
         ("set_up = 1\n[settings]\n'scrub.every' = 'often'", "scrub.every"),
+        ("set_up = 1\n[notices.mail]\nserver = 'mail.d.de:465'", "notices.mail.to"),
+        ("set_up = 1\n[notices.mail]\nto = ['a@b.de']\nserver = 'mail.d.de:465'", "notices.mail.from"),
+        ("set_up = 1\n[notices.mail]\nto = ['a@b.de']\nfrom = 'c@d.de'", "notices.mail.server"),
+        ("set_up = 1\n[notices.mail]\nto = ['nobody']\nfrom = 'c@d.de'\nserver = 'mail.d.de:465'", "notices.mail.to"),
+        ("set_up = 1\n[notices.mail]\nto = ['a@b.de']\nfrom = 'c@d.de'\nserver = 'mail.d.de'", "notices.mail.server"),
+        (
+            "set_up = 1\n[notices.mail]\nto = ['a@b.de']\nfrom = 'c@d.de'\nserver = 'mail.d.de:465'\nuser = 'c'",
+            "notices.mail.password",
+        ),
+        (
+            "set_up = 1\n[notices.mail]\nto = ['a@b.de']\nfrom = 'c@d.de'\nserver = 'mail.d.de:465'\nuser = 'c'\npassword = \"a\\nb\"",
+            "notices.mail.password",
+        ),
+        ("set_up = 1\n[notices.webhook]\naddress = 'http://a.de/'", "notices.webhook.address"),
+        ("set_up = 1\n[notices.syslog]\nserver = 'log'", "notices.syslog.server"),
+        ("set_up = 1\n[settings]\n'notices.mail.password_file' = '/etc/shadow'", "notices.mail.password_file"),
         ("set_up = 1\n[administrator]\nuser = 'anna'\npassword_hash = 'secret'", "administrator.password_hash"),
     ];
     for (text, field) in cases {
@@ -59,6 +81,21 @@ fn what_makes_no_sense_is_refused_and_says_where() {
 fn secrets_are_in_no_debug_output() {
     let text = "set_up = 1\n[head_office]\naddress = 'hub:4433'\ncode = '417-528-361'";
     assert!(!format!("{:?}", SetUp::read(text).expect("sound")).contains("528"));
+    let text = "set_up = 1\n[notices.mail]\nto = ['a@b.de']\nfrom = 'c@d.de'\nserver = 'mail.d.de:465'\nuser = 'c'\npassword = 'seven barges'\n\
+                [notices.webhook]\naddress = 'https://alerts.example.org/hidden'\nsecret = 'signed by it'\n";
+    let read = SetUp::read(text).expect("sound");
+    let debug = format!("{read:?}");
+    assert!(["seven", "hidden", "signed"].iter().all(|secret| !debug.contains(secret)), "{debug}");
+    let others = SetUp { notices: read.notices.clone().and_then(Notices::for_others), ..read };
+    let file = others.write().expect("text");
+    assert!(
+        file.contains("mail.d.de:465") && ["seven", "hidden", "signed"].iter().all(|secret| !file.contains(secret))
+    );
+    SetUp::read(&file).expect("another box takes it");
+}
+
+fn none(_: Secret) -> Option<String> {
+    None
 }
 
 fn typed(fields: &[(&str, &str)]) -> Typed {
@@ -83,7 +120,7 @@ fn what_is_typed_is_a_set_up() {
         ("line_calendar", "mon-fri 08:00-18:00 4Mbit"),
     ]);
     let read = set_up(&all);
-    assert_eq!(problems(&all), BTreeMap::new());
+    assert_eq!(problems(&all, none), BTreeMap::new());
     assert_eq!(read.networks.len(), 3);
     assert_eq!(read.dataset[0].bytes(), Ok(Some(1_500_000_000_000)));
     assert_eq!(read.dataset[0].keep, Some(KEEP));
@@ -91,7 +128,7 @@ fn what_is_typed_is_a_set_up() {
     let wrong = |field: &str, value: &str| {
         let mut typed = all.clone();
         typed.insert(field.into(), value.into());
-        problems(&typed).into_keys().collect::<Vec<_>>()
+        problems(&typed, none).into_keys().collect::<Vec<_>>()
     };
     for (field, value) in [
         ("name", "a b"),
@@ -108,5 +145,40 @@ fn what_is_typed_is_a_set_up() {
         assert_eq!(wrong(field, value), [field], "{value}");
     }
     let both: Typed = typed(&[("name", "a b"), ("networks", "x"), ("line", "rate"), ("line_rate", "fast")]);
-    assert_eq!(problems(&both).into_keys().collect::<Vec<_>>(), ["line_rate", "name", "networks"]);
+    assert_eq!(problems(&both, none).into_keys().collect::<Vec<_>>(), ["line_rate", "name", "networks"]);
+}
+
+#[test]
+fn who_is_told_is_typed_and_what_is_secret_of_it_comes_from_elsewhere() {
+    let mut all = typed(&[
+        ("notices_mail_to", "anna@example.org; Otto <otto@example.org>"),
+        ("notices_mail_server", "mail.example.org:465"),
+        ("notices_mail_user", "box"),
+        ("notices_webhook_address", "https://alerts.example.org/box"),
+        ("notices_syslog_server", "log.example.org:514"),
+    ]);
+    let secret = |secret: Secret| Some(format!("{secret:?}"));
+    assert_eq!(problems(&all, secret), BTreeMap::new());
+    let notices = set_up_with(&all, secret).notices.expect("somebody is told");
+    let mail = notices.mail.clone().expect("mail");
+    assert_eq!(
+        (mail.to.len(), mail.from.as_deref(), mail.password.as_deref()),
+        (2, Some("anna@example.org"), Some("MailPassword"))
+    );
+    assert_eq!(notices.secrets().len(), 2);
+    assert_eq!(problems(&all, none).into_keys().collect::<Vec<_>>(), ["notices_mail_password"]);
+    all.remove("notices_mail_user");
+    assert_eq!(problems(&all, none), BTreeMap::new());
+    let unsaid = set_up_with(&all, secret).notices.expect("somebody is told");
+    assert_eq!(unsaid.mail.and_then(|mail| mail.password), None, "nobody signs in");
+    for (field, value) in [
+        ("notices_mail_to", "everybody"),
+        ("notices_mail_server", "mail"),
+        ("notices_mail_from", "me"),
+        ("notices_webhook_address", "http://a.de"),
+        ("notices_syslog_server", "log"),
+    ] {
+        let typed: Typed = all.clone().into_iter().chain([(field.to_owned(), value.to_owned())]).collect();
+        assert_eq!(problems(&typed, none).into_keys().collect::<Vec<_>>(), [field], "{value}");
+    }
 }

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use super::notices::{Mail, Notices, Syslog, Webhook};
+use super::secrets::Secret;
 use super::{Dataset, HeadOffice, Line, SetUp};
 use crate::retention::Rules;
 
@@ -24,14 +26,42 @@ pub fn set_up(typed: &Typed) -> SetUp {
         dataset: dataset(&text, &owned).into_iter().collect(),
         head_office: head_office(&owned),
         line: line(&text, &owned),
+        notices: notices(&text, &owned),
         ..SetUp::default()
     }
 }
 
+/// The same with what is secret of it.
+pub fn set_up_with(typed: &Typed, secret: impl Fn(Secret) -> Option<String>) -> SetUp {
+    let set_up = set_up(typed);
+    SetUp { notices: set_up.notices.clone().map(|notices| notices.with_typed(secret)), ..set_up }
+}
+
 /// What is wrong with what was typed, by the name of its field on the page.
-pub fn problems(typed: &Typed) -> BTreeMap<String, String> {
-    let problems = set_up(typed).problems().into_iter();
+pub fn problems(typed: &Typed, secret: impl Fn(Secret) -> Option<String>) -> BTreeMap<String, String> {
+    let problems = set_up_with(typed, secret).problems().into_iter();
     problems.map(|failed| (failed.field.unwrap_or_default().replace('.', "_"), failed.message)).collect()
+}
+
+/// Who is told. What is secret of it is not here: [`super::secrets`].
+fn notices<'t>(text: &impl Fn(&str) -> Option<&'t str>, owned: &impl Fn(&str) -> Option<String>) -> Option<Notices> {
+    let to: Vec<String> = text("notices_mail_to")
+        .map(|to| to.split([',', ';', '\n']).map(str::trim).filter(|to| !to.is_empty()).map(str::to_owned).collect())
+        .unwrap_or_default();
+    let (server, user) = (owned("notices_mail_server"), owned("notices_mail_user"));
+    // Most servers want to know the sender, and know whoever gets it.
+    let from = owned("notices_mail_from").or_else(|| to.first().cloned());
+    let mail = (!to.is_empty() || server.is_some() || user.is_some()).then_some(Mail {
+        to,
+        from,
+        server,
+        user,
+        password: None,
+    });
+    let webhook = owned("notices_webhook_address").map(|address| Webhook { address, secret: None });
+    let syslog = owned("notices_syslog_server").map(|server| Syslog { server });
+    let any = mail.is_some() || webhook.is_some() || syslog.is_some();
+    any.then_some(Notices { mail, webhook, syslog })
 }
 
 /// Texts between commas, semicolons or spaces.

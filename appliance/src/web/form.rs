@@ -1,5 +1,6 @@
 //! A form as it was sent, with what is wrong with it: what comes back holds all that was typed, but secrets.
 
+use super::show::Moment;
 use crate::control::Failed;
 use crate::units::{ByteSize, parse_duration};
 
@@ -8,11 +9,16 @@ pub(super) const TOKEN: &str = "form";
 /// The name under which a problem of the whole form stands.
 pub(super) const WHOLE: &str = "";
 
+/// The field that says which of two moments is meant.
+pub(super) const WHICH: &str = "which";
+
 /// Values of fields, and a sentence for each that is wrong, in their order on the page.
 #[derive(Clone, Default)]
 pub(super) struct Form {
     values: Vec<(String, String)>,
     problems: Vec<(String, String)>,
+    /// Of a moment that the clock showed twice: both, each with its offset.
+    twice: Vec<(String, String)>,
     /// The token for the form when it is shown.
     pub token: String,
 }
@@ -30,6 +36,7 @@ impl Form {
         Form {
             values,
             problems: Vec::new(),
+            twice: Vec::new(),
             token: tokens.into_iter().next().map(|(_, token)| token).unwrap_or_default(),
         }
     }
@@ -98,6 +105,33 @@ impl Form {
 
     fn understood(&mut self, name: &str, read: Result<u64, String>) -> Option<u64> {
         read.map_err(|why| self.wrong(name, super::show::sentence(&why))).ok()
+    }
+
+    /// A moment by the clock on the wall, in RFC 3339. Of one that the clock showed twice it is asked which: the field behind it says so then.
+    pub(super) fn moment(&mut self, name: &str, example: &str) -> Option<String> {
+        let text = self.text(name).to_owned();
+        match super::show::instant(&text) {
+            Moment::At(moment) => return Some(moment),
+            Moment::Twice(both) => {
+                let [first, second] = both
+                    .map(|(moment, offset)| if self.is(WHICH, &moment) { Ok(moment) } else { Err((moment, offset)) });
+                match (first, second) {
+                    (Ok(moment), _) | (_, Ok(moment)) => return Some(moment),
+                    (Err(first), Err(second)) => {
+                        self.twice = vec![first, second];
+                        self.wrong(name, "The clock showed that twice, for it was set back: say which.");
+                    }
+                }
+            }
+            Moment::Never => self.wrong(name, "The clock never showed that: it was set forward over it."),
+            Moment::No => self.wrong(name, example),
+        }
+        None
+    }
+
+    /// The two moments of which it is asked which, each with its offset.
+    pub(super) fn twice(&self) -> &[(String, String)] {
+        &self.twice
     }
 
     /// What the box said about it: beside the field that it means, or else beside this one.

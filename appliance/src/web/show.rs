@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 
 use crate::clock;
 use crate::percent;
@@ -48,31 +48,60 @@ pub(super) fn lasting(seconds: &f64) -> String {
 
 /// A moment by the clock on the wall: "23 Nov 2026, 14:05". What is no moment stays as it is.
 pub(super) fn when(rfc3339: &str) -> String {
-    stamped(rfc3339, "%-d %b %Y, %H:%M")
+    stamped(&clock_here(), rfc3339, "%-d %b %Y, %H:%M", true)
 }
 
 /// The same to the second, and as a browser's own field has it: "2026-11-23T14:05:06".
 pub(super) fn local(rfc3339: &str) -> String {
-    stamped(rfc3339, "%Y-%m-%dT%H:%M:%S")
+    stamped(&clock_here(), rfc3339, "%Y-%m-%dT%H:%M:%S", false)
 }
 
 /// The same to the second, for people.
 pub(super) fn precisely(rfc3339: &str) -> String {
-    stamped(rfc3339, "%-d %b %Y, %H:%M:%S")
+    stamped(&clock_here(), rfc3339, "%-d %b %Y, %H:%M:%S", true)
 }
 
-fn stamped(rfc3339: &str, format: &str) -> String {
-    let moment = rfc3339.parse::<Timestamp>().map(|moment| moment.to_zoned(clock_here()));
-    moment.map_or_else(|_| rfc3339.to_owned(), |moment| moment.strftime(format).to_string())
+/// As `format` has it; an hour that is there twice, because the clocks were set back in it, is told from the other by its offset where it is to be `told`.
+fn stamped(zone: &TimeZone, rfc3339: &str, format: &str, told: bool) -> String {
+    let Ok(moment) = rfc3339.parse::<Timestamp>() else { return rfc3339.to_owned() };
+    let moment = moment.to_zoned(zone.clone());
+    let twice = told && matches!(zone.to_ambiguous_timestamp(moment.datetime()).offset(), AmbiguousOffset::Fold { .. });
+    let offset = if twice { moment.strftime(" (%:z)").to_string() } else { String::new() };
+    format!("{}{offset}", moment.strftime(format))
 }
 
-/// The moment that somebody typed by the clock on the wall, or with a zone of its own, in RFC 3339.
-pub(super) fn instant(typed: &str) -> Option<String> {
+/// What somebody typed for a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// This one, in RFC 3339.
+    At(String),
+    /// One of these two: the clock showed that twice, when it was set back. With the offset of each.
+    Twice([(String, String); 2]),
+    /// The clock never showed that, for it was set forward.
+    Never,
+    /// It is none.
+    No,
+}
+
+/// The moment that somebody typed by the clock on the wall, or with an offset of its own.
+pub(super) fn instant(typed: &str) -> Moment {
+    instant_in(&clock_here(), typed)
+}
+
+fn instant_in(zone: &TimeZone, typed: &str) -> Moment {
     if let Ok(moment) = typed.parse::<Timestamp>() {
-        return Some(moment.to_string());
+        return Moment::At(moment.to_string());
     }
-    let time: DateTime = typed.parse().ok()?;
-    Some(time.to_zoned(clock_here()).ok()?.timestamp().to_string())
+    let Ok(time) = typed.parse::<DateTime>() else { return Moment::No };
+    let by = |offset: Offset| offset.to_timestamp(time).map(|moment| moment.to_string());
+    match zone.to_ambiguous_timestamp(time).offset() {
+        AmbiguousOffset::Unambiguous { offset } => by(offset).map_or(Moment::No, Moment::At),
+        AmbiguousOffset::Gap { .. } => Moment::Never,
+        AmbiguousOffset::Fold { before, after } => match (by(before), by(after)) {
+            (Ok(first), Ok(second)) => Moment::Twice([(first, format!("{before}")), (second, format!("{after}"))]),
+            _ => Moment::No,
+        },
+    }
 }
 
 fn clock_here() -> TimeZone {
@@ -88,12 +117,12 @@ pub(super) fn at(seconds: u64, format: &str) -> String {
 
 /// The hour and minute of a moment.
 pub(super) fn time_of_day(rfc3339: &str) -> String {
-    stamped(rfc3339, "%H:%M")
+    stamped(&clock_here(), rfc3339, "%H:%M", true)
 }
 
 /// The day of a moment, or its month where that is enough.
 pub(super) fn day(rfc3339: &str, coarsely: bool) -> String {
-    stamped(rfc3339, if coarsely { "%b %Y" } else { "%-d %b" })
+    stamped(&clock_here(), rfc3339, if coarsely { "%b %Y" } else { "%-d %b" }, false)
 }
 
 /// A length of time as it is typed: "7d", "36h".
@@ -246,11 +275,33 @@ mod tests {
         }
         assert_eq!((length(&604_800), exact_size(&(32 << 30))), ("7d".into(), "32GiB".into()));
         for typed in ["2026-11-23T14:05", "2026-11-23 14:05:00", "2026-11-23T15:05:00+01:00"] {
-            assert_eq!(instant(typed).as_deref(), Some("2026-11-23T14:05:00Z"), "{typed}");
+            assert_eq!(instant(typed), Moment::At("2026-11-23T14:05:00Z".into()), "{typed}");
         }
         for wrong in ["", "yesterday", "2026-13-01T00:00", "99999-01-01T00:00", "14:05", "٢٠٢٦-11-23T14:05"] {
-            assert_eq!(instant(wrong), None, "{wrong}");
+            assert_eq!(instant(wrong), Moment::No, "{wrong}");
         }
         assert_eq!(when("2026-11-23T14:05:06Z"), "23 Nov 2026, 14:05");
+    }
+
+    #[test]
+    fn an_hour_that_is_there_twice_is_two_hours_and_one_that_is_skipped_is_none() {
+        let berlin = TimeZone::get("Europe/Berlin").expect("a zone");
+        let shown = |moment: &str| stamped(&berlin, moment, "%H:%M", true);
+        assert_eq!(
+            [shown("2026-10-25T00:30:00Z"), shown("2026-10-25T01:30:00Z"), shown("2026-10-25T02:30:00Z")],
+            ["02:30 (+02:00)", "02:30 (+01:00)", "03:30"]
+        );
+        assert_eq!(stamped(&berlin, "2026-10-25T01:30:00Z", "%-d %b", false), "25 Oct");
+        let Moment::Twice([first, second]) = instant_in(&berlin, "2026-10-25T02:30") else {
+            panic!("it was there twice")
+        };
+        assert_eq!((first.0.as_str(), second.0.as_str()), ("2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"));
+        assert_eq!((first.1.as_str(), second.1.as_str()), ("+02", "+01"));
+        assert_eq!(instant_in(&berlin, "2026-03-29T02:30"), Moment::Never);
+        assert_eq!(instant_in(&berlin, "2026-03-29T03:30"), Moment::At("2026-03-29T01:30:00Z".into()));
+        // With an offset it is said which.
+        assert_eq!(instant_in(&berlin, "2026-10-25T02:30+01:00"), Moment::At("2026-10-25T01:30:00Z".into()));
+        let kolkata = TimeZone::get("Asia/Kolkata").expect("a zone");
+        assert_eq!(instant_in(&kolkata, "2026-10-25T02:30"), Moment::At("2026-10-24T21:00:00Z".into()));
     }
 }

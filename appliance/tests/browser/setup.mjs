@@ -37,6 +37,8 @@ await look("head-office");
 await next("button.main");
 await look("line");
 await next("button.main");
+await look("notices");
+await next("button.main");
 await look("summary");
 await next("button.main");
 await look("wait");

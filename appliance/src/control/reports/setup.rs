@@ -9,6 +9,9 @@ use crate::setup::apply::Outcome;
 pub struct SetUpState {
     /// What was typed, by field.
     pub typed: BTreeMap<String, String>,
+    /// Fields of which something secret was typed, which nobody is shown.
+    #[serde(default)]
+    pub secrets: Vec<String>,
     /// What of it makes no sense, by field.
     pub problems: BTreeMap<String, String>,
     /// Whether something is still to be done.

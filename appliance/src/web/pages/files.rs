@@ -14,7 +14,7 @@ use crate::control::reports::{Snapshot, Status};
 use crate::control::{Failed, Request};
 use crate::percent;
 use crate::web::download::{Line, answer};
-use crate::web::form::{Form, WHOLE};
+use crate::web::form::{Form, WHICH, WHOLE};
 use crate::web::show;
 use crate::web::visitor::{Path, Signed, Visitor};
 
@@ -95,9 +95,9 @@ async fn gather(signed: &Signed, name: &str) -> Result<Response, Response> {
     let holds = signed.query.text("holds").to_owned();
     let mut form = signed.form().with("holds", &holds).with("when", signed.query.text("when"));
     if !signed.query.text("when").is_empty() {
-        match show::instant(signed.query.text("when")) {
-            Some(moment) => return Err(to(&place(name, &moment, &path))),
-            None => form.wrong("when", "Write it as in 2026-11-22 07:30."),
+        form = form.with(WHICH, signed.query.text(WHICH));
+        if let Some(moment) = form.moment("when", "Write it as in 2026-11-22 07:30.") {
+            return Err(to(&place(name, &moment, &path)));
         }
     }
     let mut snapshots: Vec<Snapshot> =

@@ -6,11 +6,11 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 
 use super::{Frame, missing, of_form, refused, show_page, to};
-use crate::control::reports::{SetUpBegun, SetUpState};
+use crate::control::reports::{NoticeTried, SetUpBegun, SetUpState};
 use crate::control::{Failed, Request};
 use crate::setup::apply::Outcome;
 use crate::setup::typed::{self, Typed};
-use crate::setup::{HeadOffice, SetUp};
+use crate::setup::{HeadOffice, Notices, SetUp};
 use crate::web::form::{Form, WHOLE};
 use crate::web::show;
 use crate::web::visitor::{Change, Path, Signed};
@@ -22,7 +22,7 @@ struct Step {
     fields: &'static [&'static str],
 }
 
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     Step { path: "place", title: "This place", fields: &["name", "time_zone"] },
     Step { path: "clients", title: "Who may back up", fields: &["networks"] },
     Step {
@@ -32,6 +32,20 @@ const STEPS: [Step; 5] = [
     },
     Step { path: "head-office", title: "Head office", fields: &["head_office_address", "head_office_code"] },
     Step { path: "line", title: "The line", fields: &["line", "line_rate", "line_calendar"] },
+    Step {
+        path: "notices",
+        title: "Notices",
+        fields: &[
+            "notices_mail_to",
+            "notices_mail_server",
+            "notices_mail_user",
+            "notices_mail_password",
+            "notices_mail_from",
+            "notices_webhook_address",
+            "notices_webhook_secret",
+            "notices_syslog_server",
+        ],
+    },
 ];
 
 /// Where the steps lead.
@@ -55,12 +69,27 @@ struct StepPage {
     state: SetUpState,
     /// Where the step before is; nothing at the first.
     back: bool,
+    /// What came of a test.
+    tried: Vec<NoticeTried>,
 }
 
 impl StepPage {
     /// Whether the time zone is none of those that are offered.
     fn is_other_zone(&self) -> bool {
         !self.state.zones.iter().any(|zone| self.form.is("time_zone", zone))
+    }
+
+    /// What is said of a field with something secret.
+    fn secret_hint(&self, field: &str, empty: &'static str) -> &'static str {
+        match self.state.secrets.iter().any(|kept| kept == field) {
+            true => "It is kept, and shown to nobody. Empty: it stays.",
+            false => empty,
+        }
+    }
+
+    /// Whether something was typed into one of these.
+    fn is_any(&self, fields: &[&str; 3]) -> bool {
+        fields.iter().any(|field| !self.form.text(field).is_empty() || self.form.problem(field).is_some())
     }
 }
 
@@ -185,7 +214,7 @@ pub(super) async fn step(Path(path): Path<String>, signed: Signed) -> Response {
             let all = typed(&state, &signed);
             let form =
                 STEPS[place].fields.iter().fold(signed.form(), |form, field| form.with(field, all[*field].clone()));
-            show_step(&signed, place, form, state)
+            show_step(&signed, place, form, state, Vec::new())
         }
         Err(response) => response,
     }
@@ -193,10 +222,10 @@ pub(super) async fn step(Path(path): Path<String>, signed: Signed) -> Response {
 
 const NO_STEP: &str = "there is no such step of the set-up";
 
-fn show_step(signed: &Signed, place: usize, form: Form, state: SetUpState) -> Response {
+fn show_step(signed: &Signed, place: usize, form: Form, state: SetUpState, tried: Vec<NoticeTried>) -> Response {
     let step = &STEPS[place];
     let frame = frame(signed, step.title);
-    show_page(of_form(&form), &StepPage { frame, stages: stages(place), step, form, state, back: place > 0 })
+    show_page(of_form(&form), &StepPage { frame, stages: stages(place), step, form, state, back: place > 0, tried })
 }
 
 pub(super) async fn next(Path(path): Path<String>, Change { signed, mut form }: Change) -> Response {
@@ -221,13 +250,23 @@ pub(super) async fn next(Path(path): Path<String>, Change { signed, mut form }: 
     for (field, sentence) in step.fields.iter().filter_map(|field| state.problems.get_key_value(*field)) {
         form.wrong(field, show::sentence(sentence));
     }
+    if form.is_good() && form.is("go", "test") {
+        return match signed.request::<Vec<NoticeTried>>(Request::SetUpTest).await {
+            Ok(tried) => show_step(&signed, place, form, state, tried),
+            Err(failed) if failed.kind == "refused" => {
+                form.failed(WHOLE, &failed);
+                show_step(&signed, place, form, state, Vec::new())
+            }
+            Err(failed) => refused(&failed),
+        };
+    }
     if form.is_good() {
         return match STEPS.get(place + 1).filter(|_| !form.is("go", "summary")) {
             Some(next) => to(&format!("/setup/{}", next.path)),
             None => to(SUMMARY),
         };
     }
-    show_step(&signed, place, form, state)
+    show_step(&signed, place, form, state, Vec::new())
 }
 
 pub(super) async fn summary(signed: Signed) -> Response {
@@ -268,6 +307,16 @@ fn rows(typed: &Typed, state: &SetUpState) -> Vec<Row> {
         "All of them, until somebody deletes them".into()
     };
     let networks = if set_up.networks.is_empty() { "This box alone".into() } else { set_up.networks.join(", ") };
+    let notices = set_up.notices.clone().unwrap_or_default();
+    let mut told = Vec::new();
+    told.extend(notices.mail.map(|mail| {
+        format!("Mail to {} through {}", mail.to.join(", "), mail.server.unwrap_or_else(|| "no server yet".into()))
+    }));
+    told.extend(
+        notices.webhook.map(|hook| format!("a call to {}", hook.address.split('/').nth(2).unwrap_or("an address"))),
+    );
+    told.extend(notices.syslog.map(|log| format!("the log server {}", log.server)));
+    let told = if told.is_empty() { "Nobody, for now".into() } else { show::capital(&told.join("; ")) };
     vec![
         row(0, "Name", said(&set_up.name, "As it is")),
         row(0, "Time zone", said(&set_up.time_zone, "As it is")),
@@ -277,10 +326,12 @@ fn rows(typed: &Typed, state: &SetUpState) -> Vec<Row> {
         row(3, "Head office", set_up.head_office.map_or("Later".into(), |head| head.address)),
         row(3, "Copied there", copied),
         row(4, "Of the line", line(set_up.line.as_ref())),
+        row(5, "Who gets notices", told),
     ]
 }
 
-const HREFS: [&str; 5] = ["/setup/place", "/setup/clients", "/setup/dataset", "/setup/head-office", "/setup/line"];
+const HREFS: [&str; 6] =
+    ["/setup/place", "/setup/clients", "/setup/dataset", "/setup/head-office", "/setup/line", "/setup/notices"];
 
 fn line(line: Option<&crate::setup::Line>) -> String {
     let Some(line) = line else { return "All that it has".into() };
@@ -308,7 +359,7 @@ pub(super) async fn apply(Change { signed, mut form }: Change) -> Response {
     if set_up.head_office.is_none() {
         set_up.dataset.iter_mut().for_each(|dataset| dataset.every = None);
     }
-    match carry_out(&signed, set_up).await {
+    match carry_out(&signed, set_up, true).await {
         Ok(response) => response,
         Err(failed) if failed.kind == "refused" => {
             form.failed(WHOLE, &failed);
@@ -318,8 +369,8 @@ pub(super) async fn apply(Change { signed, mut form }: Change) -> Response {
     }
 }
 
-async fn carry_out(signed: &Signed, set_up: SetUp) -> Result<Response, Failed> {
-    let begun: SetUpBegun = signed.request(Request::SetUpApply { set_up: Box::new(set_up) }).await?;
+async fn carry_out(signed: &Signed, set_up: SetUp, typed: bool) -> Result<Response, Failed> {
+    let begun: SetUpBegun = signed.request(Request::SetUpApply { set_up: Box::new(set_up), typed }).await?;
     signed.web.live.forget();
     Ok(if begun.restarting {
         show_page(StatusCode::OK, &Wait { frame: frame(signed, "One moment") })
@@ -349,10 +400,21 @@ pub(super) async fn save(signed: Signed) -> Response {
     let set_up = typed::set_up(&typed(&state, &signed));
     // A code counts for one box, once.
     let head_office = set_up.head_office.as_ref().map(|head| head.address.clone());
-    let file = SetUp { head_office: None, ..set_up };
+    // What is secret is not shown to whoever saves a file, and what goes with it makes no sense without.
+    let (mail, hook) = set_up.notices.as_ref().map_or((false, false), |notices| {
+        (notices.mail.as_ref().is_some_and(|mail| mail.user.is_some()), notices.webhook.is_some())
+    });
+    let notices = set_up.notices.clone().and_then(Notices::for_others);
+    let file = SetUp { head_office: None, notices, ..set_up };
     match file.write() {
         Ok(text) => {
-            let text = with_comments(&text, head_office.as_deref());
+            let mut text = with_comments(&text, head_office.as_deref());
+            if mail {
+                text.push_str("\n# Below [notices.mail], for whoever signs in at the mail server:\n# user = \"box\"\n# password = \"...\"\n");
+            }
+            if hook {
+                text.push_str("\n# The address that is called with notices, and by what calls are signed:\n# [notices.webhook]\n# address = \"https://...\"\n# secret = \"...\"\n");
+            }
             let headers = [
                 (CONTENT_TYPE, "application/toml; charset=utf-8"),
                 (CONTENT_DISPOSITION, "attachment; filename=\"narrowboat-setup.toml\""),
@@ -384,7 +446,7 @@ pub(super) async fn load(Change { signed, mut form }: Change) -> Response {
     let text = form.needs("file", "Paste the file here.");
     if form.is_good() {
         let outcome = match SetUp::read(&text) {
-            Ok(set_up) => carry_out(&signed, set_up).await,
+            Ok(set_up) => carry_out(&signed, set_up, false).await,
             Err(failed) => Err(failed),
         };
         match outcome {

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::control::reports::{Moment, Timeline, Window};
 use crate::control::{Failed, Request};
 use crate::percent;
-use crate::web::form::{Form, WHOLE};
+use crate::web::form::{Form, WHICH, WHOLE};
 use crate::web::show;
 use crate::web::visitor::{Change, Path, Signed};
 
@@ -198,13 +198,10 @@ async fn ask(
 pub(super) async fn go(Path(name): Path<String>, signed: Signed) -> Response {
     let when = signed.query.text("when").to_owned();
     let page = ["files", "clone", "rewind"].into_iter().find(|page| signed.query.is("do", page)).unwrap_or("files");
-    let mut form = signed.form().with("when", when.as_str());
-    match show::instant(&when) {
+    let mut form = signed.form().with("when", when.as_str()).with(WHICH, signed.query.text(WHICH));
+    match form.moment("when", "Say which, as in 2026-11-22 07:30.") {
         Some(at) => to(&format!("/datasets/{}/{page}?at={}", show::part(&name), percent::part(at))),
-        None => {
-            form.wrong("when", "Say which, as in 2026-11-22 07:30.");
-            answer(&signed, &name, form).await
-        }
+        None => answer(&signed, &name, form).await,
     }
 }
 
