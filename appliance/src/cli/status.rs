@@ -60,6 +60,9 @@ fn show_doors(status: &Status) {
         "  page         {page}{}",
         if status.claimed { "" } else { ", which nobody has claimed: `narrowboat account claim`" }
     );
+    if let Some(name) = &status.found_as {
+        say!("  found as     {name}");
+    }
     if let Some(cap) = &status.cap {
         say!("  cap          {}", limit_line(cap));
     }

@@ -18,13 +18,19 @@ pub(super) fn claim(node: &Node) -> Claim {
         code: node.accounts.claim_code(),
         claimed: node.accounts.claimed(),
         address: page.map(|page| page.address().to_string()),
-        urls: page.map(|page| urls(page.address())).unwrap_or_default(),
+        urls: page.map(|page| urls(page.address(), node.announcer.name())).unwrap_or_default(),
         fingerprint: page.map(|page| page.fingerprint()),
     }
 }
 
-/// How a browser reaches what listens there.
-fn urls(listens: SocketAddr) -> Vec<String> {
+/// How a browser reaches what listens there: by the name that neighbours find it by, and by addresses.
+fn urls(listens: SocketAddr, name: Option<String>) -> Vec<String> {
+    let port = if listens.port() == 443 { String::new() } else { format!(":{}", listens.port()) };
+    let named = name.map(|name| format!("https://{name}{port}/"));
+    named.into_iter().chain(numbered(listens)).collect()
+}
+
+fn numbered(listens: SocketAddr) -> Vec<String> {
     let url = |address: IpAddr| match (address, listens.port()) {
         (IpAddr::V4(address), 443) => format!("https://{address}/"),
         (IpAddr::V4(address), port) => format!("https://{address}:{port}/"),
@@ -73,10 +79,12 @@ mod tests {
 
     #[test]
     fn what_a_browser_is_told_is_an_address_that_it_takes() {
-        let of = |listens: &str| urls(listens.parse().expect("an address"));
+        let of = |listens: &str| urls(listens.parse().expect("an address"), None);
         assert_eq!(of("192.0.2.7:443"), ["https://192.0.2.7/"]);
         assert_eq!(of("127.0.0.1:8443"), ["https://127.0.0.1:8443/"]);
         assert_eq!(of("[2001:db8::1]:8443"), ["https://[2001:db8::1]:8443/"]);
+        let named = urls("192.0.2.7:8443".parse().expect("an address"), Some("box-2.local".into()));
+        assert_eq!(named, ["https://box-2.local:8443/", "https://192.0.2.7:8443/"]);
         assert!(of("0.0.0.0:443").iter().all(|url| !url.contains('[') && !url.contains("0.0.0.0")));
     }
 }

@@ -56,6 +56,9 @@ pub struct Status {
     /// Where the page is, if it is anywhere.
     #[serde(default)]
     pub page: Option<String>,
+    /// The name by which neighbours find it, as in `bonn.local`; another one than its own where somebody else has that.
+    #[serde(default)]
+    pub found_as: Option<String>,
     /// Whether somebody has made the box his own.
     #[serde(default)]
     pub claimed: bool,

@@ -125,6 +125,7 @@ fn unmeasured(node: &Node) -> reports::Status {
         nfs: node.nfs_address.map(|address| address.to_string()),
         wan: node.link.as_ref().and_then(|link| link.local_address().ok()).map(|address| address.to_string()),
         page: node.page.as_ref().map(|page| page.address().to_string()),
+        found_as: node.announcer.name(),
         claimed: node.accounts.claimed(),
         ..reports::Status::default()
     }
@@ -180,6 +181,7 @@ fn measure(node: &Node) -> Result<reports::Status, Failed> {
         nfs: node.nfs_address.map(|address| address.to_string()),
         wan: node.link.as_ref().and_then(|link| link.local_address().ok()).map(|address| address.to_string()),
         page: node.page.as_ref().map(|page| page.address().to_string()),
+        found_as: node.announcer.name(),
         claimed: node.accounts.claimed(),
         cap: node.link.as_ref().map(|_| limit::whole(node, Way::Sent)),
         receive_cap: node.link.as_ref().and_then(|_| limit::received(node, None)),
