@@ -18,6 +18,11 @@ use crate::error::{Damage, Environment, Result, io_error};
 use crate::media::redb::{RedbFile, open_database};
 use crate::media::{Media, MediaFile};
 
+/// A file is worth compacting from so many bytes on,
+const LOOSE_BYTES: u64 = 4 << 20;
+/// and where it is so many times as large as its rows.
+const LOOSE_TIMES: u64 = 4;
+
 /// How a database is opened and written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
@@ -140,6 +145,28 @@ impl Database {
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
         let Some(database) = live.as_mut() else { return Err(self.unusable()) };
         self.fence(|| Ok(database.check_integrity()?))
+    }
+
+    /// Makes the file as small as what it holds needs, where it is much larger than the `kept` bytes of its rows. All of them are moved: for
+    /// databases that are small, and at rest. True where it was done.
+    pub fn compact(&self, kept: u64) -> Result<bool> {
+        self.check_poison()?;
+        self.revive();
+        let file = self.media.open(self.path).map_err(|error| io_error("open", self.path, error))?;
+        let bytes = || file.len().map_err(|error| io_error("measure", self.path, error));
+        if bytes()? < LOOSE_BYTES.max(kept.saturating_mul(LOOSE_TIMES)) {
+            return Ok(false);
+        }
+        let result = {
+            let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+            let Some(database) = live.as_mut() else { return Err(self.unusable()) };
+            self.fence(|| Ok(database.compact()?))
+        };
+        if result.is_err() {
+            self.reopen();
+            self.check_poison()?;
+        }
+        result
     }
 
     /// Starts over from the file after a failed operation, so that reading goes on.

@@ -27,7 +27,7 @@
 use std::sync::Arc;
 
 use crate::catalogue::HistoryFile;
-use crate::error::{Damage, Error, Result};
+use crate::error::{Damage, Environment, Error, Result};
 use crate::id::{ContainerId, DatasetId};
 use crate::pool::{Condemned, LetGo, LetGoStep, Obstacles, Pool, Survey, Watch, Wound};
 use crate::store::{Needed, Quarantined, Store, Without};
@@ -260,7 +260,7 @@ impl Reclaim {
             At::Survey(part) => self.look(part),
             At::Grace => Ok(self.once(self.pool.is_epoch_over(), At::Grace, At::Condemn)),
             At::Condemn => self.condemn(),
-            At::LetGo(done) => self.let_go(done),
+            At::LetGo(done) => self.let_go(store, done),
             At::Done => Ok(self.then(At::Done)),
         }
     }
@@ -364,9 +364,14 @@ impl Reclaim {
         }
     }
 
-    fn let_go(&mut self, done: usize) -> Result<Stepped> {
+    fn let_go(&mut self, store: &Store, done: usize) -> Result<Stepped> {
         let left = self.plan.get(done..).unwrap_or_default();
         if left.is_empty() {
+            match store.stages().catalogue.give_back_room() {
+                // It wants room before it gives some.
+                Ok(()) | Err(Error::Environment(Environment::Full)) => {}
+                Err(error) => return Err(error),
+            }
             return Ok(self.then(At::Done));
         }
         let step = self.pool.let_go(&self.watch, left, CONTAINERS_PER_STEP, MOVED_BYTES_PER_STEP, &mut self.sum);

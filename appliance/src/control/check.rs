@@ -21,14 +21,7 @@ pub fn check_store(
     let begun = Instant::now();
     let check = store.begin_check(deep)?;
     step_on_all_processors(&check, gone, tell)?;
-    let mut meter = None;
-    let found = check.end(&mut |now| {
-        let meter = meter.get_or_insert_with(|| Meter::new("walking trees", "roots", Some(now.roots_total)));
-        if let Some(progress) = meter.at(now.roots) {
-            tell(progress);
-        }
-        !gone.load(Ordering::Relaxed)
-    })?;
+    let found = check.end(&mut |_| !gone.load(Ordering::Relaxed))?;
     Ok(reports::Check {
         sound: found.is_sound(),
         containers: found.progress.containers,
@@ -43,9 +36,11 @@ pub fn check_store(
     })
 }
 
-/// Looks at all containers, each processor at one at a time.
+/// Looks at all containers and along all trees, each processor at one thing at a time.
 fn step_on_all_processors(check: &Check, gone: &AtomicBool, tell: &mut dyn FnMut(Progress)) -> Result<(), Failed> {
-    let mut meter = Meter::new("checking", "containers", Some(check.progress().containers_total));
+    let begun = check.progress();
+    let mut containers = Meter::new("checking", "containers", Some(begun.containers_total));
+    let mut roots = Meter::new("walking trees", "roots", Some(begun.roots_total));
     let failed = AtomicBool::new(false);
     // Holds its end of the channel until it is over.
     let work = |_ended: Sender<()>| {
@@ -63,9 +58,12 @@ fn step_on_all_processors(check: &Check, gone: &AtomicBool, tell: &mut dyn FnMut
         let workers: Vec<_> = (0..processors).map(|_| worker(ended.clone())).collect();
         drop(ended);
         while waits.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            if let Some(progress) = meter.at(check.progress().containers) {
-                tell(progress);
-            }
+            let now = check.progress();
+            let met = match now.containers < now.containers_total {
+                true => containers.at(now.containers),
+                false => roots.at(now.roots),
+            };
+            met.into_iter().for_each(&mut *tell);
         }
         let joined = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
         joined.collect::<Result<(), Error>>()

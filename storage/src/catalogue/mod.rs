@@ -124,6 +124,15 @@ impl Catalogue {
         self.show(&changes)
     }
 
+    /// Gives back what rows that are gone have left in the file, where that is most of it.
+    pub fn give_back_room(&self) -> Result<()> {
+        // Whoever changes something waits.
+        let _turn = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        let row_bytes = |(key, value): (&Bytes, &Bytes)| (key.len() + value.len()) as u64;
+        let kept = self.contents.read().unwrap_or_else(PoisonError::into_inner).raw.iter().map(row_bytes).sum();
+        self.database.compact(kept).map(drop)
+    }
+
     /// Makes changes that a stable record of the journal tells of already. They have happened, whatever becomes of the
     /// database: where it can't take them now (a full disk), it gets them with the next changes, or from the journal at
     /// the next start.

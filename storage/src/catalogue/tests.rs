@@ -321,3 +321,65 @@ fn what_was_deleted_is_passed_over_and_kept() {
     assert_eq!(catalogue.dataset_deleted(DatasetId([1; 16])), None);
     assert_eq!(catalogue.snapshots(None).len(), 2, "a row of an earlier version");
 }
+
+fn many(value: Option<&[u8]>) -> Vec<Change> {
+    (0..20_000).map(|nth| Change::setting(&format!("{nth:08}"), value)).collect()
+}
+
+/// A catalogue most of whose rows are gone, on this disk.
+fn loose(disk: &SimDisk) -> Catalogue {
+    let (catalogue, _) = Catalogue::open(Arc::new(disk.clone()), StoreId([9; 16]), true).unwrap();
+    catalogue.apply(&all_changes()).unwrap();
+    catalogue.apply(&many(Some(&[7; 300]))).unwrap();
+    catalogue.apply(&many(None)).unwrap();
+    catalogue
+}
+
+/// Rows that come and go for years must not leave a file behind that is as large as all of them together.
+#[test]
+fn the_room_of_rows_that_are_gone_is_given_back() {
+    let disk = SimDisk::new(1);
+    let catalogue = loose(&disk);
+    let bytes = || disk.contents(FILE).unwrap().len();
+    let before = bytes();
+    assert!(before > 4 << 20, "{before}");
+    let rows = catalogue.contents.read().unwrap().raw.clone();
+    catalogue.give_back_room().unwrap();
+    assert!(bytes() < 1 << 20, "{} bytes after {before}", bytes());
+    catalogue.apply(&[Change::setting("more", Some(b"rows"))]).unwrap();
+    catalogue.apply(&[Change::setting("more", None)]).unwrap();
+    drop(catalogue);
+    let (again, report) = Catalogue::open(Arc::new(disk.clone()), StoreId([9; 16]), false).unwrap();
+    assert_eq!((report, &again.contents.read().unwrap().raw), (CatalogueReport::default(), &rows));
+    // What is small, or full, is left alone.
+    let syncs = disk.syncs();
+    again.give_back_room().unwrap();
+    again.apply(&many(Some(&[7; 300]))).unwrap();
+    let written = disk.syncs();
+    again.give_back_room().unwrap();
+    assert!(written > syncs && disk.syncs() == written);
+}
+
+#[test]
+fn a_power_cut_at_every_sync_of_a_compaction_costs_no_row() {
+    let calm = SimDisk::new(1);
+    let catalogue = loose(&calm);
+    let rows = catalogue.contents.read().unwrap().raw.clone();
+    let before = calm.syncs();
+    catalogue.give_back_room().unwrap();
+    let syncs = before + 1..=calm.syncs();
+    assert!(syncs.clone().count() > 2);
+    for n in syncs {
+        let disk = SimDisk::new(n);
+        let catalogue = loose(&disk);
+        disk.cut_power_at_sync(n);
+        drop(catalogue.give_back_room());
+        drop(catalogue);
+        disk.power_on();
+        let (again, report) = Catalogue::open(Arc::new(disk.clone()), StoreId([9; 16]), false).unwrap();
+        assert_eq!(report, CatalogueReport::default(), "sync {n}");
+        assert_eq!(again.contents.read().unwrap().raw, rows, "sync {n}");
+        again.give_back_room().unwrap();
+        assert!(disk.contents(FILE).unwrap().len() < 1 << 20, "sync {n}");
+    }
+}

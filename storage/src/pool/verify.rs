@@ -7,6 +7,7 @@
 //! object.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -34,14 +35,18 @@ pub struct Verifying {
     deep: bool,
     /// All of them, for the comparison with the index.
     containers: BTreeMap<ContainerId, Record>,
+    /// The order in which they are looked at: those of nodes first.
+    order: Vec<ContainerId>,
+    /// Containers of nodes that were not looked at to their end.
+    nodes_left: AtomicUsize,
     state: Mutex<State>,
     _stays: Checking,
 }
 
 #[derive(Default)]
 struct State {
-    /// Containers from this one on are to be looked at.
-    next: Option<ContainerId>,
+    /// How many of them were taken.
+    taken: usize,
     report: CheckReport,
     /// Entries of the index that lead to objects that were found.
     matched: u64,
@@ -63,8 +68,19 @@ impl Pool {
         }
         let containers = inner.indexed.read().unwrap_or_else(PoisonError::into_inner).clone();
         state.report.progress.containers_total = containers.len() as u64;
-        state.next = containers.keys().next().copied();
-        Ok(Verifying { pool: self.clone(), deep, containers, state: Mutex::new(state), _stays: stays })
+        let is_data = |id: &ContainerId| containers[id].class == Class::Data;
+        let mut order: Vec<ContainerId> = containers.keys().copied().collect();
+        order.sort_by_key(is_data);
+        let nodes_left = AtomicUsize::new(order.partition_point(|id| !is_data(id)));
+        Ok(Verifying {
+            pool: self.clone(),
+            deep,
+            containers,
+            order,
+            nodes_left,
+            state: Mutex::new(state),
+            _stays: stays,
+        })
     }
 }
 
@@ -82,7 +98,15 @@ impl Verifying {
         }
         report.progress.containers = 1;
         state.report.append(report);
+        if record.class != Class::Data {
+            self.nodes_left.fetch_sub(1, Ordering::AcqRel);
+        }
         Ok(true)
+    }
+
+    /// True once every container of nodes was looked at.
+    pub fn nodes_are_read(&self) -> bool {
+        self.nodes_left.load(Ordering::Acquire) == 0
     }
 
     /// How far it is.
@@ -106,10 +130,9 @@ impl Verifying {
 
     fn take(&self) -> Option<(ContainerId, Record)> {
         let mut state = self.lock();
-        let mut left = self.containers.range(state.next?..);
-        let (id, record) = left.next()?;
-        state.next = left.next().map(|(id, _)| *id);
-        Some((*id, *record))
+        let id = *self.order.get(state.taken)?;
+        state.taken += 1;
+        Some((id, *self.containers.get(&id)?))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

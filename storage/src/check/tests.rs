@@ -1,20 +1,33 @@
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::catalogue::{DatasetKind, Policy, Sealed};
 use crate::chunk::ChunkSizes;
+use crate::container::CONTAINERS_DIR;
+use crate::dataset::namespace::Record;
 use crate::dataset::{Call, Create, Credentials, SetAttributes};
 use crate::id::{DatasetId, SnapshotId, StoreId};
 use crate::media::SimDisk;
+use crate::pool::StreamId;
 use crate::store::{ReplicaSnapshot, StoreOptions};
 use crate::tree::sequence::Content;
-use crate::tree::wrong;
-use crate::units::Timestamp;
+use crate::tree::{map, wrong};
+use crate::units::{Inode, Timestamp};
 
 /// A store with a share of a file whose content is a tree of several nodes; and the snapshot of it.
 fn store() -> (Store, Sealed) {
-    let options = StoreOptions { reserve_bytes: 1 << 20, chunk_sizes: ChunkSizes::TINY, ..StoreOptions::default() };
-    let (store, _) = Store::open(Arc::new(SimDisk::new(1)), options).unwrap();
+    store_on(&SimDisk::new(1), ChunkSizes::TINY)
+}
+
+fn open(disk: &SimDisk, chunk_sizes: ChunkSizes) -> Store {
+    let options = StoreOptions { reserve_bytes: 1 << 20, chunk_sizes, ..StoreOptions::default() };
+    Store::open(Arc::new(disk.clone()), options).unwrap().0
+}
+
+fn store_on(disk: &SimDisk, chunk_sizes: ChunkSizes) -> (Store, Sealed) {
+    let store = open(disk, chunk_sizes);
     let share = store.create_share("share", Policy::Inline, Timestamp(1)).unwrap();
     let tree = store.tree(share.row.id).unwrap();
     let call = Call { caller: &Credentials::ROOT, now: Timestamp(2), tag: None };
@@ -112,4 +125,49 @@ fn harm_in_the_layers_over_a_sound_root_is_told() {
     dataset.write_state().active.apply(lost, None);
     let problems = store.check(true, &mut |_| true).unwrap().problems;
     assert!(problems.len() == 1 && problems[0].starts_with("dataset share: "), "{problems:?}");
+}
+
+#[test]
+fn several_threads_find_what_one_finds() {
+    let (disk, sizes) = (SimDisk::new(1), ChunkSizes::around(4096).unwrap());
+    let (store, sealed) = store_on(&disk, sizes);
+    let objects = store.pool().on(StreamId::MISC);
+    let root = sealed.root.unwrap();
+    let with = |key: Key, value: Vec<u8>| {
+        map::merge(&objects, store.realm(), Some(&root), [(key.encode(), Some(value))]).unwrap().unwrap()
+    };
+    let value = map::get(&objects, Some(&root), &Key::Record(Inode(2)).encode()).unwrap().unwrap();
+    let record = Record::decode(Inode(2), &value).unwrap();
+    let many = (2..60).map(|links| with(Key::Record(Inode(2)), Record { links, ..record.clone() }.encode()));
+    let two_leaves = wrong::two_leaves(&objects, store.realm(), &root);
+    let roots: Vec<Name> = many.chain([two_leaves]).collect();
+    roots.iter().for_each(|root| drop(problems_with(&store, sealed, *root, false)));
+    drop(objects);
+    drop(store);
+    // What some chunks were, and some nodes.
+    let class = |file: &str, end: &str| file.starts_with(CONTAINERS_DIR) && file.ends_with(end);
+    for end in [".data", ".node"] {
+        let file = disk.paths().into_iter().find(|file| class(file, end)).unwrap();
+        let len = disk.contents(&file).unwrap().len() as u64;
+        disk.rot(&file, len / 2, 1).unwrap();
+    }
+    let found = |threads: usize| {
+        let store = open(&disk, sizes);
+        let check = store.begin_check(true).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| while check.step().unwrap() {});
+            }
+        });
+        let mut found = check.end(&mut |_| true).unwrap();
+        found.problems.sort();
+        found
+    };
+    let alone = found(1);
+    assert!(alone.problems.len() > roots.len() && alone.progress.roots == alone.progress.roots_total, "{alone:?}");
+    for _ in 0..5 {
+        assert_eq!(found(4), alone);
+    }
+    // Nobody but the end takes a step.
+    assert_eq!(found(0).progress.roots, alone.progress.roots);
 }
