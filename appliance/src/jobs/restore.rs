@@ -30,6 +30,8 @@ use content::Task;
 const LIST_ENTRIES: usize = 1000;
 /// Failures that are named; more are only counted.
 const NAMED_FAILURES: usize = 100;
+/// While one waits for the disk, another verifies and decompresses. Each holds a few MiB.
+const WORKERS_PER_PROCESSOR: usize = 2;
 /// Stretches of files that wait for a worker.
 const QUEUE: usize = 256;
 
@@ -100,7 +102,7 @@ pub fn restore(
         report: Mutex::default(),
         stop,
     };
-    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    let workers = WORKERS_PER_PROCESSOR * std::thread::available_parallelism().map_or(2, usize::from);
     let (sender, receiver) = sync_channel::<Task>(QUEUE);
     let receiver = Mutex::new(receiver);
     let mut meter = Meter::new("restoring", "bytes", total_bytes);
