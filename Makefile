@@ -65,6 +65,7 @@ bench: build ## speed, processor time and memory beside restic, borg, nfs-ganesh
 	@bench/compare/iscsi --page docs/performance/iscsi.md --summary docs/performance.md
 	@bench/compare/steady --page docs/performance/iscsi.md
 	@bench/compare/pipeline --page docs/performance.md
+	@bench/browsers --page docs/performance.md
 
 .PHONY: bench-wan
 bench-wan: setup ## bad lines, and what our controller and quinn's make of them, into docs/performance/wan.md (minutes)

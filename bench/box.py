@@ -27,10 +27,10 @@ def run(*command, timeout=900, check=True):
 
 
 class Box:
-    """One box with its data folder. Ports are loopback's. The portmapper's is off unless named: 111 needs privilege; so is
-    iSCSI, unless its portals are named, as addresses with ports; who comes from there may log in."""
+    """One box with its data folder. Ports are loopback's. The portmapper's is off unless named: 111 needs privilege; so are
+    the page, and iSCSI, unless its portals are named, as addresses with ports; who comes from there may log in."""
 
-    def __init__(self, data, name, nfs_port, wan_port, more_config="", portmap_port=None, portals=()):
+    def __init__(self, data, name, nfs_port, wan_port, more_config="", portmap_port=None, portals=(), page=""):
         self.data, self.name, self.nfs_port, self.wan_port = pathlib.Path(data), name, nfs_port, wan_port
         self.config = self.data.with_suffix(".toml")
         self.log = self.data.with_suffix(".log")
@@ -40,7 +40,7 @@ class Box:
         # Backups made by root keep their owners, so root must be root on the share.
         self.config.write_text(
             f'name = "{name}"\n\n[nfs]\nlisten = "127.0.0.1:{nfs_port}"\nroot_squash = false\n'
-            f'portmap = "{portmap}"\n\n[page]\nlisten = ""\n\n'
+            f'portmap = "{portmap}"\n\n[page]\nlisten = "{page}"\n\n'
             f'[iscsi]\nlisten = {json.dumps(list(portals))}\nallow = {json.dumps(allowed)}\n\n[wan]\nlisten = "127.0.0.1:{wan_port}"\n{more_config}'
         )
         self.process = None
