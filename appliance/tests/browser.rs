@@ -86,13 +86,14 @@ fn a_browser_sets_up_a_box_and_finds_every_page_in_order() {
     let base = format!("https://{page}");
     let done = drive(
         "setup.mjs",
-        &json!({ "base": base, "claim": claim, "password": GOOD, "address": at, "code": code, "pictures": pictures() }),
+        &json!({ "base": base, "claim": claim, "password": GOOD, "address": at, "code": code, "zone": "Asia/Kolkata", "pictures": pictures() }),
     );
     println!("set up: {} clicks, {:.1} s", done["clicks"], done["seconds"].as_f64().unwrap_or_default());
     assert!(done["clicks"].as_u64().is_some_and(|clicks| clicks <= CLICKS_MAX), "{done}");
     assert!(done["seconds"].as_f64().is_some_and(|seconds| seconds < 300.0), "{done}");
     until("it is up", || served.ask::<Status>(&Request::Status).is_ok());
     let status = facts(&data, &["status"]);
+    assert_eq!(facts(&data, &["setup", "show"])["time_zone"], "Asia/Kolkata", "the browser's");
     assert_eq!(status["plans"].as_array().map(Vec::len), Some(1), "the share is protected: {status}");
 
     populate(&data);

@@ -75,8 +75,19 @@ fn a_person_sets_up_a_box_step_by_step() {
         "/setup/place",
         &[("name", "office-bonn"), ("time_zone", "Europe/Berlin"), ("go", "next")],
     );
+    let disks = follow(&mut browser, &next);
+    assert!(
+        disks.body.contains("What backups lie on") && disks.body.contains("When it dies, only head office")
+            || disks.body.contains("nothing to do here")
+            || disks.body.contains("runs from"),
+        "{}",
+        disks.body
+    );
+    let next = browser.submit(&disks, "/setup/disks", &[("go", "next")]);
     let clients = follow(&mut browser, &next);
     let back = browser.submit(&clients, "/setup/clients", &[("networks", "nonsense 老师"), ("go", "back")]);
+    let disks = follow(&mut browser, &back);
+    let back = browser.submit(&disks, "/setup/disks", &[("go", "back")]);
     let place = follow(&mut browser, &back);
     assert_eq!(value_of(&place, "name"), "office-bonn");
     assert!(place.body.contains("<option selected>Europe/Berlin"));
@@ -140,6 +151,7 @@ fn a_person_sets_up_a_box_step_by_step() {
         &at,
         "At most 20Mbit",
         "Nobody, for now",
+        "Where backups lie",
     ] {
         assert!(summary.body.contains(said), "{said}: {}", summary.body);
     }

@@ -128,6 +128,7 @@ pub fn right(request: &Request) -> Right {
         | R::Reclaim { dry_run: false }
         | R::ReclaimBegin
         // What the audit log says is in it.
+        | R::DiskList
         | R::NoticeList
         | R::NoticeTest { .. }
         | R::SettingSet { .. }
@@ -157,7 +158,13 @@ pub fn only_looks(request: &Request) -> bool {
     right(request) == Right::Role(Role::Viewer)
         || matches!(
             request,
-            R::AccountList | R::Audit { .. } | R::Log { .. } | R::NoticeList | R::SetUpShow | R::SetUpType { .. }
+            R::AccountList
+                | R::Audit { .. }
+                | R::Log { .. }
+                | R::DiskList
+                | R::NoticeList
+                | R::SetUpShow
+                | R::SetUpType { .. }
         )
 }
 

@@ -16,7 +16,7 @@ use crate::control::Failed;
 use crate::disks::choose::Own;
 use crate::disks::facts::ListedDisk;
 use crate::disks::state::{ArrayState, Health};
-use crate::disks::{below, open, replace, running, state_of, tools, wait};
+use crate::disks::{below, open, replace, running, smart, state_of, tools, wait};
 
 /// Which array is meant.
 #[derive(clap::Args)]
@@ -134,7 +134,10 @@ fn done(context: &Context, message: &str) -> Outcome {
 }
 
 fn list(context: &Context) -> Outcome {
-    let disks = tools::facts()?.listed();
+    let mut disks = tools::facts()?.listed();
+    for disk in &mut disks {
+        disk.health = smart::ask(&disk.path);
+    }
     if context.json {
         super::out::verbatim(&format!("{:#}", json!({ "disks": disks })));
         return Ok(ExitCode::SUCCESS);
@@ -145,9 +148,9 @@ fn list(context: &Context) -> Outcome {
     }
     let row = |disk: &ListedDisk| {
         let (serial, model) = (or_dash(disk.serial.clone()), or_dash(disk.model.clone()));
-        vec![disk.path.clone(), size(disk.size_bytes), serial, model, disk.used.clone()]
+        vec![disk.path.clone(), size(disk.size_bytes), serial, model, disk.used.clone(), disk.health.says.clone()]
     };
-    table(&["DISK", "SIZE", "SERIAL NUMBER", "MODEL", "HOLDS"], &disks.iter().map(row).collect::<Vec<_>>());
+    table(&["DISK", "SIZE", "SERIAL NUMBER", "MODEL", "HOLDS", "HEALTH"], &disks.iter().map(row).collect::<Vec<_>>());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -13,8 +13,8 @@ use super::reports::Acknowledged;
 use super::restore::restore_from;
 use super::{Failed, Request};
 use super::{
-    account, census, dataset, limit, lock, notice, peer, plan, quarantine, retention, scrub, setting, setup, snapshot,
-    status, time,
+    account, census, dataset, disk, limit, lock, notice, peer, plan, quarantine, retention, scrub, setting, setup,
+    snapshot, status, time,
 };
 use crate::caps::Way;
 use crate::jobs::Progress;
@@ -121,6 +121,7 @@ pub fn handle(
         Request::AccountReset { user, password } => done(account::reset(node, &user, &password)?),
         Request::Audit { before, limit } => done(account::audit(node, before, limit)?),
         Request::Trends { span } => done(node.trends.report(span)?),
+        Request::DiskList => done(disk::list(node)),
         Request::NoticeList => done(notice::list(node)),
         Request::NoticeTest { way } => done(notice::test(node, way.as_deref())?),
         Request::SettingList => done(setting::list(node)?),

@@ -10,6 +10,7 @@ mod census;
 pub mod check;
 pub mod client;
 pub(crate) mod dataset;
+mod disk;
 pub mod door;
 pub mod doorkeeper;
 mod files;
@@ -492,6 +493,8 @@ pub enum Request {
         /// Over how long.
         span: crate::trends::Span,
     },
+    /// What disks there are, how well they are, and where the backups lie: a [`reports::Disks`].
+    DiskList,
     /// What the box told by itself, and how that leaves it.
     NoticeList,
     /// Sees whether notices arrive.

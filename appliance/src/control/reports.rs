@@ -22,7 +22,7 @@ pub use crate::jobs::restore::RestoreReport;
 pub use crate::recent::LogLine;
 pub use account::{AuditEntry, Claim, Person, Settings};
 pub use dataset::{Changed, Dataset, Deferred, Diff, Snapshot};
-pub use disk::{DiskFault, DiskHealth, DiskPace, DiskWait};
+pub use disk::{DiskFault, DiskHealth, DiskPace, DiskSeen, DiskWait, Disks};
 pub use limit::{CaughtUp, Explained, ExplainedPeer, Limit, Recovery};
 pub use measured::{Measured, MeasuredRoundTrip, MeasuredWay};
 pub use moment::{HookCall, Marked, Moment, OwedThaw, Rewound, Timeline, Window, Written, consistency};

@@ -9,6 +9,7 @@ use super::setting;
 use crate::clock;
 use crate::config::Config;
 use crate::config::settings::By;
+use crate::disks::{below, place};
 use crate::node::Node;
 use crate::setup::kept::Kept;
 use crate::setup::secrets::{Secret, Secrets};
@@ -20,7 +21,7 @@ pub(super) fn show(node: &Node) -> Result<SetUpState, Failed> {
     let kept = Kept::of(&node.store)?;
     let secrets = Secrets::of(&node.data);
     let typed_secrets = Secret::ALL.into_iter().filter(|secret| secrets.typed(*secret).is_some());
-    let place = |place: places::Place| SetUpPlace { address: place.address.to_string(), network: place.network };
+    let place_of = |place: places::Place| SetUpPlace { address: place.address.to_string(), network: place.network };
     Ok(SetUpState {
         problems: typed::problems(&kept.typed, |secret| secrets.typed(secret)),
         typed: kept.typed,
@@ -30,7 +31,9 @@ pub(super) fn show(node: &Node) -> Result<SetUpState, Failed> {
         name: node.name.clone(),
         time_zone: node.config.zone().iana_name().map(str::to_owned),
         now: rfc3339(clock::now()),
-        places: places::places().into_iter().map(place).collect(),
+        lies: place::of(&node.data),
+        array: below(&node.data),
+        places: places::places().into_iter().map(place_of).collect(),
         zones: places::zones(),
     })
 }

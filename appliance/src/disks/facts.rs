@@ -4,6 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::smart::Smart;
+
 /// What `lsblk` is asked for.
 pub const LSBLK: [&str; 5] = [
     "--json",
@@ -131,6 +133,9 @@ pub struct ListedDisk {
     pub free: bool,
     /// What is on it, in words.
     pub used: String,
+    /// What it says of itself.
+    #[serde(default)]
+    pub health: Smart,
 }
 
 impl Facts {
@@ -207,6 +212,7 @@ impl Facts {
             transport: disk.transport.clone(),
             free: disk.used().is_none() && !disk.read_only,
             used: disk.used().unwrap_or_else(|| "nothing".into()),
+            health: Smart::default(),
         };
         self.disks.iter().map(listed).collect()
     }

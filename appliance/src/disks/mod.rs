@@ -11,6 +11,7 @@
 //!
 //! * [`facts`], [`layout`], [`plan`], [`choose`], [`takeover`], [`wait`]: what there is and what is asked for, to steps or a sentence on why not. No disk is touched.
 //! * [`state`], [`describe`], [`luks`], [`superblock`]: how an array is, what it is made of, what opens it; read from sysfs, from JSON and from the disks.
+//! * [`place`], [`smart`]: where a data folder lies, and how well disks take themselves to be.
 //! * [`make`], [`open`], [`replace`], [`keys`], [`tpm`]: the steps done, by the programs of [`tools`].
 //!
 //! A secret is never in an argument, a message or a log. An array that was not made to its end is made again from its beginning: its mark comes last.
@@ -25,8 +26,10 @@ pub mod layout;
 pub mod luks;
 pub mod make;
 pub mod open;
+pub mod place;
 pub mod plan;
 pub mod replace;
+pub mod smart;
 pub mod state;
 pub mod superblock;
 pub mod takeover;

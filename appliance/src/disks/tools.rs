@@ -14,7 +14,7 @@ use crate::control::Failed;
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The programs, and the packages that have them.
-const TOOLS: [(&str, &str); 11] = [
+const TOOLS: [(&str, &str); 12] = [
     ("lsblk", "util-linux"),
     ("wipefs", "util-linux"),
     ("mount", "mount"),
@@ -26,6 +26,7 @@ const TOOLS: [(&str, &str); 11] = [
     ("e2fsck", "e2fsprogs"),
     ("e2label", "e2fsprogs"),
     ("systemd-cryptenroll", "systemd"),
+    ("smartctl", "smartmontools"),
 ];
 
 /// What must not be seen. It is overwritten when it is dropped, and can't be printed.
@@ -188,6 +189,11 @@ pub fn need(programs: &[&str]) -> Result<(), Failed> {
 /// What disks there are, once the kernel's news of them have been dealt with.
 pub fn facts() -> Result<Facts, Failed> {
     settle();
+    facts_now()
+}
+
+/// The same as it looks now, for who only looks.
+pub fn facts_now() -> Result<Facts, Failed> {
     let json = run("lsblk", &LSBLK)?;
     Facts::parse(&json).map_err(|error| Failed::environment(format!("what lsblk says is not understood: {error}")))
 }

@@ -3,6 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::disks::place::Place;
+use crate::disks::smart::Smart;
+use crate::disks::state::ArrayState;
+
 /// How the disk of the data folder does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -52,4 +56,40 @@ pub struct DiskPace {
     pub mean_seconds: f64,
     /// The longest of them.
     pub longest: DiskWait,
+}
+
+/// Where the backups lie, and what disks there are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Disks {
+    /// The data folder.
+    pub folder: String,
+    /// What is mounted where it lies.
+    pub place: Option<Place>,
+    /// The array below it, where there is one.
+    pub array: Option<ArrayState>,
+    /// All disks of the machine.
+    pub disks: Vec<DiskSeen>,
+    /// Why they are not known, where that is so.
+    pub error: Option<String>,
+}
+
+/// A disk of the machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DiskSeen {
+    /// The path of its node.
+    pub path: String,
+    /// Its own number.
+    pub serial: Option<String>,
+    /// What its maker calls it.
+    pub model: Option<String>,
+    /// Its size.
+    pub size_bytes: u64,
+    /// Whether it turns.
+    pub rotational: bool,
+    /// What is on it and would be erased; nothing where it is empty.
+    pub holds: Option<String>,
+    /// Whether somebody uses it now: it is mounted, or part of an array.
+    pub in_use: bool,
+    /// What it says of itself.
+    pub health: Smart,
 }

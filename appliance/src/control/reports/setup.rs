@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::disks::place::Place;
+use crate::disks::state::ArrayState;
 use crate::setup::apply::Outcome;
 
 /// How far the set-up of a box is.
@@ -24,6 +26,12 @@ pub struct SetUpState {
     pub time_zone: Option<String>,
     /// What time it is by its clock (RFC 3339).
     pub now: String,
+    /// What is mounted where its backups lie.
+    #[serde(default)]
+    pub lies: Option<Place>,
+    /// The array there, where it is one.
+    #[serde(default)]
+    pub array: Option<ArrayState>,
     /// Its addresses.
     pub places: Vec<SetUpPlace>,
     /// Time zones that there are.

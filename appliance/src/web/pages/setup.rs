@@ -6,8 +6,9 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 
 use super::{Frame, missing, of_form, refused, show_page, to};
-use crate::control::reports::{NoticeTried, SetUpBegun, SetUpState};
+use crate::control::reports::{DiskSeen, Disks, NoticeTried, SetUpBegun, SetUpState};
 use crate::control::{Failed, Request};
+use crate::disks::smart::Verdict;
 use crate::setup::apply::Outcome;
 use crate::setup::typed::{self, Typed};
 use crate::setup::{HeadOffice, Notices, SetUp};
@@ -22,8 +23,9 @@ struct Step {
     fields: &'static [&'static str],
 }
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     Step { path: "place", title: "This place", fields: &["name", "time_zone"] },
+    Step { path: "disks", title: "Disks", fields: &[] },
     Step { path: "clients", title: "Who may back up", fields: &["networks"] },
     Step {
         path: "dataset",
@@ -71,6 +73,8 @@ struct StepPage {
     back: bool,
     /// What came of a test.
     tried: Vec<NoticeTried>,
+    /// What disks there are, where that is what the step is about.
+    disks: Disks,
 }
 
 impl StepPage {
@@ -84,6 +88,34 @@ impl StepPage {
         match self.state.secrets.iter().any(|kept| kept == field) {
             true => "It is kept, and shown to nobody. Empty: it stays.",
             false => empty,
+        }
+    }
+
+    /// Where backups lie.
+    fn lies(&self) -> String {
+        lies(&self.state)
+    }
+
+    /// Whether there is nothing to be done about disks.
+    fn has_place(&self) -> bool {
+        self.state.array.is_some() || self.state.lies.as_ref().is_some_and(|place| !place.system)
+    }
+
+    /// What makes an array of the disks that nobody uses, where there are enough for one that may lose a disk.
+    fn make(&self) -> Option<String> {
+        let free: Vec<&DiskSeen> = self.disks.disks.iter().filter(|disk| !disk.in_use).collect();
+        let name = |disk: &&DiskSeen| show::quoted(disk.serial.as_deref().unwrap_or(&disk.path));
+        let names: Vec<String> = free.iter().map(name).collect();
+        let folder = show::quoted(&self.disks.folder);
+        (names.len() >= 2).then(|| format!("narrowboat --data {folder} disks make {}", names.join(" ")))
+    }
+
+    fn mark(&self, disk: &DiskSeen) -> (&'static str, &'static str) {
+        match disk.health.verdict {
+            Verdict::Good => ("good", "Well"),
+            Verdict::Worn => ("warn", "Worn"),
+            Verdict::Failing => ("bad", "Failing"),
+            Verdict::Unknown => ("still", "Not known"),
         }
     }
 
@@ -209,6 +241,9 @@ pub(super) async fn begin(signed: Signed) -> Response {
 
 pub(super) async fn step(Path(path): Path<String>, signed: Signed) -> Response {
     let Some(place) = STEPS.iter().position(|step| step.path == path) else { return missing(NO_STEP) };
+    if STEPS[place].path == "disks" {
+        return disks(&signed, place).await;
+    }
     match state(&signed).await {
         Ok(state) => {
             let all = typed(&state, &signed);
@@ -220,12 +255,40 @@ pub(super) async fn step(Path(path): Path<String>, signed: Signed) -> Response {
     }
 }
 
+/// The step that only shows: what becomes of disks is decided at the console.
+async fn disks(signed: &Signed, place: usize) -> Response {
+    let state = match state(signed).await {
+        Ok(state) => state,
+        Err(response) => return response,
+    };
+    let disks = match signed.request::<Disks>(Request::DiskList).await {
+        Ok(disks) => disks,
+        Err(failed) => return refused(&failed),
+    };
+    let (step, form, frame) = (&STEPS[place], signed.form(), frame(signed, STEPS[place].title));
+    let page = StepPage { frame, stages: stages(place), step, form, state, back: true, tried: Vec::new(), disks };
+    show_page(StatusCode::OK, &page)
+}
+
+/// Where backups lie, in words.
+fn lies(state: &SetUpState) -> String {
+    match (&state.array, &state.lies) {
+        (Some(array), _) => format!("On an array of {}", show::many(&(array.disks as usize), "disk")),
+        (None, Some(place)) if place.system => "On the disk that the system runs from".into(),
+        (None, Some(place)) => format!("On {}, which is mounted for it", place.source),
+        (None, None) => "Nobody knows: the system does not say it".into(),
+    }
+}
+
 const NO_STEP: &str = "there is no such step of the set-up";
 
 fn show_step(signed: &Signed, place: usize, form: Form, state: SetUpState, tried: Vec<NoticeTried>) -> Response {
     let step = &STEPS[place];
     let frame = frame(signed, step.title);
-    show_page(of_form(&form), &StepPage { frame, stages: stages(place), step, form, state, back: place > 0, tried })
+    show_page(
+        of_form(&form),
+        &StepPage { frame, stages: stages(place), step, form, state, back: place > 0, tried, disks: Disks::default() },
+    )
 }
 
 pub(super) async fn next(Path(path): Path<String>, Change { signed, mut form }: Change) -> Response {
@@ -320,18 +383,26 @@ fn rows(typed: &Typed, state: &SetUpState) -> Vec<Row> {
     vec![
         row(0, "Name", said(&set_up.name, "As it is")),
         row(0, "Time zone", said(&set_up.time_zone, "As it is")),
-        row(1, "Who may back up", networks),
-        row(2, "Where backups go", kind),
-        row(2, "Snapshots that stay", kept),
-        row(3, "Head office", set_up.head_office.map_or("Later".into(), |head| head.address)),
-        row(3, "Copied there", copied),
-        row(4, "Of the line", line(set_up.line.as_ref())),
-        row(5, "Who gets notices", told),
+        row(1, "Where backups lie", lies(state)),
+        row(2, "Who may back up", networks),
+        row(3, "Where backups go", kind),
+        row(3, "Snapshots that stay", kept),
+        row(4, "Head office", set_up.head_office.map_or("Later".into(), |head| head.address)),
+        row(4, "Copied there", copied),
+        row(5, "Of the line", line(set_up.line.as_ref())),
+        row(6, "Who gets notices", told),
     ]
 }
 
-const HREFS: [&str; 6] =
-    ["/setup/place", "/setup/clients", "/setup/dataset", "/setup/head-office", "/setup/line", "/setup/notices"];
+const HREFS: [&str; 7] = [
+    "/setup/place",
+    "/setup/disks",
+    "/setup/clients",
+    "/setup/dataset",
+    "/setup/head-office",
+    "/setup/line",
+    "/setup/notices",
+];
 
 fn line(line: Option<&crate::setup::Line>) -> String {
     let Some(line) = line else { return "All that it has".into() };
