@@ -17,7 +17,7 @@ struct World {
 }
 
 impl World {
-    /// With hooks whose scripts find the folder of traces as `T`.
+    /// With hooks whose scripts find the folder of traces as `TRACES`.
     fn new(hooks: &str) -> World {
         let folder = tempfile::tempdir().expect("a folder");
         let data = data_folder(folder.path(), "box");
@@ -27,7 +27,7 @@ impl World {
     }
 
     fn set_hooks(&self, hooks: &str) {
-        let hooks = hooks.replace("T/", &format!("{}/", self.folder.path().display()));
+        let hooks = hooks.replace("TRACES/", &format!("{}/", self.folder.path().display()));
         fs::write(self.data.join("narrowboat.toml"), common::CONFIG.replace("NAME", "box") + &hooks).expect("a config");
     }
 
@@ -78,8 +78,9 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool, seen: impl Fn() -> String)
 
 /// A hook that leaves a trace of each call, and does something in each.
 fn hook(name: &str, freeze: &str, thaw: &str) -> String {
-    let call =
-        |what: &str, script: &str| format!("{what} = ['sh', '-c', '''echo {what} {name} >> T/trace; {script}''']\n");
+    let call = |what: &str, script: &str| {
+        format!("{what} = ['sh', '-c', '''echo {what} {name} >> TRACES/trace; {script}''']\n")
+    };
     format!("[hook.{name}]\n{}{}", call("freeze", freeze), call("thaw", thaw))
 }
 
@@ -95,7 +96,8 @@ fn worth(data: &Path, mark: &str) -> Value {
 
 #[test]
 fn hooks_freeze_in_order_and_thaw_in_reverse_around_the_mark() {
-    let stamp = "date +%s%N >> T/times; echo \"$NARROWBOAT_PHASE $NARROWBOAT_MARK\" $NARROWBOAT_DATASET >> T/about";
+    let stamp =
+        "date +%s%N >> TRACES/times; echo \"$NARROWBOAT_PHASE $NARROWBOAT_MARK\" $NARROWBOAT_DATASET >> TRACES/about";
     let world = World::new(&(hook("db", stamp, stamp) + &hook("web", stamp, stamp)));
     let _served = world.serve();
     let (code, marked) = world.mark(&["noon", "--with", "log", "--hook", "db", "--hook", "web"]);
@@ -156,8 +158,9 @@ fn a_freeze_that_fails_makes_the_mark_one_of_a_crash_and_is_thawed() {
 
 #[test]
 fn a_freeze_that_hangs_is_ended_and_thawed_twice() {
-    let world =
-        World::new(&(hook("db", "trap '' TERM; sleep 60 & echo $! > T/pid; wait", "") + "freeze_timeout = '1s'\n"));
+    let world = World::new(
+        &(hook("db", "trap '' TERM; sleep 60 & echo $! > TRACES/pid; wait", "") + "freeze_timeout = '1s'\n"),
+    );
     let _served = world.serve();
     let begun = Instant::now();
     let (code, marked) = world.mark(&["noon", "--hook", "db"]);
@@ -174,7 +177,7 @@ fn a_freeze_that_hangs_is_ended_and_thawed_twice() {
 
 #[test]
 fn a_thaw_that_fails_is_tried_until_it_is_done_and_people_are_told() {
-    let world = World::new(&hook("db", "", "test -e T/mended || { echo cannot >&2; exit 9; }"));
+    let world = World::new(&hook("db", "", "test -e TRACES/mended || { echo cannot >&2; exit 9; }"));
     let served = world.serve();
     let (code, marked) = world.mark(&["noon", "--hook", "db"]);
     assert_eq!(
@@ -210,7 +213,7 @@ fn a_thaw_that_fails_is_tried_until_it_is_done_and_people_are_told() {
 
 #[test]
 fn a_thaw_of_which_nobody_knows_the_end_leaves_the_mark_consistent() {
-    let world = World::new(&(hook("db", "", "test -e T/mended || sleep 60") + "thaw_timeout = '1s'\n"));
+    let world = World::new(&(hook("db", "", "test -e TRACES/mended || sleep 60") + "thaw_timeout = '1s'\n"));
     let _served = world.serve();
     let (code, marked) = world.mark(&["noon", "--hook", "db"]);
     assert_eq!((code, &marked["consistency"]), (5, &json!("application")), "{marked:#}");
@@ -233,7 +236,7 @@ fn a_mark_that_fails_is_thawed() {
 
 #[test]
 fn what_stays_frozen_for_too_long_is_thawed_and_the_mark_is_one_of_a_crash() {
-    let slow = "while test $(grep -c thaw T/trace) = 0; do sleep 0.05; done";
+    let slow = "while test $(grep -c thaw TRACES/trace) = 0; do sleep 0.05; done";
     let world = World::new(&(hook("db", "", "") + "hold = '1s'\n" + &hook("slow", slow, "")));
     let _served = world.serve();
     let (code, marked) = world.mark(&["noon", "--hook", "db", "--hook", "slow"]);
@@ -253,8 +256,8 @@ fn mark_until_frozen(world: &World) -> std::thread::JoinHandle<Said> {
 fn a_box_that_is_killed_thaws_when_it_starts_again() {
     // While the freeze is under way, and while the thaw is.
     for (freeze, thaw) in [
-        ("touch T/frozen; while ! test -e T/mended; do sleep 0.05; done", "rm -f T/frozen"),
-        ("", "touch T/frozen; while ! test -e T/mended; do sleep 0.05; done; rm T/frozen"),
+        ("touch TRACES/frozen; while ! test -e TRACES/mended; do sleep 0.05; done", "rm -f TRACES/frozen"),
+        ("", "touch TRACES/frozen; while ! test -e TRACES/mended; do sleep 0.05; done; rm TRACES/frozen"),
     ] {
         let world = World::new(&hook("db", freeze, thaw));
         let served = world.serve();
@@ -275,7 +278,7 @@ fn a_box_that_is_killed_thaws_when_it_starts_again() {
 
 #[test]
 fn a_box_that_is_stopped_thaws_before_it_ends() {
-    let world = World::new(&hook("db", "touch T/frozen; sleep 60", "rm T/frozen"));
+    let world = World::new(&hook("db", "touch TRACES/frozen; sleep 60", "rm TRACES/frozen"));
     let served = world.serve();
     let marking = mark_until_frozen(&world);
     assert!(served.end_with(Signal::TERM).success());

@@ -88,6 +88,12 @@ fn what_is_typed_about_the_past_comes_back_with_what_is_wrong() {
     page.memory().refuses = Some(Failed::refused("the name is taken"));
     let taken = browser.submit(&line, "/datasets/office/clone", &[("new", "büro"), ("at", "2026-11-22T07:30:00Z")]);
     assert!(taken.status == 422 && taken.body.contains("The name is taken.") && taken.body.contains("value=\"büro\""));
+    // Also of what somebody else has taken out of the list meanwhile.
+    for (what, rows) in [("c0ffee", 1), ("badcafe", 2)] {
+        let gone = browser.submit(&line, "/deleted", &[("kind", "share"), ("what", what), ("new", "Büro <2>")]);
+        assert!(gone.status == 422 && gone.body.contains("value=\"Büro &#60;2&#62;\""), "{}", gone.body);
+        assert_eq!(gone.body.matches("action=\"/deleted\"").count(), rows, "{}", gone.body);
+    }
     assert_eq!(browser.get("/datasets/office/clone?at=no-such-moment").status, 404);
     assert_eq!(browser.get("/datasets/office/larger").status, 404, "a share has no size");
 }

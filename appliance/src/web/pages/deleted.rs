@@ -34,6 +34,13 @@ impl Page {
     fn is_meant(&self, row: &Deleted) -> bool {
         self.form.is("what", &what(row)) && self.form.is("kind", &row.kind)
     }
+
+    /// Whether it is about something that is not here any more: what was typed is shown by itself then.
+    fn is_stray(&self) -> bool {
+        self.may
+            && !self.form.value("what").is_empty()
+            && !self.rows.iter().any(|row| self.is_meant(row) && !row.within_deleted)
+    }
 }
 
 pub(super) async fn list(signed: Signed) -> Response {
