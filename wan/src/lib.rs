@@ -24,3 +24,6 @@ pub mod shape;
 
 /// What a line is like, measured with little traffic.
 pub mod probe;
+
+/// Which line an office needs: measured days, replayed.
+pub mod assess;

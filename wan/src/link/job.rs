@@ -19,18 +19,8 @@ use crate::shape::Class;
 use crate::sync::{Failure, Limits, Replication, Report, Session, Source, Worker};
 use crate::wire::{Hello, Preface, Role, StreamClass};
 
-/// What is assumed of a line without a cap that nothing has been sent over yet: 100 Mbit/s.
-const UNKNOWN_BYTES_PER_SECOND: u64 = 12_500_000;
-/// How much is packed together on a line of which nothing is known.
-const UNKNOWN_GROUP_BYTES: usize = 64 << 10;
 /// How often it is looked whether a connection is worth waiting for any longer.
 const LOOK: Duration = Duration::from_secs(1);
-/// What a break costs at most, besides what the line takes in two round trips: sent, and not known to be safe there.
-const COST_OF_BREAK: u64 = 4 << 20;
-/// What a chunk has on average.
-const CHUNK_BYTES: u128 = 16 << 10;
-/// So many chunks are asked ahead at least, however short or thin the line.
-const NAMES_AHEAD_MIN: usize = 64;
 /// How long the peer has to let a session begin, which it does when one of this box's has ended: then it counts as busy.
 const OPENS: Duration = Duration::from_secs(300);
 /// How often progress is told at most.
@@ -222,7 +212,7 @@ impl Running<'_> {
         let session = Session::send(hello, replication.clone(), limits, now)
             .going_on(&self.total.frontier)
             .beside(&self.peer.lately);
-        let rate = rate.unwrap_or(UNKNOWN_BYTES_PER_SECOND);
+        let rate = rate.unwrap_or(Limits::UNKNOWN_BYTES_PER_SECOND);
         let number = self.peer.next_session();
         let control = tokio::select! {
             opened = open_control(connection, number) => opened?,
@@ -264,21 +254,9 @@ impl Running<'_> {
         outcome
     }
 
-    /// The limits of an attempt: groups of what the line takes in two seconds, less with every attempt that broke, and
-    /// little where nothing is known. What may be under way is what a break may cost.
     fn limits(&self, rate: Option<u64>, round_trip: Duration) -> Limits {
-        let mut limits = self.inner.config.limits.clone();
-        limits.delta = self.delta;
-        limits.prefixes = self.prefixes;
-        limits.rate_expected = rate;
-        let in_two = u128::from(rate.unwrap_or(UNKNOWN_BYTES_PER_SECOND)) * 2 * round_trip.as_micros() / 1_000_000;
-        let window = u64::try_from(in_two).unwrap_or(u64::MAX).saturating_add(COST_OF_BREAK);
-        limits.window_bytes = limits.window_bytes.min(window);
-        let chunks = usize::try_from(in_two / CHUNK_BYTES).unwrap_or(usize::MAX);
-        limits.names_ahead = limits.names_ahead.min(chunks.max(NAMES_AHEAD_MIN));
-        let group = rate.map_or(UNKNOWN_GROUP_BYTES, |rate| usize::try_from(2 * rate).unwrap_or(usize::MAX));
-        limits.group_bytes = limits.group_bytes.min(group >> (2 * self.broken).min(16));
-        limits
+        let own = Limits { delta: self.delta, prefixes: self.prefixes, ..self.inner.config.limits.clone() };
+        own.on_line(rate, round_trip, self.broken)
     }
 
     /// Bytes per second that the line may be expected to take; none where neither a cap nor what was seen says anything.

@@ -142,7 +142,7 @@ impl Bucket {
 }
 
 /// The bits per second that are aimed at under a cap: 63/64 of it.
-pub(super) fn aim_bits(limit: Rate) -> u64 {
+pub(crate) fn aim_bits(limit: Rate) -> u64 {
     limit.bits() - limit.bits().div_ceil(64)
 }
 

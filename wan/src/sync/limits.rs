@@ -6,6 +6,15 @@ use super::effort::Compression;
 use super::walk::{AHEAD, DEPTH_MAX};
 use crate::pack::GROUP_BYTES_MAX;
 
+/// How much is packed together on a line of which nothing is known.
+const UNKNOWN_GROUP_BYTES: usize = 64 << 10;
+/// What a break costs at most, besides what the line takes in two round trips: sent, and not known to be safe there.
+const COST_OF_BREAK: u64 = 4 << 20;
+/// What a chunk has on average.
+const CHUNK_BYTES: u128 = 16 << 10;
+/// So many chunks are asked ahead at least, however short or thin the line.
+const NAMES_AHEAD_MIN: usize = 64;
+
 /// Bounds of one session, at either side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -45,6 +54,24 @@ impl Limits {
     /// The smallest window of names with which a walk can reach every depth.
     pub const NAMES_MIN: u32 = 16 * (DEPTH_MAX as u32 + 1);
     pub(super) const WINDOW_BYTES_MAX: u64 = 1 << 30;
+    /// What is assumed of a line without a cap that nothing has been sent over yet: 100 Mbit/s.
+    pub(crate) const UNKNOWN_BYTES_PER_SECOND: u64 = 12_500_000;
+
+    /// These limits on a line that is expected to take `rate` bytes per second, if anything is known of it: groups of what it takes in two
+    /// seconds, less with every attempt that broke, and little where nothing is known. What may be under way is what a break may cost.
+    #[must_use]
+    pub fn on_line(mut self, rate: Option<u64>, round_trip: Duration, broken: u32) -> Self {
+        self.rate_expected = rate;
+        let in_two =
+            u128::from(rate.unwrap_or(Self::UNKNOWN_BYTES_PER_SECOND)) * 2 * round_trip.as_micros() / 1_000_000;
+        let window = u64::try_from(in_two).unwrap_or(u64::MAX).saturating_add(COST_OF_BREAK);
+        self.window_bytes = self.window_bytes.min(window);
+        let chunks = usize::try_from(in_two / CHUNK_BYTES).unwrap_or(usize::MAX);
+        self.names_ahead = self.names_ahead.min(chunks.max(NAMES_AHEAD_MIN));
+        let group = rate.map_or(UNKNOWN_GROUP_BYTES, |rate| usize::try_from(2 * rate).unwrap_or(usize::MAX));
+        self.group_bytes = self.group_bytes.min(group >> (2 * broken).min(16));
+        self
+    }
 
     pub(super) fn sane(mut self) -> Self {
         self.window_bytes = self.window_bytes.clamp(1, Self::WINDOW_BYTES_MAX);

@@ -261,6 +261,22 @@ impl Worker {
         Ok(Reply::Admitted)
     }
 
+    /// Admits objects as a source has them, where a rehearsal has nothing to unpack.
+    pub(crate) fn admit_unpacked(&self, objects: &[Ref], source: &dyn Source) -> Reply {
+        let Side::Sink { sink, realm, .. } = &self.side else { panic!("a job of the other side") };
+        for (kind, name) in objects {
+            let admitted =
+                source.stored(*kind, name).and_then(|stored| self.admit_one(&**sink, realm, *kind, name, stored));
+            match admitted {
+                Ok(Ok(())) => {}
+                Ok(Err(Wrong::Content(what))) => return Reply::WrongContent(what),
+                Ok(Err(Wrong::Gone(what))) => return Reply::Gone(what),
+                Err(error) => return Reply::Failed(error),
+            }
+        }
+        Reply::Admitted
+    }
+
     fn admit_object(
         &self,
         sink: &dyn Sink,

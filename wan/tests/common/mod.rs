@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "every test uses a part of it")]
 
+pub mod boxes;
 pub mod office;
 pub mod rng;
 pub mod store;
