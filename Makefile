@@ -102,3 +102,7 @@ client-vm: build ## the kernel's own NFS client and iSCSI initiator, in a QEMU g
 .PHONY: disks-vm
 disks-vm: build ## disks pulled, replaced, stolen and without power, below a box in a QEMU guest (half an hour; ARGS="--steps make,pull")
 	@hw-tests/disks-vm/run $(ARGS)
+
+.PHONY: network-vm
+network-vm: setup ## the machine's network set up by a box below systemd-networkd, VLANs included, in a QEMU guest (a quarter of an hour; ARGS=a_vlan_comes_and_goes)
+	@.ci/setup guest && hw-tests/network-vm/run $(ARGS)

@@ -66,6 +66,11 @@
 //! key_file = "/etc/narrowboat/page.key"
 //! announce = true                 # neighbours find it as NAME.local (mDNS), on private networks alone
 //!
+//! [network]                       # the network of the machine itself (docs/network.md)
+//! manage = false                  # true: the box sets it up, by files of systemd-networkd that it owns
+//! interface = "eth0"              # which; the one with the way to other networks where nothing is said
+//! trial = "60s"                   # how long a change is tried before it goes back by itself
+//!
 //! [store]
 //! chunk_bytes = 16384             # average; counts when the store is created
 //! cache = "96MiB"                 # decompressed objects kept in memory
@@ -136,6 +141,7 @@ mod defaults;
 mod dscp;
 mod hook;
 mod iscsi;
+mod network;
 mod nfs;
 pub mod notices;
 mod page;
@@ -161,6 +167,7 @@ use crate::units::{ByteSize, parse_duration};
 pub use dscp::Marking;
 pub use hook::{Call, Hook};
 pub use iscsi::{Iscsi, IscsiUser, TargetRules, Volume};
+pub use network::Network;
 pub use nfs::{Nfs, ShareRules};
 pub use notices::Notices;
 pub use page::Page;
@@ -193,6 +200,8 @@ pub struct Config {
     pub nfs: Nfs,
     /// The page for people.
     pub page: Page,
+    /// The network of the machine.
+    pub network: Network,
     /// Replication.
     pub wan: Wan,
     /// The store.
@@ -330,6 +339,7 @@ impl Config {
             rules.validate(&format!("peer.{name}"), &self.zone())?;
         }
         self.page.check()?;
+        self.network.check()?;
         self.notices.check()?;
         self.wan.compression()?;
         self.scrub.check()?;

@@ -28,6 +28,7 @@ pub mod hooks;
 pub mod jobs;
 /// What peers have proved to have.
 pub mod ledger;
+pub mod network;
 /// The running box.
 pub mod node;
 pub mod notices;

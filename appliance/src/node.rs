@@ -6,6 +6,7 @@
 //!   ▲ ◄──── watch thread            tells initiators of sizes, volumes and room, every second
 //!   ▲ ◄──── disk thread             tells the log of faults, and of a disk that is slow
 //!   ▲ ◄──── notices thread        tells by itself what is wrong; and a thread for each way to tell it
+//!   ▲ ◄──── network thread          has changes of the machine's network go back that nobody confirms
 //!   ▲ ◄──── thaw thread             pays what hooks owe
 //!   ▲ ◄──── caps thread             tells the link which caps count now
 //!   ▲ ◄──── pace thread             where there are recovery points: how slowly they can still be met
@@ -56,6 +57,7 @@ use crate::ingest::nfs::Server;
 use crate::jobs::census::Censuses;
 use crate::jobs::reclaim::Reclaims;
 use crate::jobs::recompress::Recompression;
+use crate::network::Network;
 use crate::notices::Notices;
 use crate::page::Page;
 use crate::plans::Plans;
@@ -129,6 +131,8 @@ pub struct Node {
     pub iscsi_addresses: Vec<SocketAddr>,
     /// The page for people, where there is one.
     pub page: Option<Page>,
+    /// The network of its machine.
+    pub network: Network,
     /// By which name neighbours find it.
     pub announcer: Announcer,
     /// Who may do what through it.
@@ -216,6 +220,7 @@ impl Node {
                 source: error,
             })
         })?;
+        let network = Network::open(data, &config.network);
         let notices = Notices::open(data, &config, &name, store.id().to_string(), &audit);
         let users = Users::new(front.targets.clone(), shares.users());
         let policies = Policies::new(&config);
@@ -240,6 +245,7 @@ impl Node {
             nfs_address: shares.address,
             iscsi_addresses: front.addresses,
             page,
+            network,
             announcer: Announcer::default(),
             accounts,
             audit,

@@ -7,6 +7,8 @@ mod browser;
 mod downloads;
 #[path = "page/fake.rs"]
 mod fake;
+#[path = "page/network.rs"]
+mod network;
 #[path = "page/office.rs"]
 mod office;
 #[path = "page/past.rs"]
@@ -75,6 +77,8 @@ const PAGES: &[&str] = &[
     "/system/restart",
     "/system/stop",
     "/setup/place",
+    "/network",
+    "/setup/network",
     "/setup/clients",
     "/setup/dataset",
     "/setup/head-office",

@@ -36,6 +36,8 @@ const PAGES: &[&str] = &[
     "/settings",
     "/system",
     "/setup/place",
+    "/network",
+    "/setup/network",
     "/setup/clients",
     "/setup/dataset",
     "/setup/head-office",

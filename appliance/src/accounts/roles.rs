@@ -80,6 +80,7 @@ pub fn right(request: &Request) -> Right {
         | R::LimitExplain { .. }
         | R::ScrubShow
         | R::SettingList
+        | R::NetworkShow
         | R::Trends { .. }
         | R::Reclaim { dry_run: true } => Right::Role(Role::Viewer),
         R::Limit { rate: None, seconds: None, calendar: None, resume: false, as_configured: false, .. } => {
@@ -136,6 +137,9 @@ pub fn right(request: &Request) -> Right {
         | R::SetUpType { .. }
         | R::SetUpApply { .. }
         | R::SetUpTest
+        | R::NetworkSet { .. }
+        | R::NetworkConfirm { .. }
+        | R::NetworkRevert { .. }
         | R::AccountList
         | R::AccountAdd { .. }
         | R::AccountRemove { .. }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use super::{
-    account, dataset, disks, limit, notice, peer, plan, quarantine, replication, retention, scrub, setting, setup,
+    account, dataset, disks, limit, network, notice, peer, plan, quarantine, replication, retention, scrub, setting,
+    setup,
 };
 use crate::units::{ByteSize, parse_duration};
 
@@ -333,6 +334,12 @@ pub(super) enum Command {
     /// nobody came from before, who became an administrator, what was deleted. [notices] in the config file says who is told; docs/notices.md has examples.
     #[command(subcommand)]
     Notice(notice::NoticeCommand),
+    /// The network of this machine: addresses, VLAN, DNS and time servers, where the config file leaves them to the box.
+    ///
+    /// A change is tried for a minute and goes back by itself unless somebody reaches the box at its new address and keeps it. docs/network.md tells how, and
+    /// what the box writes.
+    #[command(subcommand)]
+    Network(network::NetworkCommand),
     /// Settings of the config file that can be changed while the box runs.
     #[command(subcommand)]
     Setting(setting::SettingCommand),

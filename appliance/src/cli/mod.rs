@@ -11,6 +11,7 @@ mod disk;
 mod disks;
 mod limit;
 mod lock;
+mod network;
 mod notice;
 mod peer;
 mod plan;
@@ -99,6 +100,7 @@ pub fn run() -> ExitCode {
         Command::Account(command) => account::account(&context, command),
         Command::Audit { before, limit } => account::audit(&context, before, limit),
         Command::Notice(command) => notice::notice(&context, command),
+        Command::Network(command) => network::network(&context, command),
         Command::Setting(command) => setting::setting(&context, command),
         Command::Trends { span } => trends::trends(&context, span),
         Command::Restart => setting::restart(&context),

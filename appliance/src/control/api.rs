@@ -13,8 +13,8 @@ use super::reports::Acknowledged;
 use super::restore::restore_from;
 use super::{Failed, Request};
 use super::{
-    account, census, dataset, disk, limit, lock, notice, peer, plan, quarantine, retention, scrub, setting, setup,
-    snapshot, status, time,
+    account, census, dataset, disk, limit, lock, network, notice, peer, plan, quarantine, retention, scrub, setting,
+    setup, snapshot, status, time,
 };
 use crate::caps::Way;
 use crate::jobs::Progress;
@@ -130,6 +130,10 @@ pub fn handle(
         Request::SetUpType { fields } => done(setup::type_in(node, fields)?),
         Request::SetUpApply { set_up, typed } => done(setup::apply(node, &set_up, typed)?),
         Request::SetUpTest => done(setup::test(node)?),
+        Request::NetworkShow => done(network::show(node)),
+        Request::NetworkSet { wanted } => done(network::set(node, wanted)?),
+        Request::NetworkConfirm { trial } => done(network::confirm_here(node, trial)?),
+        Request::NetworkRevert { trial } => done(network::revert(node, trial)?),
         Request::Restart => {
             node.ask_to_restart();
             done(Acknowledged { message: "the box is restarting".into() })

@@ -28,6 +28,9 @@ pub struct Call {
     pub proof: Option<Proof>,
     /// From where.
     pub from: IpAddr,
+    /// The address of the box at which he came, where that is known.
+    #[serde(default)]
+    pub at: Option<IpAddr>,
     /// An open page asks by itself, nobody touched it: that is no use of a session.
     #[serde(default)]
     pub by_itself: bool,

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::audited::{Told, audited, helps_a_full_disk, request_told};
 use super::door::{Ask, Call, Download, State, Strength};
 use super::files::Wanted;
-use super::{Failed, Message, api, files, status, support};
+use super::{Failed, Message, Request, api, files, network, status, support};
 use crate::accounts::{self, Asker, Right, Role, only_looks, right};
 use crate::jobs::Progress;
 use crate::node::Node;
@@ -301,6 +301,10 @@ fn carry_out(
         }
         (ask, Some(asker)) => match ask {
             Ask::Whoami => done(accounts.whoami(asker)?),
+            // Who comes over the network shows by where he came that it works.
+            Ask::Box { request: Request::NetworkConfirm { trial } } => {
+                done(network::confirm_from(node, *trial, call.at)?)
+            }
             Ask::Box { request } => api::handle(node, request.clone(), gone, tell),
             Ask::Browse { source, path, after, limit } => {
                 done(files::browse(&node.store, source, path, *after, *limit)?)

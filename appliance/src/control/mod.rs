@@ -16,6 +16,7 @@ pub mod doorkeeper;
 mod files;
 mod limit;
 mod lock;
+mod network;
 mod notice;
 mod peer;
 mod plan;
@@ -527,6 +528,25 @@ pub enum Request {
     },
     /// Sees whether those would be told of whom somebody types that they are to get notices: a list of [`reports::NoticeTried`].
     SetUpTest,
+    /// How the network of the machine is: a [`reports::NetworkState`].
+    NetworkShow,
+    /// Tries another network set-up, which goes back by itself unless it is confirmed.
+    NetworkSet {
+        /// Which.
+        wanted: crate::network::Wanted,
+    },
+    /// Keeps the network set-up that is tried. Over the network that counts at its new address alone.
+    NetworkConfirm {
+        /// The trial that is meant; the one of now where nothing is said.
+        #[serde(default)]
+        trial: Option<u64>,
+    },
+    /// Takes back at once the network set-up that is tried.
+    NetworkRevert {
+        /// As above.
+        #[serde(default)]
+        trial: Option<u64>,
+    },
     /// Ends the box in order and starts it again.
     Restart,
     /// Ends the box in order.

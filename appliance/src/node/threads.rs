@@ -45,6 +45,7 @@ impl Threads {
         lookers.push(start_recompression(node.clone())?);
         lookers.push(start_trends(node.clone())?);
         lookers.push(start_set_up(node.clone())?);
+        lookers.push(start_network(node.clone())?);
         lookers.push(start_notices(node.clone())?);
         for way in 0..node.notices.ways() {
             lookers.push(start_way(node.clone(), way)?);
@@ -223,6 +224,11 @@ fn start_notices(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
             std::thread::park_timeout(notices::EVERY);
         }
     })
+}
+
+/// Vital: without it, a change that cut the box off would stay.
+fn start_network(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
+    spawn_vital("network".into(), move || node.network.serve(&node))
 }
 
 fn start_way(node: Arc<Node>, way: usize) -> Result<JoinHandle<()>, StartError> {

@@ -42,7 +42,7 @@ pub fn take(node: &Arc<Node>, set_up: &SetUp) -> Result<(), Failed> {
         tracing::info!("the set-up file is passed over: this box has an owner, or has taken it already");
         return Ok(());
     }
-    begin(node, set_up, false)?;
+    start(node, set_up, false, true)?;
     Kept::change(&node.store, |kept| {
         kept.taken = Some(hash);
         Ok(())
@@ -51,6 +51,10 @@ pub fn take(node: &Arc<Node>, set_up: &SetUp) -> Result<(), Failed> {
 
 /// Begins to apply a set-up, `typed` with the secrets that were typed for it. True where the box starts again for it, and does the rest after that.
 pub fn begin(node: &Arc<Node>, set_up: &SetUp, typed: bool) -> Result<bool, Failed> {
+    start(node, set_up, typed, false)
+}
+
+fn start(node: &Arc<Node>, set_up: &SetUp, typed: bool, unseen: bool) -> Result<bool, Failed> {
     let secrets = Secrets::of(&node.data);
     let typed = |secret| Some(secret).filter(|_| typed).and_then(|secret| secrets.typed(secret));
     let notices = set_up.notices.clone().map(|notices| notices.with_typed(typed));
@@ -63,7 +67,7 @@ pub fn begin(node: &Arc<Node>, set_up: &SetUp, typed: bool) -> Result<bool, Fail
     let settings = settings(node, set_up)?;
     Kept::change(&node.store, |kept| {
         let notices = set_up.notices.clone().map(Notices::without_secrets);
-        (kept.applying, kept.outcomes) = (Some(SetUp { notices, ..set_up.clone() }), Vec::new());
+        (kept.applying, kept.unseen, kept.outcomes) = (Some(SetUp { notices, ..set_up.clone() }), unseen, Vec::new());
         Ok(())
     })?;
     let brought = set_up.notices.iter().flat_map(Notices::secrets).collect::<Vec<_>>();
@@ -125,7 +129,8 @@ fn read<T: DeserializeOwned>(value: Value) -> Result<T, Failed> {
 /// Goes on with a set-up whose settings count by now, if there is one.
 pub fn go_on(node: &Arc<Node>) -> Result<(), Failed> {
     let _one = GOING_ON.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(set_up) = Kept::of(&node.store)?.applying else { return Ok(()) };
+    let kept = Kept::of(&node.store)?;
+    let Some(set_up) = kept.applying else { return Ok(()) };
     Secrets::of(&node.data).settle()?;
     let mut outcomes = Vec::new();
     let mut note = |part: &str, what: String, outcome: Result<(), Failed>| {
@@ -156,6 +161,17 @@ pub fn go_on(node: &Arc<Node>) -> Result<(), Failed> {
     }
     if let Some(Administrator { user, password_hash }) = &set_up.administrator {
         note("administrator", format!("the account of {user}"), node.accounts.first(user, password_hash));
+    }
+    // The last: whatever else needs the network has it as it was.
+    if let Some(wanted) = &set_up.network {
+        let (what, outcome) = match kept.unseen {
+            true => ("the network", node.network.keep(node, wanted.clone())),
+            false => (
+                "the network, which is tried: keep it at its new address, or by `narrowboat network confirm`",
+                node.network.set(node, wanted.clone()),
+            ),
+        };
+        note("network", what.into(), outcome.map(drop));
     }
     Kept::change(&node.store, |kept| {
         (kept.applying, kept.outcomes) = (None, outcomes);

@@ -59,6 +59,9 @@ impl SetUp {
             note(about("head_office.address", head.address.parse::<PeerAddress>()).map(drop));
             note(about("head_office.code", head.code.parse::<Code>()).map(drop));
         }
+        if let Some(network) = &self.network {
+            network.problems().into_iter().for_each(|failed| note(Err(failed)));
+        }
         if let Some(line) = &self.line {
             let zone = self.time_zone.as_deref().and_then(|zone| zone_named(zone).ok()).unwrap_or(TimeZone::UTC);
             note(line.rate.as_deref().map_or(Ok(()), |rate| about("line.rate", parse_limit(rate)).map(drop)));

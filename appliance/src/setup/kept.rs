@@ -28,6 +28,8 @@ pub struct Kept {
     pub typed: BTreeMap<String, String>,
     /// What is to be done.
     pub applying: Option<SetUp>,
+    /// Nobody is there who could find the box at another address: its network counts without a trial.
+    pub unseen: bool,
     /// What became of the last one.
     pub outcomes: Vec<Outcome>,
     /// The hash of the set-up that the box was started with, once it has taken it.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::control::Failed;
+use crate::network::Wanted;
 use crate::retention::Rules;
 pub use notices::Notices;
 
@@ -54,6 +55,9 @@ pub struct SetUp {
     /// Who is told by the box itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notices: Option<Notices>,
+    /// The network of the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Wanted>,
     /// Other settings, by their keys.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, Value>,
@@ -137,6 +141,7 @@ impl Default for SetUp {
             head_office: None,
             line: None,
             notices: None,
+            network: None,
             settings: BTreeMap::new(),
         }
     }

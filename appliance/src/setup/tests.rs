@@ -11,6 +11,8 @@ fn the_example_of_the_page_is_read_and_written() {
     assert_eq!((read.name.as_deref(), read.dataset.len()), (Some("office-bonn"), 2));
     assert_eq!(read.dataset[0].keep.as_ref().map(|rules| (rules.daily, rules.monthly)), Some((14, 12)));
     assert_eq!(read.settings["scrub.every"], "14d");
+    let network = read.network.as_ref().expect("one");
+    assert_eq!((network.vlan.as_deref(), network.address4.as_deref()), (Some("30"), Some("192.168.7.10/24")));
     assert_eq!(SetUp::read(&read.write().expect("text")).expect("sound"), read);
     let settings = read.all_settings();
     let said = |key: &str| settings[key].clone().expect("a value");
@@ -46,6 +48,9 @@ fn what_makes_no_sense_is_refused_and_says_where() {
         ("set_up = 1\n[head_office]\naddress = 'hub:4433'\ncode = '417-528-362'", "head_office.code"),
         ("set_up = 1\n[line]\nrate = 'fast'", "line.rate"),
         ("set_up = 1\n[line]\ncalendar = 'mondays quick'", "line.calendar"),
+        ("set_up = 1\n[network]\nipv4 = 'fixed'\naddress4 = '10.0.0.0/8'", "network.address4"),
+        ("set_up = 1\n[network]\nvlan = 4095", "network.vlan"),
+        ("set_up = 1\n[network]\ndns = ['a.example']", "network.dns"),
         ("set_up = 1\n[settings]\n'hook.a.freeze' = 'rm'", "hook.a.freeze"),
         ("set_up = 1\n[settings]\n'scrub.every' = 'often'", "scrub.every"),
         ("set_up = 1\n[notices.mail]\nserver = 'mail.d.de:465'", "notices.mail.to"),
@@ -144,6 +149,22 @@ fn what_is_typed_is_a_set_up() {
     ] {
         assert_eq!(wrong(field, value), [field], "{value}");
     }
+    let network = typed(&[
+        ("network", "own"),
+        ("network_ipv4", "fixed"),
+        ("network_address4", "192.168.7.10/24"),
+        ("network_gateway4", "192.168.8.1"),
+        ("network_ipv6", "off"),
+        ("network_address6", "what stays although it does not count"),
+        ("network_dns", "192.168.7.1; 10.0.0.1"),
+        ("network_vlan", "5000"),
+    ]);
+    assert_eq!(problems(&network, none).into_keys().collect::<Vec<_>>(), ["network_gateway4", "network_vlan"]);
+    let as_it_is = network.iter().map(|(field, value)| (field.clone(), value.clone()));
+    let as_it_is: Typed = as_it_is.chain([("network".to_owned(), "as-is".to_owned())]).collect();
+    assert_eq!((problems(&as_it_is, none).len(), set_up(&as_it_is).network), (0, None));
+    let wanted = set_up(&network).network.expect("one");
+    assert_eq!((wanted.dns.len(), wanted.address6), (2, None));
     let both: Typed = typed(&[("name", "a b"), ("networks", "x"), ("line", "rate"), ("line_rate", "fast")]);
     assert_eq!(problems(&both, none).into_keys().collect::<Vec<_>>(), ["line_rate", "name", "networks"]);
 }

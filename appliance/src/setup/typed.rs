@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::notices::{Mail, Notices, Syslog, Webhook};
 use super::secrets::Secret;
 use super::{Dataset, HeadOffice, Line, SetUp};
+use crate::network::Wanted;
 use crate::retention::Rules;
 
 /// What was typed, by field.
@@ -14,6 +15,56 @@ pub type Typed = BTreeMap<String, String>;
 /// What a dataset keeps if nobody says otherwise: two weeks by days, two months by weeks, a year by months.
 pub const KEEP: Rules =
     Rules { last: 0, hourly: 24, daily: 14, weekly: 8, monthly: 12, yearly: 0, within: None, least: 0 };
+
+/// The fields of the network.
+pub const NETWORK: [&str; 9] = [
+    "network_ipv4",
+    "network_address4",
+    "network_gateway4",
+    "network_ipv6",
+    "network_address6",
+    "network_gateway6",
+    "network_dns",
+    "network_ntp",
+    "network_vlan",
+];
+
+/// Those of them in which mostly nothing is typed.
+pub const SELDOM: &[&str] = &["network_address6", "network_gateway6", "network_dns", "network_ntp", "network_vlan"];
+
+/// The network set-up in fields. Addresses count where fixed ones were asked for.
+pub fn network(owned: &impl Fn(&str) -> Option<String>) -> Wanted {
+    let fixed = |family: &str, field: &str| owned(field).filter(|_| owned(family).as_deref() == Some("fixed"));
+    let servers = |field: &str| owned(field).as_deref().map(list).unwrap_or_default();
+    Wanted {
+        ipv4: owned("network_ipv4").unwrap_or_default(),
+        address4: fixed("network_ipv4", "network_address4"),
+        gateway4: fixed("network_ipv4", "network_gateway4"),
+        ipv6: owned("network_ipv6").unwrap_or_default(),
+        address6: fixed("network_ipv6", "network_address6"),
+        gateway6: fixed("network_ipv6", "network_gateway6"),
+        dns: servers("network_dns"),
+        ntp: servers("network_ntp"),
+        vlan: owned("network_vlan"),
+    }
+}
+
+/// A network set-up as it stands in its fields.
+pub fn of_network(wanted: &Wanted) -> Vec<(&'static str, String)> {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let values = [
+        wanted.ipv4.clone(),
+        text(&wanted.address4),
+        text(&wanted.gateway4),
+        wanted.ipv6.clone(),
+        text(&wanted.address6),
+        text(&wanted.gateway6),
+        wanted.dns.join(", "),
+        wanted.ntp.join(", "),
+        text(&wanted.vlan),
+    ];
+    NETWORK.into_iter().zip(values).collect()
+}
 
 /// The set-up that was typed. What is left empty is not said.
 pub fn set_up(typed: &Typed) -> SetUp {
@@ -27,6 +78,7 @@ pub fn set_up(typed: &Typed) -> SetUp {
         head_office: head_office(&owned),
         line: line(&text, &owned),
         notices: notices(&text, &owned),
+        network: (text("network") == Some("own")).then(|| network(&owned)),
         ..SetUp::default()
     }
 }

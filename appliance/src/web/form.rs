@@ -57,6 +57,11 @@ impl Form {
         self.values.iter().any(|(found, _)| found == name)
     }
 
+    /// Whether something was typed into one of these, or is wrong with it.
+    pub(super) fn has_any(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| !self.text(name).is_empty() || self.problem(name).is_some())
+    }
+
     /// The same without spaces around it.
     pub(super) fn text(&self, name: &str) -> &str {
         self.value(name).trim()

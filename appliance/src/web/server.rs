@@ -174,6 +174,7 @@ async fn connection(
     mut ending: watch::Receiver<bool>,
 ) {
     let _ = stream.set_nodelay(true);
+    let at = stream.local_addr().ok().map(|at| at.ip().to_canonical());
     let mut first = [0];
     match timeout(HANDSHAKE, stream.peek(&mut first)).await {
         Ok(Ok(1)) if first[0] == TLS_HANDSHAKE => {}
@@ -187,7 +188,7 @@ async fn connection(
     let line = Arc::new(Line::default());
     let of_requests = line.clone();
     let answer = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Seen(from));
+        request.extensions_mut().insert(Seen { from, at });
         request.extensions_mut().insert(of_requests.clone());
         let response = inner.call(request.map(Body::new));
         async move {

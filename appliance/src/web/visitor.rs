@@ -29,12 +29,19 @@ const LIVE: &str = "/live/";
 
 /// Who asks from here, as the server saw it.
 #[derive(Clone, Copy)]
-pub(super) struct Seen(pub IpAddr);
+pub(super) struct Seen {
+    /// His address.
+    pub from: IpAddr,
+    /// The address of the box at which he came.
+    pub at: Option<IpAddr>,
+}
 
 /// Anybody.
 pub(super) struct Visitor {
     pub web: Arc<Web>,
     pub from: IpAddr,
+    /// The address of the box at which he came.
+    pub at: Option<IpAddr>,
     /// The box as this browser calls it: a name or an address, without a port.
     pub host: String,
     pub session: Option<String>,
@@ -52,9 +59,11 @@ impl FromRequestParts<Arc<Web>> for Visitor {
 
     async fn from_request_parts(parts: &mut Parts, web: &Arc<Web>) -> Result<Self, Self::Rejection> {
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let seen = parts.extensions.get::<Seen>();
         Ok(Visitor {
             web: web.clone(),
-            from: parts.extensions.get::<Seen>().map_or(IpAddr::from([0, 0, 0, 0]), |seen| seen.0),
+            from: seen.map_or(IpAddr::from([0, 0, 0, 0]), |seen| seen.from),
+            at: seen.and_then(|seen| seen.at),
             host: host_alone(host),
             session: cookies::read(&parts.headers, cookies::SESSION),
             headers: parts.headers.clone(),
@@ -77,7 +86,7 @@ impl Visitor {
     /// Asks the box, in the name of whoever this is.
     pub(super) async fn ask<T: DeserializeOwned>(&self, ask: Ask) -> Result<T, Failed> {
         let proof = self.session.clone().map(Proof::Session);
-        self.web.door.ask(&Call { proof, from: self.from, by_itself: self.by_itself, ask }).await
+        self.web.door.ask(&Call { proof, from: self.from, at: self.at, by_itself: self.by_itself, ask }).await
     }
 
     /// The same as the command line would.

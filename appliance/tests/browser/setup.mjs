@@ -34,6 +34,8 @@ await next("button.main");
 await look("disks");
 if (!(await said("What backups lie on"))) throw new Error("nothing is said of disks");
 await next("button.main");
+await look("network");
+await next("button.main");
 await look("clients");
 await next("button.main");
 await look("dataset");

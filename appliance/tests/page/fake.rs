@@ -53,6 +53,8 @@ pub struct Memory {
     pub thinks: Duration,
     /// Whether it can't keep what it is given.
     pub failing: bool,
+    /// The network set-up that it tries.
+    pub tried: Option<narrowboat::network::Wanted>,
 }
 
 /// A worker, and the box that it belongs to.
@@ -303,6 +305,7 @@ fn of_box(request: &Request, person: &Person, memory: &mut Memory) -> Result<Val
             | Request::Limit { rate: None, calendar: None, resume: false, as_configured: false, .. }
             | Request::Reclaim { dry_run: true }
             | Request::SetUpShow
+            | Request::NetworkShow
     );
     if !looks && person.role == Role::Viewer {
         return Err(failed("forbidden", "a viewer changes nothing"));
@@ -339,6 +342,18 @@ fn of_box(request: &Request, person: &Person, memory: &mut Memory) -> Result<Val
         }
         Request::Rewind { dataset, to, .. } => {
             json!({ "dataset": dataset, "to": to, "before": "before-rewind-now", "users": [] })
+        }
+        Request::NetworkShow => super::sample::network(memory.tried.as_ref()),
+        Request::NetworkSet { wanted } => {
+            if let Some(failed) = wanted.problems().into_iter().next() {
+                return Err(failed);
+            }
+            memory.tried = Some(wanted.clone());
+            super::sample::network(memory.tried.as_ref())
+        }
+        Request::NetworkConfirm { .. } | Request::NetworkRevert { .. } => {
+            memory.tried = None;
+            super::sample::network(None)
         }
         Request::SetUpShow | Request::SetUpType { .. } => super::sample::set_up(),
         Request::AccountList => json!([

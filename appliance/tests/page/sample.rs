@@ -171,6 +171,22 @@ pub fn audit() -> Value {
     ])
 }
 
+/// The network of a box that sets it up.
+pub fn network(tried: Option<&narrowboat::network::Wanted>) -> Value {
+    let addresses = |wanted: &narrowboat::network::Wanted| {
+        let own = wanted.address4.iter().chain(&wanted.address6);
+        own.map(|text| text.split('/').next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    let trial = tried.map(|wanted| {
+        json!({ "number": 3, "wanted": wanted, "in_force": true, "seconds_left": 57, "addresses": addresses(wanted) })
+    });
+    json!({
+        "managed": true, "why_not": null, "interface": "enp3s0", "kept": { "ipv4": "dhcp", "ipv6": "auto" }, "trial": trial, "last": null,
+        "trouble": null, "trial_seconds": 60, "addresses": [{ "interface": "enp3s0", "address": "192.168.7.20/24" }],
+        "gateways": ["192.168.7.1"], "dns": ["192.168.7.1"]
+    })
+}
+
 /// A set-up of which nothing was typed yet.
 pub fn set_up() -> Value {
     json!({

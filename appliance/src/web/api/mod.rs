@@ -249,8 +249,9 @@ impl Drop for UnderWay<'_> {
 fn asker_of<'a>(web: &'a Web, headers: &HeaderMap, extensions: &Extensions) -> Result<Asker<'a>, Problem> {
     let sentence = "a token is needed, as in `Authorization: Bearer narrowboat_…`";
     let token = token(headers).ok_or_else(|| Problem::of(Sort::Unauthenticated, sentence))?;
-    let from = extensions.get::<Seen>().map_or(IpAddr::from([0, 0, 0, 0]), |seen| seen.0);
-    Ok(Asker { web, token, from })
+    let seen = extensions.get::<Seen>();
+    let from = seen.map_or(IpAddr::from([0, 0, 0, 0]), |seen| seen.from);
+    Ok(Asker { web, token, from, at: seen.and_then(|seen| seen.at) })
 }
 
 /// Whoever shows a token.
@@ -258,12 +259,13 @@ struct Asker<'a> {
     web: &'a Web,
     token: String,
     from: IpAddr,
+    at: Option<IpAddr>,
 }
 
 impl Asker<'_> {
     async fn ask(&self, ask: Ask) -> Result<Value, Failed> {
         let proof = Some(Proof::Token(self.token.clone()));
-        self.web.door.ask(&Call { proof, from: self.from, by_itself: false, ask }).await
+        self.web.door.ask(&Call { proof, from: self.from, at: self.at, by_itself: false, ask }).await
     }
 
     /// Asks the box, and shows what it says.

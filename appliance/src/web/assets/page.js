@@ -86,6 +86,19 @@ for (const place of document.querySelectorAll("[data-back]")) {
   setTimeout(look, 2000);
 }
 
+// Counts the seconds that something has left, and looks then what became of it.
+for (const place of document.querySelectorAll("[data-countdown]")) {
+  const until = Date.now() + 1000 * place.textContent;
+  const count = () => {
+    const left = Math.max(0, Math.ceil((until - Date.now()) / 1000));
+    place.textContent = left;
+    if (left) { setTimeout(count, 250); return; }
+    const look = () => fetch(place.dataset.countdown, { method: "HEAD", redirect: "manual", cache: "no-store" }).then(() => location.assign(place.dataset.countdown), () => setTimeout(look, 2000));
+    setTimeout(look, 2000);
+  };
+  count();
+}
+
 // What goes on is shown as it goes on, while somebody looks.
 for (const part of document.querySelectorAll("[data-live]")) {
   const EVERY = 5000;

@@ -210,7 +210,13 @@ pub(super) async fn download(
 ) -> Response {
     let ask =
         Ask::Download { source: source(&name, visitor.query.text("at")), path: visitor.query.value("path").to_owned() };
-    let call = Call { proof: visitor.session.clone().map(Proof::Session), from: visitor.from, by_itself: false, ask };
+    let call = Call {
+        proof: visitor.session.clone().map(Proof::Session),
+        from: visitor.from,
+        at: visitor.at,
+        by_itself: false,
+        ask,
+    };
     match visitor.web.door.download(&call).await {
         Ok((head, from, place)) => answer(&head, from, place, line),
         Err(failed) => refused(&failed),

@@ -14,6 +14,7 @@ mod limits;
 mod line;
 mod locks;
 mod mounts;
+mod network;
 mod notices;
 mod overview;
 mod past;
@@ -130,6 +131,9 @@ pub(super) fn router(web: Arc<Web>) -> Router {
         .route("/storage/scrub", post(storage::scrub))
         .route("/settings", get(settings::page).post(settings::set))
         .route("/system", get(system::page))
+        .route("/network", get(network::page).post(network::set))
+        .route("/network/keep", post(network::keep))
+        .route("/network/back", post(network::back))
         .route("/setup", get(setup::begin))
         .route("/setup/summary", get(setup::summary))
         .route("/setup/apply", post(setup::apply))

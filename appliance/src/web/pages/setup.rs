@@ -1,12 +1,14 @@
 //! Setting the box up: a page a step, in which what was typed stays, a summary, and what became of it.
 
+mod in_words;
+
 use askama::Template;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 
 use super::{Frame, missing, of_form, refused, show_page, to};
-use crate::control::reports::{DiskSeen, Disks, NoticeTried, SetUpBegun, SetUpState};
+use crate::control::reports::{DiskSeen, Disks, NetworkState, NoticeTried, SetUpBegun, SetUpState};
 use crate::control::{Failed, Request};
 use crate::disks::smart::Verdict;
 use crate::setup::apply::Outcome;
@@ -15,6 +17,7 @@ use crate::setup::{HeadOffice, Notices, SetUp};
 use crate::web::form::{Form, WHOLE};
 use crate::web::show;
 use crate::web::visitor::{Change, Path, Signed};
+use in_words::{Row, lies, rows};
 
 /// A step: where it is, what it is called, and what is typed in it.
 struct Step {
@@ -23,9 +26,10 @@ struct Step {
     fields: &'static [&'static str],
 }
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     Step { path: "place", title: "This place", fields: &["name", "time_zone"] },
     Step { path: "disks", title: "Disks", fields: &[] },
+    Step { path: "network", title: "Network", fields: &NETWORK_FIELDS },
     Step { path: "clients", title: "Who may back up", fields: &["networks"] },
     Step {
         path: "dataset",
@@ -50,6 +54,16 @@ const STEPS: [Step; 7] = [
     },
 ];
 
+const NETWORK_FIELDS: [&str; 10] = {
+    let mut fields = ["network"; 10];
+    let mut place = 0;
+    while place < typed::NETWORK.len() {
+        fields[place + 1] = typed::NETWORK[place];
+        place += 1;
+    }
+    fields
+};
+
 /// Where the steps lead.
 const SUMMARY: &str = "/setup/summary";
 
@@ -69,6 +83,8 @@ struct StepPage {
     step: &'static Step,
     form: Form,
     state: SetUpState,
+    /// The network of the machine, where the step is about it.
+    network: Option<NetworkState>,
     /// Where the step before is; nothing at the first.
     back: bool,
     /// What came of a test.
@@ -118,11 +134,6 @@ impl StepPage {
             Verdict::Unknown => ("still", "Not known"),
         }
     }
-
-    /// Whether something was typed into one of these.
-    fn is_any(&self, fields: &[&str; 3]) -> bool {
-        fields.iter().any(|field| !self.form.text(field).is_empty() || self.form.problem(field).is_some())
-    }
 }
 
 #[derive(Template)]
@@ -134,14 +145,6 @@ struct Summary {
     form: Form,
 }
 
-/// What was typed in a step, in words.
-struct Row {
-    what: &'static str,
-    value: String,
-    href: &'static str,
-    problem: Option<String>,
-}
-
 #[derive(Template)]
 #[template(path = "setup_done.html")]
 struct Done {
@@ -150,6 +153,8 @@ struct Done {
     outcomes: Vec<Outcome>,
     /// The page of the dataset that was made.
     dataset: Option<String>,
+    /// A network set-up was typed, and is still to be tried.
+    network: bool,
 }
 
 #[derive(Template)]
@@ -190,6 +195,9 @@ fn usual(field: &str, state: &SetUpState, signed: &Signed) -> String {
     match field {
         "name" => state.name.clone(),
         "time_zone" => state.time_zone.clone().unwrap_or_else(|| "UTC".into()),
+        "network" => "as-is".into(),
+        "network_ipv4" => "dhcp".into(),
+        "network_ipv6" => "auto".into(),
         "networks" => networks(state, signed),
         "dataset_kind" => "share".into(),
         "dataset_name" => "backups".into(),
@@ -241,53 +249,41 @@ pub(super) async fn begin(signed: Signed) -> Response {
 
 pub(super) async fn step(Path(path): Path<String>, signed: Signed) -> Response {
     let Some(place) = STEPS.iter().position(|step| step.path == path) else { return missing(NO_STEP) };
-    if STEPS[place].path == "disks" {
-        return disks(&signed, place).await;
-    }
     match state(&signed).await {
         Ok(state) => {
             let all = typed(&state, &signed);
             let form =
                 STEPS[place].fields.iter().fold(signed.form(), |form, field| form.with(field, all[*field].clone()));
-            show_step(&signed, place, form, state, Vec::new())
+            show_step(&signed, place, form, state, Vec::new()).await
         }
         Err(response) => response,
     }
 }
 
-/// The step that only shows: what becomes of disks is decided at the console.
-async fn disks(signed: &Signed, place: usize) -> Response {
-    let state = match state(signed).await {
-        Ok(state) => state,
-        Err(response) => return response,
-    };
-    let disks = match signed.request::<Disks>(Request::DiskList).await {
-        Ok(disks) => disks,
-        Err(failed) => return refused(&failed),
-    };
-    let (step, form, frame) = (&STEPS[place], signed.form(), frame(signed, STEPS[place].title));
-    let page = StepPage { frame, stages: stages(place), step, form, state, back: true, tried: Vec::new(), disks };
-    show_page(StatusCode::OK, &page)
-}
-
-/// Where backups lie, in words.
-fn lies(state: &SetUpState) -> String {
-    match (&state.array, &state.lies) {
-        (Some(array), _) => format!("On an array of {}", show::many(&(array.disks as usize), "disk")),
-        (None, Some(place)) if place.system => "On the disk that the system runs from".into(),
-        (None, Some(place)) => format!("On {}, which is mounted for it", place.source),
-        (None, None) => "Nobody knows: the system does not say it".into(),
-    }
-}
-
 const NO_STEP: &str = "there is no such step of the set-up";
 
-fn show_step(signed: &Signed, place: usize, form: Form, state: SetUpState, tried: Vec<NoticeTried>) -> Response {
+async fn show_step(signed: &Signed, place: usize, form: Form, state: SetUpState, tried: Vec<NoticeTried>) -> Response {
     let step = &STEPS[place];
+    let seen = async {
+        let network = match step.path {
+            "network" => Some(signed.request(Request::NetworkShow).await?),
+            _ => None,
+        };
+        // The step that only shows: what becomes of disks is decided at the console.
+        let disks = match step.path {
+            "disks" => signed.request(Request::DiskList).await?,
+            _ => Disks::default(),
+        };
+        Ok::<_, Failed>((network, disks))
+    };
+    let (network, disks) = match seen.await {
+        Ok(seen) => seen,
+        Err(failed) => return refused(&failed),
+    };
     let frame = frame(signed, step.title);
     show_page(
         of_form(&form),
-        &StepPage { frame, stages: stages(place), step, form, state, back: place > 0, tried, disks: Disks::default() },
+        &StepPage { frame, stages: stages(place), step, form, state, network, back: place > 0, tried, disks },
     )
 }
 
@@ -315,10 +311,10 @@ pub(super) async fn next(Path(path): Path<String>, Change { signed, mut form }: 
     }
     if form.is_good() && form.is("go", "test") {
         return match signed.request::<Vec<NoticeTried>>(Request::SetUpTest).await {
-            Ok(tried) => show_step(&signed, place, form, state, tried),
+            Ok(tried) => show_step(&signed, place, form, state, tried).await,
             Err(failed) if failed.kind == "refused" => {
                 form.failed(WHOLE, &failed);
-                show_step(&signed, place, form, state, Vec::new())
+                show_step(&signed, place, form, state, Vec::new()).await
             }
             Err(failed) => refused(&failed),
         };
@@ -329,7 +325,7 @@ pub(super) async fn next(Path(path): Path<String>, Change { signed, mut form }: 
             None => to(SUMMARY),
         };
     }
-    show_step(&signed, place, form, state, Vec::new())
+    show_step(&signed, place, form, state, Vec::new()).await
 }
 
 pub(super) async fn summary(signed: Signed) -> Response {
@@ -346,75 +342,6 @@ async fn summed_up(signed: &Signed, form: Form) -> Response {
     let rows = rows(&typed, &state);
     show_page(of_form(&form), &Summary { frame: frame(signed, "Summary"), stages: stages(STEPS.len()), rows, form })
 }
-
-/// What was typed, in words.
-fn rows(typed: &Typed, state: &SetUpState) -> Vec<Row> {
-    let set_up = typed::set_up(typed);
-    let wrong = |place: usize| problem(&STEPS[place], state).map(|(_, sentence)| show::sentence(sentence));
-    let row = |place: usize, what, value| Row { what, value, href: HREFS[place], problem: wrong(place) };
-    let said = |value: &Option<String>, none: &str| value.clone().unwrap_or_else(|| none.to_owned());
-    let dataset = set_up.dataset.first();
-    let kind = dataset.map_or("None for now".into(), |dataset| match &dataset.size {
-        Some(size) => format!("A volume called {}, of {size}", dataset.name),
-        None => format!("A share called {}", dataset.name),
-    });
-    let copied = match dataset.and_then(|dataset| dataset.every.as_deref()) {
-        None => "Not by itself".into(),
-        Some(_) if set_up.head_office.is_none() => "Once there is a head office: you say it then".into(),
-        Some("change") => "Every change, as it is made".into(),
-        Some(every) => format!("Every {every}"),
-    };
-    let kept = if dataset.is_some_and(|dataset| dataset.keep.is_some()) {
-        format!("As usual: {}", typed::KEEP)
-    } else {
-        "All of them, until somebody deletes them".into()
-    };
-    let networks = if set_up.networks.is_empty() { "This box alone".into() } else { set_up.networks.join(", ") };
-    let notices = set_up.notices.clone().unwrap_or_default();
-    let mut told = Vec::new();
-    told.extend(notices.mail.map(|mail| {
-        format!("Mail to {} through {}", mail.to.join(", "), mail.server.unwrap_or_else(|| "no server yet".into()))
-    }));
-    told.extend(
-        notices.webhook.map(|hook| format!("a call to {}", hook.address.split('/').nth(2).unwrap_or("an address"))),
-    );
-    told.extend(notices.syslog.map(|log| format!("the log server {}", log.server)));
-    let told = if told.is_empty() { "Nobody, for now".into() } else { show::capital(&told.join("; ")) };
-    vec![
-        row(0, "Name", said(&set_up.name, "As it is")),
-        row(0, "Time zone", said(&set_up.time_zone, "As it is")),
-        row(1, "Where backups lie", lies(state)),
-        row(2, "Who may back up", networks),
-        row(3, "Where backups go", kind),
-        row(3, "Snapshots that stay", kept),
-        row(4, "Head office", set_up.head_office.map_or("Later".into(), |head| head.address)),
-        row(4, "Copied there", copied),
-        row(5, "Of the line", line(set_up.line.as_ref())),
-        row(6, "Who gets notices", told),
-    ]
-}
-
-const HREFS: [&str; 7] = [
-    "/setup/place",
-    "/setup/disks",
-    "/setup/clients",
-    "/setup/dataset",
-    "/setup/head-office",
-    "/setup/line",
-    "/setup/notices",
-];
-
-fn line(line: Option<&crate::setup::Line>) -> String {
-    let Some(line) = line else { return "All that it has".into() };
-    let rate = line.rate.as_deref().map_or("all that it has".into(), |rate| format!("at most {rate}"));
-    match &line.calendar {
-        Some(calendar) => {
-            format!("{}; in some hours {}", show::capital(&rate), calendar.lines().collect::<Vec<_>>().join("; "))
-        }
-        None => show::capital(&rate),
-    }
-}
-
 pub(super) async fn apply(Change { signed, mut form }: Change) -> Response {
     let state = match state(&signed).await {
         Ok(state) => state,
@@ -426,6 +353,8 @@ pub(super) async fn apply(Change { signed, mut form }: Change) -> Response {
         return summed_up(&signed, form).await;
     }
     let mut set_up = typed::set_up(&all);
+    // It is tried by whoever is there to find the box at its new address, once all else is done.
+    set_up.network = None;
     // Without a box to copy to, how often waits until there is one.
     if set_up.head_office.is_none() {
         set_up.dataset.iter_mut().for_each(|dataset| dataset.every = None);
@@ -456,10 +385,22 @@ pub(super) async fn done(signed: Signed) -> Response {
         Err(response) => return response,
     };
     let made = state.outcomes.iter().any(|part| part.part == "dataset" && part.problem.is_none());
+    let network = match still_to_be_tried(&signed, &state).await {
+        Ok(network) => network,
+        Err(failed) => return refused(&failed),
+    };
     let dataset =
         state.typed.get("dataset_name").filter(|_| made).map(|name| format!("/datasets/{}", show::part(name)));
-    let page = Done { frame: frame(&signed, "Set-up"), applying: state.applying, outcomes: state.outcomes, dataset };
+    let page =
+        Done { frame: frame(&signed, "Set-up"), applying: state.applying, outcomes: state.outcomes, dataset, network };
     show_page(StatusCode::OK, &page)
+}
+
+/// Whether a network set-up was typed that does not count yet.
+async fn still_to_be_tried(signed: &Signed, state: &SetUpState) -> Result<bool, Failed> {
+    let Some(wanted) = typed::set_up(&state.typed).network else { return Ok(false) };
+    let network: NetworkState = signed.request(Request::NetworkShow).await?;
+    Ok(network.managed && network.kept != Some(wanted))
 }
 
 /// What was typed, as a file that sets up another box.
@@ -513,11 +454,22 @@ pub(super) async fn file_page(signed: Signed) -> Response {
     show_page(StatusCode::OK, &FilePage { frame: frame(&signed, "A set-up file"), form })
 }
 
+/// Does what a file says. Its network is tried by whoever pasted it, as if he had typed it.
+async fn take(signed: &Signed, mut set_up: SetUp) -> Result<Response, Failed> {
+    if let Some(wanted) = set_up.network.take() {
+        let own = [("network", "own".to_owned())];
+        let fields = own.into_iter().chain(typed::of_network(&wanted));
+        let fields = fields.map(|(field, value)| (field.to_owned(), value)).collect();
+        signed.request::<SetUpState>(Request::SetUpType { fields }).await?;
+    }
+    carry_out(signed, set_up, false).await
+}
+
 pub(super) async fn load(Change { signed, mut form }: Change) -> Response {
     let text = form.needs("file", "Paste the file here.");
     if form.is_good() {
         let outcome = match SetUp::read(&text) {
-            Ok(set_up) => carry_out(&signed, set_up, false).await,
+            Ok(set_up) => take(&signed, set_up).await,
             Err(failed) => Err(failed),
         };
         match outcome {

@@ -10,7 +10,7 @@ use axum::response::Response;
 use super::{Confirm, Frame, TYPED, refused, show_page, to};
 use crate::accounts::Role;
 use crate::control::door::{Ask, Call, Proof};
-use crate::control::reports::{Acknowledged, LogLine, Status};
+use crate::control::reports::{Acknowledged, LogLine, NetworkState, Status};
 use crate::control::{Failed, Request};
 use crate::web::download::{Line, answer};
 use crate::web::form::Form;
@@ -26,6 +26,7 @@ struct System {
     frame: Frame,
     status: Arc<Status>,
     zone: String,
+    network: NetworkState,
     /// What was warned of; nothing for who may not know.
     log: Option<Vec<LogLine>>,
     form: Form,
@@ -48,13 +49,14 @@ pub(super) async fn page(signed: Signed) -> Response {
             true => Some(signed.request(Request::Log { limit: LINES }).await?),
             false => None,
         };
-        Ok::<_, Failed>((status, log))
+        let network = signed.request(Request::NetworkShow).await?;
+        Ok::<_, Failed>((status, log, network))
     };
     match asked.await {
-        Ok((status, log)) => {
+        Ok((status, log, network)) => {
             let frame = Frame::of(&signed, "system", "System");
             let (rules, form) = (signed.may(Role::Administrator), signed.form());
-            show_page(StatusCode::OK, &System { frame, status, zone: show::zone(), log, form, rules })
+            show_page(StatusCode::OK, &System { frame, status, zone: show::zone(), network, log, form, rules })
         }
         Err(failed) => refused(&failed),
     }
@@ -123,7 +125,7 @@ async fn end(signed: &Signed, request: Request, title: &str, run: Option<String>
 /// Sends the support bundle.
 pub(super) async fn support(Extension(line): Extension<Arc<Line>>, Change { signed, .. }: Change) -> Response {
     let proof = signed.session.clone().map(Proof::Session);
-    let call = Call { proof, from: signed.from, by_itself: false, ask: Ask::Support };
+    let call = Call { proof, from: signed.from, at: signed.at, by_itself: false, ask: Ask::Support };
     match signed.web.door.download(&call).await {
         Ok((head, from, place)) => answer(&head, from, place, line),
         Err(failed) => refused(&failed),
