@@ -45,6 +45,8 @@ pub mod quarantine;
 pub mod recent;
 /// What peers were refused.
 pub mod refusals;
+/// What programs asked for that is done once.
+pub mod repeats;
 /// What peers meet.
 pub mod replicas;
 pub mod retention;

@@ -55,6 +55,7 @@ use crate::hooks::Hooks;
 use crate::ingest::iscsi;
 use crate::ingest::nfs::Server;
 use crate::jobs::census::Censuses;
+use crate::jobs::checks::Checks;
 use crate::jobs::reclaim::Reclaims;
 use crate::jobs::recompress::Recompression;
 use crate::network::Network;
@@ -64,6 +65,7 @@ use crate::plans::Plans;
 use crate::policies::Policies;
 use crate::quarantine::Quarantine;
 use crate::refusals::Refusals;
+use crate::repeats::Repeats;
 use crate::retention::Retention;
 use crate::scrub::Scrubs;
 use crate::transfers::Transfers;
@@ -137,6 +139,8 @@ pub struct Node {
     pub announcer: Announcer,
     /// Who may do what through it.
     pub accounts: Accounts,
+    /// What programs asked for that is done once.
+    pub repeats: Repeats,
     /// Who asked for what.
     pub audit: Audit,
     /// What it tells by itself.
@@ -163,6 +167,8 @@ pub struct Node {
     pub scrubs: Scrubs,
     /// Gives back the room of what nobody needs.
     pub reclaims: Reclaims,
+    /// Checks that somebody asked for and does not wait for.
+    pub checks: Checks,
     /// Asking peers for what is damaged here.
     pub healings: Healings,
     /// What quiets applications around a mark.
@@ -248,6 +254,7 @@ impl Node {
             network,
             announcer: Announcer::default(),
             accounts,
+            repeats: Repeats::open(data, u64::try_from(clock::wall().seconds()).unwrap_or_default()),
             audit,
             notices,
             trends: Trends::open(data),
@@ -261,6 +268,7 @@ impl Node {
             recompression,
             scrubs,
             reclaims,
+            checks: Checks::default(),
             healings,
             hooks,
             policies,

@@ -25,7 +25,7 @@ const LINE_BYTES_MAX: usize = 2000;
 static LINES: Mutex<VecDeque<LogLine>> = Mutex::new(VecDeque::new());
 
 /// A line of the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LogLine {
     /// When (RFC 3339); of several that are alike, the last.
     pub time: String,

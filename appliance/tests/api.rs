@@ -22,9 +22,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use browser::Browser;
-use common::{Served, data_folder, facts};
+use common::{Served, data_folder, facts, until};
 use fake::{Page, SESSION, TOKEN, VIEWER_TOKEN};
-use narrowboat::control::Failed;
+use narrowboat::control::reports::Status;
+use narrowboat::control::{Failed, Request};
 use program::{Program, good, problem};
 use serde_json::{Map, Value, json};
 
@@ -456,6 +457,82 @@ fn people_read_what_there_is() {
     assert!(Browser::signed_in(page.address, SESSION).get("/api").body.contains("Sign out"));
 }
 
+#[test]
+fn a_key_counts_after_a_restart_of_the_box() {
+    let box_ = Box_::start();
+    let admin = box_.program("administrator");
+    good(&admin.post("/datasets", &json!({ "name": "office", "kind": "share" })));
+    let send = |admin: &Program, body: &Value| {
+        admin.keyed("POST", "/datasets/office/snapshots", body, &[("Idempotency-Key", "4711")])
+    };
+    let first = send(&admin, &json!({}));
+    assert_eq!(first.status, 201);
+    let data = box_.served.data.clone();
+    facts(&data, &["restart"]);
+    until("it has started again", || box_.served.log().matches("replayed=").count() == 2);
+    until("it answers", || box_.served.ask::<Status>(&Request::Status).is_ok());
+    // The system gives it another port.
+    let address = facts(&data, &["status"])["page"].as_str().and_then(|text| text.parse().ok()).expect("a page");
+    let admin = Program::new(address, &box_.tokens[2]);
+    until("its page answers", || std::net::TcpStream::connect(address).is_ok());
+    let again = send(&admin, &json!({}));
+    assert_eq!((again.status, &again.body), (201, &first.body));
+    assert_eq!(good(&admin.get("/snapshots"))["items"].as_array().map(Vec::len), Some(1));
+    assert_eq!(problem(&send(&admin, &json!({ "name": "other" }))).1, "key-reused");
+}
+
+#[test]
+fn a_token_that_asks_too_fast_is_told_when_to_come_again() {
+    let page = Page::claimed();
+    let address = page.address;
+    let ask = move |token: &'static str| {
+        let answer = Program::new(address, token).get("/limits?x=1");
+        (answer.status, answer.header("retry-after").to_owned())
+    };
+    // In threads: a connection each takes its time.
+    let threads: Vec<_> =
+        (0..6).map(|_| std::thread::spawn(move || (0..200).map(|_| ask(TOKEN)).collect::<Vec<_>>())).collect();
+    let told: Vec<(u16, String)> = threads
+        .into_iter()
+        .flat_map(|thread| thread.join().expect("answers"))
+        .filter(|(status, _)| *status == 429)
+        .collect();
+    assert!(!told.is_empty() && told.iter().all(|(_, again)| again == "1"), "{}", told.len());
+    assert_eq!(ask(VIEWER_TOKEN).0, 400, "nobody else waits");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(ask(TOKEN).0, 400, "it may come again");
+}
+
+#[test]
+fn what_takes_long_is_begun_and_looked_at() {
+    let box_ = Box_::start();
+    let (viewer, operator, admin) = (box_.program("viewer"), box_.program("operator"), box_.program("administrator"));
+    assert_eq!(good(&viewer.get("/check")), json!({ "running": null, "last": null }));
+    good(&operator.post("/check", &json!({ "deep": true })));
+    assert_eq!(problem(&operator.post("/check", &json!({}))), (422, "refused".into(), None), "one at a time");
+    until("it has ended", || good(&viewer.get("/check"))["running"].is_null());
+    let last = good(&viewer.get("/check"))["last"].clone();
+    assert_eq!(
+        (&last["report"]["sound"], &last["report"]["deep"], &last["error"]),
+        (&true.into(), &true.into(), &Value::Null),
+        "{last}"
+    );
+    good(&admin.post("/reclaim", &json!({})));
+    until("a run has ended", || !good(&viewer.get("/reclaim"))["last"].is_null());
+    assert_eq!(good(&admin.get("/notices"))["ways"], json!([]));
+    assert_eq!(problem(&admin.post("/notices/test", &json!({}))).1, "refused");
+    assert!(good(&operator.get("/log?newest=5")).as_array().is_some_and(|lines| lines.len() <= 5));
+    assert!(good(&admin.get("/disks"))["folder"].as_str().is_some_and(|folder| folder.ends_with("box")));
+    assert_eq!(good(&admin.get("/set-up"))["applying"], false);
+    let wrong = json!({ "set_up": 1, "time_zone": "Europe/Bonn" });
+    assert_eq!(problem(&admin.post("/set-up", &wrong)), (422, "refused".into(), Some("time_zone".into())));
+    assert_eq!(problem(&admin.post("/set-up", &json!({ "set_up": 1, "nmae": "x" }))).0, 400);
+    let set_up = json!({ "set_up": 1, "dataset": [{ "name": "made", "keep": { "daily": 7 } }] });
+    let begun = good(&admin.post("/set-up", &set_up));
+    assert_eq!((&begun["restarting"], &begun["outcomes"][0]["problem"]), (&false.into(), &Value::Null), "{begun}");
+    assert_eq!(good(&viewer.get("/datasets/made"))["kind"], "share");
+}
+
 /// For schemathesis (`make api-fuzz`): a real box, and the program that `NARROWBOAT_API_FUZZ` names, with what stands behind it, as the one who asks. It is told
 /// by the environment where the box is and what its token is.
 #[test]
@@ -468,6 +545,13 @@ fn a_fuzzer_finds_nothing() {
     for name in ["monday", "tuesday"] {
         good(&admin.post("/datasets/office/snapshots", &json!({ "name": name })));
     }
+    // A peer that is there: what is about one is answered by the line, and not by its absence.
+    let hub = data_folder(box_.served.data.parent().expect("a folder"), "hub");
+    let hub_box = Served::start(&hub);
+    let invited = facts(&hub, &["peer", "invite"]);
+    let join = json!({ "code": invited["code"], "address": invited["listen"] });
+    good(&admin.post("/peers", &join));
+    good(&admin.json("PUT", "/datasets/office/plans/hub", &json!({ "seconds": 3600 })));
     let command = std::env::var("NARROWBOAT_API_FUZZ").expect("`make api-fuzz` says which");
     let mut words = command.split_whitespace();
     let status = std::process::Command::new(words.next().expect("a program"))
@@ -480,4 +564,6 @@ fn a_fuzzer_finds_nothing() {
     assert!(status.success(), "it found something");
     assert_eq!(good(&box_.program("viewer").get("/status"))["name"], "box", "the box is none the worse for it");
     assert!(!box_.served.log().contains("panicked"), "{}", box_.served.log());
+    assert!(!hub_box.log().contains("panicked"), "{}", hub_box.log());
+    assert_eq!(good(&box_.program("viewer").get("/peers"))["items"][0]["name"], "hub", "still paired");
 }

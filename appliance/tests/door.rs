@@ -86,8 +86,15 @@ impl Rig {
     fn taken(&self, proof: &Proof, ask: Ask) -> Result<(Download, Option<Vec<u8>>), Failed> {
         let from: IpAddr = "192.168.7.4".parse().expect("an address");
         let mut stream = self.connect();
-        let call = serde_json::to_string(&Call { proof: Some(proof.clone()), from, at: None, by_itself: false, ask })
-            .expect("JSON")
+        let call = serde_json::to_string(&Call {
+            proof: Some(proof.clone()),
+            from,
+            at: None,
+            by_itself: false,
+            once: None,
+            ask,
+        })
+        .expect("JSON")
             + "\n";
         stream.write_all(call.as_bytes()).expect("the box is there");
         let mut answer = BufReader::new(stream);
@@ -115,9 +122,10 @@ impl Rig {
 
     fn ask<T: DeserializeOwned>(&self, proof: Option<&Proof>, ask: Ask) -> Result<T, Failed> {
         let from: IpAddr = "192.168.7.4".parse().expect("an address");
-        let call = serde_json::to_string(&Call { proof: proof.cloned(), from, at: None, by_itself: false, ask })
-            .expect("JSON")
-            + "\n";
+        let call =
+            serde_json::to_string(&Call { proof: proof.cloned(), from, at: None, by_itself: false, once: None, ask })
+                .expect("JSON")
+                + "\n";
         match self.told(call.as_bytes()).expect("an answer") {
             Message::Done(value) => Ok(serde_json::from_value(value).expect("what was asked for")),
             Message::Failed(failed) => Err(failed),

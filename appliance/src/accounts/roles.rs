@@ -82,6 +82,8 @@ pub fn right(request: &Request) -> Right {
         | R::SettingList
         | R::NetworkShow
         | R::Trends { .. }
+        | R::CheckShow
+        | R::ReclaimShow
         | R::Reclaim { dry_run: true } => Right::Role(Role::Viewer),
         R::Limit { rate: None, seconds: None, calendar: None, resume: false, as_configured: false, .. } => {
             Right::Role(Role::Viewer)
@@ -106,7 +108,8 @@ pub fn right(request: &Request) -> Right {
         | R::ScrubStart
         | R::ScrubPause { .. }
         | R::ScrubHeal
-        | R::Check { .. } => Right::Role(Role::Operator),
+        | R::Check { .. }
+        | R::CheckBegin { .. } => Right::Role(Role::Operator),
 
         R::ShareCreate { .. }
         | R::VolumeCreate { .. }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::check::check_store;
 use super::replicate::{self, replicate};
-use super::reports::Acknowledged;
+use super::reports::{self, Acknowledged};
 use super::restore::restore_from;
 use super::{Failed, Request};
 use super::{
@@ -121,6 +121,16 @@ pub fn handle(
         Request::AccountReset { user, password } => done(account::reset(node, &user, &password)?),
         Request::Audit { before, limit } => done(account::audit(node, before, limit)?),
         Request::Trends { span } => done(node.trends.report(span)?),
+        Request::CheckBegin { deep } => {
+            node.checks.want(deep)?;
+            done(Acknowledged { message: "the store is checked from now on: look again later".into() })
+        }
+        Request::CheckShow => done(node.checks.state()),
+        Request::ReclaimShow => done(reports::ReclaimState {
+            running: node.reclaims.progress(),
+            last: node.reclaims.last(),
+            failed: node.reclaims.failed(),
+        }),
         Request::DiskList => done(disk::list(node)),
         Request::NoticeList => done(notice::list(node)),
         Request::NoticeTest { way } => done(notice::test(node, way.as_deref())?),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Request;
 use crate::accounts::Role;
+use crate::repeats::Once;
 
 /// What shows who asks. Neither is ever logged.
 #[derive(Clone, Serialize, Deserialize)]
@@ -34,6 +35,9 @@ pub struct Call {
     /// An open page asks by itself, nobody touched it: that is no use of a session.
     #[serde(default)]
     pub by_itself: bool,
+    /// It is to be done once, however often it comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<Once>,
     /// What.
     pub ask: Ask,
 }

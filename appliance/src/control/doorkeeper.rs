@@ -21,6 +21,7 @@ use super::door::{Ask, Call, Download, State, Strength};
 use super::files::Wanted;
 use super::{Failed, Message, Request, api, files, network, status, support};
 use crate::accounts::{self, Asker, Right, Role, only_looks, right};
+use crate::clock;
 use crate::jobs::Progress;
 use crate::node::Node;
 
@@ -142,9 +143,21 @@ fn send(mut stream: &UnixStream, message: &Message) -> io::Result<()> {
 /// Answers a call.
 fn answer(node: &Arc<Node>, call: &Call, gone: &AtomicBool, tell: &mut dyn FnMut(Progress)) -> Result<Value, Failed> {
     let asker = allowed(node, call)?;
-    let Some(told) = told(&call.ask) else { return carry_out(node, call, asker.as_ref(), gone, tell) };
-    let told = Told::of_page(told, call, asker.as_ref());
-    audited(node, &told, || carry_out(node, call, asker.as_ref(), gone, tell))
+    let mut work = || match told(&call.ask) {
+        None => carry_out(node, call, asker.as_ref(), gone, tell),
+        Some(told) => {
+            let told = Told::of_page(told, call, asker.as_ref());
+            audited(node, &told, || carry_out(node, call, asker.as_ref(), gone, tell))
+        }
+    };
+    // The key is his who asks; what he may not, he may not twice.
+    match (&call.once, &asker) {
+        (Some(once), Some(asker)) => {
+            let now = u64::try_from(clock::wall().seconds()).unwrap_or_default();
+            node.repeats.once(&asker.user, once, now, work)
+        }
+        _ => work(),
+    }
 }
 
 /// Who asks, where one has to be somebody for that; refused where he may not, or not yet: who has to wait writes nothing into the audit log, or a

@@ -494,6 +494,16 @@ pub enum Request {
         /// Over how long.
         span: crate::trends::Span,
     },
+    /// Begins a check that nobody waits for.
+    CheckBegin {
+        /// Whether every byte is read.
+        #[serde(default)]
+        deep: bool,
+    },
+    /// How far that is, and what came of the last: a [`reports::CheckState`].
+    CheckShow,
+    /// How far room is given back: a [`reports::ReclaimState`].
+    ReclaimShow,
     /// What disks there are, how well they are, and where the backups lie: a [`reports::Disks`].
     DiskList,
     /// What the box told by itself, and how that leaves it.

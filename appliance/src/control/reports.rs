@@ -34,7 +34,9 @@ pub use quarantine::{Deleted, Emptied, Freeable, QuarantineSum};
 pub use replication::{Choices, Plan, Replication, Tally};
 pub use retention::{LockRule, Retention, Verdict};
 pub use setup::{SetUpBegun, SetUpPlace, SetUpState};
-pub use upkeep::{AffectedFile, Check, Damaged, InTheWay, Reclaim, Recompressed, Scrub};
+pub use upkeep::{
+    AffectedFile, Check, CheckEnded, CheckState, Damaged, InTheWay, Reclaim, ReclaimState, Recompressed, Scrub,
+};
 
 /// What a box holds, what it saves, and how far its peers are.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]

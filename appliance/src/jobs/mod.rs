@@ -2,6 +2,8 @@
 
 /// What deleting would free.
 pub mod census;
+/// Whether the store is sound, in the background.
+pub mod checks;
 pub mod download;
 /// A volume as a raw image.
 pub mod image;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Node, StartError};
 use crate::control::status;
 use crate::ingest::volumes::StoreTargets;
-use crate::jobs::reclaim;
+use crate::jobs::{checks, reclaim};
 use crate::{caps, clock, disk, heal, notices, pace, plans, setup, trends};
 
 /// Threads that drain.
@@ -42,7 +42,7 @@ impl Threads {
         }
         lookers.extend([start_planner(node.clone())?, start_scrubber(node.clone())?, start_healer(node.clone())?]);
         lookers.extend([start_reclaimer(node.clone())?, start_census(node.clone())?]);
-        lookers.push(start_recompression(node.clone())?);
+        lookers.extend([start_recompression(node.clone())?, start_checker(node.clone())?]);
         lookers.push(start_trends(node.clone())?);
         lookers.push(start_set_up(node.clone())?);
         lookers.push(start_network(node.clone())?);
@@ -188,6 +188,16 @@ fn start_census(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
         while !node.is_stopping() {
             node.censuses.look(&|| node.is_stopping());
             std::thread::park_timeout(reclaim::EVERY);
+        }
+    })
+}
+
+/// Of its own: a check takes hours, too.
+fn start_checker(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
+    spawn("check".into(), move || {
+        while !node.is_stopping() {
+            node.checks.look(&node.store, &|| node.is_stopping());
+            std::thread::park_timeout(checks::EVERY);
         }
     })
 }

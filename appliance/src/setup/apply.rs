@@ -24,7 +24,8 @@ use crate::node::Node;
 static GOING_ON: Mutex<()> = Mutex::new(());
 
 /// What became of a part of a set-up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(rename = "SetUpPart")]
 pub struct Outcome {
     /// Which part, as its field is called.
     pub part: String,

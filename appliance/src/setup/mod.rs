@@ -26,8 +26,9 @@ const VERSION: u32 = 1;
 pub const FILE_BYTES_MAX: usize = 48 << 10;
 
 /// A set-up. What it does not say stays as it is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "SetUpFile")]
 pub struct SetUp {
     /// The version of the format.
     pub set_up: u32,
@@ -64,8 +65,9 @@ pub struct SetUp {
 }
 
 /// The first account of a box that nobody has claimed.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "SetUpAdministrator")]
 pub struct Administrator {
     /// Its name.
     pub user: String,
@@ -81,8 +83,9 @@ impl std::fmt::Debug for Administrator {
 }
 
 /// A share, or a volume where it has a size.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "SetUpDataset")]
 pub struct Dataset {
     /// Its name.
     pub name: String,
@@ -101,8 +104,9 @@ pub struct Dataset {
 }
 
 /// The box that copies go to.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "SetUpHeadOffice")]
 pub struct HeadOffice {
     /// Host and port.
     pub address: String,
@@ -118,8 +122,9 @@ impl std::fmt::Debug for HeadOffice {
 }
 
 /// What of the line may be used.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "SetUpLine")]
 pub struct Line {
     /// The cap of what is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,8 +10,9 @@ use crate::config::settings::{self, By};
 use crate::control::Failed;
 
 /// Who gets notices.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "SetUpNotices")]
 pub struct Notices {
     /// By mail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -25,8 +26,9 @@ pub struct Notices {
 }
 
 /// Who gets mail, and through which server.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "SetUpMail")]
 pub struct Mail {
     /// To whom.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -46,8 +48,9 @@ pub struct Mail {
 }
 
 /// An address that is called.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "SetUpWebhook")]
 pub struct Webhook {
     /// `https://…`.
     pub address: String,
@@ -57,8 +60,9 @@ pub struct Webhook {
 }
 
 /// A log server.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "SetUpSyslog")]
 pub struct Syslog {
     /// Host and port.
     pub server: String,

@@ -86,7 +86,10 @@ impl Visitor {
     /// Asks the box, in the name of whoever this is.
     pub(super) async fn ask<T: DeserializeOwned>(&self, ask: Ask) -> Result<T, Failed> {
         let proof = self.session.clone().map(Proof::Session);
-        self.web.door.ask(&Call { proof, from: self.from, at: self.at, by_itself: self.by_itself, ask }).await
+        self.web
+            .door
+            .ask(&Call { proof, from: self.from, at: self.at, by_itself: self.by_itself, once: None, ask })
+            .await
     }
 
     /// The same as the command line would.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use narrowboat::accounts::Role;
 use narrowboat::control::door::{Ask, Call, Person, Proof};
 use narrowboat::control::{Failed, Message, Request};
+use narrowboat::repeats::Repeats;
 use narrowboat::web::start::Start;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType,
@@ -63,6 +64,7 @@ pub struct Page {
     pub worker: Child,
     pub memory: Arc<Mutex<Memory>>,
     door: OwnedFd,
+    _folder: tempfile::TempDir,
 }
 
 impl Page {
@@ -95,13 +97,15 @@ impl Page {
             ..Memory::default()
         }));
         let (taking, remembers) = (ours.try_clone().expect("a descriptor"), memory.clone());
+        let folder = tempfile::tempdir().expect("a folder");
+        let repeats = Arc::new(Repeats::open(folder.path(), 1000));
         std::thread::spawn(move || {
             while let Some(stream) = take(&taking) {
-                let memory = remembers.clone();
-                std::thread::spawn(move || answer(&stream, &memory));
+                let (memory, repeats) = (remembers.clone(), repeats.clone());
+                std::thread::spawn(move || answer(&stream, &memory, &repeats));
             }
         });
-        Page { address, worker, memory, door: ours }
+        Page { address, worker, memory, door: ours, _folder: folder }
     }
 
     /// Has the box end, as far as the worker can tell.
@@ -148,13 +152,17 @@ fn take(door: impl AsFd) -> Option<UnixStream> {
     })
 }
 
-fn answer(stream: &UnixStream, memory: &Mutex<Memory>) {
+fn answer(stream: &UnixStream, memory: &Mutex<Memory>, repeats: &Repeats) {
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).expect("a call");
     let call: Call = serde_json::from_str(&line).expect("a call that is one");
     let thinks = memory.lock().expect("nobody panicked").thinks;
     std::thread::sleep(thinks);
-    let outcome = decide(&call, &mut memory.lock().expect("nobody panicked"));
+    let decides = || decide(&call, &mut memory.lock().expect("nobody panicked"));
+    let outcome = match &call.once {
+        Some(once) => repeats.once("admin", once, 1000, decides),
+        None => decides(),
+    };
     let progress = Message::Progress(narrowboat::jobs::Progress { what: "thinking".into(), ..Default::default() });
     let is_done = outcome.is_ok();
     let end = outcome.map_or_else(Message::Failed, Message::Done);

@@ -7,7 +7,7 @@ use crate::disks::state::ArrayState;
 use crate::setup::apply::Outcome;
 
 /// How far the set-up of a box is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SetUpState {
     /// What was typed, by field.
     pub typed: BTreeMap<String, String>,
@@ -39,7 +39,7 @@ pub struct SetUpState {
 }
 
 /// An address of the box.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SetUpPlace {
     /// The address.
     pub address: String,
@@ -48,7 +48,7 @@ pub struct SetUpPlace {
 }
 
 /// A set-up that was begun.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SetUpBegun {
     /// Whether the box starts again now, and does the rest after that.
     pub restarting: bool,

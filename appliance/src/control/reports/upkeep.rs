@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::jobs::Progress;
+
 /// What a check found.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Check {
@@ -26,6 +28,37 @@ pub struct Check {
     pub problems: Vec<String>,
     /// How many more problems there are than are named.
     pub problems_unnamed: u64,
+}
+
+/// A check in the background.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct CheckState {
+    /// How far it is, where one is under way.
+    pub running: Option<Progress>,
+    /// What came of the last since the box was started.
+    pub last: Option<CheckEnded>,
+}
+
+/// What came of a check.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct CheckEnded {
+    /// When it ended (RFC 3339).
+    pub ended: String,
+    /// What it found.
+    pub report: Option<Check>,
+    /// Why it came to no end.
+    pub error: Option<String>,
+}
+
+/// How far the room is given back of what nobody needs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ReclaimState {
+    /// How far a run is, where one is under way.
+    pub running: Option<Progress>,
+    /// What came of the last.
+    pub last: Option<Reclaim>,
+    /// Why the last came to no end, if so it was.
+    pub failed: Option<String>,
 }
 
 /// What was compressed once more, since the store was created.

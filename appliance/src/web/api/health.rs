@@ -40,7 +40,8 @@ async fn word(web: &Web) -> Word {
     if let Some((_, word)) = known.as_ref().filter(|(since, _)| since.elapsed() < KEPT) {
         return *word;
     }
-    let call = Call { proof: None, from: IpAddr::from([0, 0, 0, 0]), at: None, by_itself: true, ask: Ask::State };
+    let call =
+        Call { proof: None, from: IpAddr::from([0, 0, 0, 0]), at: None, by_itself: true, once: None, ask: Ask::State };
     let word = match timeout(PATIENCE, web.door.ask::<BoxState>(&call)).await {
         Ok(Ok(state)) if state.failing => Word::Failing,
         Ok(Ok(_)) => Word::Well,

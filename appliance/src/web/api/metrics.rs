@@ -308,7 +308,7 @@ async fn answered(web: &Web, head: &Parts) -> Result<Response, Problem> {
     }
     let asker: Asker<'_> = asker_of(web, &head.headers, &head.extensions)?;
     let _place = web.api.enter(&asker.token)?;
-    let report = asker.ask(Ask::Box { request: BoxRequest::Status }).await?;
+    let report = asker.ask(Ask::Box { request: BoxRequest::Status }, None).await?;
     let status: Status = serde_json::from_value(report)
         .map_err(|error| Failed::environment(format!("the box answered something else: {error}")))?;
     let mut response = Response::new(Body::from(text(&status)));

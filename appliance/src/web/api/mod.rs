@@ -4,7 +4,7 @@
 //!   a browser ask in somebody's name. What the token may, the box decides, as for the page.
 //! - One table ([`operations`]) says which operations there are. The router and the document of the interface are both made from it.
 //! - Whatever goes wrong is told as a [`problem`], by its sort, in a sentence, and by the field that it is about.
-//! - What one token asks at once is bounded, so that one program does not take all the ways to the box.
+//! - What one token asks at once and in a second is bounded, so that one program does not take all the ways to the box.
 //!
 //! `docs/api.md` is for those who use it.
 
@@ -14,6 +14,7 @@ mod input;
 mod metrics;
 mod openapi;
 mod operations;
+mod pace;
 mod parts;
 mod problem;
 mod repeats;
@@ -35,11 +36,11 @@ use serde_json::Value;
 
 use super::pages::Web;
 use super::visitor::Seen;
-use crate::control::door::{Ask, Call, Person, Proof};
+use crate::control::door::{Ask, Call, Proof};
 use crate::control::{Failed, Request as BoxRequest};
+use crate::repeats::Once;
 use parts::Part;
 use problem::{Problem, Sort};
-use repeats::{Repeats, Turn};
 use table::{Operation, Place, Shape};
 
 /// Where all operations are.
@@ -56,14 +57,13 @@ const PART_BYTES_MAX: usize = 1024;
 /// What the interface remembers between requests.
 #[derive(Default)]
 pub(super) struct Api {
-    repeats: Repeats,
     health: health::Known,
     /// Requests under way, by the hash of their token.
     under_way: Mutex<HashMap<blake3::Hash, usize>>,
+    paces: pace::Paces,
 }
 
-/// An answer as it is sent, and kept for a repetition.
-#[derive(Clone, Debug)]
+/// An answer as it is sent.
 struct Answer {
     status: u16,
     body: Vec<u8>,
@@ -139,10 +139,8 @@ async fn answered(web: &Arc<Web>, request: Request) -> Result<Response, Problem>
         let fields = input::of_body(&bytes, &row.input)?;
         let ask = row.operation.make(&place, fields)?;
         let key = if method == Method::POST { repeats::key(&head.headers)? } else { None };
-        return match key {
-            None => Ok(asker.outcome(&row.operation, &place, &part, ask).await?.response()),
-            Some(key) => asker.once(&key, &row.operation, &place, ask, &bytes).await.map(Answer::response),
-        };
+        let once = key.map(|key| once(key, &row.operation, &place, &bytes));
+        return Ok(asker.outcome(&row.operation, &place, &part, ask, once).await?.response());
     }
     let fields = input::of_query(pairs, &row.input)?;
     let mut ask = row.operation.make(&place, fields)?;
@@ -150,7 +148,7 @@ async fn answered(web: &Arc<Web>, request: Request) -> Result<Response, Problem>
         part.limit = part.limit.min(NUMBERED_MAX);
         (*before, *limit) = (part.number()?, part.limit);
     }
-    Ok(asker.outcome(&row.operation, &place, &part, ask).await?.response())
+    Ok(asker.outcome(&row.operation, &place, &part, ask, None).await?.response())
 }
 
 /// The row for a method and an address.
@@ -215,6 +213,10 @@ impl Api {
     /// A place for one more request of a token.
     fn enter(&self, token: &str) -> Result<UnderWay<'_>, Problem> {
         let token = blake3::hash(token.as_bytes());
+        if let Err(seconds) = self.paces.take(token, Instant::now()) {
+            let sentence = format!("this token asks more than {} things a second: wait", pace::RATE);
+            return Err(Problem { again: Some(seconds), ..Problem::of(Sort::TooMany, sentence) });
+        }
         let mut under_way = self.lock();
         let own = under_way.entry(token).or_default();
         if *own >= AT_ONCE_MAX {
@@ -263,14 +265,21 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    async fn ask(&self, ask: Ask) -> Result<Value, Failed> {
+    async fn ask(&self, ask: Ask, once: Option<Once>) -> Result<Value, Failed> {
         let proof = Some(Proof::Token(self.token.clone()));
-        self.web.door.ask(&Call { proof, from: self.from, at: self.at, by_itself: false, ask }).await
+        self.web.door.ask(&Call { proof, from: self.from, at: self.at, by_itself: false, once, ask }).await
     }
 
     /// Asks the box, and shows what it says.
-    async fn outcome(&self, operation: &Operation, place: &Place, part: &Part, ask: Ask) -> Result<Answer, Problem> {
-        let report = self.ask(ask).await;
+    async fn outcome(
+        &self,
+        operation: &Operation,
+        place: &Place,
+        part: &Part,
+        ask: Ask,
+        once: Option<Once>,
+    ) -> Result<Answer, Problem> {
+        let report = self.ask(ask, once).await;
         if operation.method != Method::GET {
             self.web.live.forget();
         }
@@ -285,35 +294,13 @@ impl Asker<'_> {
         let body = serde_json::to_vec(&shown).map_err(|error| Failed::environment(error.to_string()))?;
         Ok(Answer { status: operation.done, body })
     }
+}
 
-    /// The same where it is done once for its key.
-    async fn once(
-        &self,
-        key: &str,
-        operation: &Operation,
-        place: &Place,
-        ask: Ask,
-        bytes: &[u8],
-    ) -> Result<Answer, Problem> {
-        // A token that has ended meanwhile is shown no answer any more.
-        let person: Person = serde_json::from_value(self.ask(Ask::Whoami).await?)
-            .map_err(|error| Failed::environment(format!("the box answered something else: {error}")))?;
-        let mut request = blake3::Hasher::new();
-        request.update(operation.id.as_bytes()).update(format!("{place:?}").as_bytes()).update(bytes);
-        let first = match self.web.api.repeats.begin(&person.user, key, request.finalize(), Instant::now())? {
-            Turn::Again(answer) => return Ok(answer),
-            Turn::First(first) => first,
-        };
-        let part = Part::whole();
-        let answer = match self.outcome(operation, place, &part, ask).await {
-            Ok(answer) => answer,
-            // Not begun: the key stays free.
-            Err(problem) if problem.was_not_begun() => return Err(problem),
-            Err(problem) => Answer { status: problem.status(), body: problem.body() },
-        };
-        first.answered(&answer);
-        Ok(answer)
-    }
+/// What a request with a key is, so that it is told from another with the same.
+fn once(key: String, operation: &Operation, place: &Place, bytes: &[u8]) -> Once {
+    let mut request = blake3::Hasher::new();
+    request.update(operation.id.as_bytes()).update(format!("{place:?}").as_bytes()).update(bytes);
+    Once { key, request: request.finalize().to_hex().to_string() }
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ pub(super) enum Sort {
     Exists,
     /// A request with the same key is under way.
     UnderWay,
+    /// The box ended while a request with the same key was done.
+    CutOff,
     /// The body is too long.
     TooLarge,
     /// The body is no JSON by its media type.
@@ -60,7 +62,7 @@ pub(super) enum Sort {
 
 impl Sort {
     /// All of them, for the document.
-    pub(super) const ALL: [Sort; 19] = [
+    pub(super) const ALL: [Sort; 20] = [
         Sort::BadRequest,
         Sort::Unauthenticated,
         Sort::Forbidden,
@@ -70,6 +72,7 @@ impl Sort {
         Sort::TooSlow,
         Sort::Exists,
         Sort::UnderWay,
+        Sort::CutOff,
         Sort::TooLarge,
         Sort::NotJson,
         Sort::Refused,
@@ -93,6 +96,7 @@ impl Sort {
             Sort::TooSlow => (408, "too-slow", "The body did not arrive in time"),
             Sort::Exists => (409, "exists", "There already"),
             Sort::UnderWay => (409, "under-way", "Under way already"),
+            Sort::CutOff => (409, "cut-off", "The box ended meanwhile"),
             Sort::TooLarge => (413, "too-large", "The body is too long"),
             Sort::NotJson => (415, "not-json", "Bodies are JSON"),
             Sort::Refused => (422, "refused", "The box refuses that"),
@@ -141,6 +145,8 @@ pub(super) struct Problem {
     pub field: Option<String>,
     /// The methods that are there instead.
     pub allow: Option<String>,
+    /// After how many seconds it is worth another try, where that is more than its sort says.
+    pub again: Option<u32>,
 }
 
 /// A problem as it is sent.
@@ -164,7 +170,7 @@ pub(super) struct Sent<'a> {
 impl Problem {
     /// One of a sort.
     pub(super) fn of(sort: Sort, detail: impl AsRef<str>) -> Problem {
-        Problem { sort, detail: show::sentence(detail.as_ref()), field: None, allow: None }
+        Problem { sort, detail: show::sentence(detail.as_ref()), field: None, allow: None, again: None }
     }
 
     /// Something in the request that does not fit.
@@ -180,11 +186,6 @@ impl Problem {
     /// The status of its answer.
     pub(super) fn status(&self) -> u16 {
         self.sort.status()
-    }
-
-    /// Whether the box did nothing of it, so that it may come again as it is.
-    pub(super) fn was_not_begun(&self) -> bool {
-        matches!(self.sort, Sort::Unauthenticated | Sort::Forbidden | Sort::TooMany | Sort::Busy)
     }
 
     /// As JSON.
@@ -209,7 +210,7 @@ impl Problem {
             // RFC 6750, 3: what is asked for, and no word of why a token was not taken.
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"narrowboat\""));
         }
-        if let Some(seconds) = self.sort.again_after() {
+        if let Some(seconds) = self.again.max(self.sort.again_after()) {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Some(allow) = self.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
@@ -226,6 +227,9 @@ impl From<Failed> for Problem {
             ("signed-out", _) => Sort::Unauthenticated,
             ("forbidden", _) => Sort::Forbidden,
             ("wait", _) => Sort::TooMany,
+            ("under-way", _) => Sort::UnderWay,
+            ("key-reused", _) => Sort::KeyReused,
+            ("cut-off", _) => Sort::CutOff,
             ("refused", Some("missing")) => Sort::Missing,
             ("refused", Some("exists")) => Sort::Exists,
             ("refused", _) => Sort::Refused,
@@ -266,6 +270,9 @@ mod tests {
             ("signed-out", None, 401),
             ("forbidden", None, 403),
             ("wait", None, 429),
+            ("under-way", None, 409),
+            ("key-reused", None, 422),
+            ("cut-off", None, 409),
             ("refused", None, 422),
             ("refused", Some("missing"), 404),
             ("refused", Some("exists"), 409),

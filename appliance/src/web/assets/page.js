@@ -16,7 +16,10 @@ for (const field of document.querySelectorAll("[data-from-address]")) {
 
 // Who sets the box up sits where it is, most likely: its time zone is the browser's, and so is the time.
 for (const field of document.querySelectorAll("[data-zone]")) {
-  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  // Browsers call some places as they were called before.
+  const old = { "Asia/Calcutta": "Asia/Kolkata", "Asia/Katmandu": "Asia/Kathmandu", "Asia/Rangoon": "Asia/Yangon", "Asia/Saigon": "Asia/Ho_Chi_Minh",
+    "Europe/Kiev": "Europe/Kyiv", "America/Buenos_Aires": "America/Argentina/Buenos_Aires", "America/Godthab": "America/Nuuk", "Atlantic/Faeroe": "Atlantic/Faroe" };
+  const said = Intl.DateTimeFormat().resolvedOptions().timeZone, zone = old[said] || said;
   if ([...field.options].some((option) => option.value === zone)) field.value = zone;
 }
 for (const line of document.querySelectorAll("[data-clock]")) {

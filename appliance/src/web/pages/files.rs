@@ -215,6 +215,7 @@ pub(super) async fn download(
         from: visitor.from,
         at: visitor.at,
         by_itself: false,
+        once: None,
         ask,
     };
     match visitor.web.door.download(&call).await {

@@ -125,7 +125,7 @@ async fn end(signed: &Signed, request: Request, title: &str, run: Option<String>
 /// Sends the support bundle.
 pub(super) async fn support(Extension(line): Extension<Arc<Line>>, Change { signed, .. }: Change) -> Response {
     let proof = signed.session.clone().map(Proof::Session);
-    let call = Call { proof, from: signed.from, at: signed.at, by_itself: false, ask: Ask::Support };
+    let call = Call { proof, from: signed.from, at: signed.at, by_itself: false, once: None, ask: Ask::Support };
     match signed.web.door.download(&call).await {
         Ok((head, from, place)) => answer(&head, from, place, line),
         Err(failed) => refused(&failed),

@@ -1,6 +1,6 @@
 //! All operations: the table of the interface. A file each noun; what a row says is what is served and what is documented.
 //!
-//! What is the console's alone is missing, and so is what takes longer than a page waits (checks, reclaim, counting anew): it would be broken off.
+//! What is the console's alone is missing. What takes longer than a request is waited for (checks, reclaim) is begun by one and looked at by another.
 
 mod copies;
 mod datasets;

@@ -10,9 +10,14 @@ use serde_json::Value;
 use crate::accounts::Role::{self, Administrator, Operator, Viewer};
 use crate::control::Request;
 use crate::control::door::Ask;
-use crate::control::reports::{Acknowledged, AuditEntry, Person, Scrub, Settings, Status};
+use crate::control::reports::{
+    Acknowledged, AuditEntry, CheckState, Disks, LogLine, NoticeTried, Notices, Person, ReclaimState, Scrub,
+    SetUpBegun, SetUpState, Settings, Status,
+};
+use crate::setup::SetUp;
 use crate::trends::{self, Span};
-use crate::web::api::table::{Nothing, Operation, Shape};
+use crate::web::api::problem::Problem;
+use crate::web::api::table::{Nothing, Operation, Order, Shape};
 
 /// Over how long.
 #[derive(Deserialize, JsonSchema)]
@@ -20,6 +25,33 @@ use crate::web::api::table::{Nothing, Operation, Shape};
 struct Over {
     /// Two days, two months or five years.
     span: Span,
+}
+
+/// How thoroughly.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Depth {
+    /// Whether every byte is read.
+    #[serde(default)]
+    deep: bool,
+}
+
+/// By which way.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ByWay {
+    /// "mail", "webhook" or "syslog"; all where nothing is said.
+    #[serde(default)]
+    way: Option<String>,
+}
+
+/// How many.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Newest {
+    /// At most so many lines; 100 where nothing is said.
+    #[serde(default)]
+    newest: Option<u32>,
 }
 
 /// New settings.
@@ -46,7 +78,9 @@ struct NewUser {
 pub(super) fn operations() -> Vec<Operation> {
     let mut all = looks();
     all.extend(scrubs());
+    all.extend(upkeep());
     all.extend(rules());
+    all.extend(told());
     all
 }
 
@@ -120,6 +154,100 @@ fn scrubs() -> Vec<Operation> {
             Operator,
             "Lets scrubs go on.",
             |_, Nothing {}| Request::ScrubPause { paused: false },
+        ),
+    ]
+}
+
+fn upkeep() -> Vec<Operation> {
+    vec![
+        Operation::new::<Nothing, CheckState, _>(
+            "getCheck",
+            Method::GET,
+            "/check",
+            Viewer,
+            "How far the check is that was begun, and what came of the last since the box was started.",
+            |_, Nothing {}| Request::CheckShow,
+        ),
+        Operation::new::<Depth, Acknowledged, _>(
+            "startCheck",
+            Method::POST,
+            "/check",
+            Operator,
+            "Begins to prove that the store is sound.",
+            |_, Depth { deep }| Request::CheckBegin { deep },
+        ),
+        Operation::new::<Nothing, ReclaimState, _>(
+            "getReclaim",
+            Method::GET,
+            "/reclaim",
+            Viewer,
+            "How far room is given back that nobody needs, and what came of the last run.",
+            |_, Nothing {}| Request::ReclaimShow,
+        ),
+        Operation::new::<Nothing, Acknowledged, _>(
+            "startReclaim",
+            Method::POST,
+            "/reclaim",
+            Administrator,
+            "Begins to give back room that nobody needs.",
+            |_, Nothing {}| Request::ReclaimBegin,
+        ),
+        Operation::new::<Nothing, Disks, _>(
+            "getDisks",
+            Method::GET,
+            "/disks",
+            Administrator,
+            "Where the backups lie, what disks there are, and how well they take themselves to be.",
+            |_, Nothing {}| Request::DiskList,
+        ),
+    ]
+}
+
+fn told() -> Vec<Operation> {
+    vec![
+        Operation::new::<Nothing, Notices, _>(
+            "getNotices",
+            Method::GET,
+            "/notices",
+            Administrator,
+            "What the box told by itself, the newest first, what is wrong now, and how each way to tell it does.",
+            |_, Nothing {}| Request::NoticeList,
+        )
+        .shown(Shape::Holds("notices", Order { by: &["n"], backwards: true })),
+        Operation::new::<ByWay, Vec<NoticeTried>, _>(
+            "testNotices",
+            Method::POST,
+            "/notices/test",
+            Administrator,
+            "Sees whether notices arrive.",
+            |_, ByWay { way }| Request::NoticeTest { way },
+        ),
+        Operation::new::<Newest, Vec<LogLine>, _>(
+            "getLog",
+            Method::GET,
+            "/log",
+            Operator,
+            "What the box has warned of since it was started, the newest first.",
+            |_, Newest { newest }| Request::Log { limit: newest.unwrap_or(100) },
+        ),
+        Operation::new::<Nothing, SetUpState, _>(
+            "getSetUp",
+            Method::GET,
+            "/set-up",
+            Administrator,
+            "How far the set-up is, and what became of the last.",
+            |_, Nothing {}| Request::SetUpShow,
+        ),
+        Operation::new::<SetUp, SetUpBegun, _>(
+            "applySetUp",
+            Method::POST,
+            "/set-up",
+            Administrator,
+            "Does what a set-up file says; where it changes settings, the box starts again for it.",
+            |_, set_up: SetUp| {
+                set_up.check().map_err(Problem::from)?;
+                Ok::<_, Problem>(Request::SetUpApply { set_up: Box::new(set_up), typed: false })
+            },
         ),
     ]
 }
