@@ -71,6 +71,10 @@ bench: build ## speed, processor time and memory beside restic, borg, nfs-ganesh
 bench-wan: setup ## bad lines, and what our controller and quinn's make of them, into docs/performance/wan.md (minutes)
 	@bench/wan/run --page docs/performance/wan.md $(ARGS)
 
+.PHONY: bench-assess
+bench-assess: build ## what an assessment foretells beside what the replication then takes, into docs/assessment.md (an hour; ARGS="--sets files --lines 1")
+	@bench/assess/run --page docs/assessment.md $(ARGS)
+
 .PHONY: bench-wire
 bench-wire: build ## bytes from day 1 to day 2 beside rsync, restic, borg and casync (an hour; ARGS="--sets pages", "--quick")
 	@bench/wire/run $(ARGS)

@@ -7,6 +7,7 @@ pub mod ingest;
 
 pub mod accounts;
 pub mod announce;
+pub mod assess;
 /// What peers lack.
 pub mod backlog;
 /// Caps of the box and its peers, and what was said about them.

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use super::{
-    account, dataset, disks, limit, network, notice, peer, plan, quarantine, replication, retention, scrub, setting,
-    setup,
+    account, assess, dataset, disks, limit, network, notice, peer, plan, quarantine, replication, retention, scrub,
+    setting, setup,
 };
 use crate::units::{ByteSize, parse_duration};
 
@@ -42,6 +42,12 @@ narrowboat.toml in the data folder says who may do what; without it the box is t
   store.drain_hours = "22:00-06:00"            when datasets with --dedup deferred are deduplicated
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong use, 3 no box runs there, 4 damage was found, 5 done, but a hook failed."#;
+
+const ASSESS_HELP: &str = r#"A week of a file server:
+  narrowboat assess /srv/office /srv/mail --every 5min --for 7d
+  narrowboat assess report --line 20Mbit --html report.html
+
+One look tells the first copy: narrowboat assess /srv/office"#;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -322,6 +328,12 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
+    /// Which line an office needs, measured on its own data with nothing sent.
+    ///
+    /// Looks at paths again and again and finds, with the product's own cutting, packing and protocol, what a box would have sent of each change. Nothing is written to what
+    /// is looked at. It needs no box, goes on where it stopped, and `narrowboat assess report` says what it comes to at any time.
+    #[command(after_help = ASSESS_HELP)]
+    Assess(assess::Assess),
     /// How the box did: what it held, sent and lagged behind over two days, two months or five years, and when its disk is full.
     Trends {
         /// Two days by five minutes, two months by hours, or five years by days.

@@ -5,6 +5,7 @@ mod out;
 
 mod account;
 mod args;
+mod assess;
 mod check;
 mod dataset;
 mod disk;
@@ -102,6 +103,7 @@ pub fn run() -> ExitCode {
         Command::Notice(command) => notice::notice(&context, command),
         Command::Network(command) => network::network(&context, command),
         Command::Setting(command) => setting::setting(&context, command),
+        Command::Assess(asked) => assess::assess(&context, asked),
         Command::Trends { span } => trends::trends(&context, span),
         Command::Restart => setting::restart(&context),
         Command::Stop => serve::stop(&context),

@@ -11,6 +11,7 @@
 //! - Every page works without scripts; `page.js` only saves reloading, typing and selecting.
 
 mod api;
+pub(crate) mod assessment;
 mod assets;
 mod chart;
 mod confine;

@@ -46,6 +46,11 @@ pub(super) fn lasting(seconds: &f64) -> String {
     duration(*seconds)
 }
 
+/// The same of whole seconds.
+pub(super) fn long(seconds: &u64) -> String {
+    duration(*seconds as f64)
+}
+
 /// A moment by the clock on the wall: "23 Nov 2026, 14:05". What is no moment stays as it is.
 pub(super) fn when(rfc3339: &str) -> String {
     stamped(&clock_here(), rfc3339, "%-d %b %Y, %H:%M", true)

@@ -11,6 +11,8 @@ use narrowboat_storage::pool::{Mark, Pool, Stored};
 
 use crate::sync::{Sink, SnapshotOffer};
 
+/// Chunks that are known of which the length is looked up; more are taken to be as long on average.
+const LOOKED_UP_MAX: u64 = 4096;
 /// Names that are remembered of what was sent, 8 bytes of each: some 100 MB at most. What is beyond may count twice.
 const SENT_MAX: usize = 7 << 20;
 
@@ -33,6 +35,17 @@ struct State {
     /// The snapshot that it is taken to show, by dataset.
     shows: Vec<(DatasetId, SnapshotId, Name)>,
     forgot: bool,
+    known: KnownChunks,
+}
+
+/// Chunks that it said it had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct KnownChunks {
+    count: u64,
+    /// Of so many of them the length was looked up,
+    looked_up: u64,
+    /// and together they have so many bytes.
+    bytes: u64,
 }
 
 impl Ghost {
@@ -61,6 +74,25 @@ impl Ghost {
         self.state().forgot
     }
 
+    /// Bytes of the chunks that it was asked for, and had, since this was asked before.
+    pub(super) fn take_known_bytes(&self) -> u64 {
+        let KnownChunks { count, looked_up, bytes } = std::mem::take(&mut self.state().known);
+        bytes.saturating_mul(count).checked_div(looked_up).unwrap_or(0)
+    }
+
+    /// Notes chunks that it says it has.
+    fn note(&self, held: impl Iterator<Item = Name>) -> Result<()> {
+        for name in held {
+            let looks = self.state().known.looked_up < LOOKED_UP_MAX;
+            let len = if looks { u64::from(self.pool.read_stored(Kind::Chunk, &name)?.raw_len) } else { 0 };
+            let known = &mut self.state().known;
+            known.count += 1;
+            known.looked_up += u64::from(looks);
+            known.bytes += len;
+        }
+        Ok(())
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Each change is one step: a panic elsewhere leaves it whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -84,14 +116,21 @@ impl Ghost {
 
 impl Sink for Ghost {
     fn has(&self, kind: Kind, names: &[Name]) -> Result<Vec<bool>> {
-        self.holds(kind, names)
+        let held = self.holds(kind, names)?;
+        if kind == Kind::Chunk {
+            self.note(names.iter().zip(&held).filter(|(_, held)| **held).map(|(name, _)| *name))?;
+        }
+        Ok(held)
     }
 
     fn named_by_prefix(&self, prefixes: &[u64]) -> Result<Vec<Option<Name>>> {
         let named = self.pool.named_by_prefix(Kind::Chunk, prefixes)?;
         let names: Vec<Name> = named.iter().flatten().copied().collect();
         let mut held = self.holds(Kind::Chunk, &names)?.into_iter();
-        Ok(named.into_iter().map(|name| name.filter(|_| held.next() == Some(true))).collect())
+        let found: Vec<Option<Name>> =
+            named.into_iter().map(|name| name.filter(|_| held.next() == Some(true))).collect();
+        self.note(found.iter().flatten().copied())?;
+        Ok(found)
     }
 
     fn verifies(&self) -> bool {

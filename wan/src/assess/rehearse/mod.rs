@@ -57,6 +57,8 @@ pub struct Rehearsed {
     pub sampled: Sampled,
     /// How long it took on the line.
     pub took: Duration,
+    /// Bytes of chunks that lie elsewhere than they did, or are in other files, and that the peer has: about, where there are many.
+    pub known_bytes: u64,
 }
 
 /// Rehearses a replication out of `source` to a ghost, which has what it was sent afterwards.
@@ -88,10 +90,11 @@ pub fn rehearse(
     stage.pump(Side::Receiver);
     stage.run();
     let Stage { now, ends: [sender, receiver], packer, .. } = stage;
+    let known_bytes = ghost.take_known_bytes();
     let (outcome, report) = sender.session.finish();
     outcome?;
     let traffic = [sender.pipe.traffic(), receiver.pipe.traffic()];
-    Ok(Rehearsed { report, traffic, sampled: packer.sampled(), took: now })
+    Ok(Rehearsed { report, traffic, sampled: packer.sampled(), took: now, known_bytes })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
