@@ -121,8 +121,8 @@ class ResticWhole(Restic):
 class Narrowboat:
     name = "Narrowboat"
 
-    def __init__(self, folder, config=""):
-        self.box = box.Box(folder / "narrowboat", "bench", 20591, 20601, config)
+    def __init__(self, folder, config="", port=20591):
+        self.box = box.Box(folder / "narrowboat", "bench", port, port + 10, config)
         self.box.start()
 
     def backup(self, source, name):
