@@ -6,6 +6,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -167,6 +168,10 @@ fn a_look_that_is_killed_goes_on_and_foretells_the_same() {
     let wire = |row: &Value| row["wire"].as_u64().unwrap();
     assert!(wire(&first).abs_diff(wire(&whole)) < wire(&whole) / 100, "{first} {whole}");
     assert_eq!((rest["files"].as_u64(), rest["logical"].as_u64()), (Some(30), Some(30 << 20)));
+    // What lies there is what was looked at.
+    let modes =
+        [&killed, &killed.join("store")].map(|folder| fs::metadata(folder).unwrap().permissions().mode() & 0o777);
+    assert_eq!(modes, [0o700; 2]);
 }
 
 #[test]

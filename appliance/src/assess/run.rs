@@ -1,6 +1,5 @@
 //! Looking at paths again and again, and writing down what was found.
 
-use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -52,7 +51,6 @@ pub enum Told<'a> {
 pub fn run(order: &Order, tell: &mut dyn FnMut(Told)) -> Result<(), Broken> {
     // The machine is there for others. A system that refuses this has a reason of its own.
     let _ = rustix::process::nice(10);
-    fs::create_dir_all(&order.work).map_err(|error| Broken::State(format!("{}: {error}", order.work.display())))?;
     let mut scratch = Scratch::open(&order.work, order.path)?;
     let began = Instant::now();
     for nth in 0u64.. {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -40,7 +41,10 @@ impl Scratch {
     /// Those of the store: above all where another process has it.
     pub fn open(folder: &Path, path: looks::Path) -> Result<Scratch, Broken> {
         let place = folder.join("store");
-        fs::create_dir_all(&place).map_err(|error| Broken::State(format!("{}: {error}", place.display())))?;
+        // What lies in it is what was looked at: nobody else may read it here who may not read it there.
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&place);
+        let closed = made.and_then(|()| fs::set_permissions(&place, fs::Permissions::from_mode(0o700)));
+        closed.map_err(|error| Broken::State(format!("{}: {error}", place.display())))?;
         let mut options = StoreOptions { quarantine: Duration::ZERO, ..StoreOptions::default() };
         options.pool.cache_bytes = CACHE_BYTES;
         options.pressure.block_bytes = WAITING_BYTES;

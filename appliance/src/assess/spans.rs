@@ -146,9 +146,10 @@ fn read_from(mut from: impl BufRead) -> std::io::Result<Rows> {
             return Ok(found);
         };
         match serde_json::from_slice::<Row>(text) {
-            Ok(row) if row.v == VERSION && row.from <= row.until && !row.dataset.is_empty() => {
+            Ok(row) if row.v == VERSION && !row.dataset.is_empty() => {
                 let before = latest.insert(row.dataset.clone(), row.until);
-                match before.is_some_and(|before| row.until <= before || row.from < before) {
+                let is_back = |before: Timestamp| row.until <= before || row.from < before;
+                match row.from > row.until || before.is_some_and(is_back) {
                     true => found.backwards += 1,
                     false => found.rows.push(row),
                 }
@@ -159,12 +160,6 @@ fn read_from(mut from: impl BufRead) -> std::io::Result<Rows> {
 }
 
 impl Rows {
-    /// The datasets, each once.
-    pub fn datasets(&self) -> Vec<String> {
-        let names: std::collections::BTreeSet<&String> = self.rows.iter().map(|row| &row.dataset).collect();
-        names.into_iter().cloned().collect()
-    }
-
     /// The latest row of each dataset.
     pub fn latest(&self) -> BTreeMap<&str, &Row> {
         self.rows.iter().map(|row| (row.dataset.as_str(), row)).collect()
@@ -181,21 +176,21 @@ impl Rows {
         let slot = SLOT.as_nanos() as i64;
         let floor = |time: Timestamp| Timestamp(time.0.div_euclid(slot) * slot);
         let start = floor(self.changes().map(|row| row.from).min()?);
-        let series = self.datasets().into_iter().map(|dataset| {
-            let mut bytes: Vec<Option<u64>> = Vec::new();
-            for row in self.changes().filter(|row| row.dataset == dataset) {
-                // Rounded to whole spans: the one in which the look before was belongs to that look.
-                let first = ((row.from.0 - start.0 + slot / 2) / slot) as usize;
-                let until = (((row.until.0 - start.0 + slot / 2) / slot) as usize).max(first + 1);
-                bytes.resize(bytes.len().max(until), None);
-                let (each, rest) = (row.wire / (until - first) as u64, row.wire % (until - first) as u64);
-                for (nth, at) in bytes[first..until].iter_mut().enumerate() {
-                    let part = each + u64::from((nth as u64) < rest);
-                    *at = Some(at.unwrap_or_default().saturating_add(part));
-                }
+        let mut by_dataset: BTreeMap<&str, Vec<Option<u64>>> =
+            self.rows.iter().map(|row| (row.dataset.as_str(), Vec::new())).collect();
+        for row in self.changes() {
+            let Some(bytes) = by_dataset.get_mut(row.dataset.as_str()) else { continue };
+            // Rounded to whole spans: the one in which the look before was belongs to that look.
+            let first = ((row.from.0 - start.0 + slot / 2) / slot) as usize;
+            let until = (((row.until.0 - start.0 + slot / 2) / slot) as usize).max(first + 1);
+            bytes.resize(bytes.len().max(until), None);
+            let (each, rest) = (row.wire / (until - first) as u64, row.wire % (until - first) as u64);
+            for (nth, at) in bytes[first..until].iter_mut().enumerate() {
+                let part = each + u64::from((nth as u64) < rest);
+                *at = Some(at.unwrap_or_default().saturating_add(part));
             }
-            Series { dataset, bytes }
-        });
+        }
+        let series = by_dataset.into_iter().map(|(dataset, bytes)| Series { dataset: dataset.to_owned(), bytes });
         Some(Measured { start, series: series.collect() })
     }
 

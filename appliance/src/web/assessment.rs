@@ -76,7 +76,7 @@ pub fn html(answer: &Answer) -> Result<String, askama::Error> {
             .filter(|(_, steps)| !steps.is_empty())
             .map(|(title, steps)| (title, falls(steps)))
             .collect(),
-        week: week(answer, most),
+        week: week(answer),
         most: bit_rate(most),
         speed_bytes: answer.packed_a_second.unwrap_or_default() as u64,
     }
@@ -110,13 +110,17 @@ fn falls(steps: &[Step]) -> Vec<Fall<'_>> {
     steps.iter().map(|step| fall(step, most)).collect()
 }
 
-fn week(answer: &Answer, most: f64) -> Vec<(&'static str, Vec<Cell>)> {
+fn week(answer: &Answer) -> Vec<(&'static str, Vec<Cell>)> {
+    // By rank: one dump at night would leave everything else white.
+    let mut rates: Vec<f64> = answer.hours.iter().flatten().copied().filter(|rate| *rate > 0.0).collect();
+    rates.sort_unstable_by(f64::total_cmp);
+    let depth = |rate: f64| {
+        let below = rates.partition_point(|other| *other < rate);
+        (below as f64 / rates.len().max(1) as f64 * DEPTHS) as u8 + 1
+    };
     let cell = |rate: &Option<f64>| match rate {
         None => Cell { depth: 0, mark: "–", text: "never looked at".into() },
-        Some(rate) => {
-            let depth = if most > 0.0 && *rate > 0.0 { (rate / most * DEPTHS).ceil() as u8 } else { 0 };
-            Cell { depth, mark: "", text: bit_rate(*rate) }
-        }
+        Some(rate) => Cell { depth: if *rate > 0.0 { depth(*rate) } else { 0 }, mark: "", text: bit_rate(*rate) },
     };
     let days = DAYS.into_iter().zip(answer.hours.chunks(24));
     days.map(|(day, hours)| (day, hours.iter().map(cell).collect())).collect()

@@ -47,6 +47,8 @@ pub struct Growth {
     pub error: Option<f64>,
     /// Whether somebody typed it in.
     pub is_assumed: bool,
+    /// Whether it is more than weeks differ by anyway.
+    pub is_clear: bool,
     /// When the line that was named is not enough any more for an hour's recovery point in 99 % of the time: most likely, and at the earliest.
     pub line_full: Option<String>,
     /// At the earliest.
@@ -139,8 +141,12 @@ pub(super) fn growth(measured: &Measured, question: &Question, needed: &[Needed]
         Some(assumed) => (Some(assumed), None),
         None => (seen.map(|seen| seen.0), seen.map(|seen| seen.1)),
     };
-    let mut growth =
-        Growth { a_month, error, is_assumed: question.growth.is_some(), line_full: None, line_full_earliest: None };
+    let is_clear = a_month.is_some_and(|a_month| error.is_none_or(|error| a_month.abs() > error));
+    let is_assumed = question.growth.is_some();
+    let mut growth = Growth { a_month, error, is_assumed, is_clear, line_full: None, line_full_earliest: None };
+    if !is_clear {
+        return growth;
+    }
     let wanted = needed.iter().find(|needed| needed.age_seconds == 3600 && needed.share == 0.99);
     if let (Some(line), Some(Needed { bits: Some(bits), .. })) = (question.line, wanted) {
         let full = |a_month: f64| {

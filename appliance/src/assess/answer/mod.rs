@@ -161,7 +161,8 @@ pub struct Answer {
 
 /// Answers a question by rows.
 pub fn answer(rows: &Rows, question: &Question) -> Answer {
-    let measured = rows.measured().map(filled);
+    let known = rows.measured();
+    let measured = known.clone().map(filled);
     let coarse = rows.coarseness();
     let mut answer = Answer {
         sentence: String::new(),
@@ -170,7 +171,7 @@ pub fn answer(rows: &Rows, question: &Question) -> Answer {
         from: rows.rows.iter().map(|row| row.from).min().map(rfc3339),
         until: rows.rows.iter().map(|row| row.until).max().map(rfc3339),
         days: 0.0,
-        coverage: rows.measured().map_or(0.0, |measured| measured.coverage()),
+        coverage: known.as_ref().map_or(0.0, Measured::coverage),
         coarseness: coarse,
         sources: sources(rows),
         waterfall: waterfall(rows.changes()),
@@ -192,18 +193,18 @@ pub fn answer(rows: &Rows, question: &Question) -> Answer {
     if let Some(measured) = measured.or(assumed) {
         answer.days = measured.slots() as f64 / 288.0;
         let days = Days::of(&measured, question.calendar.zone());
-        let bands = (days.count() >= DAYS_FOR_BANDS && rows.measured().is_some()).then_some(&days);
+        let bands = (days.count() >= DAYS_FOR_BANDS && known.is_some()).then_some(&days);
         answer.needed = targets::needed_for(&measured, question, coarse, bands);
         answer.given = question.line.map(|line| given::given(&measured, question, line));
         answer.growth = first::growth(&measured, question, &answer.needed);
         answer.volume = Some(first::volume(&measured, bands, question));
-        (answer.hours, answer.hourly) = hours(&measured, rows, question.calendar.zone());
+        (answer.hours, answer.hourly) = hours(&measured, known.as_ref(), question.calendar.zone());
         answer.first_copy = first::first_copy(rows, Some(&measured), question);
     } else {
         answer.first_copy = first::first_copy(rows, None, question);
     }
     answer.assumptions = assumptions(&answer, rows, question);
-    answer.missing = missing(&answer, rows, question);
+    answer.missing = missing(&answer, rows, known.is_some(), question);
     answer.sentence = sentence(&answer);
     answer
 }
@@ -286,8 +287,11 @@ fn packed_a_second(rows: &Rows) -> Option<f64> {
 
 /// By hour of the week, and hour by hour.
 #[allow(clippy::type_complexity)] // two lists of the report, made in one pass
-fn hours(measured: &Measured, rows: &Rows, zone: &TimeZone) -> (Vec<Option<f64>>, Vec<(u64, Option<u64>)>) {
-    let known = rows.measured();
+fn hours(
+    measured: &Measured,
+    known: Option<&Measured>,
+    zone: &TimeZone,
+) -> (Vec<Option<f64>>, Vec<(u64, Option<u64>)>) {
     let mut week = vec![(0u64, 0u64); 168];
     let mut hourly: Vec<(u64, Option<u64>)> = Vec::new();
     for slot in 0..measured.slots() {
@@ -322,7 +326,7 @@ fn assumptions(answer: &Answer, rows: &Rows, question: &Question) -> Vec<String>
         "The other box keeps what it was sent; it has nothing else that this office could use.".into(),
         "Its processor and this one pack at least as fast as the line carries.".into(),
     ];
-    if question.change.is_some() && rows.measured().is_none() {
+    if question.change.is_some() && answer.coverage == 0.0 {
         all.push(
             "ASSUMED, not measured: how much changes in a day, spread over 8 to 18 o'clock from Monday to Friday."
                 .into(),
@@ -347,11 +351,11 @@ fn assumptions(answer: &Answer, rows: &Rows, question: &Question) -> Vec<String>
     all
 }
 
-fn missing(answer: &Answer, rows: &Rows, question: &Question) -> Vec<String> {
+fn missing(answer: &Answer, rows: &Rows, is_measured: bool, question: &Question) -> Vec<String> {
     let mut all = Vec::new();
     if rows.rows.is_empty() {
         all.push("Nothing was looked at yet: run `narrowboat assess PATH`.".into());
-    } else if rows.measured().is_none() {
+    } else if !is_measured {
         all.push(
             "Each path was looked at once: what changes is not known. Look again with --every, for a week or more."
                 .into(),
@@ -392,7 +396,7 @@ fn sentence(answer: &Answer) -> String {
             let rate = crate::units::bit_rate(*bits as f64);
             let band = band.map_or(String::new(), |[low, high]| {
                 let [low, high] = [low, high].map(|bits| crate::units::bit_rate(bits as f64));
-                format!(" (between {low} and {high} in 9 of 10 weeks)")
+                format!(" (between {low} and {high} in 9 of 10 months)")
             });
             let of = if *share >= 1.0 { "always".to_owned() } else { format!("{:.0} % of the time", share * 100.0) };
             let age = duration(*age_seconds as f64);

@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use super::{Question, SHARES};
 
-/// Weeks that are drawn for a band.
+/// Months that are drawn for a band, each of four weeks: within one week the end of it would count for too much.
 const DRAWN: u64 = 20;
+const WEEKS: usize = 4;
 /// The share of the time that bands are told for.
 const BAND_SHARE: f64 = 0.99;
 
@@ -24,7 +25,7 @@ pub struct Needed {
     pub bits: Option<u64>,
     /// Where no line does: the share that the fastest reaches.
     pub no_line: Option<f64>,
-    /// Between what nine in ten drawn weeks need.
+    /// Between what nine in ten drawn months need.
     pub band: Option<[u64; 2]>,
 }
 
@@ -53,15 +54,15 @@ pub(super) fn needed_for(
 }
 
 fn band_of(days: &Days, measured: &Measured, question: &Question, every: Duration, target: Target) -> Option<[u64; 2]> {
-    let week = |seed: u64| {
-        let drawn = days.draw(measured.start, 1, seed)?;
+    let month = |seed: u64| {
+        let drawn = days.draw(measured.start, WEEKS, seed)?;
         let ceiling = question.ceiling(drawn.start, drawn.end());
         match needed(&ceiling, &drawn.snapshots(every, 0), target) {
             narrowboat_wan::assess::Needed::Rate(rate) => Some(rate.bits() as f64),
             narrowboat_wan::assess::Needed::NoLine { .. } => Some(f64::INFINITY),
         }
     };
-    let found: Vec<f64> = (0..DRAWN).filter_map(week).collect();
+    let found: Vec<f64> = (0..DRAWN).filter_map(month).collect();
     let [low, high] = [0.05, 0.95].map(|share| quantile(&found, share));
     Some([low? as u64, high? as u64])
 }

@@ -186,6 +186,14 @@ fn growth_is_read_from_weeks() {
         panic!("a line was named")
     };
     assert!(earliest <= full && full.as_str() > "2027", "{earliest} {full}");
+    // Weeks that differ by more than they grow tell no date.
+    let mut uneven = office(8 * 7);
+    for row in uneven.rows.iter_mut().skip(1) {
+        let week = (row.from.0 - MONDAY) / MINUTE / 1440 / 7;
+        row.wire = row.wire * [100, 140, 70, 130, 80, 150, 60, 120][week as usize] / 100;
+    }
+    let unclear = answer(&uneven, &question(Some("4Mbit"))).growth;
+    assert!(!unclear.is_clear && unclear.a_month.is_some() && unclear.line_full.is_none(), "{unclear:?}");
 }
 
 #[test]
