@@ -113,6 +113,7 @@
 //! after = "5m"                    # a problem that lasts for so long is told,
 //! remind = "24h"                  # and told again after so long; its end is told, too
 //! per_hour = 10                   # notices, at most: beyond that what is to be told waits
+//! lost_percent = 50               # so much gone of what a snapshot held is told; 0: never
 //! local = false                   # true: servers on this machine itself may be told
 //!
 //! [notices.mail]                  # off while `to` is empty
@@ -437,6 +438,7 @@ mod tests {
             ("[notices]\nafter='soon'", "notices.after"),
             ("[notices]\nremind='0s'", "notices.remind"),
             ("[notices]\nper_hour=0", "notices.per_hour"),
+            ("[notices]\nlost_percent=5", "notices.lost_percent"),
             ("[notices.mail]\nto=['anna']", "notices.mail.to"),
             ("[notices.mail]\nto=['a@b.de\\r\\nBcc: c@d.de']", "notices.mail.to"),
             ("[notices.mail]\nto=['a@b.de']\nserver='m:25'", "notices.mail.from"),

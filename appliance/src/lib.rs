@@ -29,6 +29,7 @@ pub mod hooks;
 pub mod jobs;
 /// What peers have proved to have.
 pub mod ledger;
+pub mod losses;
 pub mod network;
 /// The running box.
 pub mod node;

@@ -58,6 +58,7 @@ use crate::jobs::census::Censuses;
 use crate::jobs::checks::Checks;
 use crate::jobs::reclaim::Reclaims;
 use crate::jobs::recompress::Recompression;
+use crate::losses::Losses;
 use crate::network::Network;
 use crate::notices::Notices;
 use crate::page::Page;
@@ -147,6 +148,8 @@ pub struct Node {
     pub notices: Notices,
     /// How it did over time.
     pub trends: Trends,
+    /// What datasets lost.
+    pub losses: Losses,
     /// What peers were refused.
     pub refusals: Arc<Refusals>,
     /// Who uses what.
@@ -227,6 +230,7 @@ impl Node {
             })
         })?;
         let network = Network::open(data, &config.network);
+        let losses = Losses::open(data, config.notices.lost_percent());
         let notices = Notices::open(data, &config, &name, store.id().to_string(), &audit);
         let users = Users::new(front.targets.clone(), shares.users());
         let policies = Policies::new(&config);
@@ -258,6 +262,7 @@ impl Node {
             audit,
             notices,
             trends: Trends::open(data),
+            losses,
             refusals,
             users,
             transfers: Transfers::default(),

@@ -109,7 +109,8 @@ pub fn right(request: &Request) -> Right {
         | R::ScrubPause { .. }
         | R::ScrubHeal
         | R::Check { .. }
-        | R::CheckBegin { .. } => Right::Role(Role::Operator),
+        | R::CheckBegin { .. }
+        | R::LossAccept { .. } => Right::Role(Role::Operator),
 
         R::ShareCreate { .. }
         | R::VolumeCreate { .. }

@@ -92,6 +92,13 @@ pub(super) enum DatasetCommand {
         /// Its name.
         name: String,
     },
+    /// Say that it was meant that much of a dataset is gone: `narrowboat status` and notices tell it no longer.
+    ///
+    /// Told is where a half (notices.lost_percent) of what a snapshot held was removed or written over since. `narrowboat rewind` takes it back.
+    AcceptLoss {
+        /// Its name.
+        name: String,
+    },
     /// Have a deleted dataset back, with all its snapshots and how far it can be taken back, as it was.
     Undelete {
         /// Its name, or its id where several were called so.
@@ -216,6 +223,7 @@ pub(super) fn dataset(context: &Context, command: DatasetCommand) -> Outcome {
                 show_freeable(counted, frees);
             }
         }
+        DatasetCommand::AcceptLoss { name } => acknowledge(context, &Request::LossAccept { name })?,
         DatasetCommand::Delete { name } => acknowledge(context, &Request::DatasetDelete { name })?,
     }
     Ok(ExitCode::SUCCESS)

@@ -12,7 +12,7 @@ use super::show::{count, size};
 use super::time::why_it_ends;
 use super::{Context, Outcome};
 use crate::control::Request;
-use crate::control::reports::{Dataset, Replication, Status};
+use crate::control::reports::{Dataset, Loss, Replication, Status};
 use crate::units::{bit_rate, duration};
 
 pub(super) fn status(context: &Context) -> Outcome {
@@ -137,6 +137,20 @@ fn show_array(status: &Status) {
     }
 }
 
+fn show_loss(loss: &Loss) {
+    let (name, snapshot) = (&loss.dataset, &loss.snapshot);
+    let encrypted = if loss.looks_encrypted { ", and what is there now looks encrypted" } else { "" };
+    say!(
+        "  PROBLEM      {name}: {} % of what its snapshot {snapshot} held is gone or was written over{encrypted}",
+        loss.percent
+    );
+    if !loss.copy {
+        say!(
+            "               `narrowboat rewind {name} --to {snapshot}` takes it back; `narrowboat dataset accept-loss {name}` says that it was meant"
+        );
+    }
+}
+
 /// What somebody should do something about.
 fn show_problems(status: &Status) {
     show_array(status);
@@ -173,6 +187,9 @@ fn show_problems(status: &Status) {
             duration(ahead)
         );
         say!("               as `narrowboat timeline` shows them, until it has caught up");
+    }
+    for loss in &status.losses {
+        show_loss(loss);
     }
     for (way, why) in status.notices.iter().filter_map(|way| Some((&way.way, way.error.as_ref()?))) {
         say!("  PROBLEM      notices can't be told by {way}: {why}");

@@ -25,6 +25,7 @@ pub(super) fn default(key: &str) -> Option<Value> {
         "notices.after" => json!("5m"),
         "notices.remind" => json!("24h"),
         "notices.per_hour" => json!(config.notices.rules().per_hour),
+        "notices.lost_percent" => json!(config.notices.lost_percent()),
         "notices.mail.to" => json!(config.notices.mail.to),
         "notices.mail.from" | "notices.mail.server" | "notices.mail.tls" => json!(""),
         "notices.webhook.address" | "notices.syslog.server" => json!(""),

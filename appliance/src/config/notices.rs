@@ -21,6 +21,8 @@ pub struct Notices {
     pub remind: Option<String>,
     /// Notices an hour, at most; ten where nothing is said.
     pub per_hour: Option<u32>,
+    /// What part of what a snapshot held, in percent, has to be gone for it to be told; 0 for never, half where nothing is said.
+    pub lost_percent: Option<u32>,
     /// Whether servers on this machine itself, or beside it without a router's help (link-local addresses), may be told.
     pub local: bool,
     /// By mail.
@@ -86,6 +88,11 @@ impl Notices {
         }
     }
 
+    /// What part of a dataset has to be gone for it to be told, in percent; 0: never.
+    pub fn lost_percent(&self) -> u32 {
+        self.lost_percent.unwrap_or(crate::losses::PERCENT)
+    }
+
     pub(super) fn check(&self) -> Result<(), String> {
         for (key, text) in [("after", &self.after), ("remind", &self.remind)] {
             let Some(text) = text else { continue };
@@ -96,6 +103,9 @@ impl Notices {
         }
         if self.per_hour.is_some_and(|number| !(1..=1000).contains(&number)) {
             return Err("notices.per_hour: expected 1 to 1000".into());
+        }
+        if self.lost_percent.is_some_and(|percent| percent != 0 && !(10..=100).contains(&percent)) {
+            return Err("notices.lost_percent: expected 10 to 100, or 0 for never".into());
         }
         self.mail.check()?;
         self.webhook.check()?;

@@ -38,7 +38,7 @@ const fn known(key: &'static str, kind: Kind, means: &'static str) -> Known {
 }
 
 /// Those that have to do with secrets, or run commands, are the console's: they are not here.
-const KNOWN: [Known; 34] = [
+const KNOWN: [Known; 35] = [
     known("name", Kind::Text, "how the box calls itself towards people and peers"),
     known("time_zone", Kind::Text, "the time zone of hours and calendars, as in Europe/London"),
     known("nfs.listen", Kind::Text, "where NFS is served, as in 0.0.0.0:2049; empty for off"),
@@ -60,6 +60,11 @@ const KNOWN: [Known; 34] = [
     known("notices.after", Kind::Text, "how long a problem lasts before it is told, as in 5m"),
     known("notices.remind", Kind::Text, "after how long it is told again, as in 24h"),
     known("notices.per_hour", Kind::Number, "how many notices there are in an hour at most"),
+    known(
+        "notices.lost_percent",
+        Kind::Number,
+        "what part of what a snapshot held has to be gone for a notice, in percent; 0 for never",
+    ),
     known("notices.mail.to", Kind::List, "who gets notices by mail; nobody where there is none"),
     known("notices.mail.from", Kind::Text, "from whom they are"),
     known("notices.mail.server", Kind::Text, "which server takes mail, as in mail.example.org:465"),

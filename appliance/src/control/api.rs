@@ -63,6 +63,7 @@ pub fn handle(
         Request::Thaw { hook, forget: true } => done(time::forget_thaw(node, &hook)?),
         Request::Thaw { hook, forget: false } => done(node.hooks.thaw(&hook)?),
         Request::Timeline { dataset } => done(time::timeline(&node.store, &dataset)?),
+        Request::LossAccept { name } => done(dataset::accept_loss(node, &name)?),
         Request::Rewind { dataset, to, force } => done(time::rewind(node, &dataset, &to, force)?),
         Request::Clone { snapshot, name } => done(dataset::clone(node, &snapshot, &name)?),
         Request::Diff { from, to } => done(snapshot::diff(node, from, to)?),

@@ -52,6 +52,15 @@ pub(super) fn delete(node: &Node, name: &str) -> Result<Acknowledged, Failed> {
     Ok(quarantine::deleted(node, &format!("{name} and its snapshots"), &back))
 }
 
+/// That much of it is gone was meant.
+pub(super) fn accept_loss(node: &Node, name: &str) -> Result<Acknowledged, Failed> {
+    let row = node.store.dataset_named(name)?.row;
+    match node.losses.accept(&row, clock::now()) {
+        true => Ok(Acknowledged { message: format!("what {name} lost was meant: it is told no longer") }),
+        false => Err(Failed::refused(format!("nothing is told of {name}"))),
+    }
+}
+
 /// All of them.
 pub(super) fn all(node: &Node) -> Result<Vec<reports::Dataset>, Failed> {
     Ok(node.store.datasets()?.iter().map(|info| report(node, info)).collect())

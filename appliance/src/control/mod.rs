@@ -252,6 +252,11 @@ pub enum Request {
         /// Its name.
         dataset: String,
     },
+    /// That much of a dataset is gone was meant: it is told no longer.
+    LossAccept {
+        /// The dataset.
+        name: String,
+    },
     /// Takes a dataset back to a moment.
     Rewind {
         /// Its name.

@@ -22,7 +22,7 @@ pub use crate::disks::state::ArrayState;
 pub use crate::jobs::restore::RestoreReport;
 pub use crate::recent::LogLine;
 pub use account::{AuditEntry, Claim, Person, Settings};
-pub use dataset::{Changed, Dataset, Deferred, Diff, Snapshot};
+pub use dataset::{Changed, Dataset, Deferred, Diff, Loss, Snapshot};
 pub use disk::{DiskFault, DiskHealth, DiskPace, DiskSeen, DiskWait, Disks};
 pub use limit::{CaughtUp, Explained, ExplainedPeer, Limit, Recovery};
 pub use measured::{Measured, MeasuredRoundTrip, MeasuredWay};
@@ -148,6 +148,9 @@ pub struct Status {
     /// Seconds by which the times that the box gives out are ahead of the system's clock, where it was set back.
     #[serde(default)]
     pub ahead_seconds: Option<f64>,
+    /// Datasets in which much of what a snapshot held is gone.
+    #[serde(default)]
+    pub losses: Vec<Loss>,
     /// How notices leave the box: how each way does.
     #[serde(default)]
     pub notices: Vec<NoticeWay>,

@@ -89,6 +89,7 @@ pub(crate) fn status(node: &Arc<Node>) -> reports::Status {
         unmeasured: failed.filter(|_| !is_new).map(|failed| failed.message),
         stalled: node.stalled(),
         notices: node.notices.ways_told(),
+        losses: node.losses.told(&node.store),
         ..known
     }
 }
@@ -216,6 +217,7 @@ fn measure(node: &Node) -> Result<reports::Status, Failed> {
         owed_thaws: node.hooks.owed(),
         ahead_seconds: time::ahead_seconds(&node.store),
         notices: node.notices.ways_told(),
+        losses: Vec::new(),
         datasets,
         peers: peer::all(node),
         replications: node.transfers.list(),

@@ -212,6 +212,8 @@ pub(super) fn rewind(node: &Node, dataset: &str, to: &str, force: bool) -> Resul
     let kept = node.store.rewind(dataset, &moment, &before, now)?;
     // Also whoever came meanwhile: what it has read may be of the time before.
     node.users.tell_replaced(row.id);
+    // Whoever takes it back knows what was lost, and what it is compared with begins anew.
+    node.losses.accept(&row, clock::now());
     Ok(reports::Rewound { dataset: dataset.to_owned(), to: to.to_owned(), before: kept.name, users })
 }
 

@@ -78,7 +78,7 @@ impl State {
 }
 
 /// Exchanges a file whole, durably.
-pub(super) fn exchange(folder: &Path, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub(crate) fn exchange(folder: &Path, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
     let (path, new) = (folder.join(name), folder.join(format!("{name}.new")));
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

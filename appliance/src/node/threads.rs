@@ -8,7 +8,7 @@ use super::{Node, StartError};
 use crate::control::status;
 use crate::ingest::volumes::StoreTargets;
 use crate::jobs::{checks, reclaim};
-use crate::{caps, clock, disk, heal, notices, pace, plans, setup, trends};
+use crate::{caps, clock, disk, heal, losses, notices, pace, plans, setup, trends};
 
 /// Threads that drain.
 const PUMPS: usize = 2;
@@ -43,7 +43,7 @@ impl Threads {
         lookers.extend([start_planner(node.clone())?, start_scrubber(node.clone())?, start_healer(node.clone())?]);
         lookers.extend([start_reclaimer(node.clone())?, start_census(node.clone())?]);
         lookers.extend([start_recompression(node.clone())?, start_checker(node.clone())?]);
-        lookers.push(start_trends(node.clone())?);
+        lookers.extend([start_trends(node.clone())?, start_losses(node.clone())?]);
         lookers.push(start_set_up(node.clone())?);
         lookers.push(start_network(node.clone())?);
         lookers.push(start_notices(node.clone())?);
@@ -219,6 +219,15 @@ fn start_trends(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
                 node.trends.sample(&status, time);
             }
             std::thread::park_timeout(trends::EVERY);
+        }
+    })
+}
+
+fn start_losses(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
+    spawn("losses".into(), move || {
+        while !node.is_stopping() {
+            node.losses.look(&node.store, clock::now(), &|| node.is_stopping());
+            std::thread::park_timeout(losses::EVERY);
         }
     })
 }

@@ -290,3 +290,22 @@ fn who_only_looks_sees_the_past_and_changes_none_of_it() {
     }
     assert_eq!(viewer.get("/datasets/office/files").status, 403);
 }
+
+#[test]
+fn what_a_dataset_lost_is_told_with_the_way_back_and_may_have_been_meant() {
+    let (page, mut browser) = signed_in();
+    let overview = browser.get("/");
+    assert!(
+        overview.body.contains("looks encrypted")
+            && overview.body.contains("/datasets/pictures/rewind?at=2026-11-22T13-00-00.000Z")
+    );
+    let pictures = browser.get("/datasets/pictures");
+    for told in ["92 %", "Take it back to that snapshot", "Its files as they were", "It was meant"] {
+        assert!(pictures.body.contains(told), "{told}: {}", pictures.body);
+    }
+    let answer = browser.submit(&pictures, "/datasets/pictures/meant", &[]);
+    assert_eq!((answer.status, page.asked()), (303, json!({ "request": "loss-accept", "name": "pictures" })));
+    assert!(!browser.get("/datasets/office").body.contains("It was meant"));
+    let viewer = Browser::signed_in(page.address, VIEWER).get("/datasets/pictures");
+    assert!(viewer.body.contains("92 %") && !viewer.body.contains("It was meant"));
+}

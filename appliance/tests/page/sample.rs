@@ -38,6 +38,8 @@ pub fn status() -> Value {
         "stored_bytes": 468_000_000_000_u64, "folder_bytes": 481_000_000_000_u64,
         "parts": { "objects_bytes": 461_000_000_000_u64, "directories_bytes": 3_100_000_000_u64, "index_bytes": 9_400_000_000_u64, "catalogue_bytes": 81_000_000,
                    "journal_bytes": 5_300_000_000_u64, "history_bytes": 2_000_000_000, "aside_bytes": 0, "other_bytes": 1_000_000 },
+        "losses": [{ "dataset": "pictures", "snapshot": "2026-11-22T13-00-00.000Z", "time": "2026-11-22T13:00:00Z", "since": "2026-11-23T13:40:15Z", "percent": 92,
+                     "lost_bytes": 310_000_000_000_u64, "held_bytes": 337_000_000_000_u64, "lost_files": 0, "held_files": 18_420, "looks_encrypted": true, "copy": false }],
         "dedup_ratio": 14.1, "objects": 91_003_118, "containers": 29_511, "index_bytes": 9_400_000_000_u64, "journal_bytes": 5_300_000_000_u64,
         "history_bytes": 0, "overlay_bytes": 0, "disk_bytes": 1_920_000_000_000_u64, "disk_free_bytes": 1_402_000_000_000_u64, "full": false,
         "stalled": null, "quarantine": { "datasets": 1, "snapshots": 0 }, "array": super::office::array(), "reclaim": super::office::reclaim(false),

@@ -98,6 +98,33 @@ pub struct Snapshot {
     pub frees_bytes: Option<u64>,
 }
 
+/// Much of what a snapshot of a dataset held is gone, or was written over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Loss {
+    /// The dataset.
+    pub dataset: String,
+    /// The snapshot that still has everything.
+    pub snapshot: String,
+    /// The moment it holds (RFC 3339).
+    pub time: String,
+    /// When the loss was found (RFC 3339).
+    pub since: String,
+    /// How much of it: the larger of bytes and files, in percent.
+    pub percent: u32,
+    /// Bytes that were removed or written over.
+    pub lost_bytes: u64,
+    /// Bytes that the snapshot holds.
+    pub held_bytes: u64,
+    /// By how many there are fewer files.
+    pub lost_files: u64,
+    /// Files that the snapshot holds.
+    pub held_files: u64,
+    /// What is there now looks encrypted, and what was there before did not.
+    pub looks_encrypted: bool,
+    /// Whether it is a copy that another box keeps here: it is that one that lost it.
+    pub copy: bool,
+}
+
 /// What changed between two snapshots.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Diff {

@@ -9,7 +9,7 @@ use super::mounts::{self, Mount};
 use super::protection::{self, Mark, Protection};
 use super::{Confirm, Frame, TYPED, done, missing, of_form, refused, show_page};
 use crate::accounts::Role;
-use crate::control::reports::{Acknowledged, Dataset, Plan, Snapshot, Status};
+use crate::control::reports::{Acknowledged, Dataset, Loss, Plan, Snapshot, Status};
 use crate::control::{Failed, Request};
 use crate::web::form::{Form, WHOLE};
 use crate::web::show;
@@ -30,6 +30,8 @@ struct Page {
     frame: Frame,
     head: Head,
     dataset: Dataset,
+    /// Much of it is gone.
+    loss: Option<Loss>,
     /// The address of this page.
     href: String,
     mounts: Vec<Mount>,
@@ -130,6 +132,7 @@ async fn gather(signed: &Signed, name: &str, form: Form) -> Result<Response, Res
     let page = Page {
         frame: Frame::of(signed, "datasets", name),
         head: Head::of(signed, &status, &dataset, ""),
+        loss: status.losses.iter().find(|loss| loss.dataset == name).cloned(),
         href: format!("/datasets/{}", show::part(name)),
         mounts: mounts::of(&status, &dataset, &signed.host),
         peers: status.peers.iter().map(|peer| peer.name.clone()).filter(|peer| !planned(peer)).collect(),
@@ -212,6 +215,18 @@ pub(super) async fn delete(Path(name): Path<String>, Change { signed, mut form }
         Err(failed) if failed.kind == "refused" => {
             form.failed(WHOLE, &failed);
             confirm(&signed, &name, form).await
+        }
+        Err(failed) => refused(&failed),
+    }
+}
+
+/// That much of it is gone was meant.
+pub(super) async fn accept(Path(name): Path<String>, Change { signed, mut form }: Change) -> Response {
+    match signed.request::<Acknowledged>(Request::LossAccept { name: name.clone() }).await {
+        Ok(_) => done(&signed, &format!("/datasets/{}", show::part(&name)), "meant"),
+        Err(failed) if failed.kind == "refused" => {
+            form.failed(WHOLE, &failed);
+            answer(&signed, &name, form).await
         }
         Err(failed) => refused(&failed),
     }

@@ -82,6 +82,7 @@ pub(super) fn router(web: Arc<Web>) -> Router {
         .route("/datasets/{name}/snapshots", post(snapshots::create))
         .route("/datasets/{name}/snapshots/{snapshot}/hold", post(snapshots::hold))
         .route("/datasets/{name}/snapshots/{snapshot}/delete", get(snapshots::delete_page).post(snapshots::delete))
+        .route("/datasets/{name}/meant", post(dataset::accept))
         .route("/datasets/{name}/changes", get(changes::page))
         .route("/datasets/{name}/files", get(files::page))
         .route("/datasets/{name}/download", get(files::download))
@@ -216,6 +217,10 @@ fn said(word: &str) -> Option<&'static str> {
         (
             "rewound",
             "It is as it was then. What it was before is held in the snapshot whose name begins with before-rewind.",
+        ),
+        (
+            "meant",
+            "It was meant: it is told no longer. What comes after now is compared with snapshots that are still to be made.",
         ),
         ("larger", "It is larger now. Clients may have to look for its new size."),
         ("locked", "The snapshot is locked: nobody can delete it before its time."),

@@ -1,6 +1,6 @@
 //! Whether what is backed up is safe: of each dataset a word, and of the box what somebody should do.
 
-use crate::control::reports::{Dataset, Lag, Plan, Status};
+use crate::control::reports::{Dataset, Lag, Loss, Plan, Status};
 use crate::disks::state::Health;
 use crate::units::duration;
 use crate::web::show;
@@ -123,6 +123,7 @@ fn problem(key: &str, mark: Mark, what: impl AsRef<str>, remedy: &str) -> Proble
 pub(crate) fn problems(status: &Status) -> Vec<Problem> {
     let mut all: Vec<Problem> = of_disk(status).into_iter().chain(of_store(status)).collect();
     all.extend(status.datasets.iter().filter_map(|dataset| of_dataset(status, dataset)));
+    all.extend(status.losses.iter().map(of_loss));
     all.extend(status.plans.iter().filter_map(|plan| of_plan(status, plan)));
     all.extend(status.peers.iter().filter(|peer| peer.connected_from.is_none()).filter_map(|peer| {
         let why = peer.last_error.as_deref()?;
@@ -239,6 +240,41 @@ fn of_store(status: &Status) -> Vec<Problem> {
         all.push(problem("unmeasured", Mark::Warn, format!("these figures are {age} old: {why}"), ""));
     }
     all
+}
+
+/// Much of a dataset is gone: what, and the way back.
+fn of_loss(loss: &Loss) -> Problem {
+    let files = match loss.lost_files {
+        0 => String::new(),
+        lost => format!(", {} of {} files", show::count(&lost), show::count(&loss.held_files)),
+    };
+    let encrypted = match loss.looks_encrypted {
+        true => ". What is there now looks encrypted, and what was there before did not",
+        false => "",
+    };
+    let what = format!(
+        "{} % of what the snapshot {} of {} held is gone or was written over ({}{files}){encrypted}",
+        loss.percent,
+        loss.snapshot,
+        show::when(&loss.time),
+        show::size(&loss.lost_bytes)
+    );
+    let (name, href) = (&loss.dataset, format!("/datasets/{}", show::part(&loss.dataset)));
+    let (back, link) = match loss.copy {
+        true => (
+            "it is another box that lost it, and the copy here still has that snapshot".into(),
+            (href, "Look at the dataset"),
+        ),
+        false => (
+            format!("`narrowboat rewind {} --to {}` takes it back", show::quoted(name), show::quoted(&loss.snapshot)),
+            (format!("{href}/rewind?at={}", show::part(&loss.snapshot)), "Take it back"),
+        ),
+    };
+    let remedy = format!(
+        "If nobody meant that: stop whoever writes there, hold that snapshot, and {back}. If it was meant, say so on the page of the dataset."
+    );
+    let mark = if loss.looks_encrypted { Mark::Bad } else { Mark::Warn };
+    Problem { name: name.clone(), link: Some(link), ..problem(&format!("lost/{name}"), mark, what, &remedy) }
 }
 
 /// What is wrong with one of several copies, where another one is well.

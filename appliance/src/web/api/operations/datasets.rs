@@ -197,6 +197,14 @@ pub(super) fn operations() -> Vec<Operation> {
             "Deletes a dataset with its snapshots. It can be had back from the quarantine for some days.",
             |place, Nothing {}| Request::DatasetDelete { name: place.text("dataset") },
         ),
+        Operation::new::<Nothing, Acknowledged, _>(
+            "acceptLoss",
+            Method::POST,
+            "/datasets/{dataset}/loss/accept",
+            Operator,
+            "Says that it was meant that much of a dataset is gone (`losses` of the status): it is told no longer.",
+            |place, Nothing {}| Request::LossAccept { name: place.text("dataset") },
+        ),
         Operation::new::<Nothing, Timeline, _>(
             "getTimeline",
             Method::GET,
