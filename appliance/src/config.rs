@@ -66,6 +66,16 @@
 //! key_file = "/etc/narrowboat/page.key"
 //! announce = true                 # neighbours find it as NAME.local (mDNS), on private networks alone
 //!
+//! [page.acme]                     # in place of the two files: an authority that gives the certificate (docs/certificates.md)
+//! directory = "https://acme-v02.api.letsencrypt.org/directory"
+//! names = ["backup.bonn.example.org"]
+//! agree = true                    # to the authority's terms
+//! contact = "admin@example.org"
+//! listen = "0.0.0.0:80"           # where its question is answered, while an order is under way
+//! account_id = "kid-1"            # where it gives to customers alone; with account_key_file
+//! account_key_file = "/etc/narrowboat/acme.key"
+//! ca_file = "/etc/narrowboat/house.pem"   # who signs the directory's own certificate; whom the system trusts where nothing is said
+//!
 //! [network]                       # the network of the machine itself (docs/network.md)
 //! manage = false                  # true: the box sets it up, by files of systemd-networkd that it owns
 //! interface = "eth0"              # which; the one with the way to other networks where nothing is said
@@ -138,6 +148,7 @@
 //! level = "info"
 //! ```
 
+mod acme;
 mod defaults;
 mod dscp;
 mod hook;
@@ -165,6 +176,7 @@ use serde::{Deserialize, Deserializer};
 use crate::ingest::exports::check_networks;
 use crate::units::{ByteSize, parse_duration};
 
+pub use acme::Acme;
 pub use dscp::Marking;
 pub use hook::{Call, Hook};
 pub use iscsi::{Iscsi, IscsiUser, TargetRules, Volume};

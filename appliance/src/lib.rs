@@ -66,3 +66,4 @@ pub mod units;
 /// Who uses a dataset.
 pub mod users;
 pub mod web;
+mod whole;

@@ -6,6 +6,7 @@
 //!   ▲ ◄──── watch thread            tells initiators of sizes, volumes and room, every second
 //!   ▲ ◄──── disk thread             tells the log of faults, and of a disk that is slow
 //!   ▲ ◄──── notices thread        tells by itself what is wrong; and a thread for each way to tell it
+//!   ▲ ◄──── certificates thread    has an authority give the page certificates, where there is one
 //!   ▲ ◄──── network thread          has changes of the machine's network go back that nobody confirms
 //!   ▲ ◄──── thaw thread             pays what hooks owe
 //!   ▲ ◄──── caps thread             tells the link which caps count now

@@ -81,6 +81,7 @@ pub fn right(request: &Request) -> Right {
         | R::ScrubShow
         | R::SettingList
         | R::NetworkShow
+        | R::CertificateShow
         | R::Trends { .. }
         | R::CheckShow
         | R::ReclaimShow
@@ -141,6 +142,7 @@ pub fn right(request: &Request) -> Right {
         | R::SetUpType { .. }
         | R::SetUpApply { .. }
         | R::SetUpTest
+        | R::CertificateOrder
         | R::NetworkSet { .. }
         | R::NetworkConfirm { .. }
         | R::NetworkRevert { .. }

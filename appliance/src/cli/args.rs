@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use super::{
-    account, assess, dataset, disks, limit, network, notice, peer, plan, quarantine, replication, retention, scrub,
-    setting, setup,
+    account, assess, certificate, dataset, disks, limit, network, notice, peer, plan, quarantine, replication,
+    retention, scrub, setting, setup,
 };
 use crate::units::{ByteSize, parse_duration};
 
@@ -352,6 +352,14 @@ pub(super) enum Command {
     /// what the box writes.
     #[command(subcommand)]
     Network(network::NetworkCommand),
+    /// The certificate of the page, and the authority that gives it one.
+    ///
+    /// Without a command: which certificate the page shows, until when it counts, why no other was had, and what to do. docs/certificates.md tells how to have
+    /// one that browsers trust.
+    Certificate {
+        #[command(subcommand)]
+        command: Option<certificate::CertificateCommand>,
+    },
     /// Settings of the config file that can be changed while the box runs.
     #[command(subcommand)]
     Setting(setting::SettingCommand),

@@ -6,6 +6,7 @@ mod out;
 mod account;
 mod args;
 mod assess;
+mod certificate;
 mod check;
 mod dataset;
 mod disk;
@@ -101,6 +102,7 @@ pub fn run() -> ExitCode {
         Command::Account(command) => account::account(&context, command),
         Command::Audit { before, limit } => account::audit(&context, before, limit),
         Command::Notice(command) => notice::notice(&context, command),
+        Command::Certificate { command } => certificate::certificate(&context, command),
         Command::Network(command) => network::network(&context, command),
         Command::Setting(command) => setting::setting(&context, command),
         Command::Assess(asked) => assess::assess(&context, asked),

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::Acme;
+
 /// Where the page is when nothing is said: for this machine alone.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:8443";
 
@@ -20,6 +22,8 @@ pub struct Page {
     pub key_file: Option<PathBuf>,
     /// Whether neighbours find it by its name (mDNS); yes where nothing is said.
     pub announce: Option<bool>,
+    /// An authority that gives the page a certificate; none where nothing is said.
+    pub acme: Option<Acme>,
 }
 
 impl Page {
@@ -33,9 +37,13 @@ impl Page {
             super::listen_address("page.listen", text)?;
         }
         match (&self.certificate_file, &self.key_file) {
+            (Some(_), _) if self.acme.is_some() => Err(
+                "page.certificate_file: with [page.acme] the authority gives the certificate: leave out one of them"
+                    .into(),
+            ),
             (Some(_), None) => Err("page.certificate_file: its key is missing (page.key_file)".into()),
             (None, Some(_)) => Err("page.key_file: its certificate is missing (page.certificate_file)".into()),
-            _ => Ok(()),
+            _ => self.acme.as_ref().map_or(Ok(()), Acme::check),
         }
     }
 }

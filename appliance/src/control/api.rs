@@ -13,8 +13,8 @@ use super::reports::{self, Acknowledged};
 use super::restore::restore_from;
 use super::{Failed, Request};
 use super::{
-    account, census, dataset, disk, limit, lock, network, notice, peer, plan, quarantine, retention, scrub, setting,
-    setup, snapshot, status, time,
+    account, census, certificate, dataset, disk, limit, lock, network, notice, peer, plan, quarantine, retention,
+    scrub, setting, setup, snapshot, status, time,
 };
 use crate::caps::Way;
 use crate::jobs::Progress;
@@ -145,6 +145,8 @@ pub fn handle(
         Request::NetworkSet { wanted } => done(network::set(node, wanted)?),
         Request::NetworkConfirm { trial } => done(network::confirm_here(node, trial)?),
         Request::NetworkRevert { trial } => done(network::revert(node, trial)?),
+        Request::CertificateShow => done(certificate::show(node)?),
+        Request::CertificateOrder => done(certificate::order(node)?),
         Request::Restart => {
             node.ask_to_restart();
             done(Acknowledged { message: "the box is restarting".into() })

@@ -7,6 +7,7 @@ mod account;
 pub mod api;
 mod audited;
 mod census;
+mod certificate;
 pub mod check;
 pub mod client;
 pub(crate) mod dataset;
@@ -562,6 +563,10 @@ pub enum Request {
         #[serde(default)]
         trial: Option<u64>,
     },
+    /// Which certificate the page shows: a [`reports::PageCertificate`].
+    CertificateShow,
+    /// Orders another certificate at the page's authority now; what came of it is shown by [`Request::CertificateShow`].
+    CertificateOrder,
     /// Ends the box in order and starts it again.
     Restart,
     /// Ends the box in order.

@@ -1,6 +1,7 @@
 //! What answers hold. Sizes are bytes, times RFC 3339, rates bits per second.
 
 mod account;
+mod certificate;
 mod dataset;
 mod disk;
 mod limit;
@@ -22,6 +23,7 @@ pub use crate::disks::state::ArrayState;
 pub use crate::jobs::restore::RestoreReport;
 pub use crate::recent::LogLine;
 pub use account::{AuditEntry, Claim, Person, Settings};
+pub use certificate::{Authority, PageCertificate};
 pub use dataset::{Changed, Dataset, Deferred, Diff, Loss, Snapshot};
 pub use disk::{DiskFault, DiskHealth, DiskPace, DiskSeen, DiskWait, Disks};
 pub use limit::{CaughtUp, Explained, ExplainedPeer, Limit, Recovery};
@@ -60,6 +62,9 @@ pub struct Status {
     /// Where the page is, if it is anywhere.
     #[serde(default)]
     pub page: Option<String>,
+    /// Which certificate it shows.
+    #[serde(default)]
+    pub certificate: Option<PageCertificate>,
     /// The name by which neighbours find it, as in `bonn.local`; another one than its own where somebody else has that.
     #[serde(default)]
     pub found_as: Option<String>,

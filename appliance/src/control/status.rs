@@ -14,6 +14,7 @@ use crate::disk::watch::{Asked, Health};
 use crate::disk::{Slowness, slowness};
 use crate::disks;
 use crate::node::Node;
+use crate::page::Page;
 
 /// With less room than a container takes, what comes next may be refused.
 const ROOM_BYTES: u64 = 16 << 20;
@@ -90,6 +91,7 @@ pub(crate) fn status(node: &Arc<Node>) -> reports::Status {
         stalled: node.stalled(),
         notices: node.notices.ways_told(),
         losses: node.losses.told(&node.store),
+        certificate: node.page.as_ref().map(Page::certificate),
         ..known
     }
 }
@@ -126,6 +128,7 @@ fn unmeasured(node: &Node) -> reports::Status {
         nfs: node.nfs_address.map(|address| address.to_string()),
         wan: node.link.as_ref().and_then(|link| link.local_address().ok()).map(|address| address.to_string()),
         page: node.page.as_ref().map(|page| page.address().to_string()),
+        certificate: node.page.as_ref().map(Page::certificate),
         found_as: node.announcer.name(),
         claimed: node.accounts.claimed(),
         ..reports::Status::default()
@@ -182,6 +185,7 @@ fn measure(node: &Node) -> Result<reports::Status, Failed> {
         nfs: node.nfs_address.map(|address| address.to_string()),
         wan: node.link.as_ref().and_then(|link| link.local_address().ok()).map(|address| address.to_string()),
         page: node.page.as_ref().map(|page| page.address().to_string()),
+        certificate: node.page.as_ref().map(Page::certificate),
         found_as: node.announcer.name(),
         claimed: node.accounts.claimed(),
         cap: node.link.as_ref().map(|_| limit::whole(node, Way::Sent)),

@@ -185,7 +185,7 @@ impl Losses {
 
     fn keep(&self, kept: &Kept) {
         let written = serde_json::to_vec_pretty(kept).map_err(io::Error::from);
-        let written = written.and_then(|bytes| crate::network::exchange(&self.data, FILE, &bytes, 0o600));
+        let written = written.and_then(|bytes| crate::whole::exchange(&self.data, FILE, &bytes, 0o600));
         if let Err(error) = written {
             tracing::warn!(%error, "{FILE} can't be written: after a restart losses are found again");
         }

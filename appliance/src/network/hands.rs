@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::files::{Files, Layout, names};
-use super::kept::{State, exchange};
+use super::kept::State;
 use super::runner::Hands;
 use super::seen;
 use super::trial::{Ended, Present};
+use crate::whole::exchange;
 
 /// Where files lie that outlive a power cut, and those that do not.
 const ETC: &str = "/etc/systemd/network";

@@ -27,7 +27,6 @@ use crate::node::Node;
 use crate::units::rfc3339;
 use hands::System;
 use kept::State;
-pub(crate) use kept::exchange;
 use runner::Runner;
 use trial::{Event, From, How, Machine, Present};
 pub use wanted::Wanted;

@@ -53,6 +53,7 @@ impl Threads {
         if node.page.is_some() {
             lookers.push(start_page(node.clone())?);
             lookers.push(start_announcer(node.clone())?);
+            lookers.push(start_certificates(node.clone())?);
         }
         Ok(Threads { thawer: start_thawer(node.clone())?, lookers, pumps })
     }
@@ -234,6 +235,14 @@ fn start_losses(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
 
 fn start_announcer(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
     spawn("announce".into(), move || node.announcer.serve(&node))
+}
+
+fn start_certificates(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {
+    spawn("certificates".into(), move || {
+        if let Some(page) = &node.page {
+            page.serve_certificates(&node);
+        }
+    })
 }
 
 fn start_notices(node: Arc<Node>) -> Result<JoinHandle<()>, StartError> {

@@ -1,9 +1,8 @@
 //! What outlives a restart: one file (docs/formats/notices.md), written anew, by a thread of its own: a disk that does not answer is among what is told.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::core::{Notice, Teller};
 use super::events::Watcher;
+use crate::whole::exchange;
 
 /// Its name in the data folder.
 pub const FILE: &str = "notices.json";
@@ -141,7 +141,7 @@ impl Keeper {
                 };
                 wanted
             };
-            let written = write(&self.data, &wanted);
+            let written = exchange(&self.data, FILE, &wanted, 0o600);
             let mut work = self.lock();
             if let Err(error) = &written
                 && !work.failed
@@ -160,16 +160,6 @@ impl Keeper {
     fn lock(&self) -> MutexGuard<'_, Work> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Exchanges the file whole.
-fn write(data: &Path, text: &[u8]) -> io::Result<()> {
-    let (path, new) = (data.join(FILE), data.join(format!("{FILE}.new")));
-    let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    fs::rename(&new, &path)?;
-    File::open(data)?.sync_all()
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
-//! The certificate that the page shows: one that the box made for itself, or one that somebody gave it.
+//! A certificate that the page shows: one that the box made for itself, or one that somebody gave it.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, SanType, date_time_ymd};
@@ -10,8 +9,13 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 
+use super::x509::{self, Says};
+use crate::whole::exchange;
+
 /// The folder of the box's own in the data folder.
-const FOLDER: &str = "page";
+pub(super) const FOLDER: &str = "page";
+/// What a certificate and its key may take, in bytes: less than a message to the worker.
+const BYTES_MAX: usize = 48 << 10;
 
 /// A certificate with its key.
 pub(super) struct Certificate {
@@ -48,14 +52,13 @@ impl Certificate {
         let (certificate_pem, key_pem) = made(name).map_err(io::Error::other)?;
         fs::create_dir_all(&folder)?;
         // The key first: a certificate without one is made anew.
-        keep(&key, &key_pem)?;
-        keep(&certificate, &certificate_pem)?;
-        File::open(&folder)?.sync_all()?;
+        exchange(&folder, "key.pem", key_pem.as_bytes(), 0o600)?;
+        exchange(&folder, "certificate.pem", certificate_pem.as_bytes(), 0o600)?;
         Certificate::of(certificate_pem, key_pem).map_err(io::Error::other)
     }
 
     /// Refused with the name of what is missing.
-    fn of(certificate_pem: String, key_pem: String) -> Result<Certificate, &'static str> {
+    pub(super) fn of(certificate_pem: String, key_pem: String) -> Result<Certificate, &'static str> {
         let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes()).map_err(|_| "certificate")?;
         PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| KEY)?;
         Ok(Certificate { certificate_pem, key_pem, der })
@@ -65,6 +68,21 @@ impl Certificate {
     pub(super) fn fingerprint(&self) -> String {
         let digest = Sha256::digest(&self.der);
         digest.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
+    }
+
+    /// What it says; nothing where it can't be read.
+    pub(super) fn says(&self) -> Option<Says> {
+        x509::read(&self.der)
+    }
+
+    /// Whether the worker can show it: it fits into a message, and chain and key belong together.
+    pub(super) fn is_whole(&self) -> bool {
+        let chain = CertificateDer::pem_slice_iter(self.certificate_pem.as_bytes()).collect::<Result<Vec<_>, _>>();
+        let (Ok(chain), Ok(key)) = (chain, PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())) else {
+            return false;
+        };
+        let fits = self.certificate_pem.len() + self.key_pem.len() <= BYTES_MAX;
+        fits && rustls::sign::CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider()).is_ok()
     }
 }
 
@@ -93,15 +111,6 @@ fn made(name: &str) -> Result<(String, String), rcgen::Error> {
     params.not_after = date_time_ymd(2049, 12, 31);
     let key = KeyPair::generate()?;
     Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
-}
-
-/// Writes a file that its owner alone can read, whole or not at all.
-fn keep(path: &Path, text: &str) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&new, path)
 }
 
 #[cfg(test)]
@@ -133,6 +142,20 @@ mod tests {
         for name in ["office", "Büro Köln", "", "a.b", &"x".repeat(300)] {
             let (certificate, key) = made(name).expect("made");
             let made = Certificate::of(certificate, key).expect("both are there");
+            let says = made.says().expect("it is one");
+            assert!(
+                says.names.contains(&"narrowboat.local".to_owned()) && says.life.is_good(1_800_000_000),
+                "{says:?}"
+            );
+            assert!(made.is_whole());
+            let other = self::made(name).expect("made").1;
+            assert!(
+                !Certificate {
+                    key_pem: other,
+                    ..Certificate::of(made.certificate_pem.clone(), made.key_pem.clone()).expect("both")
+                }
+                .is_whole()
+            );
             let key = PrivateKeyDer::from_pem_slice(made.key_pem.as_bytes()).expect("a key");
             let config = rustls::ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into());
             let config = config.with_safe_default_protocol_versions().expect("sound").with_no_client_auth();

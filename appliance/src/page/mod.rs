@@ -1,6 +1,8 @@
-//! The box's side of its page: the process that serves it is started here, and started again where it ends.
+//! The box's side of its page: the process that serves it is started here, and started again where it ends. Which certificate it shows is decided here, too.
 
+pub mod acme;
 mod certificate;
+mod x509;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -15,7 +17,8 @@ use rustix::net::{AddressFamily, SendFlags, Shutdown, SocketFlags, SocketType, s
 use crate::config::Config;
 use crate::control::doorkeeper;
 use crate::node::Node;
-use crate::web::start::{START_BYTES_MAX, Start};
+use crate::web::start::{START_BYTES_MAX, Shown, Start};
+use acme::Acme;
 use certificate::Certificate;
 
 /// Whom the worker becomes where the box is root: nobody.
@@ -31,14 +34,20 @@ const FAREWELL: Duration = Duration::from_secs(3);
 pub struct Page {
     address: SocketAddr,
     listener: TcpListener,
-    certificate: Certificate,
+    /// The authority that gives it certificates, where there is one.
+    acme: Option<Acme>,
+    /// What is shown where there is none that counts: the box's own, or the one that somebody gave.
+    own: Arc<Certificate>,
+    /// Whether somebody gave it.
+    given: bool,
     worker: Mutex<Worker>,
 }
 
 /// The worker of now.
-#[derive(Default)]
 struct Worker {
     stopping: bool,
+    /// What it shows.
+    certificate: Arc<Certificate>,
     /// Our end of its door.
     door: Option<Arc<OwnedFd>>,
     /// How often one has ended that should not have.
@@ -56,11 +65,15 @@ impl Page {
             }
             listener => listener?,
         };
-        let certificate = match (&config.page.certificate_file, &config.page.key_file) {
+        let own = Arc::new(match (&config.page.certificate_file, &config.page.key_file) {
             (Some(certificate), Some(key)) => Certificate::read(certificate, key)?,
             _ => Certificate::own(data, name)?,
-        };
-        Ok(Some(Page { address: listener.local_addr()?, listener, certificate, worker: Mutex::default() }))
+        });
+        let given = config.page.certificate_file.is_some();
+        let acme = config.page.acme.as_ref().map(|acme| Acme::open(data, acme)).transpose()?;
+        let certificate = acme.as_ref().and_then(Acme::good).unwrap_or_else(|| own.clone());
+        let worker = Mutex::new(Worker { stopping: false, certificate, door: None, ended: 0 });
+        Ok(Some(Page { address: listener.local_addr()?, listener, acme, own, given, worker }))
     }
 
     /// Where it is.
@@ -70,7 +83,42 @@ impl Page {
 
     /// SHA-256 of the certificate, as browsers show it.
     pub fn fingerprint(&self) -> String {
-        self.certificate.fingerprint()
+        self.shown().fingerprint()
+    }
+
+    /// The authority that gives it certificates, where there is one.
+    pub fn acme(&self) -> Option<&Acme> {
+        self.acme.as_ref()
+    }
+
+    /// Has an authority give it certificates until the box ends, where there is one.
+    pub(crate) fn serve_certificates(&self, node: &Node) {
+        if let Some(acme) = &self.acme {
+            acme.serve(node, self);
+        }
+    }
+
+    fn shown(&self) -> Arc<Certificate> {
+        self.lock().certificate.clone()
+    }
+
+    /// Has another certificate shown from the next connection on. Those that are open stay.
+    fn show(&self, certificate: Arc<Certificate>) {
+        let mut worker = self.lock();
+        if worker.certificate.fingerprint() == certificate.fingerprint() {
+            return;
+        }
+        worker.certificate = certificate;
+        let Some(door) = worker.door.clone() else { return };
+        let told = worker.certificate.told().and_then(|told| {
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            Ok(send(&*door, &told, flags).map(drop)?)
+        });
+        if let Err(error) = told {
+            // Another worker begins with it.
+            tracing::warn!(%error, "the page worker can't be told of another certificate, and is exchanged");
+            let _ = shutdown(&*door, Shutdown::Both);
+        }
     }
 
     /// Has a worker serve it until [`Page::stop`].
@@ -107,19 +155,18 @@ impl Page {
     fn begin(&self, node: &Arc<Node>) -> io::Result<(Child, Arc<OwnedFd>)> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let is_root = rustix::process::geteuid().is_root();
+        let mut worker = self.lock();
+        if worker.stopping {
+            return Err(io::Error::other("the box is stopping"));
+        }
         let start = serde_json::to_vec(&Start {
             name: node.name.clone(),
-            certificate_pem: self.certificate.certificate_pem.clone(),
-            key_pem: self.certificate.key_pem.clone(),
+            shown: worker.certificate.shown(),
             user: is_root.then_some(NOBODY),
             group: is_root.then_some(NOBODY),
         })?;
         if start.len() > START_BYTES_MAX {
             return Err(io::Error::other("the certificate of the page is too long"));
-        }
-        let mut worker = self.lock();
-        if worker.stopping {
-            return Err(io::Error::other("the box is stopping"));
         }
         // Also where the program was exchanged since: the worker is of the same version as the box.
         let mut command = Command::new("/proc/self/exe");
@@ -159,5 +206,21 @@ impl Page {
 
     fn lock(&self) -> MutexGuard<'_, Worker> {
         self.worker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Certificate {
+    /// As the worker gets it.
+    fn shown(&self) -> Shown {
+        Shown { certificate_pem: self.certificate_pem.clone(), key_pem: self.key_pem.clone() }
+    }
+
+    /// The same as a message.
+    fn told(&self) -> io::Result<Vec<u8>> {
+        let told = serde_json::to_vec(&self.shown())?;
+        match told.len() <= START_BYTES_MAX {
+            true => Ok(told),
+            false => Err(io::Error::other("the certificate of the page is too long")),
+        }
     }
 }

@@ -13,6 +13,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::start::START_BYTES_MAX;
 use crate::control::door::{Call, Download};
 use crate::control::{Failed, Message};
 
@@ -106,14 +107,16 @@ impl Door {
         self.socket.async_io(Interest::WRITABLE, send).await.map(drop)
     }
 
-    /// Returns once the box has ended.
-    pub(super) async fn ended(&self) {
-        let look = || {
-            let mut message = [0; 64];
-            Ok(recv(&self.socket, &mut message[..], RecvFlags::DONTWAIT)?.0)
-        };
-        // The box says nothing after its first message; whatever comes is passed over.
-        while self.socket.async_io(Interest::READABLE, look).await.is_ok_and(|length| length > 0) {}
+    /// Returns once the box has ended. `told` gets what it says before.
+    pub(super) async fn ended(&self, told: impl Fn(&[u8])) {
+        let mut message = vec![0; START_BYTES_MAX];
+        loop {
+            let look = || Ok(recv(&self.socket, message.as_mut_slice(), RecvFlags::DONTWAIT)?.0);
+            match self.socket.async_io(Interest::READABLE, look).await {
+                Ok(length) if length > 0 => told(&message[..length]),
+                _ => return,
+            }
+        }
     }
 }
 

@@ -26,6 +26,7 @@ mod pages;
 mod server;
 mod show;
 pub mod start;
+mod tls;
 mod visitor;
 mod week;
 
@@ -58,7 +59,7 @@ fn work() -> io::Result<()> {
     let start = start::receive(door.as_fd())?;
     // The last look at a file: the clock on the wall of this place.
     show::know_zone();
-    let tls = server::tls(&start)?;
+    let tls = tls::Tls::new(&start.shown)?;
     confine::confine(&start)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(server::serve(listener, door, tls, start.name))

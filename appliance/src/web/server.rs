@@ -18,9 +18,6 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -29,7 +26,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::door::Door;
 use super::download::Line;
-use super::start::Start;
+use super::tls::Tls;
 use super::visitor::Seen;
 
 use super::{headers, pages};
@@ -56,31 +53,14 @@ const HEADERS_MAX: usize = 64;
 /// The first byte of a TLS handshake (RFC 8446, 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
-/// What is shown to whoever connects.
-pub(super) fn tls(start: &Start) -> io::Result<Arc<ServerConfig>> {
-    let wrong =
-        |error: rustls::pki_types::pem::Error| io::Error::other(format!("the certificate can't be read: {error}"));
-    let chain = CertificateDer::pem_slice_iter(start.certificate_pem.as_bytes())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(wrong)?;
-    let key = PrivateKeyDer::from_pem_slice(start.key_pem.as_bytes()).map_err(wrong)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
-    let config =
-        ServerConfig::builder_with_provider(provider).with_protocol_versions(&versions).map_err(io::Error::other)?;
-    let mut config = config.with_no_client_auth().with_single_cert(chain, key).map_err(io::Error::other)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
-}
-
 /// Serves until the box ends, and answers then what was asked before.
-pub(super) async fn serve(listener: Listener, door: OwnedFd, tls: Arc<ServerConfig>, name: String) -> io::Result<()> {
+pub(super) async fn serve(listener: Listener, door: OwnedFd, tls: Tls, name: String) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let (api, run) = (Default::default(), run());
     let web = Arc::new(pages::Web { name, door: Door::new(door)?, live: Default::default(), api, run });
     let router = pages::router(web.clone());
-    let (acceptor, open) = (TlsAcceptor::from(tls), Open::default());
+    let (acceptor, open) = (TlsAcceptor::from(tls.config()?), Open::default());
     let (end, ending) = watch::channel(false);
     let accepting = async {
         loop {
@@ -102,7 +82,7 @@ pub(super) async fn serve(listener: Listener, door: OwnedFd, tls: Arc<ServerConf
     };
     tokio::select! {
         () = accepting => {}
-        () = web.door.ended() => {}
+        () = web.door.ended(|told| tls.told(told)) => {}
     }
     // Whoever had the box restart is still to be told so.
     end.send_replace(true);

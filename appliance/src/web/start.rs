@@ -1,4 +1,4 @@
-//! What the box tells the page worker before anything else: one message over the door.
+//! What the box tells the page worker: one message over the door before anything else, and one for each other certificate later on.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -15,14 +15,22 @@ pub const START_BYTES_MAX: usize = 64 << 10;
 pub struct Start {
     /// How the box calls itself.
     pub name: String,
-    /// The certificate that the page shows, and those that vouch for it.
-    pub certificate_pem: String,
-    /// Its key.
-    pub key_pem: String,
+    /// What the page shows to whoever connects.
+    pub shown: Shown,
     /// The user that the worker becomes; it stays who it is where there is none.
     pub user: Option<u32>,
     /// The group that the worker becomes.
     pub group: Option<u32>,
+}
+
+/// A certificate to show.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shown {
+    /// The certificate, and those that vouch for it.
+    pub certificate_pem: String,
+    /// Its key.
+    pub key_pem: String,
 }
 
 /// Waits for it.

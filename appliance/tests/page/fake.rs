@@ -13,7 +13,7 @@ use narrowboat::accounts::Role;
 use narrowboat::control::door::{Ask, Call, Person, Proof};
 use narrowboat::control::{Failed, Message, Request};
 use narrowboat::repeats::Repeats;
-use narrowboat::web::start::Start;
+use narrowboat::web::start::{Shown, Start};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType,
     recvmsg, send, shutdown, socketpair,
@@ -85,8 +85,7 @@ impl Page {
         };
         let start = Start {
             name: "branch-7".into(),
-            certificate_pem: file("server.pem"),
-            key_pem: file("server.key"),
+            shown: Shown { certificate_pem: file("server.pem"), key_pem: file("server.key") },
             user: None,
             group: None,
         };

@@ -126,3 +126,16 @@ pub fn line() -> Value {
         "measured": { "round_trip": { "count": 40, "min_ms": 36.0, "median_ms": 38.0, "max_ms": 61.5, "jitter_ms": 1.9 }, "there": way(20_000_000, true, 2), "back": way(48_000_000, false, 0),
                       "sent_bytes": 610_000, "received_bytes": 590_000, "busy": true, "seconds": 8.2 } })
 }
+
+/// The certificate of its page: good for a while, and an authority that can't reach it.
+pub fn certificate() -> Value {
+    json!({
+        "kind": "authority", "fingerprint": vec!["6B"; 32].join(":"), "names": ["backup.bonn.example.org"], "issuer": "C=US, O=Example, CN=<E7>",
+        "until": "2026-12-20T09:14:02Z",
+        "authority": {
+            "directory": "https://acme.example.org/directory", "names": ["backup.bonn.example.org"], "until": "2026-12-20T09:14:02Z", "short": false,
+            "ordering": false, "next": "2026-11-23T15:00:00Z", "failing_since": "2026-11-23T11:00:00Z", "tries": 3,
+            "error": "the authority says \"connection\": <b>refused</b>", "remedy": "See to it that port 80 reaches the box."
+        }
+    })
+}

@@ -33,7 +33,7 @@ pub fn status() -> Value {
     copy.as_object_mut().expect("an object").extend(replica.as_object().cloned().expect("an object"));
     json!({
         "name": "branch-7", "version": "0.1.0", "store": "9f3c11d0a4e84b2ab7550d0b8a6f2c19", "realm": "public", "peer_id": "4f:1a:09:bc:77:d2:e0:5c",
-        "nfs": "0.0.0.0:2049", "iscsi": ["0.0.0.0:3260"], "wan": "0.0.0.0:4433", "cap": null, "receive_cap": null,
+        "nfs": "0.0.0.0:2049", "iscsi": ["0.0.0.0:3260"], "wan": "0.0.0.0:4433", "certificate": super::office::certificate(), "cap": null, "receive_cap": null,
         "logical_bytes": 1_624_000_000_000_u64, "protected_bytes": 9_870_000_000_000_u64, "unique_bytes": 702_000_000_000_u64,
         "stored_bytes": 468_000_000_000_u64, "folder_bytes": 481_000_000_000_u64,
         "parts": { "objects_bytes": 461_000_000_000_u64, "directories_bytes": 3_100_000_000_u64, "index_bytes": 9_400_000_000_u64, "catalogue_bytes": 81_000_000,

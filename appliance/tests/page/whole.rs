@@ -366,3 +366,24 @@ fn a_peer_is_paused_measured_and_found_elsewhere() {
         assert_eq!(viewer.submit(&seen, "/peers/head-office/probe", &[]).status, 403);
     }
 }
+
+#[test]
+fn the_certificate_says_why_no_other_was_had_and_what_to_do() {
+    let page = Page::claimed();
+    let mut browser = Browser::signed_in(page.address, SESSION);
+    let system = browser.get("/system");
+    for told in [
+        "backup.bonn.example.org",
+        "&#60;b&#62;refused&#60;/b&#62;",
+        "See to it that port 80",
+        "CN=&#60;E7&#62;",
+        "Order one now",
+    ] {
+        assert!(system.body.contains(told), "{told}: {}", system.body);
+    }
+    let ordered = browser.submit(&system, "/system/certificate", &[]);
+    assert_eq!((ordered.status, page.asked()), (303, json!({ "request": "certificate-order" })));
+    assert!(browser.get("/system?done=ordering").body.contains("is being ordered"));
+    let mut viewer = Browser::signed_in(page.address, VIEWER);
+    assert!(!viewer.get("/system").body.contains("Order one now"));
+}

@@ -5,21 +5,17 @@ mod reach;
 mod syslog;
 mod webhook;
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::core::Notice;
 use super::text::{Speaker, plain};
 use crate::accounts::audit::Chained;
 use crate::config;
+use crate::trust;
 
 pub(super) use mail::Mail;
 pub(super) use syslog::Syslog;
 pub(super) use webhook::Webhook;
-
-/// Longest secret, in bytes.
-const SECRET_BYTES_MAX: u64 = 4096;
 
 /// Why something was not told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,26 +106,14 @@ impl Way {
     }
 }
 
-/// A secret that lies in a file. Refused where others than its owner may read it.
+/// A secret that lies in a file.
 fn secret(key: &str, file: &Path) -> Result<String, Trouble> {
-    let wrong = |why: String| Trouble::of(format!("notices.{key} {}: {why}", file.display()));
-    let about = fs::metadata(file).map_err(|error| wrong(error.to_string()))?;
-    if about.mode() & 0o077 != 0 {
-        return Err(wrong(format!("others may read it: chmod 600 {}", file.display())));
-    }
-    if about.len() > SECRET_BYTES_MAX {
-        return Err(wrong(format!("it is longer than {SECRET_BYTES_MAX} bytes")));
-    }
-    let text = fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
-    match text.trim_end_matches(['\r', '\n']) {
-        "" => Err(wrong("it is empty".into())),
-        secret if secret.contains(char::is_control) => Err(wrong("it holds more than one line".into())),
-        secret => Ok(secret.to_owned()),
-    }
+    trust::secret(file).map_err(|why| Trouble::of(format!("notices.{key} {}: {why}", file.display())))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

@@ -118,7 +118,7 @@ impl Webhook {
                 let may_change = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
                 Err(if may_change { Trouble::of(why) } else { Trouble::refusal(why) })
             }
-            Err(error) => Err(Trouble::of(in_words(&error))),
+            Err(error) => Err(Trouble::of(trust::in_words(&error))),
         }
     }
 }
@@ -150,20 +150,6 @@ fn sign(secret: &str, seconds: i64, body: &str) -> String {
     mac.update(body.as_bytes());
     let digest: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("t={seconds},v1={digest}")
-}
-
-/// What an error means. Nothing of the address is in the text.
-fn in_words(error: &Error) -> String {
-    match error {
-        Error::HostNotFound => "its host is not known".into(),
-        Error::Timeout(_) => "it took too long and was left".into(),
-        Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => "nobody listens there".into(),
-        Error::Io(error) if error.to_string().starts_with("failed to lookup address") => "its host is not known".into(),
-        Error::Io(error) => format!("the call broke off: {error}"),
-        Error::Other(error) => error.to_string(),
-        Error::BadUri(_) => "this is no address that HTTP knows".into(),
-        error => format!("the call broke off: {error}"),
-    }
 }
 
 /// Finds the addresses of a host, and keeps those that may be called.

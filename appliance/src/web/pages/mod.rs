@@ -144,6 +144,7 @@ pub(super) fn router(web: Arc<Web>) -> Router {
         .route("/setup/{step}", get(setup::step).post(setup::next))
         .route("/system/restart", get(system::restart_page).post(system::restart))
         .route("/system/stop", get(system::stop_page).post(system::stop))
+        .route("/system/certificate", post(system::certificate))
         .route("/system/support", post(system::support))
         .route("/back", get(system::back))
         .route("/assets/{hash}/{name}", get(assets::serve))
@@ -240,6 +241,7 @@ fn said(word: &str) -> Option<&'static str> {
         ("unpaired", "The peer is forgotten."),
         ("cancelled", "It was stopped."),
         ("password", "The password was changed."),
+        ("ordering", "A certificate is being ordered; this page shows what came of it."),
         ("factor", "The second factor counts from now on."),
         ("unfactored", "The second factor was dropped."),
         ("ended", "It was ended."),

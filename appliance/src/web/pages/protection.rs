@@ -119,6 +119,22 @@ fn problem(key: &str, mark: Mark, what: impl AsRef<str>, remedy: &str) -> Proble
     Problem { key: key.to_owned(), mark, name: String::new(), what, remedy, link: None }
 }
 
+/// A certificate that could not be had, once little is left of the one before, or nothing.
+fn of_certificate(status: &Status) -> Option<Problem> {
+    let certificate = status.certificate.as_ref()?;
+    let authority = certificate.authority.as_ref().filter(|authority| authority.short)?;
+    let why = authority.error.as_deref()?;
+    let until = authority.until.as_deref().map(show::when).unwrap_or_default();
+    let what = match (certificate.kind.as_str(), authority.until.is_some()) {
+        ("authority", _) => format!("the page’s certificate ends {until}, and no other was had: {why}"),
+        (_, true) => format!("the page’s certificate has ended, browsers ask, and no other was had: {why}"),
+        (_, false) => format!("browsers ask, because the page has no certificate of its authority yet: {why}"),
+    };
+    let remedy = authority.remedy.as_deref().unwrap_or_default();
+    let link = Some(("/system".to_owned(), "Look at the certificate"));
+    Some(Problem { link, ..problem("certificate", Mark::Warn, what, remedy) })
+}
+
 /// All of that, the worst first.
 pub(crate) fn problems(status: &Status) -> Vec<Problem> {
     let mut all: Vec<Problem> = of_disk(status).into_iter().chain(of_store(status)).collect();
@@ -148,6 +164,7 @@ pub(crate) fn problems(status: &Status) -> Vec<Problem> {
         let remedy = "It is tried again by itself; `narrowboat notice test` tries it now.";
         Some(problem(&format!("notices/{}", way.way), Mark::Warn, what, remedy))
     }));
+    all.extend(of_certificate(status));
     all.sort_by_key(|problem| std::cmp::Reverse(problem.mark));
     all
 }
@@ -408,5 +425,30 @@ mod tests {
         let well =
             Status { datasets: vec![dataset("d")], plans: vec![plan("up to date", Some(0.0))], ..Status::default() };
         assert_eq!(problems(&well), []);
+    }
+
+    #[test]
+    fn a_certificate_is_a_problem_once_little_is_left_and_no_other_can_be_had() {
+        use crate::control::reports::{Authority, PageCertificate};
+        let with = |kind: &str, until: Option<&str>, short: bool, error: Option<&str>| {
+            let authority = Authority {
+                until: until.map(str::to_owned),
+                short,
+                error: error.map(str::to_owned),
+                remedy: Some("Do it.".into()),
+                ..Authority::default()
+            };
+            let certificate =
+                PageCertificate { kind: kind.into(), authority: Some(authority), ..PageCertificate::default() };
+            let all = problems(&Status { certificate: Some(certificate), ..Status::default() });
+            all.into_iter().find(|problem| problem.key == "certificate").map(|problem| (problem.what, problem.remedy))
+        };
+        let until = Some("2026-12-20T09:14:02Z");
+        assert_eq!(with("authority", until, false, Some("no")), None, "there is time");
+        assert_eq!(with("authority", until, true, None), None, "nothing has failed");
+        let (what, remedy) = with("authority", until, true, Some("no")).expect("one");
+        assert!(what.contains("ends") && what.contains("no") && remedy == "Do it.", "{what}");
+        assert!(with("own", until, true, Some("no")).expect("one").0.contains("has ended"));
+        assert!(with("own", None, true, Some("no")).expect("one").0.contains("Browsers ask"));
     }
 }

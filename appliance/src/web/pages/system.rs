@@ -7,7 +7,7 @@ use axum::Extension;
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use super::{Confirm, Frame, TYPED, refused, show_page, to};
+use super::{Confirm, Frame, TYPED, done, refused, show_page, to};
 use crate::accounts::Role;
 use crate::control::door::{Ask, Call, Proof};
 use crate::control::reports::{Acknowledged, LogLine, NetworkState, Status};
@@ -118,6 +118,14 @@ pub(super) async fn stop(Change { signed, mut form }: Change) -> Response {
 async fn end(signed: &Signed, request: Request, title: &str, run: Option<String>) -> Response {
     match signed.request::<Acknowledged>(request).await {
         Ok(_) => show_page(StatusCode::OK, &Waits { frame: Frame::open(&signed.web.name, title), run }),
+        Err(failed) => refused(&failed),
+    }
+}
+
+/// Has another certificate ordered.
+pub(super) async fn certificate(Change { signed, .. }: Change) -> Response {
+    match signed.request::<Acknowledged>(Request::CertificateOrder).await {
+        Ok(_) => done(&signed, "/system", "ordering"),
         Err(failed) => refused(&failed),
     }
 }
